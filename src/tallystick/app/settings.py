@@ -1,0 +1,38 @@
+"""What an operator may set, from the environment: `TALLY_*` variables and `DATABASE_URL`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+from pydantic import AliasChoices, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def default_data_dir() -> Path:
+    """Where data belongs: /var/lib/tallystick as root, the platform's folder for user data otherwise.
+
+    The embedded PostgreSQL runs under a user of its own when started by root, and must be able to reach
+    its files; a home directory is not opened to it.
+    """
+    if os.geteuid() == 0:
+        return Path("/var/lib/tallystick")
+    return Path(platformdirs.user_data_dir("tallystick"))
+
+
+class Settings(BaseSettings):
+    """Everything that can be set; each field's description is its documentation."""
+
+    model_config = SettingsConfigDict(env_prefix="TALLY_", extra="ignore", populate_by_name=True)
+
+    data_dir: Path = Field(default_factory=default_data_dir, description="Folder of everything that is stored.")
+    database_url: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("database_url", "TALLY_DATABASE_URL", "DATABASE_URL"),
+        description="A PostgreSQL 15+ server to use instead of the embedded one.",
+    )
+    host: str = Field(default="127.0.0.1", description="Address that `tally serve` listens on.")
+    port: int = Field(default=8080, description="Port that `tally serve` listens on.", ge=0, le=65535)
+    body_bytes_max: int = Field(default=64 * 1024 * 1024, description="Largest request body, in bytes.", gt=0)
+    batch_events_max: int = Field(default=50_000, description="Most events in one request.", gt=0)

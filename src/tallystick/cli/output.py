@@ -1,0 +1,70 @@
+"""How commands speak: data on stdout, messages and progress on stderr, exit codes that mean something.
+
+Exit codes: 0 done; 1 done, and the answer is no (a difference, a rejected event, a refused contract);
+2 the command or its input is wrong, nothing was done; 3 something the command needs cannot be reached.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from tallystick.core.errors import Problems, TallyError, Unavailable
+
+EXIT_NO = 1
+EXIT_BAD_INPUT = 2
+EXIT_UNAVAILABLE = 3
+
+stdout = Console(soft_wrap=True, highlight=False)
+stderr = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def print_json(value: Any) -> None:
+    """One JSON value on one line of stdout, as every `--json` and JSON Lines output is written."""
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+
+
+def print_text(text: str) -> None:
+    """Text on stdout exactly as it is, without any markup."""
+    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+
+
+def say(message: str) -> None:
+    """A message for a person, on stderr."""
+    stderr.print(message, markup=False)
+
+
+def fail(error: TallyError) -> NoReturn:
+    """Print the error (all problems of it, one a line) on stderr and leave with its exit code."""
+    for problem in error.problems if isinstance(error, Problems) else [error]:
+        say(f"error: {problem} [{problem.code}]")
+    say(f"next: {error.next_step}")
+    raise typer.Exit(EXIT_UNAVAILABLE if isinstance(error, Unavailable) else EXIT_BAD_INPUT)
+
+
+@contextmanager
+def errors_to_exit_codes() -> Iterator[None]:
+    """Turn every TallyError inside into a message on stderr and an exit code."""
+    try:
+        yield
+    except TallyError as error:
+        fail(error)
+    except BrokenPipeError:  # the reader of stdout has left, as `head` does
+        sys.stderr.close()
+        raise typer.Exit(0) from None
+
+
+@contextmanager
+def progress_bar(title: str, total: int | None) -> Iterator[Any]:
+    """A progress bar on stderr for work that may take over a second; yields `advance(n)`."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda count=1: progress.advance(task, count)

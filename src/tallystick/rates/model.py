@@ -1,0 +1,78 @@
+"""The rate card's values: dated integer rows, and what pricing one event with them gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+CostStatus = Literal["final", "partial", "estimated", "unpriced"]
+
+
+@dataclass(frozen=True, slots=True)
+class RateTier:
+    """A cliff: when the whole prompt has more than `above` tokens, every unit costs `price_pico` per `per`."""
+
+    above: int
+    price_pico: int
+
+
+@dataclass(frozen=True, slots=True)
+class DailyWindow:
+    """A time of day in UTC, in minutes since midnight, half-open; it wraps past midnight when start > end."""
+
+    start_minute: int
+    end_minute: int
+
+
+@dataclass(frozen=True, slots=True)
+class RateRow:
+    """What one meter of one model costs, in which context, and from when until when.
+
+    The price is `price_pico` pico-USD for every `per` units; both are integers, so that 0.05 USD per
+    million is exactly (50_000_000_000, 1_000_000). `valid_from` None means since always, `valid_to` None
+    until further notice. A later version's row prevails over an earlier one's where both are valid.
+    """
+
+    provider: str
+    model: str
+    meter: str
+    context: tuple[tuple[str, str], ...]
+    per: int
+    price_pico: int
+    tiers: tuple[RateTier, ...] = ()
+    window: DailyWindow | None = None
+    valid_from: datetime | None = None
+    valid_to: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CostLine:
+    """One meter of one event: quantity × price / per = amount.
+
+    `price_pico`, `per` and `amount_pico` are None when there is no rate (`unpriced`). A meter that no
+    provider bills has price 0 per 1 and amount 0. `model` is None for the event's own model, else the
+    model that a part of the work was passed on to. The line whose meter is `provider_cost_adjustment`
+    brings the sum to what the provider itself stated.
+    """
+
+    meter: str
+    quantity: int
+    price_pico: int | None
+    per: int | None
+    amount_pico: int | None
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one event cost us. `total_pico` is the sum of the lines, or None when any line is unpriced."""
+
+    provider: str | None
+    model: str
+    lines: tuple[CostLine, ...]
+    total_pico: int | None
+    status: CostStatus
+    rate_version: str
+    reason: str | None = None
+    """Why it is unpriced, as a sentence for a person; None otherwise."""

@@ -1,0 +1,92 @@
+#!/usr/bin/env python3
+"""Everything a person does with this repository: `python3 tasks.py TASK`. Needs Python 3.11+ and nothing else.
+
+demo    set up, then run `tally demo`
+test    set up, then check style, types and import rules, and run the tests
+setup   make .venv with the locked dependencies and this package
+check   style, types, import rules
+bench   the benchmarks, with their baselines
+lock    resolve the dependencies again and write requirements/*.txt
+tally   set up, then run `tally` with the arguments that follow
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+BIN = VENV / "bin"
+LOCK = ROOT / "requirements" / "dev.txt"
+STAMP = VENV / "installed"
+
+
+def run(*command: str | Path, **more: object) -> None:
+    done = subprocess.run([str(part) for part in command], cwd=ROOT, check=False, **more)  # type: ignore[call-overload]
+    if done.returncode:
+        sys.exit(done.returncode)
+
+
+def setup() -> None:
+    """Make the virtual environment when it is missing or older than the lock."""
+    if sys.version_info < (3, 11):
+        sys.exit("Tallystick needs Python 3.11 or newer; this is " + sys.version.split()[0])
+    wanted = hashlib.sha256(LOCK.read_bytes() + (ROOT / "pyproject.toml").read_bytes() + sys.version.encode()).hexdigest()
+    if STAMP.exists() and STAMP.read_text() == wanted:
+        return
+    print("setting up .venv from the locked dependencies …", file=sys.stderr, flush=True)
+    run(sys.executable, "-m", "venv", "--clear", VENV)
+    pip = [BIN / "python", "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
+    run(*pip, "--require-hashes", "-r", LOCK)
+    run(*pip, "--no-deps", "--no-build-isolation", "--editable", ".")
+    STAMP.write_text(wanted)
+
+
+def check() -> None:
+    run(BIN / "ruff", "check", ".")
+    run(BIN / "ruff", "format", "--check", ".")
+    run(BIN / "mypy")
+    run(BIN / "lint-imports")
+
+
+def test(*arguments: str) -> None:
+    setup()
+    if not arguments:
+        check()
+    run(BIN / "python", "-m", "pytest", *(arguments or ("-n", "2")))
+
+
+def demo(*arguments: str) -> None:
+    setup()
+    os.execv(BIN / "tally", [str(BIN / "tally"), "demo", *arguments])
+
+
+def tally(*arguments: str) -> None:
+    setup()
+    os.execv(BIN / "tally", [str(BIN / "tally"), *arguments])
+
+
+def bench(*arguments: str) -> None:
+    setup()
+    run(BIN / "python", "-m", "bench", *arguments)
+
+
+def lock() -> None:
+    """Hashed requirement files; no address of a package index is written into them."""
+    uv = ["uv", "pip", "compile", "--quiet", "--generate-hashes", "--universal", "--python-version", "3.11",
+          "--no-header", "--no-emit-index-url", "--upgrade", "pyproject.toml"]  # fmt: skip
+    run(*uv, "-o", "requirements/runtime.txt")
+    run(*uv, "--group", "dev", "-o", "requirements/dev.txt")
+
+
+TASKS = {"setup": setup, "check": check, "test": test, "demo": demo, "tally": tally, "bench": bench, "lock": lock}
+
+if __name__ == "__main__":
+    name, *rest = sys.argv[1:] or ["help"]
+    if name not in TASKS:
+        sys.exit(__doc__)
+    TASKS[name](*rest)
