@@ -35,7 +35,8 @@ def setup() -> None:
     """Make the virtual environment when it is missing or older than the lock."""
     if sys.version_info < (3, 11):
         sys.exit("Tallystick needs Python 3.11 or newer; this is " + sys.version.split()[0])
-    wanted = hashlib.sha256(LOCK.read_bytes() + (ROOT / "pyproject.toml").read_bytes() + sys.version.encode()).hexdigest()
+    inputs = LOCK.read_bytes() + (ROOT / "pyproject.toml").read_bytes() + sys.version.encode()
+    wanted = hashlib.sha256(inputs).hexdigest()
     if STAMP.exists() and STAMP.read_text() == wanted:
         return
     print("setting up .venv from the locked dependencies …", file=sys.stderr, flush=True)

@@ -27,6 +27,11 @@ for _name in _MODULES:
             raise
 
 
+@app.callback()
+def _root() -> None:
+    # A callback keeps `tally` a group; its docstring would replace the group's help.
+
+
 @app.command()
 def version() -> None:
     """Print the version."""

@@ -18,7 +18,7 @@ PICO_MAX = 2**63 - 1
 """The largest amount one ledger entry can hold (a PostgreSQL bigint): about 9.2 million USD."""
 
 
-def parse_decimal(text: str, *, where: str | None = None) -> Fraction:
+def parse_decimal(text: object, *, where: str | None = None) -> Fraction:
     """An exact number from a plain decimal string such as "0.10" or "-3"; no exponents, NaN or infinities.
 
     Raises:

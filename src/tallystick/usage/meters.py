@@ -59,8 +59,11 @@ _BUILT_IN: tuple[Meter, ...] = (
     _tokens_in("cache_write_1h_tokens", "cache_write_tokens", "tokens_in"),
     _tokens_in("tool_prompt_tokens", "tokens_in"),
     *(_tokens_in(f"{kind}_tokens_in", "tokens_in") for kind in _MODALITIES),
-    *(_tokens_in(f"cache_read_{kind}_tokens", "cache_read_tokens", f"{kind}_tokens_in", "tokens_in") for kind in _MODALITIES),
-    *(_tokens_in(f"cache_write_{kind}_tokens", "cache_write_tokens", f"{kind}_tokens_in", "tokens_in") for kind in _MODALITIES),
+    *(
+        _tokens_in(f"cache_{way}_{kind}_tokens", f"cache_{way}_tokens", f"{kind}_tokens_in", "tokens_in")
+        for way in ("read", "write")
+        for kind in _MODALITIES
+    ),
     _tokens_out("tokens_out"),
     _tokens_out("reasoning_tokens", "tokens_out"),
     _tokens_out("citation_tokens", "tokens_out"),
