@@ -29,7 +29,8 @@ for _name in _MODULES:
 
 @app.callback()
 def _root() -> None:
-    # A callback keeps `tally` a group; its docstring would replace the group's help.
+    # A callback keeps `tally` a group; a docstring here would replace the group's help.
+    return
 
 
 @app.command()
