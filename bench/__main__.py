@@ -1,0 +1,26 @@
+"""`python -m bench [pricing] [ingest] [close]`: run the benchmarks named, or all, and print one table."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from bench.report import Row, show
+
+NAMES = ("pricing", "ingest", "close")
+
+
+def main() -> None:
+    chosen = sys.argv[1:] or list(NAMES)
+    unknown = set(chosen) - set(NAMES)
+    if unknown:
+        sys.exit(f"no benchmark named {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    rows: list[Row] = []
+    for name in chosen:
+        print(f"running {name} …", file=sys.stderr, flush=True)
+        rows += importlib.import_module(f"bench.{name}").run()
+    show(rows)
+    sys.exit(0 if all(row.met is not False for row in rows) else 1)
+
+
+main()
