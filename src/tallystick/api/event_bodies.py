@@ -1,0 +1,144 @@
+"""The bodies that `POST /v1/events` takes, taken apart into one item per event, in order.
+
+| media type | body |
+|---|---|
+| application/json | one event, or an array of events |
+| application/x-ndjson, application/jsonl | JSON Lines: one event a line, blank lines are skipped |
+| application/cloudevents+json | one CloudEvent in structured mode, whose `data` is the event |
+| application/cloudevents-batch+json | an array of such CloudEvents |
+
+An item that cannot be read is an item all the same, with its error: it never harms its neighbours. Only a
+body whose items cannot even be told apart is refused as a whole, and then nothing of it is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import msgspec
+
+from tallystick.api.json_text import has_unique_keys, read_json, split_array, without_bom
+from tallystick.core.errors import BadInput
+
+JSON_TYPE = "application/json"
+JSON_LINES_TYPES = ("application/x-ndjson", "application/jsonl")
+CLOUDEVENT_TYPE = "application/cloudevents+json"
+CLOUDEVENT_BATCH_TYPE = "application/cloudevents-batch+json"
+EVENT_TYPES = (JSON_TYPE, *JSON_LINES_TYPES, CLOUDEVENT_TYPE, CLOUDEVENT_BATCH_TYPE)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One event of a body: its JSON value, or why it could not be read. `line` counts from 1, in JSON Lines only."""
+
+    value: Any = None
+    error: BadInput | None = None
+    line: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EventBody:
+    """A body taken apart. `alone` is true for one event by itself, which is answered as such, not as a batch."""
+
+    items: list[Item]
+    alone: bool
+    cloudevents: bool
+
+
+def read_event_body(body: bytes, media_type: str, *, events_max: int) -> EventBody:
+    """Take the body apart.
+
+    Raises:
+        BadInput: `unsupported_media_type`, `too_many_events`, `empty_body`, or what `read_json` raises when
+            the items cannot be told apart.
+    """
+    text = without_bom(body)
+    match media_type:
+        case "application/x-ndjson" | "application/jsonl":
+            return EventBody(_read_lines(text, events_max), alone=False, cloudevents=False)
+        case "application/json":
+            if _is_array(text):
+                return EventBody(_read_array(text, events_max), alone=False, cloudevents=False)
+            return EventBody([Item(read_json(text))], alone=True, cloudevents=False)
+        case "application/cloudevents-batch+json":
+            if not _is_array(text):
+                read_json(text)  # what is not JSON at all is better told so
+                raise BadInput(
+                    "wrong_type",
+                    "a batch of CloudEvents is a JSON array, and this is not one",
+                    next_step=f"send an array, or one CloudEvent as {CLOUDEVENT_TYPE}",
+                )
+            return EventBody(_read_array(text, events_max), alone=False, cloudevents=True)
+        case "application/cloudevents+json":
+            return EventBody([Item(read_json(text))], alone=True, cloudevents=True)
+        case other:
+            raise BadInput(
+                "unsupported_media_type",
+                f"events are not taken as {other!r}" if other else "the request does not say what its body is",
+                next_step="set Content-Type to one of " + ", ".join(EVENT_TYPES),
+                where="Content-Type",
+            )
+
+
+def _is_array(text: bytes) -> bool:
+    return text.lstrip(b" \t\r\n")[:1] == b"["
+
+
+def _read_array(text: bytes, events_max: int) -> list[Item]:
+    try:
+        values = msgspec.json.decode(text, type=list[Any])
+        if len(values) <= events_max and has_unique_keys(text, values):
+            return [Item(value) for value in values]
+    except (ValueError, RecursionError):
+        pass  # something in it is wrong: find out which items are to blame, and take the others
+    try:
+        raws: Sequence[bytes | msgspec.Raw] = msgspec.json.decode(text, type=list[msgspec.Raw])
+    except (ValueError, RecursionError):
+        raws = _tell_apart(text)
+    _check_count(len(raws), events_max)
+    return [_read_item(raw, None) for raw in raws]
+
+
+def _tell_apart(text: bytes) -> list[bytes]:
+    """The items of an array that the decoder stops at; an array that is not JSON at all is refused here."""
+    try:
+        read_json(text)
+    except BadInput as error:
+        if error.code not in ("invalid_text", "nested_too_deep"):
+            raise
+    raws = split_array(text)
+    for index, raw in enumerate(raws):
+        error = _read_item(raw, None).error
+        if error is not None and error.code == "malformed_json":
+            raise BadInput(error.code, error.detail, next_step=error.next_step, where=f"[{index}]")
+    return raws
+
+
+def _read_lines(text: bytes, events_max: int) -> list[Item]:
+    items: list[Item] = []
+    for number, line in enumerate(BytesIO(text), 1):
+        if line.strip(b" \t\r\n"):
+            _check_count(len(items) + 1, events_max)
+            items.append(_read_item(line.rstrip(b"\r\n"), number))
+    if not items:
+        raise BadInput("empty_body", "there is no event in the body", next_step="send one event a line")
+    return items
+
+
+def _read_item(raw: bytes | msgspec.Raw, line: int | None) -> Item:
+    try:
+        return Item(read_json(raw), line=line)
+    except BadInput as error:
+        return Item(error=error, line=line)
+
+
+def _check_count(count: int, events_max: int) -> None:
+    if count > events_max:
+        raise BadInput(
+            "too_many_events",
+            f"there are more than {events_max:,} events in the body",
+            next_step="send them in several requests; the limit is set by the operator",
+        )

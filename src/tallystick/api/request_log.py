@@ -1,0 +1,79 @@
+"""Every request has an id and a log line; an exception nobody foresaw becomes a plain 500 and a traceback in the log.
+
+The caller's own `Request-Id` (or `X-Request-Id`) is kept when it is well-formed, so that one id follows a
+call through several systems; any other gets a new one. It is on the answer, in the problem document and in
+every line that is logged while the request is served.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tallystick.api.problems import internal_error_response
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@~-]{0,127}")
+CLIENT_LEFT = 499
+"""Logged, never sent: the caller left before the answer."""
+
+_log = structlog.get_logger("tallystick.api")
+
+
+def choose_request_id(headers: Headers) -> str:
+    """The caller's id when it is well-formed (`REQUEST_ID`), else a new one."""
+    for name in ("request-id", "x-request-id"):
+        given = headers.get(name)
+        if given is not None and REQUEST_ID.fullmatch(given):
+            return given
+    return "req_" + secrets.token_hex(16)
+
+
+class RequestLog:
+    """The outermost layer of the application; see the module."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        request_id = choose_request_id(Headers(scope=scope))
+        scope["request_id"] = request_id
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        status: int | None = None
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["Request-Id"] = request_id
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except ClientDisconnect:
+            status = CLIENT_LEFT
+        except Exception:
+            _log.exception("unexpected_error", method=scope["method"], path=scope["path"])
+            if status is None:
+                await internal_error_response(request_id)(scope, receive, send_with_id)
+        finally:
+            counted = {"events": scope["events"]} if "events" in scope else {}
+            _log.info(
+                "request",
+                method=scope["method"],
+                path=scope["path"],
+                status=status,
+                duration_ms=round((time.perf_counter() - started) * 1000, 3),
+                **counted,
+            )
+            structlog.contextvars.clear_contextvars()
