@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+import msgspec
+
 CostStatus = Literal["final", "partial", "estimated", "unpriced"]
 
 
@@ -30,8 +32,11 @@ class RateRow:
     """What one meter of one model costs, in which context, and from when until when.
 
     The price is `price_pico` pico-USD for every `per` units; both are integers, so that 0.05 USD per
-    million is exactly (50_000_000_000, 1_000_000). `valid_from` None means since always, `valid_to` None
-    until further notice. A later version's row prevails over an earlier one's where both are valid.
+    million is exactly (50_000_000_000, 1_000_000). `price_pico` None takes the meter's own price away: what
+    it falls back to applies again. `valid_from` None means since always, `valid_to` None until further
+    notice. A later version's row prevails over an earlier one's where both are valid; of one version's
+    rows, one whose `window` holds prevails over the one without. A request is billed for at least
+    `quantity_min` units once there are any.
     """
 
     provider: str
@@ -39,15 +44,16 @@ class RateRow:
     meter: str
     context: tuple[tuple[str, str], ...]
     per: int
-    price_pico: int
+    price_pico: int | None
     tiers: tuple[RateTier, ...] = ()
     window: DailyWindow | None = None
     valid_from: datetime | None = None
     valid_to: datetime | None = None
+    quantity_min: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class CostLine:
+# Costs are made by the million: a msgspec.Struct is built in C, six times faster than a frozen dataclass.
+class CostLine(msgspec.Struct, frozen=True, gc=False):
     """One meter of one event: quantity × price / per = amount.
 
     `price_pico`, `per` and `amount_pico` are None when there is no rate (`unpriced`). A meter that no
@@ -64,9 +70,12 @@ class CostLine:
     model: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What one event cost us. `total_pico` is the sum of the lines, or None when any line is unpriced."""
+class Cost(msgspec.Struct, frozen=True):
+    """What one event cost us. `total_pico` is the sum of the lines, or None when any line is unpriced.
+
+    `provider` and `model` are the card's own ids of the rows that priced it, or what was asked for when
+    nothing did; `rate_version` names the newest version the price may have come from.
+    """
 
     provider: str | None
     model: str
