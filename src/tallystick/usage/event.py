@@ -11,7 +11,7 @@ Outcome = Literal["success", "empty", "failure"]
 UsageStatus = Literal["final", "partial", "estimated"]
 
 
-class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """One raw usage fact. Its identity is (`org_id`, `request_id`).
 
     Attributes:

@@ -1,0 +1,86 @@
+"""Bring a database's schema to the one this installation needs, once, however many processes try."""
+
+from __future__ import annotations
+
+from importlib.resources import as_file, files
+
+import psycopg
+
+from tallystick.core.errors import Unavailable
+from tallystick.journal.migrations import revisions
+
+_LOCK_KEY = 0x7A11_5713  # any fixed number; advisory locks are counted within one database
+_SERVER_VERSION_MIN = 15_00_00
+
+
+def migrate(url: str) -> None:
+    """Run the migrations that are missing, under an advisory lock; quick when there are none.
+
+    Raises:
+        Unavailable: `database_unreachable`, `database_too_old` (PostgreSQL below 15), `database_is_newer` (a later
+            release of Tallystick has migrated it) or `migration_failed`.
+    """
+    try:
+        with psycopg.connect(url, autocommit=True, connect_timeout=30) as connection:
+            if connection.info.server_version < _SERVER_VERSION_MIN:
+                raise Unavailable(
+                    "database_too_old",
+                    f"the server is PostgreSQL {connection.info.server_version // 10000}",
+                    next_step="use PostgreSQL 15 or newer",
+                )
+            if current_revision(connection) == revisions()[-1]:
+                return
+            connection.execute("select pg_advisory_lock(%s)", [_LOCK_KEY])
+            _upgrade(connection)
+    except psycopg.OperationalError as error:
+        raise unreachable(error) from None
+    except psycopg.Error as error:
+        raise Unavailable(
+            "migration_failed",
+            f"the schema could not be brought up to date: {' '.join(str(error).split())}",
+            next_step="give the role the right to create tables in this database, then start again",
+        ) from error
+
+
+def unreachable(error: Exception) -> Unavailable:
+    """The error for a database that cannot be connected to or has gone away."""
+    return Unavailable(
+        "database_unreachable",
+        f"the database cannot be reached: {' '.join(str(error).split())}",
+        next_step="check DATABASE_URL and that the server runs, then send the same again: nothing is counted twice",
+    )
+
+
+def current_revision(connection: psycopg.Connection[tuple[object, ...]]) -> str | None:
+    """The revision that the database is at, None before the first migration.
+
+    Raises:
+        Unavailable: `database_is_newer`.
+    """
+    if connection.execute("select to_regclass('alembic_version')").fetchone() == (None,):
+        return None
+    row = connection.execute("select version_num from alembic_version").fetchone()
+    if row is not None and row[0] not in revisions():
+        raise Unavailable(
+            "database_is_newer",
+            f"the database is at schema {row[0]}, which this release does not know",
+            next_step="use the release of Tallystick that migrated it, or a newer one",
+        )
+    return None if row is None else str(row[0])
+
+
+def _upgrade(connection: psycopg.Connection[tuple[object, ...]]) -> None:
+    # Alembic and SQLAlchemy take half a second to import: only a database that needs them pays for it.
+    from alembic import command
+    from alembic.config import Config
+    from sqlalchemy import create_engine
+    from sqlalchemy.pool import StaticPool
+
+    connection.autocommit = False  # Alembic begins and commits each migration itself
+    engine = create_engine("postgresql+psycopg://", creator=lambda: connection, poolclass=StaticPool)
+    with as_file(files("tallystick.journal") / "migrations") as folder, engine.connect() as alembic_connection:
+        config = Config(attributes={"connection": alembic_connection})
+        config.set_main_option("script_location", str(folder).replace("%", "%%"))
+        config.set_main_option("path_separator", "os")
+        command.upgrade(config, "head")
+        alembic_connection.commit()

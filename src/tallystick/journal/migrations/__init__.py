@@ -1,0 +1,18 @@
+"""Schema migrations: each is a file of plain SQL with a note at its head, and a revision that names it."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+import psycopg
+
+
+def revisions() -> list[str]:
+    """The revisions this installation knows, oldest first: the numbers that the SQL files begin with."""
+    return sorted(path.name.split("_")[0] for path in files(__name__).iterdir() if path.name.endswith(".sql"))
+
+
+def run_sql(connection: psycopg.Connection[tuple[object, ...]], revision: str) -> None:
+    """Run the SQL file of that revision on the connection, in the transaction it is in."""
+    (path,) = (path for path in files(__name__).iterdir() if path.name.startswith(revision + "_"))
+    connection.execute(path.read_bytes())
