@@ -1,0 +1,151 @@
+"""Reading one usage object by its extractor: plain whole numbers, or a clear refusal that names the field."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Any
+
+from tallystick.core.errors import BadInput
+from tallystick.usage.meters import QUANTITY_MAX
+from tallystick.usage.table import Extractor, Field, Step
+
+_SECONDS = frozenset({"audio_seconds", "input_audio_seconds", "output_audio_seconds"})
+"""Classes that are stated in seconds, with a fraction; everything else is counted in whole units."""
+
+
+WHOLE_OF_CAPPED = "completion_tokens"
+"""The field that a `capped` one is a part of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """What an answer states, in the source's inclusive classes: a whole contains its parts.
+
+    `quantities` are whole numbers; durations are in milliseconds here. `paths` says which field of the
+    answer each class came from, for errors that a person can act on.
+    """
+
+    quantities: Mapping[str, int]
+    paths: Mapping[str, str]
+
+    def __getitem__(self, usage_key: str) -> int:
+        return self.quantities.get(usage_key, 0)
+
+    def __contains__(self, usage_key: object) -> bool:
+        return usage_key in self.quantities
+
+    def path(self, *usage_keys: str) -> str:
+        """The fields behind these classes, as a person finds them in the answer."""
+        return ", ".join(dict.fromkeys(self.paths[key] for key in usage_keys if key in self.paths))
+
+
+def walk(value: Any, steps: Iterable[Step]) -> list[Any]:
+    """Everything at the end of a path; nothing where the path leads nowhere or to null."""
+    found = [value]
+    for step in steps:
+        if isinstance(step, str):
+            found = [item[step] for item in found if isinstance(item, Mapping) and item.get(step) is not None]
+        else:
+            name, wanted = step
+            items = [item for array in found if _is_array(array) for item in array]
+            found = [item for item in items if isinstance(item, Mapping) and item.get(name) == wanted]
+    return found
+
+
+def first(value: Any, path: str) -> Any:
+    """The value at a path of plain keys, or None."""
+    return next(iter(walk(value, path.split("."))), None)
+
+
+def read_usage(extractor: Extractor, usage: Mapping[str, Any], root: str | None = None) -> Reported:
+    """What a usage object states.
+
+    Args:
+        extractor: the API that it belongs to.
+        usage: the object at the extractor's root, or one of the same shape.
+        root: where it stands, for errors; the extractor's root when left out.
+
+    Raises:
+        BadInput: `missing_usage_field` when a required field is not there, `invalid_quantity` when a field is
+            not a whole number from 0 to 10**12 (booleans, fractions and numbers in quotes are none), and
+            `no_usage` when not one field is there.
+    """
+    place = extractor.root_path if root is None else root
+    quantities: dict[str, int] = {}
+    paths: dict[str, str] = {}
+    for field in extractor.fields:
+        values = walk(usage, field.steps)
+        if not values or not _counts(field, usage, quantities):
+            if field.mode == "required":
+                raise _missing(extractor, field, place)
+            continue
+        where = f"{place}.{field.path}"
+        amount = sum(_quantity(value, where, in_seconds=field.usage_key in _SECONDS) for value in values)
+        quantities[field.usage_key] = quantities.get(field.usage_key, 0) + amount
+        paths.setdefault(field.usage_key, where)
+        if field.mode == "capped":
+            whole = sum(_quantity(value, f"{place}.{WHOLE_OF_CAPPED}") for value in walk(usage, (WHOLE_OF_CAPPED,)))
+            quantities[field.usage_key] = min(quantities[field.usage_key], whole)
+    if not quantities:
+        raise no_usage(f"{place} holds none of the fields that {extractor.provider}/{extractor.flavor} answers have")
+    return Reported(quantities, paths)
+
+
+def no_usage(detail: str) -> BadInput:
+    """The refusal of an answer that states no usage."""
+    return BadInput("no_usage", detail, next_step="send the whole answer, or name its --provider and --flavor")
+
+
+def _counts(field: Field, usage: Mapping[str, Any], quantities: Mapping[str, int]) -> bool:
+    if field.mode == "otherwise":
+        return field.usage_key not in quantities
+    if field.mode == "outside_total":
+        whole = [walk(usage, (name,)) for name in ("prompt_tokens", "completion_tokens", "total_tokens")]
+        prompt, completion, total = (next(iter(values), None) for values in whole)
+        return not (all(isinstance(part, int) for part in (prompt, completion, total)) and prompt + completion == total)
+    return True
+
+
+def _quantity(value: Any, where: str, *, in_seconds: bool = False) -> int:
+    """A quantity as a whole number, durations in milliseconds (half to even)."""
+    if in_seconds and isinstance(value, Decimal) and 0 <= value <= QUANTITY_MAX:
+        return int((value * 1000).to_integral_value(ROUND_HALF_EVEN))
+    if isinstance(value, bool) or not isinstance(value, (int, Decimal)):
+        raise _invalid(f"{_shown(value)} is not a number", where)
+    if value < 0:
+        raise _invalid(f"{_shown(value)} is less than nothing", where)
+    if value > QUANTITY_MAX:
+        raise _invalid(f"{_shown(value)} is more than 10^12, which no answer can hold", where)
+    if isinstance(value, Decimal):
+        raise _invalid(f"{_shown(value)} is not a whole number", where)
+    return value * 1000 if in_seconds else value
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = str(value) if isinstance(value, Decimal) else repr(value)
+    except ValueError:  # an integer of more digits than Python prints
+        return "the number"
+    return text if len(text) <= 40 else text[:40] + "…"
+
+
+def _invalid(detail: str, where: str) -> BadInput:
+    return BadInput(
+        "invalid_quantity", detail, next_step="send the answer as the provider gave it; quantities are whole numbers",
+        where=where,
+    )  # fmt: skip
+
+
+def _missing(extractor: Extractor, field: Field, place: str) -> BadInput:
+    return BadInput(
+        "missing_usage_field",
+        f"{extractor.provider}/{extractor.flavor} answers state {field.path}, and this one does not",
+        next_step="send the whole answer, or name the --provider and --flavor that gave it",
+        where=f"{place}.{field.path}",
+    )
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
