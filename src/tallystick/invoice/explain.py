@@ -1,0 +1,156 @@
+"""How each line of an invoice came about, in plain sentences with the arithmetic written out.
+
+Everything said here is read from the invoice alone, so that the explanation of a closed invoice never
+changes, whatever happens to contracts, rates or plans later.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from tallystick.invoice.model import Invoice, InvoiceLine, InvoiceTier, MeterUse, NotChargedEvents
+from tallystick.invoice.wording import added, counted, grouped, listed, tier_arithmetic, tier_label
+
+
+@dataclass(frozen=True, slots=True)
+class LineExplanation:
+    """One line: its number, what it is called, and the sentences about it."""
+
+    number: int
+    title: str
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The whole invoice: where its terms come from, its lines, its sum, and what was not charged."""
+
+    terms: tuple[str, ...]
+    lines: tuple[LineExplanation, ...]
+    total: tuple[str, ...]
+    not_charged: tuple[str, ...]
+    evidence: tuple[str, ...]
+
+
+def explain(invoice: Invoice) -> Explanation:
+    """The invoice in sentences."""
+    return Explanation(
+        terms=_terms(invoice),
+        lines=tuple(explain_line(invoice, line) for line in invoice.lines),
+        total=_total(invoice),
+        not_charged=_not_charged(invoice),
+        evidence=_evidence(invoice),
+    )
+
+
+def explain_line(invoice: Invoice, line: InvoiceLine) -> LineExplanation:
+    """One line in sentences."""
+    sentences = {"base_fee": _base, "usage": _usage, "commit_true_up": _true_up}[line.kind](invoice, line)
+    return LineExplanation(line.number, line_title(line), (*sentences, _rounding(line)))
+
+
+def line_title(line: InvoiceLine) -> str:
+    """What the line is called on paper."""
+    if line.kind == "usage" and line.meter is not None:
+        return " + ".join([line.meter, *(use.meter for use in line.metered if use.meter != line.meter)])
+    return {"base_fee": "Base fee", "commit_true_up": "Minimum commitment, true-up"}.get(line.kind, line.kind)
+
+
+def _terms(invoice: Invoice) -> tuple[str, ...]:
+    contract, period = invoice.contract, invoice.period
+    return (
+        f"The period is {period.label} on the clocks of {period.time_zone}: from {period.start} up to, "
+        f"and not including, {period.end}.",
+        f"Plan {contract.plan} of contract {contract.name}, version {contract.version}, prices the whole period: "
+        f"it was in force at {contract.in_force_at}, by subscription {contract.subscription} of {invoice.org_id}.",
+    )
+
+
+def _base(invoice: Invoice, line: InvoiceLine) -> tuple[str, ...]:
+    return (f"Plan {invoice.contract.plan} has a base fee of {grouped(line.exact_usd)} USD for each period.",)
+
+
+def _usage(invoice: Invoice, line: InvoiceLine) -> tuple[str, ...]:
+    if not line.metered:
+        behind = [f"No charged request of the period used {line.meter}."]
+    else:
+        behind = [
+            f"{listed([_use(use) for use in line.metered])} {'was' if len(line.metered) == 1 else 'were'} charged here."
+        ]
+    if len(line.metered) > 1:
+        behind.append(f"The plan's price for {line.meter} includes them all, together {grouped(line.quantity)}.")
+    steps = [_step(tier, len(line.tiers)) for tier in line.tiers]
+    if len(steps) > 1:
+        steps.append(f"Together that is {grouped(added([tier.amount_usd for tier in line.tiers]))} USD.")
+    return (*behind, *steps)
+
+
+def _step(tier: InvoiceTier, tiers: int) -> str:
+    label = tier_label(tier, tiers)
+    arithmetic = tier_arithmetic(tier) + " USD."
+    return f"{label[0].upper()}{label[1:]}: {arithmetic}" if label else arithmetic[0].upper() + arithmetic[1:]
+
+
+def _true_up(invoice: Invoice, line: InvoiceLine) -> tuple[str, ...]:
+    others = added([other.amount_usd for other in invoice.lines if other.kind != "commit_true_up"])
+    commit = added([others, line.exact_usd])
+    return (
+        f"Plan {invoice.contract.plan} commits to at least {grouped(commit)} USD for each period, base fee included.",
+        f"The other lines come to {grouped(others)} USD: "
+        f"{grouped(commit)} - {grouped(others)} = {grouped(line.exact_usd)} USD is missing, and is charged here.",
+    )
+
+
+def _rounding(line: InvoiceLine) -> str:
+    if Fraction(line.residue_usd) == 0:
+        return f"The line is exactly {grouped(line.amount_usd)} USD; nothing was rounded."
+    return (
+        f"Exactly {grouped(line.exact_usd)} USD, rounded once, half to even, to {grouped(line.amount_usd)} USD; "
+        f"the residue of {grouped(line.residue_usd)} USD is kept on the invoice."
+    )
+
+
+def _total(invoice: Invoice) -> tuple[str, ...]:
+    totals = invoice.totals
+    return (
+        f"The {counted(len(invoice.lines), 'line')} add up to {grouped(totals.amount_usd)} USD.",
+        f"Before rounding the lines add up to exactly {grouped(totals.exact_usd)} USD; "
+        f"all residues together are {grouped(totals.residue_usd)} USD.",
+    )
+
+
+def _not_charged(invoice: Invoice) -> tuple[str, ...]:
+    sentences = [
+        f"{_use(use)} {'was' if use.quantity == '1' else 'were'} metered and not charged: "
+        f"plan {invoice.contract.plan} has no price for {use.meter}."
+        for use in invoice.not_charged.meters
+    ]
+    sentences += [_not_charged_events(group) for group in invoice.not_charged.events]
+    return tuple(sentences or ["Every request of the period, and every meter in it, was charged."])
+
+
+def _not_charged_events(group: NotChargedEvents) -> str:
+    what = counted(group.events, "request")
+    were = "was" if group.events == 1 else "were"
+    if group.reason == "failure":
+        why = f"{what} in {group.environment} failed and {were} not charged"
+    else:
+        why = f"{what} in {group.environment} {were} not charged: the contract does not charge that environment"
+    return f"{why} ({listed([f'{grouped(use.quantity)} {use.meter}' for use in group.meters])})."
+
+
+def _evidence(invoice: Invoice) -> tuple[str, ...]:
+    ledger = invoice.ledger
+    versions = [f"{use.rate_version} ({counted(use.events, 'request')})" for use in invoice.rates]
+    return (
+        f"The invoice covers {counted(ledger.events, 'request')}, all that the ledger of {invoice.org_id} held for the "
+        f"period up to its entry {ledger.through_seq:,}; their facts hash to {ledger.facts_sha256}.",
+        f"Their cost was computed with rate card {listed(versions)}." if versions else "No rate card was needed.",
+        f"The contract's content hashes to {invoice.contract.sha256}.",
+        f"The digest over facts, versions and lines is {invoice.digest}.",
+    )
+
+
+def _use(use: MeterUse) -> str:
+    return f"{grouped(use.quantity)} {use.meter} in {counted(use.events, 'request')}"

@@ -1,0 +1,221 @@
+"""The invoice: a value that is its own document. Every amount is an exact decimal string of USD.
+
+The members and their order are those of the JSON document (`docs/invoice.md`); nothing in it depends on
+when or where it was built, so that building it again from the same facts and versions gives the same bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from tallystick.core.errors import BadInput
+
+FORMAT = "tallystick/invoice/v1"
+
+LineKind = Literal["base_fee", "usage", "commit_true_up"]
+NotChargedReason = Literal["failure", "environment"]
+
+
+class InvoicePeriod(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A calendar month on the clocks of `time_zone`, as the half-open instants [start, end) in UTC."""
+
+    label: str
+    start: str
+    end: str
+    time_zone: str
+
+
+class InvoiceContract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The contract version and plan that price the whole period, and the subscription that chose them."""
+
+    name: str
+    version: str
+    sha256: str
+    plan: str
+    subscription: int
+    in_force_at: str
+
+
+class RateUse(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many of the period's requests were costed with one rate-card version."""
+
+    rate_version: str
+    events: int
+
+
+class LedgerPin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Exactly which facts the invoice covers.
+
+    Attributes:
+        through_seq: the org's last ledger sequence when the invoice was built; what came later is not on it.
+        events: how many facts of the period there were, charged or not.
+        facts_sha256: the hash over them, in ascending sequence (`docs/invoice.md`).
+    """
+
+    through_seq: int
+    events: int
+    facts_sha256: str
+
+
+class MeterUse(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One meter's part of a line: how much of it, and in how many requests. Quantities are decimal strings."""
+
+    meter: str
+    unit: str
+    quantity: str
+    events: int
+
+
+class InvoiceTier(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One step of a line's arithmetic: `billed * unit_usd / per + flat_usd = amount_usd`, exactly.
+
+    Attributes:
+        tier: which tier of the price it is, from 1.
+        quantity: how much of the line's quantity fell in it.
+        basis: what `billed` counts: `units`, the units of whole `packages`, or `cost_usd` (USD of our cost).
+        billed: what the unit price is applied to.
+        up_to: the tier's inclusive upper bound, null when it is open-ended.
+        unit_usd: the price of `per` billed units.
+        flat_usd: the fee for entering the tier, "0" when there is none.
+        amount_usd: exact, not rounded.
+    """
+
+    tier: int
+    quantity: str
+    basis: Literal["units", "packages", "cost_usd"]
+    billed: str
+    up_to: str | None
+    unit_usd: str
+    per: str
+    flat_usd: str
+    amount_usd: str
+
+
+class InvoiceLine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One charge.
+
+    Attributes:
+        number: its place on the invoice, from 1.
+        meter: the priced meter of a usage line, else null.
+        quantity: what was priced: the sum over `metered`; 1 on a line without usage.
+        price: the price in words.
+        metered: the meters that the quantity is made of.
+        tiers: the arithmetic, step by step.
+        amount_usd: what is charged: `exact_usd` rounded once, half to even, to the cent.
+        residue_usd: exact less amount, half a cent at most either way.
+    """
+
+    number: int
+    kind: LineKind
+    meter: str | None
+    quantity: str
+    price: str
+    metered: tuple[MeterUse, ...]
+    tiers: tuple[InvoiceTier, ...]
+    amount_usd: str
+    exact_usd: str
+    residue_usd: str
+    description: str
+
+
+class NotChargedEvents(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Requests that are metered and costed, and never billed: failures, and environments that are not charged."""
+
+    reason: NotChargedReason
+    environment: str
+    events: int
+    meters: tuple[MeterUse, ...]
+
+
+class NotCharged(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything of the period that costs the customer nothing, so that nothing is left unsaid.
+
+    `meters` were counted in charged requests but have no price in the plan.
+    """
+
+    meters: tuple[MeterUse, ...]
+    events: tuple[NotChargedEvents, ...]
+
+
+class ModelCost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the requests of one provider and model cost us; those without a known cost are only counted."""
+
+    provider: str | None
+    model: str
+    events: int
+    unpriced_events: int
+    cost_usd: str
+
+
+class Internal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is ours to know: the cost of the period. It may be left out of what a customer gets."""
+
+    cost_usd: str
+    unpriced_events: int
+    models: tuple[ModelCost, ...]
+
+
+class Totals(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The sums over the lines; `amount_usd` is what is due."""
+
+    amount_usd: str
+    exact_usd: str
+    residue_usd: str
+
+
+class Invoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One org's invoice for one month under one contract. `digest` covers everything in it."""
+
+    format: str = FORMAT
+    invoice_id: str
+    org_id: str
+    currency: str
+    period: InvoicePeriod
+    contract: InvoiceContract
+    rates: tuple[RateUse, ...]
+    ledger: LedgerPin
+    lines: tuple[InvoiceLine, ...]
+    not_charged: NotCharged
+    totals: Totals
+    internal_sha256: str
+    internal: Internal
+    digest: str
+
+    def document(self) -> dict[str, Any]:
+        """The document as plain JSON values."""
+        document: dict[str, Any] = msgspec.to_builtins(self)
+        return document
+
+    def line(self, number: int) -> InvoiceLine:
+        """The line of that number.
+
+        Raises:
+            BadInput: `unknown_line`.
+        """
+        for line in self.lines:
+            if line.number == number:
+                return line
+        raise BadInput(
+            "unknown_line",
+            f"invoice {self.invoice_id} has no line {number}",
+            next_step=f"choose one of {', '.join(str(line.number) for line in self.lines) or 'none: it has no lines'}",
+            where="line",
+        )
+
+
+def parse_invoice(text: str | bytes) -> Invoice:
+    """An invoice from its stored document.
+
+    Raises:
+        BadInput: `invalid_invoice_document`.
+    """
+    try:
+        return msgspec.json.decode(text, type=Invoice)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadInput(
+            "invalid_invoice_document",
+            f"the document is not an invoice of the form {FORMAT}: {error}",
+            next_step="export the invoice again from the ledger that closed it",
+        ) from None

@@ -1,0 +1,110 @@
+"""The invoice as a page for a person: plain text in columns of one width, at most 80 characters wide."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator
+from datetime import date
+
+from tallystick.invoice.explain import line_title
+from tallystick.invoice.model import Invoice, InvoiceLine, MeterUse
+from tallystick.invoice.wording import counted, grouped, tier_arithmetic, tier_label
+
+WIDTH = 80
+_LABEL = 16
+_AMOUNT = 16
+_QUANTITY = 22
+_TITLE = WIDTH - _AMOUNT - _QUANTITY - 4
+
+
+def invoice_text(invoice: Invoice) -> str:
+    """The whole page. It holds what the customer is charged and the evidence, and nothing of our own cost."""
+    return "\n".join(line.rstrip() for line in _page(invoice)) + "\n"
+
+
+def _page(invoice: Invoice) -> Iterator[str]:
+    year, month = map(int, invoice.period.label.split("-"))
+    yield _ends("INVOICE", f"{date(year, month, 1):%B %Y}")
+    yield "=" * WIDTH
+    yield from _facts(invoice)
+    yield ""
+    yield f"{'':4}{'':{_TITLE}}{'Quantity':>{_QUANTITY}}{'Amount in USD':>{_AMOUNT}}"
+    yield "-" * WIDTH
+    for line in invoice.lines:
+        yield from _line(line)
+    if not invoice.lines:
+        yield "    Nothing is due for this period."
+    yield "-" * WIDTH
+    yield _ends("    Total due", grouped(invoice.totals.amount_usd))
+    yield _ends("    Exact before rounding", grouped(invoice.totals.exact_usd))
+    yield _ends("    Residue of rounding", grouped(invoice.totals.residue_usd))
+    yield from _not_charged(invoice)
+    yield from _evidence(invoice)
+
+
+def _facts(invoice: Invoice) -> Iterator[str]:
+    contract, period = invoice.contract, invoice.period
+    yield from _field("Invoice", invoice.invoice_id)
+    yield from _field("Customer", invoice.org_id)
+    yield from _field("Period", f"{period.label}, {period.time_zone}")
+    yield from _field("", f"from {period.start} until before {period.end}")
+    yield from _field("Contract", f"{contract.name}, version {contract.version}")
+    yield from _field("Plan", contract.plan)
+
+
+def _line(line: InvoiceLine) -> Iterator[str]:
+    title, *more = textwrap.wrap(line_title(line), _TITLE - 1) or [""]
+    quantity = grouped(line.quantity) if line.kind == "usage" else ""
+    yield f"{line.number:>2}  {title:<{_TITLE}}{quantity:>{_QUANTITY}}{grouped(line.amount_usd):>{_AMOUNT}}"
+    yield from (f"    {part}" for part in more)
+    for tier in line.tiers:
+        label = tier_label(tier, len(line.tiers))
+        step = f"{label}: {tier_arithmetic(tier)}" if label else tier_arithmetic(tier)
+        yield from textwrap.wrap(step, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 8)
+    if len(line.metered) > 1:
+        yield from (f"      of which {grouped(use.quantity)} {use.meter}" for use in line.metered)
+
+
+def _not_charged(invoice: Invoice) -> Iterator[str]:
+    free = invoice.not_charged
+    if not free.meters and not free.events:
+        return
+    yield ""
+    yield "Metered and not charged"
+    yield "-" * WIDTH
+    for use in free.meters:
+        yield from _use(use, "no price in the plan")
+    for group in free.events:
+        why = "failed" if group.reason == "failure" else "environment is not charged"
+        yield _ends(f"    {group.environment}: {counted(group.events, 'request')}", why)
+        for use in group.meters:
+            yield from _use(use, "")
+
+
+def _use(use: MeterUse, why: str) -> Iterable[str]:
+    left = f"    {use.meter:<{_TITLE}}{grouped(use.quantity):>{_QUANTITY}}"
+    return [_ends(left, why)] if len(left) + len(why) < WIDTH else [left, f"{why:>{WIDTH}}"]
+
+
+def _evidence(invoice: Invoice) -> Iterator[str]:
+    yield ""
+    yield "Evidence"
+    yield "-" * WIDTH
+    yield from _field("Requests", f"{invoice.ledger.events:,}, up to ledger entry {invoice.ledger.through_seq:,}")
+    yield from _field("Facts SHA-256", invoice.ledger.facts_sha256)
+    yield from _field("Contract SHA", invoice.contract.sha256)
+    for use in invoice.rates:
+        yield from _field("Rate card", f"{use.rate_version} ({counted(use.events, 'request')})")
+    yield from _field("Digest", invoice.digest)
+    yield ""
+    yield f"Recompute it from the raw facts: tally invoice replay {invoice.invoice_id}"
+
+
+def _field(label: str, value: str) -> Iterable[str]:
+    width = WIDTH - _LABEL
+    parts = textwrap.wrap(value, width, break_on_hyphens=False) or [""]
+    return [f"{label if index == 0 else '':<{_LABEL}}{part}" for index, part in enumerate(parts)]
+
+
+def _ends(left: str, right: str) -> str:
+    return f"{left}{right:>{max(WIDTH - len(left), len(right) + 1)}}"

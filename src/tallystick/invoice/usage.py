@@ -1,0 +1,112 @@
+"""What a period's facts add up to, before any contract is applied: the one input of an invoice.
+
+The same sums come from two places that share no code: from SQL when a month is closed, and from the raw
+events, one at a time, when an invoice is replayed. Sums are exact integers, so the order of the facts does
+not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from tallystick.rates.model import CostLine, CostStatus
+
+Group = tuple[str, bool]
+"""(environment, failed): whether a request is charged depends on these two alone."""
+
+
+@dataclass(slots=True)
+class MeterSum:
+    """One meter of one group.
+
+    Attributes:
+        quantity: the sum over the raw facts.
+        events: how many requests have a quantity of it above zero.
+        cost_pico: what the known parts cost us, in pico-USD, corrections included.
+        cost_unknown: how many requests have a part of it whose cost is not known.
+    """
+
+    quantity: int = 0
+    events: int = 0
+    cost_pico: int = 0
+    cost_unknown: int = 0
+
+
+@dataclass(slots=True)
+class ModelSum:
+    """The requests of one provider and model: how many, how many without a known cost, and the known cost."""
+
+    events: int = 0
+    unpriced: int = 0
+    cost_pico: int = 0
+
+
+@dataclass(slots=True)
+class PeriodSums:
+    """Sums over the requests of one org and period; `events` counts requests by group."""
+
+    events: dict[Group, int] = field(default_factory=dict)
+    meters: dict[tuple[str, bool, str], MeterSum] = field(default_factory=dict)
+    models: dict[tuple[str | None, str], ModelSum] = field(default_factory=dict)
+    rates: dict[str, int] = field(default_factory=dict)
+
+    def meter(self, group: Group, meter: str) -> MeterSum:
+        """The sum of that meter in that group, begun at zero when it is the first."""
+        key = (*group, meter)
+        found = self.meters.get(key)
+        if found is None:
+            found = self.meters[key] = MeterSum()
+        return found
+
+    def model(self, provider: str | None, model: str) -> ModelSum:
+        """The sum of that model, begun at zero when it is the first."""
+        key = (provider, model)
+        found = self.models.get(key)
+        if found is None:
+            found = self.models[key] = ModelSum()
+        return found
+
+    def add_request(
+        self,
+        group: Group,
+        provider: str | None,
+        model: str,
+        meters: Mapping[str, int],
+        lines: Iterable[CostLine],
+        total_pico: int | None,
+        status: CostStatus,
+        rate_version: str,
+    ) -> None:
+        """One request: its raw quantities and what it cost, after corrections."""
+        self.events[group] = self.events.get(group, 0) + 1
+        for name, quantity in meters.items():
+            if quantity:
+                found = self.meter(group, name)
+                found.quantity += quantity
+                found.events += 1
+        unknown: set[str] = set()
+        for line in lines:
+            if line.amount_pico is None:
+                unknown.add(line.meter)
+            else:
+                self.meter(group, line.meter).cost_pico += line.amount_pico
+        for name in unknown:
+            self.meter(group, name).cost_unknown += 1
+        model_sum = self.model(provider, model)
+        model_sum.events += 1
+        if status == "unpriced" or total_pico is None:
+            model_sum.unpriced += 1
+        else:
+            model_sum.cost_pico += total_pico
+        self.rates[rate_version] = self.rates.get(rate_version, 0) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class PeriodFacts:
+    """A period's facts, pinned: their sums, their hash, and the last ledger sequence that was looked at."""
+
+    sums: PeriodSums
+    through_seq: int
+    facts_sha256: str
+    events: int
