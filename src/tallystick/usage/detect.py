@@ -17,7 +17,8 @@ from tallystick.usage.table import Extractor, ExtractorTable
 _ALIASES = {
     "amazon": "aws", "bedrock": "aws", "amazon-bedrock": "aws", "aws-bedrock": "aws",
     "gemini": "google", "google-gla": "google", "google-vertex": "google", "vertex": "google", "vertexai": "google",
-    "azure-openai": "azure", "azure-ai": "azure", "claude": "anthropic", "mistralai": "mistral", "moonshot": "moonshotai",
+    "azure-openai": "azure", "azure-ai": "azure", "claude": "anthropic", "mistralai": "mistral",
+    "moonshot": "moonshotai",
     "xai": "x-ai", "grok": "x-ai", "together-ai": "together", "togetherai": "together", "voyage": "voyageai",
     "z-ai": "zai", "z.ai": "zai", "fireworks-ai": "fireworks", "open-router": "openrouter",
 }  # fmt: skip
@@ -34,6 +35,7 @@ _HOSTS = (
 )  # fmt: skip
 
 _MODELS = (
+    (r"((us|eu|jp|au|apac|global)\.)?(openai|anthropic|amazon|meta|mistral|cohere|ai21|deepseek|qwen|google)\.", "aws"),
     (r"claude", "anthropic"), (r"gemini|gemma", "google"), (r"grok", "x-ai"), (r"deepseek", "deepseek"),
     (r"(open-)?mi[sx]tral|magistral|codestral|ministral|pixtral|devstral|voxtral", "mistral"),
     (r"command|c4ai|embed-(english|multilingual|v)|rerank", "cohere"), (r"sonar", "perplexity"),
@@ -147,6 +149,7 @@ _SHAPES: tuple[tuple[str, Any], ...] = (
     ("aws", _has("usage.inputTokens")),
     ("cohere", _has("usage.billed_units", "usage.tokens", "meta.billed_units")),
     ("openrouter", _has("usage.cost_details", "usage.is_byok")),
+    ("openrouter", lambda body: isinstance(body.get("provider"), str) and "model" in body),
     ("groq", _has("x_groq", "usage.queue_time", "usage.prompt_time")),
     ("cerebras", _has("time_info")),
     ("deepseek", _has("usage.prompt_cache_hit_tokens", "usage.prompt_cache_miss_tokens")),

@@ -42,10 +42,16 @@ def disjoint_meters(reported: Reported) -> dict[str, int]:
     meters = {
         **_input_meters(reported),
         **_output_meters(reported),
-        **_split(reported, "audio_seconds", "audio_ms", input_audio_seconds="audio_in_ms", output_audio_seconds="audio_out_ms"),
+        **_split(
+            reported,
+            "audio_seconds",
+            "audio_ms",
+            input_audio_seconds="audio_in_ms",
+            output_audio_seconds="audio_out_ms",
+        ),
         **_split(reported, "input_document_pages", "pages_in", input_annotated_document_pages="annotated_pages_in"),
         **{meter: reported[usage_key] for usage_key, meter in _PLAIN.items()},
-    }  # fmt: skip
+    }
     return {name: quantity for name, quantity in meters.items() if quantity}
 
 

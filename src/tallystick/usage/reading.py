@@ -102,9 +102,9 @@ def _counts(field: Field, usage: Mapping[str, Any], quantities: Mapping[str, int
     if field.mode == "otherwise":
         return field.usage_key not in quantities
     if field.mode == "outside_total":
-        whole = [walk(usage, (name,)) for name in ("prompt_tokens", "completion_tokens", "total_tokens")]
-        prompt, completion, total = (next(iter(values), None) for values in whole)
-        return not (all(isinstance(part, int) for part in (prompt, completion, total)) and prompt + completion == total)
+        prompt, completion, total = (usage.get(f"{name}_tokens") for name in ("prompt", "completion", "total"))
+        if isinstance(prompt, int) and isinstance(completion, int):
+            return bool(prompt + completion != total)
     return True
 
 
