@@ -1,0 +1,1 @@
+"""What providers charge us: dated integer rows, strict names, and compiled pricing. Pure."""

@@ -1,0 +1,118 @@
+"""The rate card through time: a chain of versions in the order in which they became known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+from tallystick.core.errors import BadInput, NotFound
+from tallystick.rates.card import RateCard
+from tallystick.rates.cardfile import CardVersion, ModelLine, ProviderLine
+from tallystick.rates.names import Names, Resolved
+from tallystick.rates.plan import VersionedLine
+
+_CARDS_KEPT = 16
+
+
+class CardHistory:
+    """All versions of the rate card that are known here.
+
+    Args:
+        versions: card files, read, oldest first.
+
+    Raises:
+        BadInput: `no_rate_cards`, `broken_card_chain` or `duplicate_rate_version`.
+    """
+
+    def __init__(self, versions: Iterable[CardVersion]) -> None:
+        self.versions: tuple[CardVersion, ...] = tuple(versions)
+        _check_chain(self.versions)
+        self._ordinals = {version.name: index for index, version in enumerate(self.versions)}
+        self._lines: dict[tuple[str, str], list[VersionedLine]] | None = None
+        self._card = lru_cache(maxsize=_CARDS_KEPT)(self._make_card)
+
+    @property
+    def latest(self) -> RateCard:
+        """The rates as they are known now."""
+        return self._card(len(self.versions) - 1)
+
+    def at(self, version: str) -> RateCard:
+        """The rates as they were known at that version.
+
+        Raises:
+            NotFound: `unknown_rate_version`.
+        """
+        ordinal = self._ordinals.get(version)
+        if ordinal is None:
+            raise NotFound(
+                "unknown_rate_version",
+                f"there is no rate card version {version!r}",
+                next_step="`tally rates list` shows the versions there are",
+            )
+        return self._card(ordinal)
+
+    def ordinal(self, version: str) -> int:
+        """The place of a version in the chain, from 0; raises as `at` does."""
+        return self.at(version)._ordinal  # noqa: SLF001 - one module in two files
+
+    def lines(self, resolved: Resolved) -> list[VersionedLine]:
+        """The rows of a model in all versions, oldest first."""
+        if self._lines is None:
+            self._lines = {}
+            for ordinal, version in enumerate(self.versions):
+                for line in version.rates:
+                    self._lines.setdefault((line.provider, line.model), []).append((ordinal, line))
+        return self._lines.get(resolved, [])
+
+    def model_keys(self, ordinal: int) -> Iterable[tuple[str, str]]:
+        """(provider, model) of every model known at a version."""
+        return {(line.provider, line.model) for version in self.versions[: ordinal + 1] for line in version.models}
+
+    def names(self, ordinal: int) -> Names:
+        """What names mean at a version."""
+        providers: dict[str, ProviderLine] = {}
+        models: dict[tuple[str, str], ModelLine] = {}
+        retired: set[tuple[str, str]] = set()
+        for version in self.versions[: ordinal + 1]:
+            providers.update((line.provider, line) for line in version.providers)
+            for line in version.models:
+                models[line.provider, line.model] = line
+                retired.discard((line.provider, line.model))
+            retired.update((line.provider, line.model) for line in version.retired)
+        listed = [line for key, line in models.items() if key not in retired]
+        return Names(providers, listed, [line for key, line in models.items() if key in retired])
+
+    def _make_card(self, ordinal: int) -> RateCard:
+        return RateCard(self, ordinal)
+
+
+def _check_chain(versions: tuple[CardVersion, ...]) -> None:
+    if not versions:
+        raise BadInput("no_rate_cards", "there is no rate card", next_step="install Tallystick again")
+    seen: set[str] = set()
+    previous: CardVersion | None = None
+    for version in versions:
+        if version.header.previous != (previous.sha256 if previous else None):
+            after = f"after {previous.name}" if previous else "at the beginning"
+            raise BadInput(
+                "broken_card_chain",
+                f"{version.name} does not belong {after}: a file of the chain is missing, doubled or was changed",
+                next_step="restore the card files as they were published",
+                where=version.name,
+            )
+        if previous is not None and version.header.known_at < previous.header.known_at:
+            raise BadInput(
+                "broken_card_chain",
+                f"{version.name} was known before {previous.name}, which it follows",
+                next_step="restore the card files as they were published",
+                where=version.name,
+            )
+        if version.name in seen:
+            raise BadInput(
+                "duplicate_rate_version",
+                f"two card files are called {version.name}",
+                next_step="remove the one that was added last",
+                where=version.name,
+            )
+        seen.add(version.name)
+        previous = version
