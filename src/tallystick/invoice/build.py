@@ -51,8 +51,9 @@ class Terms:
         contract: the version in force.
         plan: the name of the plan in it.
         subscription: the ordinal of the subscription that chose contract and plan.
-        in_force_at: the instant at which version and plan were looked up: the period's start, or the org's
-            first instant in it.
+        subscriptions_known: how many subscriptions the org had when they were chosen.
+        in_force_at: the instant at which version and plan were looked up: the period's start, or the first
+            instant in it at which the org had both.
     """
 
     org_id: str
@@ -61,6 +62,7 @@ class Terms:
     contract: Contract
     plan: str
     subscription: int
+    subscriptions_known: int
     in_force_at: datetime
 
 
@@ -98,6 +100,7 @@ def build_invoice(terms: Terms, facts: PeriodFacts) -> Invoice:
             sha256=terms.contract.sha256,
             plan=terms.plan,
             subscription=terms.subscription,
+            subscriptions_known=terms.subscriptions_known,
             in_force_at=format_instant(terms.in_force_at),
         ),
         rates=tuple(RateUse(rate_version=name, events=count) for name, count in sorted(facts.sums.rates.items())),

@@ -28,13 +28,22 @@ class InvoicePeriod(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class InvoiceContract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The contract version and plan that price the whole period, and the subscription that chose them."""
+    """The contract version and plan that price the whole period.
+
+    Attributes:
+        sha256: the hash of the contract's content.
+        subscription: the ordinal of the subscription that put the org on this contract and plan.
+        subscriptions_known: how many subscriptions the org had when the invoice was built; later ones had no say.
+        in_force_at: the instant at which version and plan were looked up: the period's start, or the first
+            instant in it at which the org had both.
+    """
 
     name: str
     version: str
     sha256: str
     plan: str
     subscription: int
+    subscriptions_known: int
     in_force_at: str
 
 

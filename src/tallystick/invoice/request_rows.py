@@ -1,0 +1,86 @@
+"""The requests of an invoice as a table: one row each, straight from the ledger, never from a total.
+
+Columns are fixed, save for two for each meter of the period (its quantity and what it cost us), in the order
+in which meters are shown. A meter that a request does not have is an empty cell; so is a cost that is not known.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+
+from tallystick.core.instants import format_instant
+from tallystick.core.money import pico_to_usd
+from tallystick.invoice.facts import StoredFact
+from tallystick.invoice.tables import text_cell
+
+_BEFORE = (
+    "seq", "request_id", "time", "recorded_at", "org_id", "user_id", "session_id", "feature", "environment",
+    "api_key_id", "action", "provider", "model", "outcome", "usage_status", "latency_ms", "charged",
+)  # fmt: skip
+_COST = ("cost_usd", "cost_status", "rate_version", "correction_seq", "unpriced_reason")
+_AFTER = ("price_context", "attributes", "fingerprint")
+
+
+def request_header(meters: Sequence[str], *, with_cost: bool) -> tuple[str, ...]:
+    """The names of the columns; without cost, what it cost us is left out."""
+    quantities = tuple(f"{meter}_quantity" for meter in meters)
+    costs = (*_COST, *(f"{meter}_cost_usd" for meter in meters)) if with_cost else ()
+    return (*_BEFORE, *quantities, *costs, *_AFTER)
+
+
+def request_row(
+    fact: StoredFact, meters: Sequence[str], charges: Callable[[str], bool], *, with_cost: bool
+) -> tuple[str, ...]:
+    """One request. `charges` says of an environment whether what happens in it is charged."""
+    event = fact.event
+    row = [
+        str(fact.seq),
+        text_cell(event.request_id),
+        format_instant(event.time),
+        format_instant(fact.recorded_at),
+        text_cell(event.org_id),
+        text_cell(event.user_id),
+        text_cell(event.session_id),
+        text_cell(event.feature),
+        text_cell(event.environment),
+        text_cell(event.api_key_id),
+        text_cell(event.action),
+        text_cell(event.provider),
+        text_cell(event.model),
+        event.outcome,
+        event.usage_status,
+        "" if event.latency_ms is None else str(event.latency_ms),
+        "no: environment" if not charges(event.environment) else "no: failure" if event.outcome == "failure" else "yes",
+    ]
+    row += [str(event.meters[meter]) if meter in event.meters else "" for meter in meters]
+    if with_cost:
+        row += _cost_cells(fact, meters)
+    row += [_object_cell(event.price_context), _object_cell(event.attributes), fact.fingerprint.hex()]
+    return tuple(row)
+
+
+def _cost_cells(fact: StoredFact, meters: Sequence[str]) -> list[str]:
+    priced = fact.priced
+    if priced is None:
+        return [""] * (len(_COST) + len(meters))
+    amounts: dict[str, int | None] = {}
+    for line in priced.lines:  # a meter has two lines when part of the work was done by another model
+        known = amounts.get(line.meter, 0)
+        amounts[line.meter] = None if known is None or line.amount_pico is None else known + line.amount_pico
+    return [
+        _usd(priced.cost_pico),
+        priced.status,
+        text_cell(priced.rate_version),
+        "" if fact.correction is None else str(fact.correction.seq),
+        text_cell(priced.reason),
+        *(_usd(amounts.get(meter)) for meter in meters),
+    ]
+
+
+def _usd(pico: int | None) -> str:
+    return "" if pico is None else pico_to_usd(pico)
+
+
+def _object_cell(value: dict[str, str]) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")) if value else ""

@@ -1,0 +1,112 @@
+"""Closed months as the database holds them, and who is to be billed for one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from tallystick.core.periods import Period
+from tallystick.journal.database import Connection
+from tallystick.journal.named_sql import load_queries
+
+_SQL = load_queries("invoices")
+
+
+@dataclass(frozen=True, slots=True)
+class InvoiceRow:
+    """One closed month without its document. `total_cents` is what is due, in USD cents."""
+
+    invoice_id: str
+    org_id: str
+    period: str
+    period_start: datetime
+    period_end: datetime
+    contract: str
+    contract_version: str
+    contract_sha256: str
+    plan: str
+    through_seq: int
+    digest: str
+    total_cents: int
+    closed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StoredInvoice:
+    """One closed month with its document, the canonical JSON as it was stored."""
+
+    row: InvoiceRow
+    document: str
+
+
+@dataclass(frozen=True, slots=True)
+class LateRequest:
+    """A request of a closed month that arrived after it was closed."""
+
+    seq: int
+    request_id: str
+    time: datetime
+    recorded_at: datetime
+
+
+def invoice_by_id(connection: Connection, invoice_id: str) -> StoredInvoice | None:
+    """The invoice of that id."""
+    return _stored(connection.execute(_SQL["invoice_by_id"], {"invoice_id": invoice_id}).fetchone())
+
+
+def invoice_by_month(connection: Connection, org_id: str, label: str) -> StoredInvoice | None:
+    """The org's invoice for that month."""
+    return _stored(connection.execute(_SQL["invoice_by_month"], {"org": org_id, "period": label}).fetchone())
+
+
+def list_invoice_rows(connection: Connection, org_id: str | None = None, label: str | None = None) -> list[InvoiceRow]:
+    """Closed months, newest first, of one org or of all, of one month or of all."""
+    rows = connection.execute(_SQL["list_invoices"], {"org": org_id, "period": label})
+    return [InvoiceRow(*row) for row in rows]
+
+
+def lock_month(connection: Connection, org_id: str, label: str) -> None:
+    """Keep others from closing this org's month until the transaction ends."""
+    connection.execute(_SQL["lock_month"], {"org": org_id, "period": label})
+
+
+def insert_invoice(connection: Connection, invoice: StoredInvoice) -> None:
+    """Append a closed month; the month is locked."""
+    row = invoice.row
+    names = ("invoice_id", "period", "contract", "contract_version", "contract_sha256", "plan", "through_seq")
+    values = {name: getattr(row, name) for name in (*names, "digest", "total_cents", "closed_at")}
+    bounds = {"org": row.org_id, "start": row.period_start, "end": row.period_end}
+    connection.execute(_SQL["insert_invoice"], {**values, **bounds, "document": invoice.document})
+
+
+def count_late(connection: Connection, row: InvoiceRow) -> int:
+    """How many requests of the month arrived after it was closed."""
+    (found,) = connection.execute(_SQL["count_late"], _late(row)).fetchall()
+    count: int = found[0]
+    return count
+
+
+def late_requests(connection: Connection, row: InvoiceRow, limit: int) -> list[LateRequest]:
+    """The first of them, in the order in which they arrived."""
+    return [LateRequest(*one) for one in connection.execute(_SQL["late_requests"], {**_late(row), "limit": limit})]
+
+
+def subscribed_orgs(connection: Connection, end: datetime) -> list[str]:
+    """Orgs with a subscription that begins before the instant."""
+    return [org for (org,) in connection.execute(_SQL["subscribed_orgs"], {"end": end})]
+
+
+def unsubscribed_orgs(connection: Connection, period: Period) -> list[str]:
+    """Orgs that used something in the period and have no subscription that begins before its end."""
+    return [org for (org,) in connection.execute(_SQL["unsubscribed_orgs"], {"start": period.start, "end": period.end})]
+
+
+def _late(row: InvoiceRow) -> dict[str, object]:
+    return {"org": row.org_id, "start": row.period_start, "end": row.period_end, "through_seq": row.through_seq}
+
+
+def _stored(row: tuple[object, ...] | None) -> StoredInvoice | None:
+    if row is None:
+        return None
+    *columns, document = row
+    return StoredInvoice(InvoiceRow(*columns), str(document))  # type: ignore[arg-type]

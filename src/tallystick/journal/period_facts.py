@@ -1,0 +1,182 @@
+"""The facts of one org and period: summed by the database, or streamed one at a time.
+
+Every query looks at entries up to one ledger sequence only. It is read first, in the same snapshot as the
+rest: sequences are dense and given under the org head's lock, so that nothing at or below it is missing and
+nothing that arrives meanwhile is seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from tallystick.core.periods import Period
+from tallystick.invoice.digest import FactsHash
+from tallystick.invoice.facts import StoredEntry, StoredFact
+from tallystick.invoice.usage import PeriodFacts, PeriodSums
+from tallystick.journal.database import Connection, Database
+from tallystick.journal.named_sql import load_queries
+from tallystick.rates.model import CostLine
+from tallystick.usage.event import UsageEvent
+from tallystick.usage.meters import meter_order
+
+_SQL = load_queries("invoices")
+_FETCH_ROWS = 2000
+_SNAPSHOT = "set transaction isolation level repeatable read, read only"
+_ENTRY_COLUMNS = 13
+
+
+class Scope(NamedTuple):
+    """Which facts: those of one org whose time is in [start, end) and whose sequence is at most `through_seq`."""
+
+    org_id: str
+    start: datetime
+    end: datetime
+    through_seq: int
+
+    def parameters(self) -> dict[str, Any]:
+        """As the queries name them."""
+        return {"org": self.org_id, "start": self.start, "end": self.end, "through_seq": self.through_seq}
+
+
+class Astray(NamedTuple):
+    """A ledger entry of the period whose fact is gone, or says another time or request."""
+
+    seq: int
+    request_id: str
+    fact_is_missing: bool
+
+
+def sum_period(database: Database, org_id: str, period: Period) -> PeriodFacts:
+    """Everything an invoice needs to know of the facts, as of now: one snapshot, sums made by the database.
+
+    Memory does not grow with the number of facts.
+
+    Raises:
+        Unavailable: `database_unreachable`.
+    """
+    with database.connection() as connection:
+        connection.execute(_SNAPSHOT)
+        head = connection.execute(_SQL["last_seq"], {"org": org_id}).fetchone()
+        scope = Scope(org_id, period.start, period.end, 0 if head is None else head[0])
+        sums = _sums(connection, scope)
+        facts = _facts_hash(connection, scope)
+    return PeriodFacts(sums, scope.through_seq, facts.hexdigest(), facts.events)
+
+
+def _sums(connection: Connection, scope: Scope) -> PeriodSums:
+    sums = PeriodSums()
+    parameters = scope.parameters()
+    for environment, failed, meter, quantity, events in connection.execute(_SQL["sum_quantities"], parameters):
+        found = sums.meter((environment, failed), meter)
+        found.quantity, found.events = int(quantity), events
+    for environment, failed, provider, model, version, events, unpriced, cost in connection.execute(
+        _SQL["sum_requests"], parameters
+    ):
+        group = (environment, failed)
+        sums.events[group] = sums.events.get(group, 0) + events
+        sums.rates[version] = sums.rates.get(version, 0) + events
+        of_model = sums.model(provider, model)
+        of_model.events += events
+        of_model.unpriced += unpriced
+        of_model.cost_pico += int(cost)
+    for environment, failed, meter, cost, unknown in connection.execute(_SQL["sum_costs"], parameters):
+        found = sums.meter((environment, failed), meter)
+        found.cost_pico, found.cost_unknown = int(cost), unknown
+    return sums
+
+
+def _facts_hash(connection: Connection, scope: Scope) -> FactsHash:
+    facts = FactsHash()
+    with connection.cursor("blocks") as cursor:
+        cursor.itersize = 16
+        for (block,) in cursor.execute(_SQL["fact_blocks"], scope.parameters(), binary=True):
+            facts.add_block(block)
+    return facts
+
+
+def stream_facts(
+    connection: Connection,
+    scope: Scope,
+    *,
+    meters: Sequence[str] | None = None,
+    uncharged: Sequence[str] = (),
+    limit: int | None = None,
+) -> Iterator[StoredFact]:
+    """The facts with their entries, in ascending sequence, through a cursor of the server: memory stays small.
+
+    Args:
+        connection: one transaction, open for as long as facts are read.
+        scope: which facts.
+        meters: only requests that used one of these and are charged.
+        uncharged: with `meters`, the environments that are not charged.
+        limit: at most so many.
+    """
+    parameters = {
+        **scope.parameters(),
+        "meters": None if meters is None else list(meters),
+        "uncharged": list(uncharged),
+        "limit": limit,
+    }
+    with connection.cursor("facts") as cursor:
+        cursor.itersize = _FETCH_ROWS
+        cursor.execute(_SQL["facts"], parameters, binary=True)
+        yield from map(_fact, cursor)
+
+
+def period_meters(connection: Connection, scope: Scope) -> list[str]:
+    """The meters that any of the facts counted or cost something for, in the order in which they are shown."""
+    rows = connection.execute(_SQL["period_meters"], scope.parameters())
+    return sorted((meter for (meter,) in rows), key=meter_order)
+
+
+def entries_astray(connection: Connection, scope: Scope) -> list[Astray]:
+    """Ledger entries of the period whose fact was changed or removed from outside."""
+    return [Astray(*row) for row in connection.execute(_SQL["entries_astray"], scope.parameters())]
+
+
+def sequence_gaps(connection: Connection, org_id: str, through_seq: int) -> list[tuple[int, int]]:
+    """The holes in the org's dense sequence, as (first, last); an untouched ledger has none."""
+    rows = connection.execute(_SQL["sequence_gaps"], {"org": org_id, "through_seq": through_seq})
+    return [(first, last) for first, last in rows]
+
+
+def _fact(row: Sequence[Any]) -> StoredFact:
+    (
+        seq, recorded_at, fingerprint,
+        org_id, request_id, time, user_id, session_id, feature, environment,
+        model, provider, meter_names, meter_quantities, api_key_id, action,
+        latency_ms, outcome, usage_status, price_context, provider_cost_pico, attributes,
+        *entries,
+    ) = row  # fmt: skip
+    event = UsageEvent(
+        org_id=org_id,
+        request_id=request_id,
+        time=time,
+        user_id=user_id,
+        session_id=session_id,
+        feature=feature,
+        environment=environment,
+        model=model,
+        meters=dict(zip(meter_names, meter_quantities, strict=True)),
+        provider=provider,
+        api_key_id=api_key_id,
+        action=action,
+        latency_ms=latency_ms,
+        outcome=outcome,
+        usage_status=usage_status,
+        price_context=price_context,
+        provider_cost_pico=provider_cost_pico,
+        attributes=attributes,
+    )
+    entry, correction = entries[:_ENTRY_COLUMNS], entries[_ENTRY_COLUMNS:]
+    return StoredFact(seq, recorded_at, fingerprint, event, _entry(entry), _entry(correction))
+
+
+def _entry(row: Sequence[Any]) -> StoredEntry | None:
+    seq, request_id, time, rate_version, status, cost_pico, *arrays, models, reason = row
+    if seq is None:
+        return None
+    arrays.append([None] * len(arrays[0]) if models is None else models)
+    return StoredEntry(seq, request_id, time, rate_version, status, cost_pico, tuple(map(CostLine, *arrays)), reason)

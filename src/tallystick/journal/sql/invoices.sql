@@ -1,0 +1,180 @@
+-- What invoices need of the ledger. A period is [start, end); only entries up to through_seq are looked at, so that
+-- the same question has the same answer however much arrives later.
+
+-- name: last_seq
+-- Where the org's sequence stands in this snapshot: every entry up to it is visible, none is missing.
+select last_seq from org_heads where org_id = %(org)s
+
+-- name: sum_quantities
+-- Raw quantities by environment, outcome and meter, and the requests in which there was any.
+select environment, outcome = 'failure' as failed, meter, sum(quantity)::numeric(38, 0), count(*)
+from usage_events
+cross join lateral unnest(meter_names, meter_quantities) as used (meter, quantity)
+where org_id = %(org)s and time >= %(start)s and time < %(end)s and seq <= %(through_seq)s and quantity > 0
+group by environment, failed, meter
+
+-- name: sum_requests
+-- Requests by environment, outcome, provider, model and the rate version that priced them, with their cost. A
+-- correction takes the place of the entry that it refers to.
+select event.environment, event.outcome = 'failure' as failed, event.provider, event.model, priced.rate_version,
+       count(*), count(*) filter (where priced.cost_pico is null), coalesce(sum(priced.cost_pico), 0)::numeric(38, 0)
+from usage_events as event
+join ledger_entries as entry using (org_id, seq)
+left join ledger_entries as correction
+    on correction.org_id = %(org)s and correction.kind = 'correction' and correction.refers_to_seq = event.seq
+    and correction.seq <= %(through_seq)s
+cross join lateral (
+    select case when correction.seq is null then entry.rate_version else correction.rate_version end as rate_version,
+           case when correction.seq is null then entry.cost_pico else correction.cost_pico end as cost_pico
+) as priced
+where event.org_id = %(org)s and event.time >= %(start)s and event.time < %(end)s and event.seq <= %(through_seq)s
+group by event.environment, failed, event.provider, event.model, priced.rate_version
+
+-- name: sum_costs
+-- Cost by environment, outcome and meter, and the requests in which a part of it is not known.
+select event.environment, event.outcome = 'failure' as failed, line.meter,
+       coalesce(sum(line.amount_pico), 0)::numeric(38, 0),
+       count(distinct event.seq) filter (where line.amount_pico is null)
+from usage_events as event
+join ledger_entries as entry using (org_id, seq)
+left join ledger_entries as correction
+    on correction.org_id = %(org)s and correction.kind = 'correction' and correction.refers_to_seq = event.seq
+    and correction.seq <= %(through_seq)s
+cross join lateral unnest(
+    case when correction.seq is null then entry.line_meters else correction.line_meters end,
+    case when correction.seq is null then entry.line_amount_pico else correction.line_amount_pico end
+) as line (meter, amount_pico)
+where event.org_id = %(org)s and event.time >= %(start)s and event.time < %(end)s and event.seq <= %(through_seq)s
+group by event.environment, failed, line.meter
+
+-- name: fact_blocks
+-- Every fact's sequence and fingerprint, 40 bytes each, in ascending sequence, some thousands to a block.
+select string_agg(int8send(seq) || fingerprint, ''::bytea order by seq)
+from usage_events
+where org_id = %(org)s and time >= %(start)s and time < %(end)s and seq <= %(through_seq)s
+group by seq / 8192
+order by seq / 8192
+
+-- name: facts
+-- Every fact of the period with its entry and, when there is one, its correction, in ascending sequence. With
+-- `meters`, only charged requests that used one of them.
+select event.seq, event.recorded_at, event.fingerprint,
+       event.org_id, event.request_id, event.time, event.user_id, event.session_id, event.feature, event.environment,
+       event.model, event.provider, event.meter_names, event.meter_quantities, event.api_key_id, event.action,
+       event.latency_ms, event.outcome, event.usage_status, event.price_context, event.provider_cost_pico,
+       event.attributes,
+       entry.seq, entry.request_id, entry.time, entry.rate_version, entry.status, entry.cost_pico,
+       entry.line_meters, entry.line_quantities, entry.line_price_pico, entry.line_per, entry.line_amount_pico,
+       entry.line_models, entry.reason,
+       correction.seq, correction.request_id, correction.time, correction.rate_version, correction.status,
+       correction.cost_pico,
+       correction.line_meters, correction.line_quantities, correction.line_price_pico, correction.line_per,
+       correction.line_amount_pico, correction.line_models, correction.reason
+from usage_events as event
+left join ledger_entries as entry
+    on entry.org_id = %(org)s and entry.seq = event.seq and entry.kind = 'usage'
+left join ledger_entries as correction
+    on correction.org_id = %(org)s and correction.kind = 'correction' and correction.refers_to_seq = event.seq
+    and correction.seq <= %(through_seq)s
+where event.org_id = %(org)s and event.time >= %(start)s and event.time < %(end)s and event.seq <= %(through_seq)s
+    and (%(meters)s::text[] is null or (
+        event.outcome <> 'failure' and event.environment <> all(%(uncharged)s::text[])
+        and exists (
+            select from unnest(event.meter_names, event.meter_quantities) as used (meter, quantity)
+            where used.meter = any(%(meters)s::text[]) and used.quantity > 0
+        )
+    ))
+order by event.seq
+limit %(limit)s
+
+-- name: period_meters
+-- The meters of the period: those that were counted, and those that carry a part of the cost.
+select distinct unnest(event.meter_names || entry.line_meters || coalesce(correction.line_meters, '{}'))
+from usage_events as event
+join ledger_entries as entry using (org_id, seq)
+left join ledger_entries as correction
+    on correction.org_id = %(org)s and correction.kind = 'correction' and correction.refers_to_seq = event.seq
+    and correction.seq <= %(through_seq)s
+where event.org_id = %(org)s and event.time >= %(start)s and event.time < %(end)s and event.seq <= %(through_seq)s
+
+-- name: entries_astray
+-- Usage entries of the period whose fact is gone, or says another time or request: something changed them from outside.
+select entry.seq, entry.request_id, event.seq is null
+from ledger_entries as entry
+left join usage_events as event using (org_id, seq)
+where entry.org_id = %(org)s and entry.kind = 'usage' and entry.seq <= %(through_seq)s
+    and entry.time >= %(start)s and entry.time < %(end)s
+    and (event.seq is null or event.time <> entry.time or event.request_id <> entry.request_id)
+order by entry.seq
+
+-- name: sequence_gaps
+-- Where the org's dense sequence has holes up to through_seq: (first, last) of each.
+select previous + 1, seq - 1
+from (
+    select seq, lag(seq, 1, 0::bigint) over (order by seq) as previous
+    from (
+        select seq from ledger_entries where org_id = %(org)s and seq <= %(through_seq)s
+        union all select %(through_seq)s::bigint + 1
+    ) as present
+) as neighbours
+where seq > previous + 1
+order by seq
+
+-- name: count_late
+-- Requests of the period that arrived after the invoice was closed.
+select count(*) from usage_events
+where org_id = %(org)s and time >= %(start)s and time < %(end)s and seq > %(through_seq)s
+
+-- name: late_requests
+-- The first of them, in the order in which they arrived.
+select seq, request_id, time, recorded_at from usage_events
+where org_id = %(org)s and time >= %(start)s and time < %(end)s and seq > %(through_seq)s
+order by seq limit %(limit)s
+
+-- name: subscribed_orgs
+-- Orgs with a subscription that begins before the end.
+select distinct org_id from subscriptions where effective_from < %(end)s order by org_id
+
+-- name: unsubscribed_orgs
+-- Orgs that used something in the period and have no subscription that begins before its end.
+select org_id from org_heads as head
+where not exists (select from subscriptions as held where held.org_id = head.org_id and held.effective_from < %(end)s)
+    and exists (
+        select from usage_events as event
+        where event.org_id = head.org_id and event.time >= %(start)s and event.time < %(end)s
+    )
+order by org_id
+
+-- name: lock_month
+-- One closing of an org's month at a time, until the transaction ends.
+select pg_advisory_xact_lock(hashtextextended('close ' || %(org)s || ' ' || %(period)s, 0))
+
+-- name: insert_invoice
+-- A closed month.
+insert into invoices (
+    invoice_id, org_id, period, period_start, period_end, contract, contract_version, contract_sha256, plan,
+    through_seq, digest, total_cents, document, closed_at
+) values (
+    %(invoice_id)s, %(org)s, %(period)s, %(start)s, %(end)s, %(contract)s, %(contract_version)s, %(contract_sha256)s,
+    %(plan)s, %(through_seq)s, %(digest)s, %(total_cents)s, %(document)s, %(closed_at)s
+)
+
+-- name: invoice_by_id
+-- One closed month, with its document.
+select invoice_id, org_id, period, period_start, period_end, contract, contract_version, contract_sha256, plan, through_seq,
+       digest, total_cents, closed_at, document
+from invoices where invoice_id = %(invoice_id)s
+
+-- name: invoice_by_month
+-- The closed month of an org, with its document. An org has one invoice a month; the first stays, whatever comes.
+select invoice_id, org_id, period, period_start, period_end, contract, contract_version, contract_sha256, plan, through_seq,
+       digest, total_cents, closed_at, document
+from invoices where org_id = %(org)s and period = %(period)s order by closed_at, contract limit 1
+
+-- name: list_invoices
+-- Closed months without their documents, newest month first.
+select invoice_id, org_id, period, period_start, period_end, contract, contract_version, contract_sha256, plan, through_seq,
+       digest, total_cents, closed_at
+from invoices
+where (%(org)s::text is null or org_id = %(org)s) and (%(period)s::text is null or period = %(period)s)
+order by period desc, org_id, contract
