@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import msgspec
-import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -46,7 +45,8 @@ def fail(error: TallyError) -> NoReturn:
     for problem in error.problems if isinstance(error, Problems) else [error]:
         say(f"error: {problem} [{problem.code}]")
     say(f"next: {error.next_step}")
-    raise typer.Exit(EXIT_UNAVAILABLE if isinstance(error, Unavailable) else EXIT_BAD_INPUT)
+    # SystemExit, because this also runs outside of the app, where nobody catches Typer's own Exit.
+    raise SystemExit(EXIT_UNAVAILABLE if isinstance(error, Unavailable) else EXIT_BAD_INPUT)
 
 
 @contextmanager
@@ -58,7 +58,7 @@ def errors_to_exit_codes() -> Iterator[None]:
         fail(error)
     except BrokenPipeError:  # the reader of stdout has left, as `head` does
         sys.stderr.close()
-        raise typer.Exit(0) from None
+        raise SystemExit(0) from None
 
 
 @contextmanager
