@@ -8,7 +8,7 @@ style; what they mean is decided by the field that reads them (`fields.py`), not
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import yaml
@@ -78,6 +78,17 @@ def parse_document(text: str, file: str) -> tuple[Table, list[BadInput]]:
         raise _one(_refusal(file, 1, f"this is not YAML: {error}")) from None
     except BadInput as error:
         raise _one(error) from None
+
+
+def line_of(root: Table, keys: Iterable[str]) -> int:
+    """The line of the entry at that path of keys, as far down as it is written."""
+    node: Node = root
+    line = root.line
+    for key in keys:
+        if not isinstance(node, Table) or key not in node.entries:
+            break
+        line, node = node.key_lines[key], node.entries[key]
+    return line
 
 
 def _one(error: BadInput) -> Problems:

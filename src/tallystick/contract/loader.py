@@ -15,7 +15,7 @@ from tallystick.contract.cross_checks import check_plans
 from tallystick.contract.document import NEXT_STEP, Node, Scalar, Sequence, Table, parse_document
 from tallystick.contract.fields import Place
 from tallystick.contract.inherit import resolve_plans
-from tallystick.contract.model import Contract, Credit, DeclaredMeter, Enforcement, EnvironmentTerms
+from tallystick.contract.model import COST_ADJUSTMENT, Contract, Credit, DeclaredMeter, Enforcement, EnvironmentTerms
 from tallystick.contract.read_actions import read_action
 from tallystick.contract.read_plans import PlanTerms, read_plan
 from tallystick.core.errors import Problems
@@ -27,8 +27,6 @@ KEYS = (
     "contract", "version", "effective_from", "currency", "credit", "meters", "actions", "plans", "environments",
     "enforcement",
 )  # fmt: skip
-COST_ADJUSTMENT = "provider_cost_adjustment"
-"""The cost line that is no meter: it brings an event's lines to what the provider itself stated."""
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]*(_[0-9]+)*)")
 
 
@@ -94,7 +92,7 @@ def _read(place: Place, sha256: str, text: str) -> Contract:
     fields = place.fields(*KEYS)
     credit = fields.get("credit", _read_credit, None)
     meters = fields.get("meters", lambda at: at.table(_read_meter), {})
-    known = (*METERS, *meters, COST_ADJUSTMENT)
+    known = (*METERS, *meters)
     actions = fields.get("actions", lambda at: at.table(read_action), {})
     no_plans: dict[str, PlanTerms] = {}
     terms = fields.need("plans", lambda at: at.table(lambda name, entry: read_plan(name, entry, known)), no_plans)

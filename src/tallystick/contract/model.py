@@ -21,6 +21,10 @@ LimitKind = Literal["hard", "soft"]
 LimitWindow = Literal["minute", "hour", "day", "week", "month"]
 Enforcement = Literal["enforce", "shadow"]
 
+COST_ADJUSTMENT = "provider_cost_adjustment"
+"""The cost line that is no meter: it brings an event's cost lines to what the provider itself stated. It has
+a cost and no quantity, so that only a price that is a share of the cost can include it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Credit:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from fractions import Fraction
 
 from tallystick.contract.fields import Fields, Place, did_you_mean
-from tallystick.contract.model import Price
+from tallystick.contract.model import COST_ADJUSTMENT, Price
 from tallystick.contract.shapes import CostPlus, Graduated, Package, PerUnit, Shape, Tier, Volume
 
 SHAPE_KEYS = ("unit", "package", "graduated", "volume", "cost_plus")
@@ -37,6 +37,8 @@ def read_price(place: Place, meters: Collection[str]) -> Price:
         raise place.refusal("price_shape", f"a price has exactly one of {', '.join(SHAPE_KEYS)}; here is {found}")
     if "per" in fields.given and shapes != ["unit"]:
         fields.at("per").note("unknown_key", f"`per` goes with `unit`, not with {shapes[0]}")
+    if shapes == ["cost_plus"]:
+        meters = (*meters, COST_ADJUSTMENT)
     includes = fields.get("includes", lambda at: at.sequence(lambda item: read_meter(item, meters)), ())
     return Price(_read_shape(fields, shapes[0]), includes)
 
