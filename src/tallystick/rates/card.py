@@ -1,400 +1,120 @@
-"""Prices usage: `RateCard` is what was known at one version, compiled so that an event costs a microsecond.
-
-    amount_pico = quantity × price_pico / per      exact where per divides, else rounded half to even
-
-Long-context tiers are cliffs: once the prompt (the sum of all prompt meters) is larger than `above`, the
-whole request costs the tier's price. A model, a meter or a price context that the card does not know makes
-the cost `unpriced`, never zero and never another model's price.
-"""
+"""The rate card through time: a chain of versions in the order in which they became known."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
-from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable
+from functools import lru_cache
 
-from tallystick.core.errors import BadInput
-from tallystick.core.money import divide_half_even
-from tallystick.rates.model import Cost, CostLine, CostStatus, DailyWindow, RateRow, RateTier
+from tallystick.core.errors import BadInput, NotFound
+from tallystick.rates.cardfile import CardVersion, ModelLine, ProviderLine
 from tallystick.rates.names import Names, Resolved
-from tallystick.rates.plan import Context, Plan, Rule, Span, VersionedLine, compile_plan, context_of
-from tallystick.rates.cardfile import ModelLine, RateLine, window_minutes
-from tallystick.usage.event import UsageEvent, UsageStatus
-from tallystick.usage.meters import METERS, PROMPT_METERS, meter_order
+from tallystick.rates.plan import VersionedLine
+from tallystick.rates.pricing import RateCard
 
-if TYPE_CHECKING:
-    from tallystick.rates.history import CardHistory
+__all__ = ["CardHistory", "RateCard"]
 
-ADJUSTMENT = "provider_cost_adjustment"
-"""The meter of the line that brings a cost to what the provider itself stated."""
-
-_SHAPES_MAX = 50_000
-_NO_CONTEXT: Mapping[str, str] = {}
+_CARDS_KEPT = 16
 
 
-class Part(NamedTuple):
-    """A share of the work that has a prompt of its own; `model` is None for the event's own model."""
+class CardHistory:
+    """All versions of the rate card that are known here.
 
-    model: str | None
-    meters: Mapping[str, int]
+    Args:
+        versions: card files, read, oldest first.
 
-
-class _Shape(NamedTuple):
-    """How one set of meters of one model in one context is priced, span by span."""
-
-    provider: str
-    model: str
-    plan: Plan
-    steps: tuple[tuple[tuple[str, int, int, int], ...] | None, ...]
-    """For each span the (meter, price_pico, per, unit) of a plain multiplication; None where it takes more."""
-    always: tuple[tuple[str, int, int, int], ...] | None
-    """The only span's steps, when there is one span and it is plain."""
-
-
-class RateCard:
-    """The rates as they were known at one version.
-
-    Make it with `CardHistory.at` or `CardHistory.latest`. It is immutable; what it remembers are compiled
-    answers.
-
-    Attributes:
-        version: the version's name, which every `Cost` carries.
-        known_at: when that version became known.
+    Raises:
+        BadInput: `no_rate_cards`, `broken_card_chain` or `duplicate_rate_version`.
     """
 
-    def __init__(self, history: CardHistory, ordinal: int) -> None:
-        self._history = history
-        self._ordinal = ordinal
-        header = history.versions[ordinal].header
-        self.version = header.version
-        self.known_at = header.known_at
-        self._plans: dict[tuple[Resolved, Context], Plan] = {}
-        self._shapes: dict[tuple[str, str, tuple[str, ...], Context], _Shape | None] = {}
+    def __init__(self, versions: Iterable[CardVersion]) -> None:
+        self.versions: tuple[CardVersion, ...] = tuple(versions)
+        _check_chain(self.versions)
+        self._ordinals = {version.name: index for index, version in enumerate(self.versions)}
+        self._lines: dict[tuple[str, str], list[VersionedLine]] | None = None
+        self._card = lru_cache(maxsize=_CARDS_KEPT)(self._make_card)
 
-    @cached_property
-    def names(self) -> Names:
-        """Which model a name means, as known at this version."""
-        return self._history.names(self._ordinal)
+    @property
+    def latest(self) -> RateCard:
+        """The rates as they are known now."""
+        return self._card(len(self.versions) - 1)
 
-    def models(self) -> list[Resolved]:
-        """Every model this version has, those the source no longer lists as well, in order."""
-        return sorted(Resolved(*key) for key in self._history.model_keys(self._ordinal))
+    def at(self, version: str) -> RateCard:
+        """The rates as they were known at that version.
 
-    def resolve(self, provider: str | None, model: str) -> Resolved | None:
-        """The card's ids of the model that a name means; None when it is not known for certain.
-
-        Args:
-            provider: who answered, by any name the source knows; None infers it from the model's name.
-            model: the model as the provider named it.
+        Raises:
+            NotFound: `unknown_rate_version`.
         """
-        return self.names.resolve(provider, model)
+        ordinal = self._ordinals.get(version)
+        if ordinal is None:
+            raise NotFound(
+                "unknown_rate_version",
+                f"there is no rate card version {version!r}",
+                next_step="`tally rates list` shows the versions there are",
+            )
+        return self._card(ordinal)
 
-    def price(
-        self,
-        provider: str | None,
-        model: str,
-        meters: Mapping[str, int],
-        at: datetime,
-        price_context: Mapping[str, str] = _NO_CONTEXT,
-        usage_status: UsageStatus = "final",
-        provider_cost_pico: int | None = None,
-    ) -> Cost:
-        """What one request cost us.
+    def ordinal(self, version: str) -> int:
+        """The place of a version in the chain, from 0; raises as `at` does."""
+        return self.at(version)._ordinal
 
-        Args:
-            provider: who answered; None for work that no provider did, which costs nothing unless its
-                model is known or it counts tokens.
-            model: the model as the provider named it.
-            meters: quantity by meter, none negative.
-            at: when the request completed, aware.
-            price_context: as served: service_tier, speed, route, search_type, inference_geo.
-            usage_status: how sure the quantities are; it becomes the cost's status unless that is unpriced.
-            provider_cost_pico: what the provider itself says it cost; it prevails.
-        """
-        if provider is None or provider_cost_pico is not None:
-            return self._price_slowly(provider, model, meters, at, price_context, usage_status, provider_cost_pico)
-        context = context_of(price_context) if price_context else ()
-        key = (provider, model, tuple(meters), context)
-        try:
-            shape = self._shapes[key]
-        except KeyError:
-            shape = self._shape(key)
-        if shape is None:
-            return self._price_slowly(provider, model, meters, at, price_context, usage_status, None)
-        steps = shape.always
-        if steps is None:
-            steps = shape.steps[_index(shape.plan, at)]
-            if steps is None:
-                return self._price_slowly(provider, model, meters, at, price_context, usage_status, None)
-        total = 0
-        lines = []
-        for meter, price_pico, per, unit in steps:
-            quantity = meters[meter]
-            if quantity:
-                amount = quantity * unit
-                total += amount
-                lines.append(CostLine(meter, quantity, price_pico, per, amount))
-        return Cost(shape.provider, shape.model, tuple(lines), total, usage_status, self.version)
+    def lines(self, resolved: Resolved) -> list[VersionedLine]:
+        """The rows of a model in all versions, oldest first."""
+        if self._lines is None:
+            self._lines = {}
+            for ordinal, version in enumerate(self.versions):
+                for line in version.rates:
+                    self._lines.setdefault((line.provider, line.model), []).append((ordinal, line))
+        return self._lines.get(resolved, [])
 
-    def price_event(self, event: UsageEvent) -> Cost:
-        """What a usage event cost us; see `price`."""
-        return self.price(
-            event.provider,
-            event.model,
-            event.meters,
-            event.time,
-            event.price_context,
-            event.usage_status,
-            event.provider_cost_pico,
-        )
+    def model_keys(self, ordinal: int) -> Iterable[tuple[str, str]]:
+        """(provider, model) of every model known at a version."""
+        return {(line.provider, line.model) for version in self.versions[: ordinal + 1] for line in version.models}
 
-    def price_parts(
-        self,
-        provider: str | None,
-        model: str,
-        parts: Sequence[Part] | Sequence[tuple[str | None, Mapping[str, int]]],
-        at: datetime,
-        price_context: Mapping[str, str] = _NO_CONTEXT,
-        usage_status: UsageStatus = "final",
-        provider_cost_pico: int | None = None,
-    ) -> Cost:
-        """What one answer cost us that several requests went into, each with a prompt size of its own.
+    def names(self, ordinal: int) -> Names:
+        """What names mean at a version."""
+        providers: dict[str, ProviderLine] = {}
+        models: dict[tuple[str, str], ModelLine] = {}
+        retired: set[tuple[str, str]] = set()
+        for version in self.versions[: ordinal + 1]:
+            providers.update((line.provider, line) for line in version.providers)
+            for line in version.models:
+                models[line.provider, line.model] = line
+                retired.discard((line.provider, line.model))
+            retired.update((line.provider, line.model) for line in version.retired)
+        listed = [line for key, line in models.items() if key not in retired]
+        return Names(providers, listed, [line for key, line in models.items() if key in retired])
 
-        Lines of the event's own model with the same meter and price are added up; those of another model
-        carry its name. A part is priced as `price` prices it, in the same price context.
-        """
-        costs = [
-            (part_model, self.price(provider, part_model or model, meters, at, price_context, usage_status))
-            for part_model, meters in parts
-        ]
-        lines: dict[tuple[str | None, str, int | None, int | None], CostLine] = {}
-        for part_model, cost in costs:
-            for line in cost.lines:
-                key = (part_model, line.meter, line.price_pico, line.per)
-                lines[key] = _added(lines[key], line) if key in lines else _of_model(line, part_model)
-        ordered = sorted(lines.values(), key=lambda line: (line.model or "", meter_order(line.meter)))
-        reason = next((cost.reason for _, cost in costs if cost.reason is not None), None)
-        own = next((cost for part_model, cost in costs if part_model is None), None)
-        resolved = self.resolve(provider, model) if own is None else Resolved(own.provider or "", own.model)
-        return self._settled(
-            (resolved.provider or provider) if resolved else provider,
-            resolved.model if resolved else model,
-            ordered,
-            usage_status,
-            reason,
-            provider_cost_pico,
-        )
-
-    def span(self, resolved: Resolved, at: datetime, price_context: Mapping[str, str] = _NO_CONTEXT) -> Span:
-        """What each meter of a model costs at an instant in a price context."""
-        return self._plan(resolved, context_of(price_context)).at(at)
-
-    def rows(self, resolved: Resolved, at: datetime | None = None) -> list[tuple[RateRow, str]]:
-        """The rows of a model with the version each came with; at an instant, only those that prevail then.
-
-        A row of an earlier version may be overlaid by a later one's: without `at`, all are given.
-        """
-        lines = self._lines(resolved)
-        names = [version.name for version in self._history.versions]
-        if at is None:
-            return [(_row(line), names[ordinal]) for ordinal, line in lines]
-        latest: dict[tuple[object, str], int] = {}
-        valid = []
-        for ordinal, line in lines:
-            row = _row(line)
-            if (row.valid_from is None or row.valid_from <= at) and (row.valid_to is None or at < row.valid_to):
-                valid.append((ordinal, row))
-                latest[row.context, row.meter] = ordinal
-        return [
-            (row, names[ordinal])
-            for ordinal, row in valid
-            if latest[row.context, row.meter] == ordinal and row.price_pico is not None
-        ]
-
-    def _lines(self, resolved: Resolved) -> list[VersionedLine]:
-        return [one for one in self._history.lines(resolved) if one[0] <= self._ordinal]
-
-    def _plan(self, resolved: Resolved, context: Context) -> Plan:
-        key = (resolved, context)
-        if key not in self._plans:
-            name = f"{resolved.provider}/{resolved.model}"
-            self._plans[key] = compile_plan(name, self._lines(resolved), context)
-        return self._plans[key]
-
-    def _shape(self, key: tuple[str, str, tuple[str, ...], Context]) -> _Shape | None:
-        if len(self._shapes) >= _SHAPES_MAX:  # names come from outside; memory is not theirs to fill
-            self._shapes.clear()
-        provider, model, meters, context = key
-        shape = None
-        resolved = self.resolve(provider, model)
-        if resolved is not None:
-            plan = self._plan(resolved, context)
-            steps = tuple(_plain_steps(span, meters) for span in plan.spans)
-            only = steps[0] if len(steps) == 1 else None
-            shape = _Shape(resolved.provider, resolved.model, plan, steps, only)
-        self._shapes[key] = shape
-        return shape
-
-    def _price_slowly(
-        self,
-        provider: str | None,
-        model: str,
-        meters: Mapping[str, int],
-        at: datetime,
-        price_context: Mapping[str, str],
-        usage_status: UsageStatus,
-        provider_cost_pico: int | None,
-    ) -> Cost:
-        """Every rule, for whatever is not a plain multiplication."""
-        resolved = self.resolve(provider, model)
-        if resolved is None:
-            free = provider is None and not any(_is_token(meter) for meter, quantity in meters.items() if quantity)
-            lines = [_unpriced(meter, quantity, free=free) for meter, quantity in _shown(meters)]
-            reason = None if free else _unknown_model(provider, model)
-            return self._settled(provider, model, lines, usage_status, reason, provider_cost_pico)
-        span = self._plan(resolved, context_of(price_context)).at(at)
-        lines, reason = _lines_of(span, resolved, meters, at)
-        return self._settled(resolved.provider, resolved.model, lines, usage_status, reason, provider_cost_pico)
-
-    def _settled(
-        self,
-        provider: str | None,
-        model: str,
-        lines: list[CostLine],
-        usage_status: UsageStatus,
-        reason: str | None,
-        provider_cost_pico: int | None,
-    ) -> Cost:
-        """The cost of these lines, brought to what the provider itself stated when it did."""
-        unpriced = any(line.amount_pico is None for line in lines)
-        if provider_cost_pico is not None:
-            # The provider's own figure is the truth; a line without a rate is then part of the adjustment.
-            lines = [line if line.amount_pico is not None else _carried(line) for line in lines]
-            rest = provider_cost_pico - sum(line.amount_pico or 0 for line in lines)
-            if rest:
-                lines.append(CostLine(ADJUSTMENT, 1, rest, 1, rest))
-            return Cost(provider, model, tuple(lines), provider_cost_pico, usage_status, self.version)
-        if unpriced:
-            status: CostStatus = "unpriced"
-            return Cost(provider, model, tuple(lines), None, status, self.version, reason)
-        total = sum(line.amount_pico or 0 for line in lines)
-        return Cost(provider, model, tuple(lines), total, usage_status, self.version)
+    def _make_card(self, ordinal: int) -> RateCard:
+        return RateCard(self, ordinal)
 
 
-def _index(plan: Plan, at: datetime) -> int:
-    index = len(plan.bounds)
-    while index and at < plan.bounds[index - 1]:
-        index -= 1
-    return index
-
-
-def _plain_steps(span: Span, meters: tuple[str, ...]) -> tuple[tuple[str, int, int, int], ...] | None:
-    if span.refusal is not None or ("requests" in span.rules and "requests" not in meters):
-        return None
-    steps = []
-    for meter in sorted(meters, key=meter_order):
-        rule = span.rules.get(meter)
-        if rule is not None and rule.plain:
-            steps.append((meter, rule.price_pico, rule.per, rule.unit))
-        elif rule is None and not _provider_billed(meter):
-            steps.append((meter, 0, 1, 0))
-        else:
-            return None
-    return tuple(steps)
-
-
-def _lines_of(
-    span: Span, resolved: Resolved, meters: Mapping[str, int], at: datetime
-) -> tuple[list[CostLine], str | None]:
-    """The lines of one request, and why something in it has no price."""
-    quantities = dict(meters)
-    if "requests" in span.rules and "requests" not in meters:
-        # A fee per request is due once when anything was served; a request that nothing came of has none.
-        quantities["requests"] = int(any(quantity and _provider_billed(meter) for meter, quantity in meters.items()))
-    prompt = sum(quantity for meter, quantity in meters.items() if meter in PROMPT_METERS)
-    moment = at.astimezone(UTC)
-    minute = moment.hour * 60 + moment.minute
-    lines, missing = [], []
-    for meter, quantity in _shown(quantities):
-        rule = span.rules.get(meter)
-        if rule is None:
-            lines.append(_unpriced(meter, quantity))
-            if _provider_billed(meter):
-                missing.append(meter)
-        else:
-            lines.append(_priced(rule, meter, quantity, prompt, minute))
-    if not missing:
-        return lines, None
-    if span.refusal is not None:
-        return lines, span.refusal
-    name = f"{resolved.provider}/{resolved.model}"
-    return lines, f"the rate card has no price for {', '.join(missing)} of {name} at that time"
-
-
-def _priced(rule: Rule, meter: str, quantity: int, prompt: int, minute: int) -> CostLine:
-    billed = max(quantity, rule.quantity_min)
-    price = rule.price_for(prompt, minute)
-    return CostLine(meter, billed, price, rule.per, divide_half_even(billed * price, rule.per))
-
-
-def _shown(meters: Mapping[str, int]) -> Iterable[tuple[str, int]]:
-    return sorted(
-        ((meter, quantity) for meter, quantity in meters.items() if quantity), key=lambda one: meter_order(one[0])
-    )
-
-
-def _provider_billed(meter: str) -> bool:
-    known = METERS.get(meter)
-    return known is not None and known.provider_billed
-
-
-def _is_token(meter: str) -> bool:
-    known = METERS.get(meter)
-    return known is not None and known.unit == "token"
-
-
-def _unpriced(meter: str, quantity: int, *, free: bool = False) -> CostLine:
-    if free or not _provider_billed(meter):
-        return CostLine(meter, quantity, 0, 1, 0)
-    return CostLine(meter, quantity, None, None, None)
-
-
-def _carried(line: CostLine) -> CostLine:
-    return CostLine(line.meter, line.quantity, 0, 1, 0, line.model)
-
-
-def _added(one: CostLine, two: CostLine) -> CostLine:
-    amount = None if one.amount_pico is None or two.amount_pico is None else one.amount_pico + two.amount_pico
-    return CostLine(one.meter, one.quantity + two.quantity, one.price_pico, one.per, amount, one.model)
-
-
-def _of_model(line: CostLine, model: str | None) -> CostLine:
-    if model is None:
-        return line
-    return CostLine(line.meter, line.quantity, line.price_pico, line.per, line.amount_pico, model)
-
-
-def _unknown_model(provider: str | None, model: str) -> str:
-    if provider is None:
-        return f"the rate card does not know which model {model!r} is"
-    return f"the rate card has no model {model!r} at {provider}"
-
-
-def _row(line: RateLine) -> RateRow:
-    return RateRow(
-        provider=line.provider,
-        model=line.model,
-        meter=line.meter,
-        context=tuple(sorted(line.context.items())),
-        per=line.per,
-        price_pico=line.price_pico,
-        tiers=tuple(RateTier(above, price) for above, price in line.tiers),
-        window=None if line.window is None else DailyWindow(*window_minutes(line.window)),
-        valid_from=line.valid_from,
-        valid_to=line.valid_to,
-        quantity_min=line.quantity_min,
-    )
-
-
-__all__ = ["ADJUSTMENT", "BadInput", "ModelLine", "Part", "RateCard"]
+def _check_chain(versions: tuple[CardVersion, ...]) -> None:
+    if not versions:
+        raise BadInput("no_rate_cards", "there is no rate card", next_step="install Tallystick again")
+    seen: set[str] = set()
+    previous: CardVersion | None = None
+    for version in versions:
+        if version.header.previous != (previous.sha256 if previous else None):
+            after = f"after {previous.name}" if previous else "at the beginning"
+            raise BadInput(
+                "broken_card_chain",
+                f"{version.name} does not belong {after}: a file of the chain is missing, doubled or was changed",
+                next_step="restore the card files as they were published",
+                where=version.name,
+            )
+        if previous is not None and version.header.known_at < previous.header.known_at:
+            raise BadInput(
+                "broken_card_chain",
+                f"{version.name} was known before {previous.name}, which it follows",
+                next_step="restore the card files as they were published",
+                where=version.name,
+            )
+        if version.name in seen:
+            raise BadInput(
+                "duplicate_rate_version",
+                f"two card files are called {version.name}",
+                next_step="remove the one that was added last",
+                where=version.name,
+            )
+        seen.add(version.name)
+        previous = version

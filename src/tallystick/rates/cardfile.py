@@ -25,7 +25,10 @@ from tallystick.core.errors import BadInput, Problems
 from tallystick.usage.meters import METERS, meter_order
 
 Match = Mapping[str, Any]
-"""One clause on a name, lower case: {"equals"|"starts_with"|"ends_with"|"contains"|"regex": text} or {"or"|"and": [...]}."""
+"""One clause on a lower-case name: {KIND: text}, or {"or": [clause, …]}, or {"and": [clause, …]}.
+
+KIND is one of equals, starts_with, ends_with, contains and regex.
+"""
 
 FORMAT = 1
 _PROBLEMS_SHOWN = 20

@@ -1,0 +1,329 @@
+"""Prices usage: `RateCard` is what was known at one version, compiled so that an event costs a microsecond.
+
+    amount_pico = quantity × price_pico / per      exact where per divides, else rounded half to even
+
+Long-context tiers are cliffs: once the prompt (the sum of all prompt meters) is larger than `above`, the
+whole request costs the tier's price. A model, a meter or a price context that the card does not know makes
+the cost `unpriced`, never zero and never another model's price.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+from tallystick.rates.cardfile import RateLine, window_minutes
+from tallystick.rates.lines import (
+    added,
+    carried,
+    is_token,
+    of_model,
+    provider_billed,
+    request_lines,
+    shown,
+    unknown_model,
+    unpriced_line,
+)
+from tallystick.rates.model import Cost, CostLine, CostStatus, DailyWindow, RateRow, RateTier
+from tallystick.rates.names import Names, Resolved
+from tallystick.rates.plan import Context, Plan, Span, VersionedLine, compile_plan, context_of
+from tallystick.usage.event import UsageEvent, UsageStatus
+from tallystick.usage.meters import meter_order
+
+if TYPE_CHECKING:
+    from tallystick.rates.card import CardHistory
+
+ADJUSTMENT = "provider_cost_adjustment"
+"""The meter of the line that brings a cost to what the provider itself stated."""
+
+_SHAPES_MAX = 50_000
+_NO_CONTEXT: Mapping[str, str] = {}
+
+
+class Part(NamedTuple):
+    """A share of the work that has a prompt of its own; `model` is None for the event's own model."""
+
+    model: str | None
+    meters: Mapping[str, int]
+
+
+class _Shape(NamedTuple):
+    """How one set of meters of one model in one context is priced, span by span."""
+
+    provider: str
+    model: str
+    plan: Plan
+    steps: tuple[tuple[tuple[str, int, int, int], ...] | None, ...]
+    """For each span the (meter, price_pico, per, unit) of a plain multiplication; None where it takes more."""
+    always: tuple[tuple[str, int, int, int], ...] | None
+    """The only span's steps, when there is one span and it is plain."""
+
+
+class RateCard:
+    """The rates as they were known at one version.
+
+    Make it with `CardHistory.at` or `CardHistory.latest`. It is immutable; what it remembers are compiled
+    answers.
+
+    Attributes:
+        version: the version's name, which every `Cost` carries.
+        known_at: when that version became known.
+    """
+
+    def __init__(self, history: CardHistory, ordinal: int) -> None:
+        self._history = history
+        self._ordinal = ordinal
+        header = history.versions[ordinal].header
+        self.version = header.version
+        self.known_at = header.known_at
+        self._plans: dict[tuple[Resolved, Context], Plan] = {}
+        self._shapes: dict[tuple[str, str, tuple[str, ...], Context], _Shape | None] = {}
+
+    @cached_property
+    def names(self) -> Names:
+        """Which model a name means, as known at this version."""
+        return self._history.names(self._ordinal)
+
+    def models(self) -> list[Resolved]:
+        """Every model this version has, those the source no longer lists as well, in order."""
+        return sorted(Resolved(*key) for key in self._history.model_keys(self._ordinal))
+
+    def resolve(self, provider: str | None, model: str) -> Resolved | None:
+        """The card's ids of the model that a name means; None when it is not known for certain.
+
+        Args:
+            provider: who answered, by any name the source knows; None infers it from the model's name.
+            model: the model as the provider named it.
+        """
+        return self.names.resolve(provider, model)
+
+    def price(
+        self,
+        provider: str | None,
+        model: str,
+        meters: Mapping[str, int],
+        at: datetime,
+        price_context: Mapping[str, str] = _NO_CONTEXT,
+        usage_status: UsageStatus = "final",
+        provider_cost_pico: int | None = None,
+    ) -> Cost:
+        """What one request cost us.
+
+        Args:
+            provider: who answered; None for work that no provider did, which costs nothing unless its
+                model is known or it counts tokens.
+            model: the model as the provider named it.
+            meters: quantity by meter, none negative.
+            at: when the request completed, aware.
+            price_context: as served: service_tier, speed, route, search_type, inference_geo.
+            usage_status: how sure the quantities are; it becomes the cost's status unless that is unpriced.
+            provider_cost_pico: what the provider itself says it cost; it prevails.
+        """
+        if provider is None or provider_cost_pico is not None:
+            return self._price_slowly(provider, model, meters, at, price_context, usage_status, provider_cost_pico)
+        context = context_of(price_context) if price_context else ()
+        key = (provider, model, tuple(meters), context)
+        try:
+            shape = self._shapes[key]
+        except KeyError:
+            shape = self._shape(key)
+        if shape is None:
+            return self._price_slowly(provider, model, meters, at, price_context, usage_status, None)
+        steps = shape.always
+        if steps is None:
+            steps = shape.steps[_index(shape.plan, at)]
+            if steps is None:
+                return self._price_slowly(provider, model, meters, at, price_context, usage_status, None)
+        total = 0
+        lines = []
+        for meter, price_pico, per, unit in steps:
+            quantity = meters[meter]
+            if quantity:
+                amount = quantity * unit
+                total += amount
+                lines.append(CostLine(meter, quantity, price_pico, per, amount))
+        return Cost(shape.provider, shape.model, tuple(lines), total, usage_status, self.version)
+
+    def price_event(self, event: UsageEvent) -> Cost:
+        """What a usage event cost us; see `price`."""
+        return self.price(
+            event.provider,
+            event.model,
+            event.meters,
+            event.time,
+            event.price_context,
+            event.usage_status,
+            event.provider_cost_pico,
+        )
+
+    def price_parts(
+        self,
+        provider: str | None,
+        model: str,
+        parts: Sequence[Part] | Sequence[tuple[str | None, Mapping[str, int]]],
+        at: datetime,
+        price_context: Mapping[str, str] = _NO_CONTEXT,
+        usage_status: UsageStatus = "final",
+        provider_cost_pico: int | None = None,
+    ) -> Cost:
+        """What one answer cost us that several requests went into, each with a prompt size of its own.
+
+        Lines of the event's own model with the same meter and price are added up; those of another model
+        carry its name. A part is priced as `price` prices it, in the same price context.
+        """
+        costs = [
+            (part_model, self.price(provider, part_model or model, meters, at, price_context, usage_status))
+            for part_model, meters in parts
+        ]
+        lines: dict[tuple[str | None, str, int | None, int | None], CostLine] = {}
+        for part_model, cost in costs:
+            for line in cost.lines:
+                key = (part_model, line.meter, line.price_pico, line.per)
+                lines[key] = added(lines[key], line) if key in lines else of_model(line, part_model)
+        ordered = sorted(lines.values(), key=lambda line: (line.model or "", meter_order(line.meter)))
+        reason = next((cost.reason for _, cost in costs if cost.reason is not None), None)
+        own = next((cost for part_model, cost in costs if part_model is None), None)
+        resolved = self.resolve(provider, model) if own is None else Resolved(own.provider or "", own.model)
+        return self._settled(
+            (resolved.provider or provider) if resolved else provider,
+            resolved.model if resolved else model,
+            ordered,
+            usage_status,
+            reason,
+            provider_cost_pico,
+        )
+
+    def span(self, resolved: Resolved, at: datetime, price_context: Mapping[str, str] = _NO_CONTEXT) -> Span:
+        """What each meter of a model costs at an instant in a price context."""
+        return self._plan(resolved, context_of(price_context)).at(at)
+
+    def rows(self, resolved: Resolved, at: datetime | None = None) -> list[tuple[RateRow, str]]:
+        """The rows of a model with the version each came with; at an instant, only those that prevail then.
+
+        A row of an earlier version may be overlaid by a later one's: without `at`, all are given.
+        """
+        lines = self._lines(resolved)
+        names = [version.name for version in self._history.versions]
+        if at is None:
+            return [(_row(line), names[ordinal]) for ordinal, line in lines]
+        latest: dict[tuple[object, str], int] = {}
+        valid = []
+        for ordinal, line in lines:
+            row = _row(line)
+            if (row.valid_from is None or row.valid_from <= at) and (row.valid_to is None or at < row.valid_to):
+                valid.append((ordinal, row))
+                latest[row.context, row.meter] = ordinal
+        return [
+            (row, names[ordinal])
+            for ordinal, row in valid
+            if latest[row.context, row.meter] == ordinal and row.price_pico is not None
+        ]
+
+    def _lines(self, resolved: Resolved) -> list[VersionedLine]:
+        return [one for one in self._history.lines(resolved) if one[0] <= self._ordinal]
+
+    def _plan(self, resolved: Resolved, context: Context) -> Plan:
+        key = (resolved, context)
+        if key not in self._plans:
+            name = f"{resolved.provider}/{resolved.model}"
+            self._plans[key] = compile_plan(name, self._lines(resolved), context)
+        return self._plans[key]
+
+    def _shape(self, key: tuple[str, str, tuple[str, ...], Context]) -> _Shape | None:
+        if len(self._shapes) >= _SHAPES_MAX:  # names come from outside; memory is not theirs to fill
+            self._shapes.clear()
+        provider, model, meters, context = key
+        shape = None
+        resolved = self.resolve(provider, model)
+        if resolved is not None:
+            plan = self._plan(resolved, context)
+            steps = tuple(_plain_steps(span, meters) for span in plan.spans)
+            only = steps[0] if len(steps) == 1 else None
+            shape = _Shape(resolved.provider, resolved.model, plan, steps, only)
+        self._shapes[key] = shape
+        return shape
+
+    def _price_slowly(
+        self,
+        provider: str | None,
+        model: str,
+        meters: Mapping[str, int],
+        at: datetime,
+        price_context: Mapping[str, str],
+        usage_status: UsageStatus,
+        provider_cost_pico: int | None,
+    ) -> Cost:
+        """Every rule, for whatever is not a plain multiplication."""
+        resolved = self.resolve(provider, model)
+        if resolved is None:
+            free = provider is None and not any(is_token(meter) for meter, quantity in meters.items() if quantity)
+            lines = [unpriced_line(meter, quantity, free=free) for meter, quantity in shown(meters)]
+            reason = None if free else unknown_model(provider, model)
+            return self._settled(provider, model, lines, usage_status, reason, provider_cost_pico)
+        span = self._plan(resolved, context_of(price_context)).at(at)
+        lines, reason = request_lines(span, resolved, meters, at)
+        return self._settled(resolved.provider, resolved.model, lines, usage_status, reason, provider_cost_pico)
+
+    def _settled(
+        self,
+        provider: str | None,
+        model: str,
+        lines: list[CostLine],
+        usage_status: UsageStatus,
+        reason: str | None,
+        provider_cost_pico: int | None,
+    ) -> Cost:
+        """The cost of these lines, brought to what the provider itself stated when it did."""
+        unpriced = any(line.amount_pico is None for line in lines)
+        if provider_cost_pico is not None:
+            # The provider's own figure is the truth; a line without a rate is then part of the adjustment.
+            lines = [line if line.amount_pico is not None else carried(line) for line in lines]
+            rest = provider_cost_pico - sum(line.amount_pico or 0 for line in lines)
+            if rest:
+                lines.append(CostLine(ADJUSTMENT, 1, rest, 1, rest))
+            return Cost(provider, model, tuple(lines), provider_cost_pico, usage_status, self.version)
+        if unpriced:
+            status: CostStatus = "unpriced"
+            return Cost(provider, model, tuple(lines), None, status, self.version, reason)
+        total = sum(line.amount_pico or 0 for line in lines)
+        return Cost(provider, model, tuple(lines), total, usage_status, self.version)
+
+
+def _index(plan: Plan, at: datetime) -> int:
+    index = len(plan.bounds)
+    while index and at < plan.bounds[index - 1]:
+        index -= 1
+    return index
+
+
+def _plain_steps(span: Span, meters: tuple[str, ...]) -> tuple[tuple[str, int, int, int], ...] | None:
+    if span.refusal is not None or ("requests" in span.rules and "requests" not in meters):
+        return None
+    steps = []
+    for meter in sorted(meters, key=meter_order):
+        rule = span.rules.get(meter)
+        if rule is not None and rule.plain:
+            steps.append((meter, rule.price_pico, rule.per, rule.unit))
+        elif rule is None and not provider_billed(meter):
+            steps.append((meter, 0, 1, 0))
+        else:
+            return None
+    return tuple(steps)
+
+
+def _row(line: RateLine) -> RateRow:
+    return RateRow(
+        provider=line.provider,
+        model=line.model,
+        meter=line.meter,
+        context=tuple(sorted(line.context.items())),
+        per=line.per,
+        price_pico=line.price_pico,
+        tiers=tuple(RateTier(above, price) for above, price in line.tiers),
+        window=None if line.window is None else DailyWindow(*window_minutes(line.window)),
+        valid_from=line.valid_from,
+        valid_to=line.valid_to,
+        quantity_min=line.quantity_min,
+    )
