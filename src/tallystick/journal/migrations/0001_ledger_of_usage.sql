@@ -22,6 +22,17 @@ create table rate_versions (
 comment on table rate_versions is
     'Rate cards in the order in which this deployment came to know them: each card file whole, byte for byte, rates and model names, so that a replay needs nothing else.';
 
+create view rate_rows as
+select v.ordinal, v.version, v.known_at, r.row ->> 'provider' as provider, r.row ->> 'model' as model,
+       r.row ->> 'meter' as meter, coalesce(r.row -> 'context', '{}') as context, (r.row ->> 'per')::bigint as per,
+       (r.row ->> 'price_pico')::bigint as price_pico, r.row -> 'tiers' as tiers, r.row ->> 'window' as "window",
+       (r.row ->> 'valid_from')::timestamptz as valid_from, (r.row ->> 'valid_to')::timestamptz as valid_to
+from rate_versions as v
+cross join lateral string_to_table(convert_from(v.card, 'UTF8'), E'\n') as line (text)
+cross join lateral (select line.text::jsonb as row) as r
+where line.text <> '' and r.row ->> 'row' = 'rate';
+comment on view rate_rows is 'The dated rates of every version, one row each, read out of the card files.';
+
 create table contract_versions (
     contract       text collate "C" not null,
     version        text collate "C" not null,
@@ -30,9 +41,12 @@ create table contract_versions (
     applied_at     timestamptz not null,
     source_name    text not null,
     source_text    text not null,
+    meters         text[] not null,
     primary key (contract, version),
     unique (contract, effective_from)
 );
+comment on table contract_versions is
+    'Contracts as applied: the file''s text, the hash of its content, the meters it declares, and from when it holds. applied_at may be later than effective_from.';
 
 create table subscriptions (
     org_id         text collate "C" not null,

@@ -1,0 +1,78 @@
+"""Rate cards go from files into the database as versions, and come back from there: a replay needs no file.
+
+The database's versions form one chain, each card file naming the SHA-256 of the one before. A file that is not
+in the database yet is appended when it continues that chain. One that does not (a card refreshed here has
+taken the place that a later release of Tallystick gives to its own) changes nothing: what was known when stays
+as it was, and `rates refresh` brings newer prices.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime
+from importlib.resources import files
+from pathlib import Path
+
+from tallystick.app.settings import Settings
+from tallystick.journal.database import Database
+from tallystick.journal.rate_versions import (
+    add_rate_version,
+    list_rate_versions,
+    lock_rate_versions,
+    read_cards,
+)
+from tallystick.rates.cardfile import CardVersion, parse_card_file
+from tallystick.rates.card import CardHistory
+
+
+def load_cards(database: Database, settings: Settings, now: datetime) -> CardHistory:
+    """Append the card files that continue the database's chain, then give the history as the database holds it.
+
+    Raises:
+        Problems: a card file cannot be read.
+        Unavailable: `database_unreachable`.
+    """
+    contents = read_card_files(settings.data_dir / "cards")
+    with database.connection() as connection:
+        stored = [version.sha256 for version in list_rate_versions(connection)]
+        if _next_files(contents, stored):
+            lock_rate_versions(connection)
+            stored = [version.sha256 for version in list_rate_versions(connection)]
+            for content, version in _next_files(contents, stored):
+                add_rate_version(
+                    connection,
+                    version=version.name,
+                    known_at=version.header.known_at,
+                    loaded_at=now,
+                    sha256=version.sha256,
+                    source=version.header.source,
+                    card=content,
+                )
+        cards = read_cards(connection)
+    return CardHistory(tuple(parse_card_file(content) for content in cards))
+
+
+def read_card_files(extra_dir: Path) -> list[bytes]:
+    """The card files bundled with the program and those in `extra_dir` (which may be missing), byte for byte."""
+    bundled = (files("tallystick.rates") / "cards").iterdir()
+    extra = extra_dir.glob("*.jsonl") if extra_dir.is_dir() else ()
+    return [path.read_bytes() for path in (*bundled, *extra) if path.name.endswith(".jsonl")]
+
+
+def _next_files(contents: Sequence[bytes], stored: Sequence[str]) -> list[tuple[bytes, CardVersion]]:
+    """The files that continue the chain, in its order."""
+    known = set(stored)
+    fresh = {hashlib.sha256(content).hexdigest(): content for content in contents}
+    following: dict[str | None, tuple[bytes, CardVersion]] = {}
+    for sha256, content in fresh.items():
+        if sha256 not in known:
+            version = parse_card_file(content)
+            following.setdefault(version.header.previous, (content, version))
+    found = []
+    last = stored[-1] if stored else None
+    while last in following:
+        content, version = following.pop(last)
+        found.append((content, version))
+        last = version.sha256
+    return found

@@ -1,0 +1,106 @@
+"""A running Tallystick: the database (embedded unless told otherwise), its schema, the rate card and the clock.
+
+Everything that a command or the API does with stored data begins with `open_runtime`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from tallystick.app.rates_store import load_cards
+from tallystick.app.settings import Settings
+from tallystick.core.errors import BadInput
+from tallystick.core.instants import Clock
+from tallystick.journal.contracts import declared_meters
+from tallystick.journal.database import Database
+from tallystick.journal.migrate import migrate
+from tallystick.journal.server import EmbeddedServer
+from tallystick.journal.writer import append
+from tallystick.ledger.receipt import Receipt
+from tallystick.rates.card import RateCard
+from tallystick.rates.card import CardHistory
+from tallystick.usage.event import UsageEvent
+from tallystick.usage.meters import METERS
+
+
+def utc_now() -> datetime:
+    """The machine's clock: the present instant in UTC."""
+    return datetime.now(UTC)
+
+
+@dataclass(slots=True)
+class Runtime:
+    """What use cases work with.
+
+    Attributes:
+        settings: what the operator has set.
+        database: `database.connection()` gives one transaction.
+        clock: the present instant; a fixed one in tests.
+        cards: every rate-card version in the database, in the order in which we came to know them.
+    """
+
+    settings: Settings
+    database: Database
+    clock: Clock
+    cards: CardHistory
+    _known_meters: frozenset[str] = field(default=frozenset())
+
+    @property
+    def card(self) -> RateCard:
+        """The newest rate card: what new events are priced with."""
+        return self.cards.latest
+
+    def append(self, events: Sequence[UsageEvent]) -> list[Receipt]:
+        """Store checked events, each exactly once; see `journal.writer.append`."""
+        return append(self.database, events, self.clock(), self.card)
+
+    def known_meters(self, *, reload: bool = False) -> frozenset[str]:
+        """The built-in meters and those that applied contracts declare, as last read from the database."""
+        if reload or not self._known_meters:
+            with self.database.connection() as connection:
+                self._known_meters = frozenset(METERS) | declared_meters(connection)
+        return self._known_meters
+
+    def reload_cards(self) -> None:
+        """Read rate-card versions that another process has loaded since."""
+        self.cards = load_cards(self.database, self.settings, self.clock())
+
+
+@contextmanager
+def open_runtime(settings: Settings, clock: Clock = utc_now) -> Iterator[Runtime]:
+    """Start or join the database, bring its schema and rate cards up to date, and close it all in the end.
+
+    Raises:
+        BadInput: `invalid_database_url`.
+        Unavailable: the database cannot be started or reached; see `journal.server` and `journal.migrate`.
+        Conflict: a rate-card file contradicts the version of that name in the database.
+    """
+    with ExitStack() as stack:
+        if settings.database_url is None:
+            url = stack.enter_context(EmbeddedServer(settings.data_dir))
+        else:
+            url = _checked_url(settings.database_url)
+        migrate(url)
+        database = Database(url)
+        stack.callback(database.close)
+        database.open()
+        yield Runtime(settings, database, clock, load_cards(database, settings, clock()))
+
+
+def _checked_url(url: str) -> str:
+    from psycopg import ProgrammingError
+    from psycopg.conninfo import conninfo_to_dict
+
+    try:
+        conninfo_to_dict(url)
+    except ProgrammingError as error:
+        raise BadInput(
+            "invalid_database_url",
+            f"DATABASE_URL cannot be read: {' '.join(str(error).split())}",
+            next_step="write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
+            where="DATABASE_URL",
+        ) from None
+    return url

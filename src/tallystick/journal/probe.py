@@ -1,0 +1,24 @@
+"""Asking the database whether it answers, quickly, on a connection of its own."""
+
+from __future__ import annotations
+
+import psycopg
+
+from tallystick.journal.migrate import current_revision, unreachable
+
+_SECONDS_MAX = 3
+
+
+def probe(url: str) -> tuple[int, str | None]:
+    """The server's version number (180001 for 18.1) and the schema's revision.
+
+    The pool is left out of it: a pool that waits for a free connection says nothing about the server.
+
+    Raises:
+        Unavailable: `database_unreachable` or `database_is_newer`.
+    """
+    try:
+        with psycopg.connect(url, connect_timeout=_SECONDS_MAX) as connection:
+            return connection.info.server_version, current_revision(connection)
+    except psycopg.Error as error:
+        raise unreachable(error) from None

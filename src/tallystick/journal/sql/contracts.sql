@@ -1,0 +1,32 @@
+-- Contract versions.
+
+-- name: lock
+-- One process at a time applies a contract; readers are not kept waiting.
+lock table contract_versions in share row exclusive mode
+
+-- name: versions
+-- Every version of one contract, by the time from which it holds.
+select contract, version, sha256, effective_from, applied_at, source_name, source_text
+from contract_versions where contract = %(contract)s order by effective_from
+
+-- name: all
+-- Every version of every contract.
+select contract, version, sha256, effective_from, applied_at, source_name, source_text
+from contract_versions order by contract, effective_from
+
+-- name: in_force
+-- The version in force at an instant.
+select contract, version, sha256, effective_from, applied_at, source_name, source_text
+from contract_versions where contract = %(contract)s and effective_from <= %(at)s
+order by effective_from desc limit 1
+
+-- name: add
+-- Apply a version.
+insert into contract_versions
+    (contract, version, sha256, effective_from, applied_at, source_name, source_text, meters)
+values (%(contract)s, %(version)s, %(sha256)s, %(effective_from)s, %(applied_at)s, %(source_name)s, %(source_text)s,
+    %(meters)s)
+
+-- name: declared_meters
+-- The meters that any version of any contract declares.
+select distinct unnest(meters) from contract_versions

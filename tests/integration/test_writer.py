@@ -1,0 +1,60 @@
+"""The writer stores each event exactly once, and says what it did."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from tallystick.app.ingest import ingest_events
+from tallystick.app.runtime import Runtime
+
+
+def raw_event(request_id: str = "r1", **more: object) -> dict[str, object]:
+    event: dict[str, object] = {
+        "org_id": "acme",
+        "request_id": request_id,
+        "time": "2026-10-15T12:00:00Z",
+        "user_id": "u1",
+        "session_id": "s1",
+        "feature": "chat",
+        "environment": "production",
+        "provider": "openai",
+        "model": "gpt-4o",
+        "meters": {"tokens_in": 1000, "tokens_out": 10},
+    }
+    return {**event, **more}
+
+
+def count(runtime: Runtime, table: str) -> int:
+    with runtime.database.connection() as connection:
+        return connection.execute(f"select count(*) from {table}").fetchone()[0]
+
+
+def test_an_accepted_event_has_a_receipt_with_its_place_and_cost(runtime: Runtime) -> None:
+    (result,) = ingest_events(runtime, [raw_event()])
+    assert result.status == "accepted"
+    assert result.receipt.seq == 1
+    assert result.receipt.cost_pico == 1000 * 2_500_000 + 10 * 10_000_000
+    assert result.receipt.rate_version == runtime.card.version
+    assert result.receipt.recorded_at == runtime.clock()
+
+
+def test_the_same_event_again_is_a_duplicate_with_the_original_receipt(runtime: Runtime) -> None:
+    (first,) = ingest_events(runtime, [raw_event()])
+    clock = runtime.clock
+    runtime.clock = lambda: clock() + timedelta(hours=1)
+    again, twin = ingest_events(runtime, [raw_event(), raw_event(time="2026-10-15T14:00:00+02:00")])
+    for repeated in (again, twin):
+        assert repeated.status == "duplicate"
+        assert repeated.receipt.seq == first.receipt.seq
+        assert repeated.receipt.recorded_at == first.receipt.recorded_at
+        assert repeated.receipt.cost_pico == first.receipt.cost_pico
+    assert count(runtime, "usage_events") == count(runtime, "ledger_entries") == 1
+
+
+def test_other_content_under_the_same_id_is_a_conflict_that_names_both_fingerprints(runtime: Runtime) -> None:
+    (first,) = ingest_events(runtime, [raw_event()])
+    (other,) = ingest_events(runtime, [raw_event(meters={"tokens_in": 7})])
+    assert other.status == "conflict"
+    assert other.receipt.stored_fingerprint == first.receipt.fingerprint != other.receipt.fingerprint
+    assert other.error.code == "request_id_conflict"
+    assert count(runtime, "usage_events") == 1
