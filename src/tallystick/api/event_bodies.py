@@ -111,9 +111,9 @@ def _tell_apart(text: bytes) -> list[bytes]:
             raise
     raws = split_array(text)
     for index, raw in enumerate(raws):
-        error = _read_item(raw, None).error
-        if error is not None and error.code == "malformed_json":
-            raise BadInput(error.code, error.detail, next_step=error.next_step, where=f"[{index}]")
+        wrong = _read_item(raw, None).error
+        if wrong is not None and wrong.code == "malformed_json":
+            raise BadInput(wrong.code, wrong.detail, next_step=wrong.next_step, where=f"[{index}]")
     return raws
 
 

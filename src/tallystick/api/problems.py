@@ -101,13 +101,17 @@ def problem_response(document: Mapping[str, Any], headers: Mapping[str, str] | N
     )
 
 
-def error_response(error: TallyError, request_id: str) -> Response:
-    """Any of our own errors as a problem document; `Retry-After` where trying again is the remedy."""
+def error_response(error: TallyError, request_id: str, **more: Any) -> Response:
+    """Any of our own errors as a problem document; `Retry-After` where trying again is the remedy.
+
+    `more` are further members of the document, known to this kind of problem.
+    """
     status = status_of(error)
     errors = [each.as_dict() for each in error.problems] if isinstance(error, Problems) else []
     document = problem(
         status, error.code, error.detail, error.next_step, request_id=request_id, where=error.where, errors=errors
     )
+    document |= more
     return problem_response(document, {"Retry-After": str(RETRY_AFTER_SECONDS)} if status == 503 else None)
 
 

@@ -1,0 +1,87 @@
+"""The application: routes of the control plane, the route that events come in by, and what surrounds them all.
+
+    RequestLog            request id, log line, last resort for what nobody foresaw
+      FastAPI             addresses, parameters, problem documents
+        /v1/events        a plain route: a body of thousands of events is read without models
+        everything else   typed routes, one module for each subject
+
+The journal is synchronous: everything that touches it runs in a bounded pool of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio.to_thread
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
+
+from tallystick import __version__
+from tallystick.api import events, health, orgs
+from tallystick.api.bodies import BodyBudget
+from tallystick.api.event_schema import EVENTS_PATH
+from tallystick.api.openapi import describe
+from tallystick.api.problems import (
+    answer_http_exception,
+    answer_tally_error,
+    answer_unexpected,
+    answer_validation_error,
+)
+from tallystick.api.request_log import RequestLog
+from tallystick.app.runtime import Runtime
+from tallystick.app.settings import Settings
+from tallystick.core.errors import TallyError
+
+BODIES_IN_MEMORY = 4
+"""How many bodies of the largest size may be in memory at once."""
+CONTROL_THREADS = 8
+INGEST_THREADS = 4
+"""Together no more than the database's pool has connections; more would only wait for one."""
+
+
+def create_app(runtime: Runtime) -> ASGIApp:
+    """The application over an open runtime, ready for any ASGI server."""
+    api = build_api(runtime.settings)
+    api.state.runtime = runtime
+    return RequestLog(api)
+
+
+def openapi_document() -> dict[str, Any]:
+    """The OpenAPI document; it needs no runtime and depends on nothing that an operator sets."""
+    return build_api(Settings(data_dir="/")).openapi()  # type: ignore[arg-type]
+
+
+def build_api(settings: Settings) -> FastAPI:
+    """All routes and handlers, without a runtime."""
+    api = FastAPI(
+        title="Tallystick",
+        version=__version__,
+        docs_url=None,  # its page would load scripts from other hosts
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=_bounded_threads,
+        exception_handlers={
+            TallyError: answer_tally_error,
+            HTTPException: answer_http_exception,
+            RequestValidationError: answer_validation_error,
+            Exception: answer_unexpected,
+        },
+    )
+    api.state.body_budget = BodyBudget(BODIES_IN_MEMORY * settings.body_bytes_max)
+    api.state.ingest_limiter = anyio.CapacityLimiter(INGEST_THREADS)
+    api.add_route(EVENTS_PATH, events.post_events, methods=["POST"], include_in_schema=False)
+    for module in (health, orgs):
+        api.include_router(module.router)
+    describe(api)
+    return api
+
+
+@asynccontextmanager
+async def _bounded_threads(_api: FastAPI) -> AsyncIterator[None]:
+    # The routes that are plain functions run in the framework's pool, which is this one.
+    anyio.to_thread.current_default_thread_limiter().total_tokens = CONTROL_THREADS
+    yield

@@ -1,0 +1,129 @@
+"""The OpenAPI document: what the framework derives from the typed routes, and what it cannot know.
+
+It cannot know the events' route (see `event_schema`), nor that every refusal is a problem document, nor that
+every answer carries a request id.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+
+from tallystick.api.event_schema import EVENT_SCHEMAS, EVENTS_PATH, events_operation
+from tallystick.api.problems import PROBLEM_TYPE
+from tallystick.api.request_log import REQUEST_ID
+
+Schema = dict[str, Any]
+
+PROBLEM: Schema = {
+    "type": "object",
+    "description": "Why a request was refused or failed (RFC 9457), and the safe thing to do now. Branch on `code`; "
+    "docs/errors.md lists them.",
+    "required": ["type", "title", "status", "code", "detail", "next_step", "request_id"],
+    "properties": {
+        "type": {"type": "string", "format": "uri"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "code": {"type": "string"},
+        "detail": {"type": "string"},
+        "next_step": {"type": "string"},
+        "request_id": {"type": "string"},
+        "where": {"type": "string", "description": "The field, line or key at fault."},
+        "errors": {
+            "type": "array",
+            "description": "Each fault, when several were found in one pass.",
+            "items": {"$ref": "#/components/schemas/Fault"},
+        },
+    },
+}
+FAULT: Schema = {
+    "type": "object",
+    "required": ["code", "detail", "next_step"],
+    "properties": {
+        "code": {"type": "string"},
+        "detail": {"type": "string"},
+        "next_step": {"type": "string"},
+        "where": {"type": "string"},
+    },
+}
+PROBLEM_CONTENT: Schema = {"content": {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+
+_REQUEST_ID_PARAMETER: Schema = {
+    "name": "Request-Id",
+    "in": "header",
+    "required": False,
+    "description": "Your id of this call, to find it again in answers and logs; one that is not well-formed is "
+    "replaced. X-Request-Id is taken too.",
+    "schema": {"type": "string", "pattern": f"^{REQUEST_ID.pattern}$"},
+}
+_REQUEST_ID_HEADER: Schema = {
+    "description": "The id of this call: yours, or a new one.",
+    "schema": {"type": "string"},
+}
+_OPERATIONS = ("get", "put", "post", "delete", "patch")
+
+INTRODUCTION = """Metering and billing for AI products.
+
+Amounts of money are decimal strings in USD, exact unless a name says they are rounded to the cent. Times are
+RFC 3339 in UTC. Every refusal is a problem document (RFC 9457) with a stable `code`, a sentence and a safe
+next step. Callers are not authenticated: the server listens on the loopback address unless told otherwise.
+"""
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that refuses with these statuses."""
+    return {status: {"description": _MEANING[status], **PROBLEM_CONTENT} for status in statuses}
+
+
+_MEANING = {
+    400: "The body cannot be read.",
+    404: "The thing named does not exist.",
+    409: "It contradicts what is stored; that stays as it was.",
+    413: "The body is too large.",
+    415: "The body's type or encoding is not taken.",
+    422: "Something in the request cannot be taken; each fault is named.",
+    503: "Something this needs cannot be reached; trying again is safe.",
+}
+
+
+def describe(api: FastAPI) -> None:
+    """Make `api.openapi()` give the whole document; it is built once."""
+    derive = api.openapi
+
+    def openapi() -> dict[str, Any]:
+        if api.openapi_schema is None:
+            api.openapi_schema = _completed(derive())
+        return api.openapi_schema
+
+    api.openapi = openapi  # type: ignore[method-assign]
+
+
+def _completed(document: dict[str, Any]) -> dict[str, Any]:
+    document["info"]["description"] = INTRODUCTION
+    document["info"]["license"] = {"name": "Apache-2.0", "identifier": "Apache-2.0"}
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    for unused in ("HTTPValidationError", "ValidationError"):  # the framework's own error shapes are never sent
+        schemas.pop(unused, None)
+    schemas.update(EVENT_SCHEMAS, Problem=PROBLEM, Fault=FAULT)
+    document["paths"] = {EVENTS_PATH: {"post": events_operation(PROBLEM_CONTENT)}, **document["paths"]}
+    document["components"]["schemas"] = dict(sorted(schemas.items()))
+    for path in document["paths"].values():
+        for method in _OPERATIONS:
+            if method in path:
+                _complete_operation(path[method])
+    return document
+
+
+def _complete_operation(operation: dict[str, Any]) -> None:
+    operation.setdefault("parameters", []).append(_REQUEST_ID_PARAMETER)
+    responses = operation["responses"]
+    takes_input = "requestBody" in operation or len(operation["parameters"]) > 1
+    responses.pop("422", None) if not takes_input else responses.update({"422": problems(422)[422]})
+    if "requestBody" in operation:
+        for status in (400, 413, 415):
+            responses.setdefault(str(status), problems(status)[status])
+    responses["default"] = {"description": "Any other refusal or failure.", **PROBLEM_CONTENT}
+    for response in responses.values():
+        response.setdefault("headers", {})["Request-Id"] = _REQUEST_ID_HEADER
+    operation["responses"] = dict(sorted(responses.items()))

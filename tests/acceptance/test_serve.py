@@ -1,0 +1,174 @@
+"""`tally serve` as a person runs it: a process of its own, an empty data directory, real HTTP, signals and kills."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+START_SECONDS = 60
+
+
+class Served:
+    """A running `tally serve`; what it writes to stderr is kept."""
+
+    def __init__(self, data_dir: Path, *arguments: str) -> None:
+        command = [sys.executable, "-c", "from tallystick.cli.main import main; main()", "serve"]
+        self.process = subprocess.Popen(
+            [*command, "--port", "0", "--data-dir", str(data_dir), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.lines: list[str] = []
+        self._listening = threading.Event()
+        self.url = ""
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.lines.append(line)
+            if found := re.match(r"listening on (http://\S+)", line):
+                self.url = found[1]
+                self._listening.set()
+        self._listening.set()
+
+    def wait(self) -> Served:
+        self._listening.wait(START_SECONDS)
+        assert self.url, "".join(self.lines)
+        return self
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        code = self.process.wait(30)
+        self._reader.join(10)
+        return code
+
+    def log(self) -> list[dict[str, object]]:
+        return [json.loads(line) for line in self.lines if line.startswith("{")]
+
+
+@pytest.fixture
+def serve(short_dir: Path) -> Iterator:
+    started: list[Served] = []
+
+    def start(*arguments: str) -> Served:
+        started.append(Served(short_dir, *arguments))
+        return started[-1]
+
+    yield start
+    for served in started:
+        served.stop()
+
+
+def event(request_id: str, **more: object) -> dict[str, object]:
+    return {
+        "org_id": "acme",
+        "request_id": request_id,
+        "time": "2026-10-01T12:00:00Z",
+        "user_id": "u-1",
+        "session_id": "s-1",
+        "feature": "chat",
+        "environment": "production",
+        "provider": "openai",
+        "model": "gpt-4o-mini",
+        "meters": {"tokens_in": 1000, "tokens_out": 200},
+        **more,
+    }
+
+
+def statuses(answer: httpx2.Response) -> list[str]:
+    return [result["status"] for result in answer.json()["results"]]
+
+
+def test_what_was_accepted_survives_a_kill_and_a_resend_counts_nothing_twice(serve):
+    served = serve().wait()
+    first = httpx2.post(served.url + "/v1/events", json=event("r-1"))
+    batch = httpx2.post(served.url + "/v1/events", json=[event("r-1"), event("r-2")])
+    served.process.kill()
+    served.process.wait(30)
+    assert (first.status_code, statuses(first)) == (201, ["accepted"])
+    assert (batch.status_code, statuses(batch)) == (200, ["duplicate", "accepted"])
+
+    again = serve().wait()
+    resent = httpx2.post(again.url + "/v1/events", json=[event("r-1"), event("r-2"), event("r-3")])
+    assert statuses(resent) == ["duplicate", "duplicate", "accepted"]
+    receipts = resent.json()["results"]
+    original = first.json()["results"][0]
+    assert {name: receipts[0][name] for name in ("seq", "cost_usd", "rate_version", "recorded_at")} == {
+        name: original[name] for name in ("seq", "cost_usd", "rate_version", "recorded_at")
+    }
+    assert [receipt["seq"] for receipt in receipts] == [1, 2, 3]
+    stored = httpx2.get(again.url + "/v1/orgs/acme/events").json()["events"]
+    assert [one["request_id"] for one in stored] == ["r-1", "r-2", "r-3"]
+
+
+def test_it_stops_cleanly_on_a_signal_and_its_log_lines_carry_the_request_id(serve):
+    served = serve().wait()
+    answer = httpx2.get(served.url + "/readyz", headers={"Request-Id": "look-1"})
+    assert answer.json()["ready"], answer.text
+    assert answer.headers["Request-Id"] == "look-1"
+    assert served.stop(signal.SIGTERM) == 0
+    assert served.lines[-1] == "stopped\n"
+    lines = [line for line in served.log() if line.get("event") == "request"]
+    assert [(line["method"], line["path"], line["status"], line["request_id"]) for line in lines] == [
+        ("GET", "/readyz", 200, "look-1")
+    ]
+    assert served.process.stdout is not None
+    assert served.process.stdout.read() == ""  # messages are no data
+
+
+def test_a_taken_port_is_a_clear_error_before_anything_is_started(short_dir: Path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        served = Served(short_dir, "--port", str(port))
+        assert served.process.wait(30) == 3
+        served.stop()
+    text = "".join(served.lines)
+    assert f"cannot listen on 127.0.0.1 port {port}" in text
+    assert "[address_unavailable]" in text
+    assert "Traceback" not in text
+    assert list(short_dir.iterdir()) == []
+
+
+def test_a_hundred_megabytes_are_refused_without_being_kept(serve):
+    served = serve().wait()
+    before = peak_memory_kb(served.process.pid)
+
+    def zeros() -> Iterator[bytes]:
+        for _ in range(100):
+            yield b" " * 1_000_000
+
+    announced = httpx2.post(
+        served.url + "/v1/events",
+        content=b" " * 100_000_000,
+        headers={"Content-Type": "application/json"},
+        timeout=60,
+    )
+    assert (announced.status_code, announced.json()["code"]) == (413, "body_too_large")
+    assert peak_memory_kb(served.process.pid) - before < 20_000
+    counted = httpx2.post(
+        served.url + "/v1/events", content=zeros(), headers={"Content-Type": "application/json"}, timeout=60
+    )
+    assert (counted.status_code, counted.json()["code"]) == (413, "body_too_large")
+    assert peak_memory_kb(served.process.pid) - before < 100_000  # at most the 64 MiB that the limit allows
+    assert statuses(httpx2.post(served.url + "/v1/events", json=event("r-9"))) == ["accepted"]
+
+
+def peak_memory_kb(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])
