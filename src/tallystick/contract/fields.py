@@ -125,16 +125,15 @@ class Place:
         A bare 0.10 is refused: other readers of the file would make a float of it.
         """
         value = self.scalar('a decimal string such as "0.10"')
-        if not value.quoted and _INTEGER.fullmatch(value.text):
-            number = Fraction(self.integer(least=-(10**30)))
-        elif not value.quoted:
-            hint = f'; write it in quotes: "{value.text}"' if _DECIMAL.fullmatch(value.text) else ""
-            raise self.refusal("invalid_decimal", f"{value.text[:80]} is not a decimal string{hint}")
-        elif not _DECIMAL.fullmatch(value.text):
+        text = value.text
+        if not value.quoted and not _INTEGER.fullmatch(text):
+            hint = f'; write it in quotes: "{text}"' if _DECIMAL.fullmatch(text) else ""
+            raise self.refusal("invalid_decimal", f"{text[:80]} is not a decimal string{hint}")
+        digits = text if value.quoted else text.replace("_", "")
+        if not _DECIMAL.fullmatch(digits):
             rule = "digits, with at most 15 before the point and 18 after it"
-            raise self.refusal("invalid_decimal", f"{value.text[:80]!r} is not a decimal number: {rule}")
-        else:
-            number = parse_decimal(value.text)
+            raise self.refusal("invalid_decimal", f"{text[:80]!r} is not a decimal number: {rule}")
+        number = parse_decimal(digits)
         if number < 0:
             raise self.refusal("negative_amount", f"{value.text} is negative; amounts and quantities here never are")
         if positive and number == 0:
@@ -165,10 +164,12 @@ class Place:
             raise self.refusal("invalid_duration", f"{value[:80]!r} is not a duration; {rule}")
         return timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
 
-    def sequence(self, read: Callable[[Place], T]) -> tuple[T, ...]:
-        """A list, each item read by `read`; items that cannot be read are noted and left out."""
+    def sequence(self, read: Callable[[Place], T], least: int = 0) -> tuple[T, ...]:
+        """A list of `least` items or more, each read by `read`; those that cannot be read are noted and left out."""
         if not isinstance(self.node, Sequence):
             raise self.refusal("wrong_type", "a list is due here")
+        if len(self.node.items) < least:
+            raise self.refusal("missing_value", f"at least {least} is due in this list")
         if len(self.node.items) > LIST_MAX:
             raise self.refusal("too_long", f"the list has more than {LIST_MAX} items")
         values: list[T] = []

@@ -93,9 +93,7 @@ def _read_names(place: Place) -> tuple[str, ...]:
 
 def _read_limit(place: Place, meters: Collection[str]) -> Limit:
     fields = place.fields("meters", "max", "per", "kind", "warn_at")
-    names = fields.need("meters", lambda at: at.sequence(lambda item: read_meter(item, meters)), ())
-    if "meters" in fields.given and not names:
-        fields.at("meters").note("missing_value", "at least one meter is due here")
+    names = fields.need("meters", lambda at: at.sequence(lambda item: read_meter(item, meters), least=1), ())
     if len(set(names)) != len(names):
         fields.at("meters").note("duplicate_value", "a meter is named twice")
     return Limit(
@@ -116,11 +114,9 @@ def _read_warn_at(place: Place) -> tuple[Fraction, ...]:
 
 def _read_models(place: Place) -> ModelRules:
     fields = place.fields("allow", "deny")
-    allow = fields.get("allow", lambda at: at.sequence(_read_pattern), ())
-    deny = fields.get("deny", lambda at: at.sequence(_read_pattern), ())
-    for key, patterns in (("allow", allow), ("deny", deny)):
-        if key in fields.given and not patterns:
-            fields.at(key).note("missing_value", "at least one pattern is due here; leave the key out for none")
+    # An empty list could be read as all models or as none; leaving the key out means all.
+    allow = fields.get("allow", lambda at: at.sequence(_read_pattern, least=1), ())
+    deny = fields.get("deny", lambda at: at.sequence(_read_pattern, least=1), ())
     return ModelRules(allow, deny)
 
 
