@@ -15,14 +15,15 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio.to_thread
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from tallystick import __version__
-from tallystick.api import events, health, orgs
+from tallystick.api import costs, events, health, invoices, orgs
 from tallystick.api.bodies import BodyBudget
+from tallystick.api.context import refuse_nul
 from tallystick.api.event_schema import EVENTS_PATH
 from tallystick.api.openapi import describe
 from tallystick.api.problems import (
@@ -64,6 +65,7 @@ def build_api(settings: Settings) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         lifespan=_bounded_threads,
+        dependencies=[Depends(refuse_nul)],
         exception_handlers={
             TallyError: answer_tally_error,
             HTTPException: answer_http_exception,
@@ -74,7 +76,7 @@ def build_api(settings: Settings) -> FastAPI:
     api.state.body_budget = BodyBudget(BODIES_IN_MEMORY * settings.body_bytes_max)
     api.state.ingest_limiter = anyio.CapacityLimiter(INGEST_THREADS)
     api.add_route(EVENTS_PATH, events.post_events, methods=["POST"], include_in_schema=False)
-    for module in (health, orgs):
+    for module in (health, orgs, invoices, costs):
         api.include_router(module.router)
     describe(api)
     return api

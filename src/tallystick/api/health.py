@@ -6,7 +6,8 @@ from typing import Literal
 
 from fastapi import APIRouter, Response
 
-from tallystick.api.context import Answer, OpenRuntime
+from tallystick.api.context import OpenRuntime
+from tallystick.api.shapes import Answer
 from tallystick.app.health import check_readiness
 
 router = APIRouter(tags=["health"])

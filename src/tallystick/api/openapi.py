@@ -6,13 +6,16 @@ every answer carries a request id.
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
+import msgspec
 from fastapi import FastAPI
 
 from tallystick.api.event_schema import EVENT_SCHEMAS, EVENTS_PATH, events_operation
 from tallystick.api.problems import PROBLEM_TYPE
 from tallystick.api.request_log import REQUEST_ID
+from tallystick.invoice.model import Invoice
 
 Schema = dict[str, Any]
 
@@ -105,7 +108,7 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     for unused in ("HTTPValidationError", "ValidationError"):  # the framework's own error shapes are never sent
         schemas.pop(unused, None)
-    schemas.update(EVENT_SCHEMAS, Problem=PROBLEM, Fault=FAULT)
+    schemas.update(EVENT_SCHEMAS, **_invoice_schemas(), Problem=PROBLEM, Fault=FAULT)
     document["paths"] = {EVENTS_PATH: {"post": events_operation(PROBLEM_CONTENT)}, **document["paths"]}
     document["components"]["schemas"] = dict(sorted(schemas.items()))
     for path in document["paths"].values():
@@ -113,6 +116,36 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
             if method in path:
                 _complete_operation(path[method])
     return document
+
+
+def _invoice_schemas() -> dict[str, Schema]:
+    """The invoice's document, derived from the structs that it is made of, and what is shown beside it."""
+    _, schemas = msgspec.json.schema_components([Invoice], ref_template="#/components/schemas/{name}")
+    for schema in schemas.values():
+        # Docstrings are indented; the document is read by people too.
+        schema["description"] = inspect.cleandoc(schema["description"])
+    late = {name: {"type": "integer" if name == "seq" else "string"} for name in LATE_MEMBERS}
+    shown = {
+        "type": "object",
+        "required": ["invoice", "closed_at", "late_events", "late"],
+        "properties": {
+            "invoice": {"$ref": "#/components/schemas/Invoice"},
+            "closed_at": {"type": "string", "format": "date-time"},
+            "late_events": {
+                "type": "integer",
+                "description": "How many requests of the month arrived after the close; they are not on it.",
+            },
+            "late": {
+                "type": "array",
+                "description": "The first of them.",
+                "items": {"type": "object", "required": list(late), "properties": late},
+            },
+        },
+    }
+    return {**schemas, "ShownInvoice": shown}
+
+
+LATE_MEMBERS = ("seq", "request_id", "time", "recorded_at")
 
 
 def _complete_operation(operation: dict[str, Any]) -> None:

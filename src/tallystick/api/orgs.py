@@ -6,22 +6,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
-from tallystick.api.context import Answer, OpenRuntime, OrgId
+from tallystick.api.context import OpenRuntime, OrgId
 from tallystick.api.openapi import problems
+from tallystick.api.shapes import Answer, CostLine
 from tallystick.app.org_events import PAGE_EVENTS_MAX, list_org_events
 
 router = APIRouter(prefix="/v1/orgs", tags=["orgs"])
-
-
-class CostLine(Answer):
-    """One meter of an event: quantity × rate / per = amount; the last three are null where there is no rate."""
-
-    meter: str
-    quantity: int
-    rate_usd: str | None
-    per: int | None
-    amount_usd: str | None
-    model: str | None = None
 
 
 class Correction(Answer):

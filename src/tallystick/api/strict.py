@@ -36,7 +36,22 @@ class StrictRequest(Request):
 
     async def json(self) -> Any:
         """The body's one JSON value."""
-        return read_json(without_bom(await self.body()))
+        body = without_bom(await self.body())
+        value = read_json(body)
+        if b"\\u0000" in body and _holds_nul(value):
+            raise BadInput("invalid_text", "a text in the body holds a NUL character", next_step="leave it out")
+        return value
+
+
+def _holds_nul(value: Any) -> bool:
+    match value:
+        case str():
+            return "\0" in value
+        case list():
+            return any(_holds_nul(item) for item in value)
+        case dict():
+            return any("\0" in name or _holds_nul(item) for name, item in value.items())
+    return False
 
 
 class StrictRoute(APIRoute):

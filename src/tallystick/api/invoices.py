@@ -1,0 +1,303 @@
+"""Invoices: look ahead, close a month, list, show, explain, export and replay."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Generator, Iterator
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Response
+from starlette.concurrency import iterate_in_threadpool
+from starlette.responses import JSONResponse, StreamingResponse
+
+from tallystick.api.context import InvoiceId, OpenRuntime, OrgId
+from tallystick.api.openapi import problems
+from tallystick.api.paging import page_after
+from tallystick.api.shapes import Answer, Asked
+from tallystick.api.strict import StrictRoute
+from tallystick.app.close_month import MonthResult, close_month, preview_invoice
+from tallystick.app.export import MEDIA_TYPES, ExportFormat, export_invoice
+from tallystick.app.invoices import explain_invoice, list_invoices, show_invoice
+from tallystick.app.replay import replay_invoice
+from tallystick.core.instants import format_instant
+from tallystick.core.money import cents_to_usd
+
+router = APIRouter(tags=["invoices"], route_class=StrictRoute)
+
+Month = Annotated[str, Query(description="A calendar month, such as 2026-10.", examples=["2026-10"])]
+DOCUMENT_RESPONSE: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The invoice; docs/invoice.md describes every member and the digest.",
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Invoice"}}},
+    }
+}
+
+
+class InvoiceSummary(Answer):
+    """A closed month, without its lines. `total_usd` is what is due, to the cent."""
+
+    invoice_id: str
+    org_id: str
+    month: str
+    period_start: str
+    period_end: str
+    contract: str
+    contract_version: str
+    contract_sha256: str
+    plan: str
+    through_seq: int
+    digest: str
+    total_usd: str
+    closed_at: str
+
+
+class InvoicePage(Answer):
+    """Closed months, newest first; `next_cursor` is null on the last page."""
+
+    invoices: list[InvoiceSummary]
+    next_cursor: str | None
+
+
+@router.get("/v1/invoices", operation_id="list_invoices", summary="Closed months")
+def get_invoices(
+    runtime: OpenRuntime,
+    org_id: Annotated[str | None, Query(description="Only this org's.", max_length=512)] = None,
+    month: Annotated[str | None, Query(description="Only of this month, such as 2026-10.")] = None,
+    cursor: Annotated[str | None, Query(description="The `next_cursor` of the page before.", max_length=128)] = None,
+    limit: Annotated[int, Query(description="Most invoices on the page.", ge=1, le=1000)] = 100,
+) -> InvoicePage:
+    """Closed months, newest first, of one org or of all."""
+    rows = list_invoices(runtime, org_id=org_id, month=month)
+    page, next_cursor = page_after(rows, cursor, limit, name=lambda row: row.invoice_id)
+    summaries = [
+        InvoiceSummary(
+            invoice_id=row.invoice_id,
+            org_id=row.org_id,
+            month=row.period,
+            period_start=format_instant(row.period_start),
+            period_end=format_instant(row.period_end),
+            contract=row.contract,
+            contract_version=row.contract_version,
+            contract_sha256=row.contract_sha256,
+            plan=row.plan,
+            through_seq=row.through_seq,
+            digest=row.digest,
+            total_usd=cents_to_usd(row.total_cents),
+            closed_at=format_instant(row.closed_at),
+        )
+        for row in page
+    ]
+    return InvoicePage(invoices=summaries, next_cursor=next_cursor)
+
+
+class CloseRequest(Asked):
+    """Which month to close, and of whom; without `orgs`, of everyone who is to be billed."""
+
+    month: str
+    orgs: list[str] | None = None
+
+
+class CloseResult(Answer):
+    """What became of one org's month; `error` says why it `failed`."""
+
+    org_id: str
+    status: Literal["closed", "already_closed", "failed"]
+    invoice_id: str | None = None
+    digest: str | None = None
+    total_usd: str | None = None
+    error: dict[str, str] | None = None
+
+
+class CloseAnswer(Answer):
+    """One result for each org. An org that cannot be closed harms no other."""
+
+    month: str
+    closed: int
+    already_closed: int
+    failed: int
+    results: list[CloseResult]
+
+
+@router.post(
+    "/v1/invoices/close",
+    operation_id="close_month",
+    summary="Close a month",
+    response_model_exclude_unset=True,
+    responses={207: {"model": CloseAnswer, "description": "Some orgs' months could not be closed; each says why."}},
+)
+def post_close(runtime: OpenRuntime, asked: CloseRequest, response: Response) -> CloseAnswer:
+    """One invoice for each org, stored once and never changed. Closing again gives the invoices that are there."""
+    results = close_month(runtime, asked.month, asked.orgs)
+    counts = {status: sum(one.status == status for one in results) for status in ("closed", "already_closed", "failed")}
+    if counts["failed"]:
+        response.status_code = 207
+    return CloseAnswer(month=asked.month, **counts, results=[_close_result(one) for one in results])
+
+
+def _close_result(result: MonthResult) -> CloseResult:
+    members: dict[str, Any] = {"org_id": result.org_id, "status": result.status}
+    if result.invoice is not None:
+        invoice = result.invoice
+        members |= {"invoice_id": invoice.invoice_id, "digest": invoice.digest, "total_usd": invoice.totals.amount_usd}
+    if result.error is not None:
+        members["error"] = result.error.as_dict()
+    return CloseResult(**members)
+
+
+@router.get(
+    "/v1/invoices/{invoice_id}",
+    operation_id="show_invoice",
+    summary="A closed invoice",
+    response_class=JSONResponse,
+    responses={
+        200: {
+            "description": "The invoice as it was closed, and what arrived for its month since.",
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ShownInvoice"}}},
+        },
+        **problems(404),
+    },
+)
+def get_invoice(runtime: OpenRuntime, invoice_id: InvoiceId) -> JSONResponse:
+    """The document, when it was closed, and the requests of its month that came too late for it."""
+    shown = show_invoice(runtime, invoice_id)
+    late = [
+        {
+            "seq": one.seq,
+            "request_id": one.request_id,
+            "time": format_instant(one.time),
+            "recorded_at": format_instant(one.recorded_at),
+        }
+        for one in shown.late
+    ]
+    return JSONResponse(
+        {
+            "invoice": shown.invoice.document(),
+            "closed_at": format_instant(shown.row.closed_at),
+            "late_events": shown.late_events,
+            "late": late,
+        }
+    )
+
+
+class LineExplanation(Answer):
+    """How one line came about."""
+
+    number: int
+    title: str
+    sentences: list[str]
+
+
+class Explanation(Answer):
+    """How the invoice came about, in plain sentences with the arithmetic written out."""
+
+    invoice_id: str
+    terms: list[str]
+    lines: list[LineExplanation]
+    total: list[str]
+    not_charged: list[str]
+    evidence: list[str]
+
+
+@router.get(
+    "/v1/invoices/{invoice_id}/explain",
+    operation_id="explain_invoice",
+    summary="How it came about",
+    responses=problems(404),
+)
+def get_explanation(runtime: OpenRuntime, invoice_id: InvoiceId) -> Explanation:
+    """Everything said is read from the closed invoice alone, and never changes."""
+    invoice, explanation = explain_invoice(runtime, invoice_id)
+    return Explanation.model_validate({"invoice_id": invoice.invoice_id, **asdict(explanation)}, strict=False)
+
+
+_EXPORT_RESPONSE: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The invoice in the format asked for.",
+        "content": {
+            "text/csv": {"schema": {"type": "string"}},
+            "application/json": {"schema": {"$ref": "#/components/schemas/Invoice"}},
+            "text/plain": {"schema": {"type": "string"}},
+        },
+    },
+    **problems(404),
+}
+
+
+@router.get(
+    "/v1/invoices/{invoice_id}/export",
+    operation_id="export_invoice",
+    summary="As a file",
+    response_class=StreamingResponse,
+    responses=_EXPORT_RESPONSE,
+)
+def get_export(
+    runtime: OpenRuntime,
+    invoice_id: InvoiceId,
+    export_format: Annotated[
+        ExportFormat,
+        Query(
+            alias="format",
+            description="csv: one row per request, from the ledger; lines-csv: one per line; json; text: a page.",
+        ),
+    ] = "csv",
+    for_customer: Annotated[bool, Query(description="Leave out what the requests cost us.")] = False,
+) -> StreamingResponse:
+    """The document, a page for a person, its lines, or every request behind it, however many those are."""
+    pieces = export_invoice(runtime, invoice_id, export_format, for_customer=for_customer)
+    return StreamingResponse(_streamed(pieces), media_type=MEDIA_TYPES[export_format])
+
+
+async def _streamed(pieces: Iterator[str]) -> AsyncIterator[str]:
+    """The pieces, each made in a thread; a caller who leaves early leaves no connection behind."""
+    try:
+        async for piece in iterate_in_threadpool(pieces):
+            yield piece
+    finally:
+        if isinstance(pieces, Generator):
+            pieces.close()
+
+
+class Difference(Answer):
+    """One thing that is not as it was when the invoice was closed."""
+
+    where: str
+    field: str
+    stored: str | None
+    recomputed: str | None
+
+
+class ReplayReport(Answer):
+    """What a replay found; `differences` spells out the first thousand, `difference_count` counts all."""
+
+    invoice_id: str
+    org_id: str
+    period: str
+    identical: bool
+    digest: str
+    recomputed_digest: str | None
+    events: int
+    difference_count: int
+    differences: list[Difference]
+
+
+@router.post(
+    "/v1/invoices/{invoice_id}/replay",
+    operation_id="replay_invoice",
+    summary="Compute it again",
+    responses=problems(404),
+)
+def post_replay(runtime: OpenRuntime, invoice_id: InvoiceId) -> ReplayReport:
+    """From raw facts and the versions it names, compared to the last bit. It takes seconds where facts are many."""
+    return ReplayReport.model_validate(replay_invoice(runtime, invoice_id).as_dict())
+
+
+@router.get(
+    "/v1/orgs/{org_id}/invoices/preview",
+    operation_id="preview_invoice",
+    summary="What a month comes to so far",
+    response_class=JSONResponse,
+    responses={**DOCUMENT_RESPONSE, **problems(404)},
+)
+def get_preview(runtime: OpenRuntime, org_id: OrgId, month: Month) -> JSONResponse:
+    """The invoice as closing now would make it. Nothing is stored, and a month may still be running."""
+    return JSONResponse(preview_invoice(runtime, org_id, month).document())
