@@ -22,8 +22,8 @@ from tallystick.journal.rate_versions import (
     lock_rate_versions,
     read_cards,
 )
-from tallystick.rates.cardfile import CardVersion, parse_card_file
 from tallystick.rates.card import CardHistory
+from tallystick.rates.cardfile import CardVersion, parse_card_file
 
 
 def load_cards(database: Database, settings: Settings, now: datetime) -> CardHistory:

@@ -20,8 +20,8 @@ from tallystick.journal.migrate import migrate
 from tallystick.journal.server import EmbeddedServer
 from tallystick.journal.writer import append
 from tallystick.ledger.receipt import Receipt
-from tallystick.rates.card import RateCard
 from tallystick.rates.card import CardHistory
+from tallystick.rates.pricing import RateCard
 from tallystick.usage.event import UsageEvent
 from tallystick.usage.meters import METERS
 

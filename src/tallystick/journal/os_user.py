@@ -65,7 +65,7 @@ def server_user() -> OsUser | None:
 def _create() -> pwd.struct_passwd:
     command = ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent", NAME]
     try:
-        subprocess.run(command, check=False, capture_output=True)
+        subprocess.run(command, check=False, capture_output=True)  # noqa: S603 - nothing of it comes from outside
         return pwd.getpwnam(NAME)  # also when another process was faster
     except (KeyError, OSError):
         raise Unavailable(

@@ -168,16 +168,21 @@ class EmbeddedServer:
         settings = {**self._settings, "unix_socket_directories": str(self._socket_dir())}
         options = " ".join(f"-c {shlex.quote(f'{name}={value}')}" for name, value in settings.items())
         log = str(self.cluster / "server.log")
-        self._run("pg_ctl", "-w", "-t", str(_START_SECONDS_MAX), "-D", str(self.cluster), "-l", log, "-o", options, "start")
+        self._run(
+            "pg_ctl", "-w", "-t", str(_START_SECONDS_MAX), "-D", str(self.cluster), "-l", log, "-o", options, "start"
+        )
 
     def _running_pid(self) -> int | None:
         """The postmaster's process id, None when it is not running (its pid file may outlive it)."""
         try:
             pid = int((self.cluster / "postmaster.pid").read_text().split("\n", 1)[0])
-            os.kill(pid, 0)
-        except (FileNotFoundError, ValueError, ProcessLookupError):
+        except (FileNotFoundError, ValueError):
             return None
-        except PermissionError:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return None
+        except PermissionError:  # it is there, and another user's
             pass
         command = Path(f"/proc/{pid}/cmdline")
         # After a restart of the machine the number may belong to somebody else.
@@ -220,9 +225,10 @@ class EmbeddedServer:
         environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
         with tempfile.TemporaryFile() as output:
             # A file, not a pipe: the server inherits it, and a pipe would stay open as long as it runs.
-            done = subprocess.run(
+            done = subprocess.run(  # noqa: S603 - our own programs and settings
                 [home / "bin" / program, *arguments],
-                check=False, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd="/", env=environment, umask=0o077,
+                check=False, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd="/", env=environment,
+                umask=0o077,
                 user=self._user.uid if self._user else None,
                 group=self._user.gid if self._user else None,
                 extra_groups=[] if self._user else None,

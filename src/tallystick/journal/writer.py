@@ -86,7 +86,7 @@ def append(database: Database, events: Sequence[UsageEvent], recorded_at: dateti
         key = (event.org_id, event.request_id)
         if key not in prepared and digest not in out_of_range:
             cost = card.price_event(event)
-            if not _fits(cost):
+            if not fits(cost):
                 out_of_range[digest] = None
                 continue
             tails = event_row_tail(event, recorded_at, digest), entry_row_tail(event, cost, recorded_at)
@@ -182,7 +182,7 @@ def _probe(connection: Connection, keys: list[Key], heads: dict[str, int]) -> di
     return {asked[index - 1]: _Stored(*rest) for index, *rest in found}
 
 
-def _fits(cost: Cost) -> bool:
+def fits(cost: Cost) -> bool:
     """Whether every amount fits an entry's bigint columns."""
     amounts = [line.amount_pico for line in cost.lines]
     return all(-PICO_MAX <= (amount or 0) <= PICO_MAX for amount in (cost.total_pico, *amounts))

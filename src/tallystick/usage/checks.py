@@ -73,12 +73,22 @@ def check_event(raw: object, *, now: datetime, known_meters: Collection[str]) ->
     raise Problems("invalid_event", problems, next_step="mend each field, then send the event again")
 
 
-def _convert(raw: object) -> UsageEvent | None:
+def check_text(where: str, value: object) -> None:
+    """Check an id or a name that is given apart from an event, by the same rules.
+
+    Raises:
+        BadInput: `wrong_type`, `empty_text`, `text_too_long` or `invalid_text`.
+    """
+    for problem in _text_problems(where, value, mandatory=True):
+        raise problem
+
+
+def _convert(raw: Any) -> UsageEvent | None:
     """The raw value as an event whose types are right and whose time is in UTC; None when they are not."""
     try:
-        time = raw["time"]  # type: ignore[index]
+        time = raw["time"]  # what is no object is found out here
         if len(time) > _MICROSECONDS_CHARS:
-            raw = {**raw, "time": _FINER_THAN_MICROSECONDS.sub(r"\1", time)}  # type: ignore[dict-item]
+            raw = {**raw, "time": _FINER_THAN_MICROSECONDS.sub(r"\1", time)}
         event = msgspec.convert(raw, UsageEvent)
         if event.time.tzinfo is UTC:
             return event
@@ -97,18 +107,19 @@ def _is_sound(event: UsageEvent, now: datetime, known_meters: Collection[str]) -
     for text in (org_id, request_id, user_id, session_id, event.feature, event.environment, event.model):
         if not _is_sound_text(text):
             return False
-    for optional in (event.provider, event.api_key_id, event.action):
-        if optional is not None and not _is_sound_text(optional):
+    return OLDEST <= event.time <= now + FUTURE_MAX and _optional_fields_are_sound(event)
+
+
+def _optional_fields_are_sound(event: UsageEvent) -> bool:
+    for text in (event.provider, event.api_key_id, event.action):
+        if text is not None and not _is_sound_text(text):
             return False
-    if event.latency_ms is not None and not 0 <= event.latency_ms <= LATENCY_MS_MAX:
-        return False
-    if event.provider_cost_pico is not None and not 0 <= event.provider_cost_pico <= PICO_MAX:
-        return False
-    if event.price_context and any(_price_context_problems("", event.price_context)):
-        return False
-    if event.attributes and any(_attribute_problems("", event.attributes)):
-        return False
-    return OLDEST <= event.time <= now + FUTURE_MAX
+    return (
+        (event.latency_ms is None or 0 <= event.latency_ms <= LATENCY_MS_MAX)
+        and (event.provider_cost_pico is None or 0 <= event.provider_cost_pico <= PICO_MAX)
+        and not (event.price_context and any(_price_context_problems("", event.price_context)))
+        and not (event.attributes and any(_attribute_problems("", event.attributes)))
+    )
 
 
 def _is_sound_text(text: str) -> bool:
@@ -148,10 +159,21 @@ def _problems(raw: object, now: datetime, known_meters: Collection[str]) -> Iter
         yield from _meter_problems(raw["meters"], known_meters)
 
 
+_KINDS: Mapping[type, str] = MappingProxyType(
+    {
+        bool: "a boolean",
+        int: "a number",
+        float: "a number with a fraction or exponent",
+        str: "text",
+        dict: "an object",
+        list: "an array",
+        type(None): "null",
+    }
+)
+
+
 def _kind(value: object) -> str:
-    names = {bool: "a boolean", int: "a number", float: "a number with a fraction or exponent", str: "text"}
-    more = {dict: "an object", list: "an array", type(None): "null"}
-    return {**names, **more}.get(type(value), type(value).__name__)
+    return _KINDS.get(type(value), type(value).__name__)
 
 
 def _short(value: object) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from importlib.resources import files
-
-import psycopg
+from typing import Any
 
 
 def revisions() -> list[str]:
@@ -12,7 +11,7 @@ def revisions() -> list[str]:
     return sorted(path.name.split("_")[0] for path in files(__name__).iterdir() if path.name.endswith(".sql"))
 
 
-def run_sql(connection: psycopg.Connection[tuple[object, ...]], revision: str) -> None:
-    """Run the SQL file of that revision on the connection, in the transaction it is in."""
+def run_sql(connection: Any, revision: str) -> None:
+    """Run the SQL file of that revision on the psycopg connection, in the transaction it is in."""
     (path,) = (path for path in files(__name__).iterdir() if path.name.startswith(revision + "_"))
     connection.execute(path.read_bytes())
