@@ -81,8 +81,9 @@ class CardHistory:
                 models[line.provider, line.model] = line
                 retired.discard((line.provider, line.model))
             retired.update((line.provider, line.model) for line in version.retired)
+        aliases = [line for version in self.versions[: ordinal + 1] for line in version.aliases]
         listed = [line for key, line in models.items() if key not in retired]
-        return Names(providers, listed, [line for key, line in models.items() if key in retired])
+        return Names(providers, listed, [line for key, line in models.items() if key in retired], aliases)
 
     def _make_card(self, ordinal: int) -> RateCard:
         return RateCard(self, ordinal)

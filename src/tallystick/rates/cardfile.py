@@ -4,6 +4,7 @@ The first line is the header. Each further line is one row, told apart by its me
 
     provider   the provider's aliases and, for a bare model name, how it is recognised
     model      which names mean this model
+    alias      a further name of a model, which the source does not know
     retired    the source no longer lists this model; its rows stay
     rate       what one meter costs, from when until when
 
@@ -75,6 +76,14 @@ class ModelLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_fie
     match: dict[str, Any]
 
 
+class AliasLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="row", tag="alias"):
+    """A further name of a model. Files written by hand have them; the source's own names stay as they are."""
+
+    provider: str
+    model: str
+    match: dict[str, Any]
+
+
 class RetiredLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="row", tag="retired"):
     """A model that the source no longer lists."""
 
@@ -100,7 +109,7 @@ class RateLine(
     valid_to: datetime | None = None
 
 
-Line = ProviderLine | ModelLine | RetiredLine | RateLine
+Line = ProviderLine | ModelLine | AliasLine | RetiredLine | RateLine
 
 
 class CardVersion(msgspec.Struct, frozen=True):
@@ -110,6 +119,7 @@ class CardVersion(msgspec.Struct, frozen=True):
     sha256: str
     providers: tuple[ProviderLine, ...]
     models: tuple[ModelLine, ...]
+    aliases: tuple[AliasLine, ...]
     retired: tuple[RetiredLine, ...]
     rates: tuple[RateLine, ...]
 
@@ -164,6 +174,7 @@ def parse_card_file(content: bytes, *, name: str = "card") -> CardVersion:
         sha256=hashlib.sha256(content).hexdigest(),
         providers=tuple(line for line in lines if type(line) is ProviderLine),
         models=tuple(line for line in lines if type(line) is ModelLine),
+        aliases=tuple(line for line in lines if type(line) is AliasLine),
         retired=tuple(line for line in lines if type(line) is RetiredLine),
         rates=tuple(line for line in lines if type(line) is RateLine),
     )
@@ -176,7 +187,7 @@ def render_card_file(header: Header, lines: Iterable[Line]) -> bytes:
 
 
 def _sort_key(line: Line) -> tuple[Any, ...]:
-    kind = (ProviderLine, ModelLine, RetiredLine, RateLine).index(type(line))
+    kind = (ProviderLine, ModelLine, AliasLine, RetiredLine, RateLine).index(type(line))
     if not isinstance(line, RateLine):
         return (kind, line.provider, getattr(line, "model", ""))
     since = "" if line.valid_from is None else line.valid_from.isoformat()

@@ -5,7 +5,7 @@ A name that a clause takes counts here only when what the clause does not spell 
 
     before it   nothing, or a vendor, region or path ("us.", "anthropic.", "models/", an ARN)
     after it    nothing, or a dated snapshot (-20250929, @20250929, -2025-09-29, -09-2025, -05-20, -0613),
-                -latest, a revision (-001, -v1:0, :0)
+                -latest, a revision (-001, -v1:0, :0); for a fine-tuned model, whose it is (:acme::id)
 
 A clause may end inside such a suffix ("gemini-2.0-flash-0", "claude-sonnet-4-2025"); then the whole suffix
 is looked at. A regular expression is trusted where it fixes the end of the name.
@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-from tallystick.rates.cardfile import Match, ModelLine, ProviderLine
+from tallystick.rates.cardfile import AliasLine, Match, ModelLine, ProviderLine
 
 _EXACT = 10_000
 """Strength of a clause that spells the whole name out; other clauses have the length they spell out."""
@@ -26,6 +26,7 @@ _EXACT = 10_000
 _MONTH, _DAY = r"(?:0[1-9]|1[0-2])", r"(?:0[1-9]|[12]\d|3[01])"
 _SNAPSHOT = rf"[-@](?:20\d\d{_MONTH}{_DAY}|20\d\d-{_MONTH}-{_DAY}|{_MONTH}-20\d\d|{_MONTH}-{_DAY}|\d{{4}}|latest|00\d)"
 _SUFFIX = re.compile(rf"(?:{_SNAPSHOT})?(?:-v\d+)?(?::\d+)?")
+_FINE_TUNED = re.compile(_SUFFIX.pattern + r"(?::[a-z0-9_-]*){0,3}")
 _REGION = r"(?:us|eu|apac|jp|au|in|ca|sa|me|af|il|uk|global|us-gov)"
 _VENDOR = (
     r"(?:anthropic|amazon|meta|mistral|mistralai|cohere|ai21|deepseek|deepseek-ai|openai|google|qwen|moonshot|moonshotai"
@@ -106,10 +107,11 @@ def _benign(name: str, start: int, end: int) -> bool:
     """Whether nothing outside name[start:end] can make it another model."""
     if _PREFIX.fullmatch(name, 0, start) is None:
         return False
-    if _SUFFIX.fullmatch(name, end) is not None:
+    suffix = _FINE_TUNED if name.startswith("ft:") else _SUFFIX
+    if suffix.fullmatch(name, end) is not None:
         return True
     cut = _CUT_SUFFIX.search(name[start:end])
-    return cut is not None and _SUFFIX.fullmatch(name, start + cut.start()) is not None
+    return cut is not None and suffix.fullmatch(name, start + cut.start()) is not None
 
 
 class Names:
@@ -119,16 +121,24 @@ class Names:
         providers: by id.
         models: the models that the source lists at this version.
         retired: models that it listed once; they are only looked at when no listed one fits.
+        aliases: further names of models, listed or retired.
     """
 
     def __init__(
-        self, providers: Mapping[str, ProviderLine], models: Iterable[ModelLine], retired: Iterable[ModelLine]
+        self,
+        providers: Mapping[str, ProviderLine],
+        models: Iterable[ModelLine],
+        retired: Iterable[ModelLine],
+        aliases: Iterable[AliasLine] = (),
     ) -> None:
         self._providers = dict(sorted(providers.items()))
-        self._models: dict[str, tuple[list[ModelLine], list[ModelLine]]] = {}
-        for index, lines in enumerate((models, retired)):
-            for line in sorted(lines, key=lambda line: (line.provider, line.model)):
-                self._models.setdefault(line.provider, ([], []))[index].append(line)
+        self._listed = _by_provider(models)
+        self._retired = _by_provider(retired)
+        for alias in aliases:
+            for group in (self._listed, self._retired):
+                entries = group.get(alias.provider, {})
+                if alias.model in entries:
+                    entries[alias.model] = (*entries[alias.model], alias.match)
         self.resolve = lru_cache(maxsize=65_536)(self._resolve)
 
     def _resolve(self, provider: str | None, model: str) -> Resolved | None:
@@ -158,22 +168,34 @@ class Names:
         return None
 
     def _within(self, provider: ProviderLine, name: str) -> Resolved | None:
-        for spelling in _spellings(provider.provider, name):
-            for offering in (provider.provider, *provider.fallbacks):
-                if found := self._offered(offering, spelling):
-                    return found
+        spellings = tuple(_spellings(provider.provider, name))
+        for group in (self._listed, self._retired):
+            for spelling in spellings:
+                for offering in (provider.provider, *provider.fallbacks):
+                    if model := _best(group.get(offering, {}), spelling):
+                        return Resolved(offering, model)
         return None
 
-    def _offered(self, provider: str, name: str) -> Resolved | None:
-        for lines in self._models.get(provider, ()):
-            best, best_strength = None, 0
-            for line in lines:
-                here = _EXACT + 1 if line.model.lower() == name else strength(line.match, name)
-                if here > best_strength:
-                    best, best_strength = line, here
-            if best is not None:
-                return Resolved(provider, best.model)
-        return None
+
+_Clauses = dict[str, tuple[Match, ...]]
+"""The clauses of each model of one provider, by model."""
+
+
+def _by_provider(lines: Iterable[ModelLine]) -> dict[str, _Clauses]:
+    found: dict[str, _Clauses] = {}
+    for line in sorted(lines, key=lambda line: (line.provider, line.model)):
+        found.setdefault(line.provider, {})[line.model] = (line.match,)
+    return found
+
+
+def _best(models: _Clauses, name: str) -> str | None:
+    """The model whose clause spells out the most of a name."""
+    best, best_strength = None, 0
+    for model, clauses in models.items():
+        here = _EXACT + 1 if model.lower() == name else max(strength(clause, name) for clause in clauses)
+        if here > best_strength:
+            best, best_strength = model, here
+    return best
 
 
 def _spellings(provider: str, name: str) -> Iterator[str]:

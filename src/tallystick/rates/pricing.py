@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tallystick.rates.cardfile import RateLine, window_minutes
 from tallystick.rates.lines import (
@@ -33,7 +33,11 @@ from tallystick.usage.event import UsageEvent, UsageStatus
 from tallystick.usage.meters import meter_order
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from tallystick.rates.card import CardHistory
+    from tallystick.rates.columns import PricedColumns
 
 ADJUSTMENT = "provider_cost_adjustment"
 """The meter of the line that brings a cost to what the provider itself stated."""
@@ -195,9 +199,32 @@ class RateCard:
             provider_cost_pico,
         )
 
+    def price_columns(
+        self,
+        models: Sequence[tuple[str | None, str]],
+        model_codes: npt.NDArray[np.integer[Any]],
+        times_us: npt.NDArray[np.int64],
+        meters: Mapping[str, npt.NDArray[np.int64]],
+        contexts: Sequence[Mapping[str, str]] = (_NO_CONTEXT,),
+        context_codes: npt.NDArray[np.integer[Any]] | None = None,
+    ) -> PricedColumns:
+        """What each of many requests cost us: the same as `price`, to the last bit.
+
+        Args:
+            models: the (provider, model) names that occur.
+            model_codes: for each event, the index of its model in `models`.
+            times_us: for each event, when it completed, in microseconds since 1970 UTC.
+            meters: by meter, the quantity of each event, none negative.
+            contexts: the price contexts that occur.
+            context_codes: for each event, the index of its context; None means the first for all.
+        """
+        from tallystick.rates.columns import price_columns  # numpy takes longer to load than all cards
+
+        return price_columns(self, models, model_codes, times_us, meters, contexts, context_codes)
+
     def span(self, resolved: Resolved, at: datetime, price_context: Mapping[str, str] = _NO_CONTEXT) -> Span:
         """What each meter of a model costs at an instant in a price context."""
-        return self._plan(resolved, context_of(price_context)).at(at)
+        return self.plan(resolved, context_of(price_context)).at(at)
 
     def rows(self, resolved: Resolved, at: datetime | None = None) -> list[tuple[RateRow, str]]:
         """The rows of a model with the version each came with; at an instant, only those that prevail then.
@@ -224,7 +251,8 @@ class RateCard:
     def _lines(self, resolved: Resolved) -> list[VersionedLine]:
         return [one for one in self._history.lines(resolved) if one[0] <= self._ordinal]
 
-    def _plan(self, resolved: Resolved, context: Context) -> Plan:
+    def plan(self, resolved: Resolved, context: Context) -> Plan:
+        """The compiled prices of a model in a context (see `context_of`)."""
         key = (resolved, context)
         if key not in self._plans:
             name = f"{resolved.provider}/{resolved.model}"
@@ -238,7 +266,7 @@ class RateCard:
         shape = None
         resolved = self.resolve(provider, model)
         if resolved is not None:
-            plan = self._plan(resolved, context)
+            plan = self.plan(resolved, context)
             steps = tuple(_plain_steps(span, meters) for span in plan.spans)
             only = steps[0] if len(steps) == 1 else None
             shape = _Shape(resolved.provider, resolved.model, plan, steps, only)
@@ -262,7 +290,7 @@ class RateCard:
             lines = [unpriced_line(meter, quantity, free=free) for meter, quantity in shown(meters)]
             reason = None if free else unknown_model(provider, model)
             return self._settled(provider, model, lines, usage_status, reason, provider_cost_pico)
-        span = self._plan(resolved, context_of(price_context)).at(at)
+        span = self.plan(resolved, context_of(price_context)).at(at)
         lines, reason = request_lines(span, resolved, meters, at)
         return self._settled(resolved.provider, resolved.model, lines, usage_status, reason, provider_cost_pico)
 
