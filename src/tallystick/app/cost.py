@@ -137,10 +137,19 @@ class AnswerPricer:
             usage_status=used.status,
             provider_cost_pico=used.provider_cost_pico,
         )
-        if cost.status == "unpriced" and used.model is None:
+        return PricedAnswer(used, self._explained(used, cost), at)
+
+    def _explained(self, used: Extracted, cost: Cost) -> Cost:
+        """The cost with a reason that fits: no model named, or a model unknown though nothing was used."""
+        if used.provider_cost_pico is not None:
+            return cost
+        if used.model is None:
             reason = "the answer does not name its model, so no rate applies; say which one it was (--model)"
-            cost = msgspec.structs.replace(cost, reason=reason)
-        return PricedAnswer(used, cost, at)
+        elif not cost.lines and self._card.resolve(used.provider, used.model) is None:
+            reason = f"the rate card has no model {used.model!r} at {used.provider}"
+        else:
+            return cost
+        return msgspec.structs.replace(cost, total_pico=None, status="unpriced", reason=reason)
 
 
 @dataclass(frozen=True, slots=True)

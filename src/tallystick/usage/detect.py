@@ -83,8 +83,8 @@ def fitting_extractor(
     """The provider's extractor of that flavor, or the one that finds most of its fields in the answer.
 
     Raises:
-        BadInput: `unknown_provider` or `unknown_flavor`; when no flavor fits, what kept the likeliest one
-            from reading the answer.
+        BadInput: `unknown_provider` or `unknown_flavor`; `invalid_quantity` for a field that is no count;
+            when no flavor fits, what the first of them misses.
     """
     provider = provider_id(provider)
     if flavor is not None:
@@ -96,11 +96,14 @@ def fitting_extractor(
         usage = next(iter(walk(body, extractor.root)), None)
         if not isinstance(usage, Mapping):
             continue
+        if extractor.flavor == "embeddings" and ("choices" in body or "completion_tokens" in usage):
+            continue  # it would read the prompt and drop the rest
         try:
             read_usage(extractor, usage)
         except BadInput as error:
-            if nearly is None or nearly.code in {"missing_usage_field", "no_usage"}:
-                nearly = error
+            if error.code not in {"missing_usage_field", "no_usage"}:
+                raise  # a field of this provider's is wrong; another API that does not read it is no way out
+            nearly = nearly or error
             continue
         rank = _rank(extractor, usage, name, body)
         if best is None or rank > best[0]:
