@@ -138,7 +138,7 @@ def _close_result(result: MonthResult) -> CloseResult:
     members: dict[str, Any] = {"org_id": result.org_id, "status": result.status}
     if result.invoice is not None:
         invoice = result.invoice
-        members |= {"invoice_id": invoice.invoice_id, "digest": invoice.digest, "total_usd": invoice.totals.amount_usd}
+        members |= {"invoice_id": invoice.invoice_id, "digest": invoice.digest, "total_usd": invoice.totals.total_usd}
     if result.error is not None:
         members["error"] = result.error.as_dict()
     return CloseResult(**members)

@@ -235,7 +235,7 @@ def _totals(lines: tuple[InvoiceLine, ...]) -> Totals:
     amount = sum((Fraction(line.amount_usd) for line in lines), Fraction(0))
     exact = sum((Fraction(line.exact_usd) for line in lines), Fraction(0))
     return Totals(
-        amount_usd=cents_to_usd(round(amount * 100)),
-        exact_usd=format_decimal(exact),
+        total_usd=cents_to_usd(round(amount * 100)),
+        exact_total_usd=format_decimal(exact),
         residue_usd=format_decimal(exact - amount),
     )

@@ -6,11 +6,12 @@ changes, whatever happens to contracts, rates or plans later.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 from tallystick.invoice.model import Invoice, InvoiceLine, InvoiceTier, MeterUse, NotChargedEvents
-from tallystick.invoice.wording import added, counted, grouped, listed, tier_arithmetic, tier_label
+from tallystick.invoice.wording import added, counted, grouped, listed, tier_arithmetic, tier_label, usd
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,27 +69,26 @@ def _terms(invoice: Invoice) -> tuple[str, ...]:
 
 
 def _base(invoice: Invoice, line: InvoiceLine) -> tuple[str, ...]:
-    return (f"Plan {invoice.contract.plan} has a base fee of {grouped(line.exact_usd)} USD for each period.",)
+    return (f"Plan {invoice.contract.plan} has a base fee of {usd(line.exact_usd)} USD for each period.",)
 
 
 def _usage(invoice: Invoice, line: InvoiceLine) -> tuple[str, ...]:
     if not line.metered:
         behind = [f"No charged request of the period used {line.meter}."]
     else:
-        behind = [
-            f"{listed([_use(use) for use in line.metered])} {'was' if len(line.metered) == 1 else 'were'} charged here."
-        ]
+        behind = [f"{listed([_use(use) for use in line.metered])} {_verb(line.metered)} charged here."]
     if len(line.metered) > 1:
         behind.append(f"The plan's price for {line.meter} includes them all, together {grouped(line.quantity)}.")
     steps = [_step(tier, len(line.tiers)) for tier in line.tiers]
     if len(steps) > 1:
-        steps.append(f"Together that is {grouped(added([tier.amount_usd for tier in line.tiers]))} USD.")
+        steps.append(f"Together that is {usd(added([tier.amount_usd for tier in line.tiers]))} USD.")
     return (*behind, *steps)
 
 
 def _step(tier: InvoiceTier, tiers: int) -> str:
     label = tier_label(tier, tiers)
-    arithmetic = tier_arithmetic(tier) + " USD."
+    arithmetic = tier_arithmetic(tier)
+    arithmetic += " USD." if "=" in arithmetic else "."
     return f"{label[0].upper()}{label[1:]}: {arithmetic}" if label else arithmetic[0].upper() + arithmetic[1:]
 
 
@@ -96,33 +96,33 @@ def _true_up(invoice: Invoice, line: InvoiceLine) -> tuple[str, ...]:
     others = added([other.amount_usd for other in invoice.lines if other.kind != "commit_true_up"])
     commit = added([others, line.exact_usd])
     return (
-        f"Plan {invoice.contract.plan} commits to at least {grouped(commit)} USD for each period, base fee included.",
-        f"The other lines come to {grouped(others)} USD: "
-        f"{grouped(commit)} - {grouped(others)} = {grouped(line.exact_usd)} USD is missing, and is charged here.",
+        f"Plan {invoice.contract.plan} commits to at least {usd(commit)} USD for each period, base fee included.",
+        f"The other lines come to {usd(others)} USD: "
+        f"{usd(commit)} - {usd(others)} = {usd(line.exact_usd)} USD is missing, and is charged here.",
     )
 
 
 def _rounding(line: InvoiceLine) -> str:
     if Fraction(line.residue_usd) == 0:
-        return f"The line is exactly {grouped(line.amount_usd)} USD; nothing was rounded."
+        return f"The line is exactly {usd(line.amount_usd)} USD; nothing was rounded."
     return (
-        f"Exactly {grouped(line.exact_usd)} USD, rounded once, half to even, to {grouped(line.amount_usd)} USD; "
-        f"the residue of {grouped(line.residue_usd)} USD is kept on the invoice."
+        f"Exactly {usd(line.exact_usd)} USD, rounded once, half to even, to {usd(line.amount_usd)} USD; "
+        f"the residue of {usd(line.residue_usd)} USD is kept on the invoice."
     )
 
 
 def _total(invoice: Invoice) -> tuple[str, ...]:
     totals = invoice.totals
     return (
-        f"The {counted(len(invoice.lines), 'line')} add up to {grouped(totals.amount_usd)} USD.",
-        f"Before rounding the lines add up to exactly {grouped(totals.exact_usd)} USD; "
-        f"all residues together are {grouped(totals.residue_usd)} USD.",
+        f"The {counted(len(invoice.lines), 'line')} add up to {usd(totals.total_usd)} USD.",
+        f"Before rounding the lines add up to exactly {usd(totals.exact_total_usd)} USD; "
+        f"all residues together are {usd(totals.residue_usd)} USD.",
     )
 
 
 def _not_charged(invoice: Invoice) -> tuple[str, ...]:
     sentences = [
-        f"{_use(use)} {'was' if use.quantity == '1' else 'were'} metered and not charged: "
+        f"{_use(use)} {_verb([use])} metered and not charged: "
         f"plan {invoice.contract.plan} has no price for {use.meter}."
         for use in invoice.not_charged.meters
     ]
@@ -150,6 +150,10 @@ def _evidence(invoice: Invoice) -> tuple[str, ...]:
         f"The contract's content hashes to {invoice.contract.sha256}.",
         f"The digest over facts, versions and lines is {invoice.digest}.",
     )
+
+
+def _verb(uses: Sequence[MeterUse]) -> str:
+    return "was" if [use.quantity for use in uses] == ["1"] else "were"
 
 
 def _use(use: MeterUse) -> str:

@@ -6,6 +6,7 @@ when or where it was built, so that building it again from the same facts and ve
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any, Literal
 
 import msgspec
@@ -167,10 +168,10 @@ class Internal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Totals(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The sums over the lines; `amount_usd` is what is due."""
+    """The sums over the lines; `total_usd` is what is due, to the cent."""
 
-    amount_usd: str
-    exact_usd: str
+    total_usd: str
+    exact_total_usd: str
     residue_usd: str
 
 
@@ -196,6 +197,11 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         """The document as plain JSON values."""
         document: dict[str, Any] = msgspec.to_builtins(self)
         return document
+
+    @property
+    def total_cents(self) -> int:
+        """What is due, in USD cents."""
+        return int(Fraction(self.totals.total_usd) * 100)
 
     def line(self, number: int) -> InvoiceLine:
         """The line of that number.

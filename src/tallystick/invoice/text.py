@@ -8,7 +8,7 @@ from datetime import date
 
 from tallystick.invoice.explain import line_title
 from tallystick.invoice.model import Invoice, InvoiceLine, MeterUse
-from tallystick.invoice.wording import counted, grouped, tier_arithmetic, tier_label
+from tallystick.invoice.wording import counted, grouped, tier_arithmetic, tier_label, usd
 
 WIDTH = 80
 _LABEL = 16
@@ -35,9 +35,9 @@ def _page(invoice: Invoice) -> Iterator[str]:
     if not invoice.lines:
         yield "    Nothing is due for this period."
     yield "-" * WIDTH
-    yield _ends("    Total due", grouped(invoice.totals.amount_usd))
-    yield _ends("    Exact before rounding", grouped(invoice.totals.exact_usd))
-    yield _ends("    Residue of rounding", grouped(invoice.totals.residue_usd))
+    yield _ends("    Total due", grouped(invoice.totals.total_usd))
+    yield _ends("    Exact before rounding", usd(invoice.totals.exact_total_usd))
+    yield _ends("    Residue of rounding", usd(invoice.totals.residue_usd))
     yield from _not_charged(invoice)
     yield from _evidence(invoice)
 
@@ -72,18 +72,20 @@ def _not_charged(invoice: Invoice) -> Iterator[str]:
     yield ""
     yield "Metered and not charged"
     yield "-" * WIDTH
-    for use in free.meters:
-        yield from _use(use, "no price in the plan")
+    if free.meters:
+        yield "    No price in the plan"
+        yield from map(_use, free.meters)
     for group in free.events:
-        why = "failed" if group.reason == "failure" else "environment is not charged"
-        yield _ends(f"    {group.environment}: {counted(group.events, 'request')}", why)
-        for use in group.meters:
-            yield from _use(use, "")
+        what = counted(group.events, "request")
+        if group.reason == "failure":
+            yield f"    Failed in {group.environment}: {what}"
+        else:
+            yield f"    In {group.environment}, which is not charged: {what}"
+        yield from map(_use, group.meters)
 
 
-def _use(use: MeterUse, why: str) -> Iterable[str]:
-    left = f"    {use.meter:<{_TITLE}}{grouped(use.quantity):>{_QUANTITY}}"
-    return [_ends(left, why)] if len(left) + len(why) < WIDTH else [left, f"{why:>{WIDTH}}"]
+def _use(use: MeterUse) -> str:
+    return f"      {use.meter:<{_TITLE - 2}}{grouped(use.quantity):>{_QUANTITY}}"
 
 
 def _evidence(invoice: Invoice) -> Iterator[str]:
@@ -91,13 +93,15 @@ def _evidence(invoice: Invoice) -> Iterator[str]:
     yield "Evidence"
     yield "-" * WIDTH
     yield from _field("Requests", f"{invoice.ledger.events:,}, up to ledger entry {invoice.ledger.through_seq:,}")
-    yield from _field("Facts SHA-256", invoice.ledger.facts_sha256)
-    yield from _field("Contract SHA", invoice.contract.sha256)
     for use in invoice.rates:
         yield from _field("Rate card", f"{use.rate_version} ({counted(use.events, 'request')})")
-    yield from _field("Digest", invoice.digest)
+    hashes = {"Facts": invoice.ledger.facts_sha256, "Contract": invoice.contract.sha256, "Digest": invoice.digest}
+    for label, value in hashes.items():  # whole, so that they can be searched for
+        yield label
+        yield f"    {value if ':' in value else 'sha256:' + value}"
     yield ""
-    yield f"Recompute it from the raw facts: tally invoice replay {invoice.invoice_id}"
+    yield "Recompute it from the raw facts:"
+    yield f"    tally invoice replay {invoice.invoice_id}"
 
 
 def _field(label: str, value: str) -> Iterable[str]:

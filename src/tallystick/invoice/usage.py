@@ -7,10 +7,10 @@ not matter.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from tallystick.rates.model import CostLine, CostStatus
+from tallystick.rates.model import Cost
+from tallystick.usage.event import UsageEvent
 
 Group = tuple[str, bool]
 """(environment, failed): whether a request is charged depends on these two alone."""
@@ -67,39 +67,42 @@ class PeriodSums:
             found = self.models[key] = ModelSum()
         return found
 
-    def add_request(
-        self,
-        group: Group,
-        provider: str | None,
-        model: str,
-        meters: Mapping[str, int],
-        lines: Iterable[CostLine],
-        total_pico: int | None,
-        status: CostStatus,
-        rate_version: str,
-    ) -> None:
-        """One request: its raw quantities and what it cost, after corrections."""
-        self.events[group] = self.events.get(group, 0) + 1
-        for name, quantity in meters.items():
-            if quantity:
-                found = self.meter(group, name)
-                found.quantity += quantity
-                found.events += 1
+    def add_request(self, event: UsageEvent, cost: Cost) -> None:
+        """One request: its raw quantities, and what it cost after corrections."""
+        group = self._add_quantities(event)
         unknown: set[str] = set()
-        for line in lines:
+        for line in cost.lines:
             if line.amount_pico is None:
                 unknown.add(line.meter)
             else:
                 self.meter(group, line.meter).cost_pico += line.amount_pico
         for name in unknown:
             self.meter(group, name).cost_unknown += 1
-        model_sum = self.model(provider, model)
-        model_sum.events += 1
-        if status == "unpriced" or total_pico is None:
-            model_sum.unpriced += 1
+        of_model = self.model(event.provider, event.model)
+        if cost.total_pico is None:
+            of_model.unpriced += 1
         else:
-            model_sum.cost_pico += total_pico
-        self.rates[rate_version] = self.rates.get(rate_version, 0) + 1
+            of_model.cost_pico += cost.total_pico
+        self.rates[cost.rate_version] = self.rates.get(cost.rate_version, 0) + 1
+
+    def add_uncosted(self, event: UsageEvent) -> None:
+        """One request whose cost cannot be computed at all: its quantities, and nothing known of its cost."""
+        group = self._add_quantities(event)
+        for name, quantity in event.meters.items():
+            if quantity:
+                self.meter(group, name).cost_unknown += 1
+        self.model(event.provider, event.model).unpriced += 1
+
+    def _add_quantities(self, event: UsageEvent) -> Group:
+        group = (event.environment, event.outcome == "failure")
+        self.events[group] = self.events.get(group, 0) + 1
+        for name, quantity in event.meters.items():
+            if quantity:
+                found = self.meter(group, name)
+                found.quantity += quantity
+                found.events += 1
+        self.model(event.provider, event.model).events += 1
+        return group
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,12 @@ def grouped(value: str | int) -> str:
     return f"{sign}{int(whole):,}{point}{fraction}"
 
 
+def usd(value: str) -> str:
+    """An exact amount of USD with two decimals at least: `usd("1234.5") == "1,234.50"`."""
+    whole, _, decimals = grouped(value).partition(".")
+    return f"{whole}.{decimals.ljust(2, '0')}"
+
+
 def counted(count: int, noun: str, plural: str | None = None) -> str:
     """A count with its noun: `counted(1, "request") == "1 request"`."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
@@ -42,13 +48,15 @@ def tier_label(tier: InvoiceTier, tiers: int) -> str:
 def tier_arithmetic(tier: InvoiceTier) -> str:
     """The step written out: "1,000,000,000 × 0.10 per 1,000,000 = 100"."""
     if tier.basis == "cost_usd":
-        product = f"our cost of {grouped(tier.billed)} USD × {grouped(tier.unit_usd)}"
+        product = f"our cost of {usd(tier.billed)} USD × {grouped(tier.unit_usd)}"
     elif tier.basis == "packages":
         packages = format_decimal(Fraction(tier.billed) / Fraction(tier.per))
         what = "package" if packages == "1" else "packages"
-        product = f"{grouped(packages)} {what} of {grouped(tier.per)} × {grouped(tier.unit_usd)}"
+        product = f"{grouped(packages)} {what} of {grouped(tier.per)} × {usd(tier.unit_usd)}"
+    elif tier.unit_usd == tier.flat_usd == "0":
+        return f"{grouped(tier.billed)} free"
     else:
-        price = grouped(tier.unit_usd) if tier.per == "1" else f"{grouped(tier.unit_usd)} per {grouped(tier.per)}"
+        price = usd(tier.unit_usd) if tier.per == "1" else f"{usd(tier.unit_usd)} per {grouped(tier.per)}"
         product = f"{grouped(tier.billed)} × {price}"
-    flat = "" if tier.flat_usd == "0" else f" + {grouped(tier.flat_usd)} flat"
-    return f"{product}{flat} = {grouped(tier.amount_usd)}"
+    flat = "" if tier.flat_usd == "0" else f" + {usd(tier.flat_usd)} flat"
+    return f"{product}{flat} = {usd(tier.amount_usd)}"

@@ -91,11 +91,6 @@ def late_requests(connection: Connection, row: InvoiceRow, limit: int) -> list[L
     return [LateRequest(*one) for one in connection.execute(_SQL["late_requests"], {**_late(row), "limit": limit})]
 
 
-def subscribed_orgs(connection: Connection, end: datetime) -> list[str]:
-    """Orgs with a subscription that begins before the instant."""
-    return [org for (org,) in connection.execute(_SQL["subscribed_orgs"], {"end": end})]
-
-
 def unsubscribed_orgs(connection: Connection, period: Period) -> list[str]:
     """Orgs that used something in the period and have no subscription that begins before its end."""
     return [org for (org,) in connection.execute(_SQL["unsubscribed_orgs"], {"start": period.start, "end": period.end})]

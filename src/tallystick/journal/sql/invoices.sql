@@ -131,10 +131,6 @@ select seq, request_id, time, recorded_at from usage_events
 where org_id = %(org)s and time >= %(start)s and time < %(end)s and seq > %(through_seq)s
 order by seq limit %(limit)s
 
--- name: subscribed_orgs
--- Orgs with a subscription that begins before the end.
-select distinct org_id from subscriptions where effective_from < %(end)s order by org_id
-
 -- name: unsubscribed_orgs
 -- Orgs that used something in the period and have no subscription that begins before its end.
 select org_id from org_heads as head

@@ -1,0 +1,182 @@
+"""Closed invoices: finding, listing, showing and explaining them, and the requests behind a line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tallystick.app.billing_terms import load_stored_contract
+from tallystick.app.runtime import Runtime
+from tallystick.contract.model import Contract
+from tallystick.core.errors import BadInput, NotFound
+from tallystick.core.periods import month_period
+from tallystick.invoice.explain import Explanation, explain
+from tallystick.invoice.facts import StoredFact
+from tallystick.invoice.model import Invoice, parse_invoice
+from tallystick.journal.contracts import list_contract_versions
+from tallystick.journal.database import Connection
+from tallystick.journal.invoices import (
+    InvoiceRow,
+    LateRequest,
+    StoredInvoice,
+    count_late,
+    invoice_by_id,
+    invoice_by_month,
+    late_requests,
+    list_invoice_rows,
+)
+from tallystick.journal.period_facts import Scope, stream_facts
+
+__all__ = [
+    "InvoiceRow",
+    "LateRequest",
+    "ShownInvoice",
+    "explain_invoice",
+    "find_invoice",
+    "list_invoices",
+    "pinned_contract",
+    "requests_behind",
+    "scope_of",
+    "show_invoice",
+]
+
+_MONTH = re.compile(r"\d{4}-\d{2}")
+LATE_SHOWN_MAX = 20
+REQUESTS_MAX = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class ShownInvoice:
+    """A closed invoice as it stands now: itself, and what arrived for its month after it was closed."""
+
+    row: InvoiceRow
+    invoice: Invoice
+    late_events: int
+    late: tuple[LateRequest, ...]
+
+    def late_sentence(self) -> str | None:
+        """What to say of late requests; None when there are none."""
+        if not self.late_events:
+            return None
+        what = "1 request" if self.late_events == 1 else f"{self.late_events:,} requests"
+        verb = "is" if self.late_events == 1 else "are"
+        return f"{what} of this month arrived after the close and {verb} not on this invoice."
+
+
+def find_invoice(runtime: Runtime, reference: str) -> StoredInvoice:
+    """The closed invoice of that id, or of ORG/MONTH ("globex/2026-10").
+
+    Raises:
+        NotFound: `unknown_invoice`.
+        BadInput: `invalid_month`.
+    """
+    org_id, slash, label = reference.rpartition("/")
+    by_month = bool(slash and org_id and _MONTH.fullmatch(label))
+    if by_month:
+        month_period(label)
+    with runtime.database.connection() as connection:
+        found = invoice_by_month(connection, org_id, label) if by_month else invoice_by_id(connection, reference)
+    if found is not None:
+        return found
+    if by_month:
+        raise NotFound(
+            "unknown_invoice",
+            f"{label} of {org_id} is not closed",
+            next_step=f"close it with `tally invoice close {label} --org {org_id}`, "
+            f"or look ahead with `tally invoice preview {org_id} {label}`",
+            where=reference,
+        )
+    raise NotFound(
+        "unknown_invoice",
+        f"there is no invoice {reference!r}",
+        next_step="see the ids with `tally invoice list`, or name it as ORG/MONTH, such as globex/2026-10",
+        where="invoice",
+    )
+
+
+def list_invoices(runtime: Runtime, *, org_id: str | None = None, month: str | None = None) -> list[InvoiceRow]:
+    """Closed months, newest first, of one org or of all, of one month or of all.
+
+    Raises:
+        BadInput: `invalid_month`.
+    """
+    if month is not None:
+        month_period(month)
+    with runtime.database.connection() as connection:
+        return list_invoice_rows(connection, org_id, month)
+
+
+def show_invoice(runtime: Runtime, reference: str) -> ShownInvoice:
+    """The closed invoice, with how many requests of its month came too late for it and the first of them.
+
+    Raises:
+        NotFound: `unknown_invoice`.
+    """
+    stored = find_invoice(runtime, reference)
+    with runtime.database.connection() as connection:
+        count = count_late(connection, stored.row)
+        late = late_requests(connection, stored.row, LATE_SHOWN_MAX) if count else []
+    return ShownInvoice(stored.row, parse_invoice(stored.document), count, tuple(late))
+
+
+def explain_invoice(runtime: Runtime, reference: str) -> tuple[Invoice, Explanation]:
+    """The closed invoice and how each of its lines came about.
+
+    Raises:
+        NotFound: `unknown_invoice`.
+    """
+    invoice = parse_invoice(find_invoice(runtime, reference).document)
+    return invoice, explain(invoice)
+
+
+def requests_behind(runtime: Runtime, reference: str, number: int, *, limit: int | None = None) -> Iterator[StoredFact]:
+    """The requests behind one line, in the order of the ledger, read as they are asked for.
+
+    A base fee and a true-up have none.
+
+    Raises:
+        NotFound: `unknown_invoice`.
+        BadInput: `unknown_line`, or `invalid_limit`.
+    """
+    if limit is not None and not 1 <= limit <= REQUESTS_MAX:
+        raise BadInput(
+            "invalid_limit",
+            f"{limit} is not a number of requests from 1 to {REQUESTS_MAX:,}",
+            next_step="ask for fewer, or export all of them: tally invoice export ID --format csv",
+            where="limit",
+        )
+    stored = find_invoice(runtime, reference)
+    line = parse_invoice(stored.document).line(number)
+    meters = [use.meter for use in line.metered]
+    return _stream_behind(runtime, stored.row, meters, limit) if meters else iter(())
+
+
+def _stream_behind(runtime: Runtime, row: InvoiceRow, meters: list[str], limit: int | None) -> Iterator[StoredFact]:
+    with runtime.database.connection() as connection:
+        environments = pinned_contract(connection, row).environments
+        uncharged = [name for name, terms in environments.items() if not terms.charge]
+        yield from stream_facts(connection, scope_of(row), meters=meters, uncharged=uncharged, limit=limit)
+
+
+def scope_of(row: InvoiceRow) -> Scope:
+    """Exactly the facts that the invoice covers."""
+    return Scope(row.org_id, row.period_start, row.period_end, row.through_seq)
+
+
+def pinned_contract(connection: Connection, row: InvoiceRow) -> Contract:
+    """The contract version that priced the invoice, read again from the text that was applied.
+
+    Raises:
+        NotFound: `unknown_contract_version`.
+        Problems: the stored text is not a contract.
+    """
+    for version in list_contract_versions(connection, row.contract):
+        if version.version == row.contract_version:
+            return load_stored_contract(version)
+    raise NotFound(
+        "unknown_contract_version",
+        f"version {row.contract_version} of contract {row.contract} is not in the database",
+        next_step="restore the database: contract versions are never deleted",
+        where=row.contract,
+    )

@@ -1,0 +1,228 @@
+"""Replay: compute a closed invoice again, from raw facts and versions only, and compare to the last bit.
+
+Nothing that was computed before is believed. Every fact is read as it was stored, its fingerprint and its
+cost are computed again under its own rate version, quantities are summed here and not by the database, the
+contract's text is hashed and read again, the terms are chosen again, and the invoice is built again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from tallystick.app.billing_terms import choose_terms
+from tallystick.app.invoices import find_invoice, scope_of
+from tallystick.app.runtime import Runtime
+from tallystick.core.errors import TallyError
+from tallystick.core.instants import format_instant
+from tallystick.invoice.build import Terms, build_invoice
+from tallystick.invoice.canonical import canonical_json
+from tallystick.invoice.compare import Difference, document_differences
+from tallystick.invoice.digest import FactsHash, internal_sha256, invoice_digest
+from tallystick.invoice.facts import recheck
+from tallystick.invoice.model import Invoice, parse_invoice
+from tallystick.invoice.usage import PeriodFacts, PeriodSums
+from tallystick.journal.contracts import ContractVersion, list_contract_versions
+from tallystick.journal.database import Connection
+from tallystick.journal.invoices import StoredInvoice
+from tallystick.journal.period_facts import entries_astray, sequence_gaps, stream_facts
+from tallystick.journal.rate_versions import list_rate_versions, read_cards
+from tallystick.journal.subscriptions import list_subscriptions
+
+DIFFERENCES_MAX = 1000
+"""How many differences a report spells out; all are counted."""
+_PROGRESS_EVENTS = 1000
+_SNAPSHOT = "set transaction isolation level repeatable read, read only"
+
+
+@dataclass(slots=True)
+class ReplayReport:
+    """What a replay found. `identical` only when everything agreed: every request, every line, the digest."""
+
+    invoice_id: str
+    org_id: str
+    period: str
+    digest: str
+    recomputed_digest: str | None = None
+    events: int = 0
+    difference_count: int = 0
+    differences: list[Difference] = field(default_factory=list)
+
+    @property
+    def identical(self) -> bool:
+        """Whether nothing differs."""
+        return self.difference_count == 0 and self.digest == self.recomputed_digest
+
+    def add(self, *differences: Difference) -> None:
+        """Count differences, and keep as many as a report spells out."""
+        self.difference_count += len(differences)
+        self.differences += differences[: DIFFERENCES_MAX - len(self.differences)]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as plain JSON."""
+        return {
+            "invoice_id": self.invoice_id,
+            "org_id": self.org_id,
+            "period": self.period,
+            "identical": self.identical,
+            "digest": self.digest,
+            "recomputed_digest": self.recomputed_digest,
+            "events": self.events,
+            "difference_count": self.difference_count,
+            "differences": [one.as_dict() for one in self.differences],
+        }
+
+
+def replay_invoice(
+    runtime: Runtime, reference: str, *, progress: Callable[[int], object] | None = None
+) -> ReplayReport:
+    """Recompute the closed invoice and report `identical`, or every difference.
+
+    Args:
+        runtime: the running system.
+        reference: an invoice id, or ORG/MONTH.
+        progress: called with the number of requests rechecked since the last call.
+
+    Raises:
+        NotFound: `unknown_invoice`.
+        BadInput: `invalid_invoice_document`, when what is stored is no invoice at all.
+        Unavailable: `database_unreachable`.
+    """
+    stored = find_invoice(runtime, reference)
+    invoice = parse_invoice(stored.document)
+    row = stored.row
+    report = ReplayReport(row.invoice_id, row.org_id, row.period, row.digest)
+    report.add(*_record_differences(stored, invoice))
+    with runtime.database.connection() as connection:
+        connection.execute(_SNAPSHOT)
+        report.add(*_card_differences(connection, invoice))
+        facts = _recount(runtime, connection, stored, report, progress)
+        report.add(*_missing(connection, stored))
+        terms = _terms_again(connection, invoice, report)
+    if terms is None:
+        return report
+    try:
+        again = build_invoice(terms, facts)
+    except TallyError as error:
+        report.add(Difference("the invoice", "lines", "priced", f"nothing: {error.detail}"))
+        return report
+    report.recomputed_digest = again.digest
+    report.add(*document_differences(invoice.document(), again.document()))
+    return report
+
+
+def _record_differences(stored: StoredInvoice, invoice: Invoice) -> list[Difference]:
+    """Whether the stored row is in keeping with itself: its form, its hashes, and its columns."""
+    document = invoice.document()
+    row = stored.row
+    canonical = canonical_json(json.loads(stored.document)).decode()
+    sides: list[tuple[str, object, object]] = [
+        ("form of the document", "canonical", "canonical" if canonical == stored.document else "not canonical"),
+        ("digest of the document", invoice.digest, invoice_digest(document)),
+        ("internal_sha256 of the document", invoice.internal_sha256, internal_sha256(document["internal"])),
+        ("column invoice_id", row.invoice_id, invoice.invoice_id),
+        ("column org_id", row.org_id, invoice.org_id),
+        ("column period", row.period, invoice.period.label),
+        ("column period_start", format_instant(row.period_start), invoice.period.start),
+        ("column period_end", format_instant(row.period_end), invoice.period.end),
+        ("column contract", row.contract, invoice.contract.name),
+        ("column contract_version", row.contract_version, invoice.contract.version),
+        ("column contract_sha256", row.contract_sha256, invoice.contract.sha256),
+        ("column plan", row.plan, invoice.contract.plan),
+        ("column through_seq", row.through_seq, invoice.ledger.through_seq),
+        ("column digest", row.digest, invoice.digest),
+        ("column total_cents", row.total_cents, invoice.total_cents),
+    ]  # fmt: skip
+    return [
+        Difference("the stored invoice", field, str(here), str(there)) for field, here, there in sides if here != there
+    ]
+
+
+def _card_differences(connection: Connection, invoice: Invoice) -> list[Difference]:
+    """Whether the rate cards that the invoice names are in the database, byte for byte as they were loaded."""
+    cards = dict(zip(list_rate_versions(connection), read_cards(connection), strict=True))
+    differences = [
+        Difference(f"rate card {version.version}", "sha256", version.sha256, hashlib.sha256(card).hexdigest())
+        for version, card in cards.items()
+        if hashlib.sha256(card).hexdigest() != version.sha256
+    ]
+    known = {version.version for version in cards}
+    differences += [
+        Difference(f"rate card {use.rate_version}", "the card", None, None)
+        for use in invoice.rates
+        if use.rate_version not in known
+    ]
+    return differences
+
+
+def _recount(
+    runtime: Runtime,
+    connection: Connection,
+    stored: StoredInvoice,
+    report: ReplayReport,
+    progress: Callable[[int], object] | None,
+) -> PeriodFacts:
+    """Every fact once more, one at a time."""
+    sums = PeriodSums()
+    facts_hash = FactsHash()
+    card_of = lru_cache(maxsize=None)(runtime.cards.at)
+    for fact in stream_facts(connection, scope_of(stored.row)):
+        again = recheck(fact, card_of)
+        report.add(*again.differences)
+        facts_hash.add(fact.seq, again.fingerprint)
+        event, cost = fact.event, again.cost
+        if cost is None:
+            sums.add_uncosted(event)
+        else:
+            sums.add_request(event, cost)
+        report.events += 1
+        if progress is not None and report.events % _PROGRESS_EVENTS == 0:
+            progress(_PROGRESS_EVENTS)
+    return PeriodFacts(sums, stored.row.through_seq, facts_hash.hexdigest(), facts_hash.events)
+
+
+def _missing(connection: Connection, stored: StoredInvoice) -> list[Difference]:
+    """What the ledger should hold and does not."""
+    gaps = sequence_gaps(connection, stored.row.org_id, stored.row.through_seq)
+    differences = [
+        Difference(f"entry {first}" if first == last else f"entries {first} to {last}", "ledger", None, "in the ledger")
+        for first, last in gaps
+    ]
+    for seq, request_id, fact_is_missing in entries_astray(connection, scope_of(stored.row)):
+        where = f"request {request_id}, entry {seq}"
+        if fact_is_missing:
+            differences.append(Difference(where, "raw fact", None, "one fact for the entry"))
+        else:
+            differences.append(Difference(where, "raw fact", "another time or request id", "those of its entry"))
+    return differences
+
+
+def _terms_again(connection: Connection, invoice: Invoice, report: ReplayReport) -> Terms | None:
+    """The terms chosen again from the subscriptions and contract versions that were known then."""
+    known = invoice.contract.subscriptions_known
+    subscriptions = [one for one in list_subscriptions(connection, invoice.org_id) if one.ordinal <= known]
+    pinned = {version.version: version for version in list_contract_versions(connection, invoice.contract.name)}.get(
+        invoice.contract.version
+    )
+    if pinned is None:
+        version = f"version {invoice.contract.version} of contract {invoice.contract.name}"
+        report.add(Difference(version, "the contract", None, "in the database"))
+        return None
+
+    def versions(contract: str) -> list[ContractVersion]:
+        # A version that was applied later holds from later: an earlier one is refused.
+        found = list_contract_versions(connection, contract)
+        return [version for version in found if version.effective_from <= pinned.effective_from]
+
+    try:
+        terms = choose_terms(invoice.org_id, invoice.period.label, subscriptions, versions)
+    except TallyError as error:
+        report.add(Difference("the invoice", "contract and plan", invoice.contract.plan, f"nothing: {error.detail}"))
+        return None
+    if pinned.sha256 != terms.contract.sha256:
+        report.add(Difference("the stored contract", "sha256", pinned.sha256, terms.contract.sha256))
+    return terms
