@@ -5,13 +5,90 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
+from pydantic import Field
 
 from tallystick.api.context import OpenRuntime, OrgId
 from tallystick.api.openapi import problems
-from tallystick.api.shapes import Answer, CostLine
+from tallystick.api.paging import page_after
+from tallystick.api.shapes import Answer, Asked, CostLine, Instant
+from tallystick.api.strict import StrictRoute
 from tallystick.app.org_events import PAGE_EVENTS_MAX, list_org_events
+from tallystick.app.orgs import all_orgs, find_org, set_subscription
+from tallystick.core.instants import parse_instant
 
-router = APIRouter(prefix="/v1/orgs", tags=["orgs"])
+router = APIRouter(prefix="/v1/orgs", tags=["orgs"], route_class=StrictRoute)
+
+
+class Subscription(Answer):
+    """Which contract and plan an org is on from `effective_from` on, and on whose clocks its months begin."""
+
+    ordinal: int
+    contract: str
+    plan: str
+    time_zone: str
+    effective_from: Instant
+    recorded_at: Instant
+
+
+class Org(Answer):
+    """An org: how many ledger entries it has, its subscription in force now, and every one it ever had."""
+
+    org_id: str
+    entries: int
+    subscription: Subscription | None
+    history: list[Subscription]
+
+
+class OrgPage(Answer):
+    """Orgs in order of id; `next_cursor` is null on the last page."""
+
+    orgs: list[Org]
+    next_cursor: str | None
+
+
+@router.get("", operation_id="list_orgs", summary="Who there is")
+def get_orgs(
+    runtime: OpenRuntime,
+    cursor: Annotated[str | None, Query(description="The `next_cursor` of the page before.", max_length=512)] = None,
+    limit: Annotated[int, Query(description="Most orgs on the page.", ge=1, le=1000)] = 100,
+) -> OrgPage:
+    """Every org that has sent an event or has a subscription."""
+    page, next_cursor = page_after(all_orgs(runtime), cursor, limit, name=lambda org: org.org_id)
+    return OrgPage.model_validate({"orgs": page, "next_cursor": next_cursor})
+
+
+@router.get("/{org_id}", operation_id="show_org", summary="One org", responses=problems(404))
+def get_org(runtime: OpenRuntime, org_id: OrgId) -> Org:
+    """Its subscription in force, and every one it ever had."""
+    return Org.model_validate(find_org(runtime, org_id))
+
+
+class SubscriptionRequest(Asked):
+    """Which plan to put the org on. The same again changes nothing."""
+
+    contract: Annotated[str, Field(description="The name of an applied contract.")]
+    plan: str
+    time_zone: Annotated[
+        str | None, Field(description="IANA name; where the org's months begin: what it has, else UTC. It stays.")
+    ] = None
+    effective_from: Annotated[str | None, Field(description="RFC 3339; now when left out.")] = None
+
+
+@router.put(
+    "/{org_id}/subscription", operation_id="set_subscription", summary="Put it on a plan", responses=problems(404, 409)
+)
+def put_subscription(runtime: OpenRuntime, org_id: OrgId, asked: SubscriptionRequest) -> Subscription:
+    """Append a subscription. What was in force before stays in force until this one begins."""
+    begins = None if asked.effective_from is None else parse_instant(asked.effective_from, where="effective_from")
+    subscription = set_subscription(
+        runtime,
+        org_id,
+        contract=asked.contract,
+        plan=asked.plan,
+        time_zone=asked.time_zone,
+        effective_from=begins,
+    )
+    return Subscription.model_validate(subscription)
 
 
 class Correction(Answer):
@@ -28,8 +105,8 @@ class StoredEvent(Answer):
 
     seq: int
     request_id: str
-    time: str
-    recorded_at: str
+    time: Instant
+    recorded_at: Instant
     user_id: str
     session_id: str
     feature: str
@@ -61,7 +138,7 @@ class EventPage(Answer):
     next_cursor: str | None
 
 
-@router.get("/{org_id}/events", operation_id="list_org_events", responses=problems(404))
+@router.get("/{org_id}/events", operation_id="list_org_events", summary="Its events", responses=problems(404))
 def get_events(
     runtime: OpenRuntime,
     org_id: OrgId,

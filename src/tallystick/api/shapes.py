@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from tallystick.core.instants import format_instant
+
+
+def _instant_text(value: object) -> object:
+    return format_instant(value) if isinstance(value, datetime) else value
+
+
+Instant = Annotated[str, BeforeValidator(_instant_text), WithJsonSchema({"type": "string", "format": "date-time"})]
+"""An instant as it is answered: RFC 3339 in UTC."""
 
 
 class Answer(BaseModel):
     """Base of what is answered: its documented members, and nothing else."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", from_attributes=True)
 
 
 class Asked(BaseModel):

@@ -24,12 +24,17 @@ def check_readiness(runtime: Runtime) -> list[Check]:
     return [*_check_database(runtime.database.url), _check_rate_cards(runtime)]
 
 
+def schema_revision() -> str:
+    """The revision of the database's schema that this release works with; starting brings a database to it."""
+    return revisions()[-1]
+
+
 def _check_database(url: str) -> list[Check]:
     try:
         server_version, revision = probe(url)
     except TallyError as error:
         return [Check("database", False, error.detail), Check("migrations", False, "the database could not be asked")]
-    needed = revisions()[-1]
+    needed = schema_revision()
     detail = f"the schema is at {revision}"
     return [
         Check("database", True, f"PostgreSQL {server_version // 10000} answers"),
