@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from tallystick.core.errors import BadInput, NotFound
-from tallystick.rates.cardfile import CardVersion, ModelLine, ProviderLine
+from tallystick.rates.cardfile import CardVersion
 from tallystick.rates.names import Names, Resolved
 from tallystick.rates.plan import VersionedLine
 from tallystick.rates.pricing import RateCard
@@ -66,24 +66,27 @@ class CardHistory:
                     self._lines.setdefault((line.provider, line.model), []).append((ordinal, line))
         return self._lines.get(resolved, [])
 
-    def model_keys(self, ordinal: int) -> Iterable[tuple[str, str]]:
-        """(provider, model) of every model known at a version."""
-        return {(line.provider, line.model) for version in self.versions[: ordinal + 1] for line in version.models}
+    def listed(self, ordinal: int) -> dict[tuple[str, str], bool]:
+        """Every (provider, model) known at a version, and whether its source still lists it."""
+        listed: dict[tuple[str, str], bool] = {}
+        for version in self.versions[: ordinal + 1]:
+            listed.update(((line.provider, line.model), True) for line in version.models)
+            listed.update(((line.provider, line.model), False) for line in version.retired)
+        return listed
 
     def names(self, ordinal: int) -> Names:
         """What names mean at a version."""
-        providers: dict[str, ProviderLine] = {}
-        models: dict[tuple[str, str], ModelLine] = {}
-        retired: set[tuple[str, str]] = set()
-        for version in self.versions[: ordinal + 1]:
-            providers.update((line.provider, line) for line in version.providers)
-            for line in version.models:
-                models[line.provider, line.model] = line
-                retired.discard((line.provider, line.model))
-            retired.update((line.provider, line.model) for line in version.retired)
-        aliases = [line for version in self.versions[: ordinal + 1] for line in version.aliases]
-        listed = [line for key, line in models.items() if key not in retired]
-        return Names(providers, listed, [line for key, line in models.items() if key in retired], aliases)
+        seen = self.versions[: ordinal + 1]
+        listed = self.listed(ordinal)
+        providers = {line.provider: line for version in seen for line in version.providers}
+        models = {(line.provider, line.model): line for version in seen for line in version.models}
+        aliases = [line for version in seen for line in version.aliases]
+        return Names(
+            providers,
+            [line for key, line in models.items() if listed[key]],
+            [line for key, line in models.items() if not listed[key]],
+            aliases,
+        )
 
     def _make_card(self, ordinal: int) -> RateCard:
         return RateCard(self, ordinal)

@@ -51,6 +51,11 @@ class RateRow:
     valid_to: datetime | None = None
     quantity_min: int = 0
 
+    def valid_at(self, instant: datetime) -> bool:
+        """Whether the row is valid at an instant; `valid_to` is the first one at which it no longer is."""
+        since, until = self.valid_from, self.valid_to
+        return (since is None or since <= instant) and (until is None or instant < until)
+
 
 # Costs are made by the million: a msgspec.Struct is built in C, six times faster than a frozen dataclass.
 class CostLine(msgspec.Struct, frozen=True, gc=False):

@@ -14,7 +14,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tallystick.rates.cardfile import RateLine, window_minutes
+from tallystick.rates.effective import effective_rows
 from tallystick.rates.lines import (
     added,
     carried,
@@ -26,7 +26,7 @@ from tallystick.rates.lines import (
     unknown_model,
     unpriced_line,
 )
-from tallystick.rates.model import Cost, CostLine, CostStatus, DailyWindow, RateRow, RateTier
+from tallystick.rates.model import Cost, CostLine, CostStatus, RateRow
 from tallystick.rates.names import Names, Resolved
 from tallystick.rates.plan import Context, Plan, Span, VersionedLine, compile_plan, context_of
 from tallystick.usage.event import UsageEvent, UsageStatus
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from tallystick.rates.card import CardHistory
+    from tallystick.rates.cardfile import CardVersion
     from tallystick.rates.columns import PricedColumns
 
 ADJUSTMENT = "provider_cost_adjustment"
@@ -90,9 +91,13 @@ class RateCard:
         """Which model a name means, as known at this version."""
         return self._history.names(self._ordinal)
 
-    def models(self) -> list[Resolved]:
-        """Every model this version has, those the source no longer lists as well, in order."""
-        return sorted(Resolved(*key) for key in self._history.model_keys(self._ordinal))
+    def models(self) -> list[tuple[Resolved, bool, int]]:
+        """Every model this version has, in order: its ids, whether the source still lists it, its current prices."""
+        listed = self._history.listed(self._ordinal)
+        return [
+            (Resolved(*key), listed[key], sum(row.valid_to is None for row, _ in self.effective(Resolved(*key))))
+            for key in sorted(listed)
+        ]
 
     def resolve(self, provider: str | None, model: str) -> Resolved | None:
         """The card's ids of the model that a name means; None when it is not known for certain.
@@ -226,27 +231,14 @@ class RateCard:
         """What each meter of a model costs at an instant in a price context."""
         return self.plan(resolved, context_of(price_context)).at(at)
 
-    def rows(self, resolved: Resolved, at: datetime | None = None) -> list[tuple[RateRow, str]]:
-        """The rows of a model with the version each came with; at an instant, only those that prevail then.
+    def effective(self, resolved: Resolved) -> list[tuple[RateRow, CardVersion]]:
+        """The prices of a model through time, each with the span in which it prevails and its version."""
+        versions = self._history.versions
+        return [(one.row, versions[one.ordinal]) for one in effective_rows(self._lines(resolved))]
 
-        A row of an earlier version may be overlaid by a later one's: without `at`, all are given.
-        """
-        lines = self._lines(resolved)
-        names = [version.name for version in self._history.versions]
-        if at is None:
-            return [(_row(line), names[ordinal]) for ordinal, line in lines]
-        latest: dict[tuple[object, str], int] = {}
-        valid = []
-        for ordinal, line in lines:
-            row = _row(line)
-            if (row.valid_from is None or row.valid_from <= at) and (row.valid_to is None or at < row.valid_to):
-                valid.append((ordinal, row))
-                latest[row.context, row.meter] = ordinal
-        return [
-            (row, names[ordinal])
-            for ordinal, row in valid
-            if latest[row.context, row.meter] == ordinal and row.price_pico is not None
-        ]
+    def rows(self, resolved: Resolved, at: datetime | None = None) -> list[tuple[RateRow, str]]:
+        """The same with the versions' names; with `at`, only the prices in force at that instant."""
+        return [(row, version.name) for row, version in self.effective(resolved) if at is None or row.valid_at(at)]
 
     def _lines(self, resolved: Resolved) -> list[VersionedLine]:
         return [one for one in self._history.lines(resolved) if one[0] <= self._ordinal]
@@ -339,19 +331,3 @@ def _plain_steps(span: Span, meters: tuple[str, ...]) -> tuple[tuple[str, int, i
         else:
             return None
     return tuple(steps)
-
-
-def _row(line: RateLine) -> RateRow:
-    return RateRow(
-        provider=line.provider,
-        model=line.model,
-        meter=line.meter,
-        context=tuple(sorted(line.context.items())),
-        per=line.per,
-        price_pico=line.price_pico,
-        tiers=tuple(RateTier(above, price) for above, price in line.tiers),
-        window=None if line.window is None else DailyWindow(*window_minutes(line.window)),
-        valid_from=line.valid_from,
-        valid_to=line.valid_to,
-        quantity_min=line.quantity_min,
-    )
