@@ -81,7 +81,7 @@ class DemoReport:
             "unpriced": self.unpriced,
             "invoices": [
                 {"org_id": customer.org_id, "plan": customer.plan, "invoice_id": invoice.invoice_id,
-                 "total_usd": invoice.totals.total_usd, "late_events": late, "digest": invoice.digest}
+                 "total_usd": cents_to_usd(invoice.total_cents), "late_events": late, "digest": invoice.digest}
                 for customer, invoice, late in self.invoices
             ],
             "replay": self.replayed.as_dict(),
