@@ -17,6 +17,8 @@ from tallystick.journal.contracts import (
     lock_contracts,
 )
 
+__all__ = ["Applied", "ContractVersion", "apply_contract", "find_contract", "list_contracts", "unknown_contract"]
+
 
 @dataclass(frozen=True, slots=True)
 class Applied:

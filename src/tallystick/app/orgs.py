@@ -22,6 +22,8 @@ from tallystick.journal.subscriptions import (
 )
 from tallystick.usage.checks import check_text
 
+__all__ = ["Org", "Subscription", "all_orgs", "find_org", "set_subscription"]
+
 
 @dataclass(frozen=True, slots=True)
 class Org:

@@ -145,6 +145,8 @@ def _is_cut(text: bytes) -> bool:
 
 
 def _place(text: bytes, byte: int) -> str:
+    if b"\n" not in text:  # one line, of a file whose lines the caller counts
+        return f"byte {byte}"
     line = text.count(b"\n", 0, byte) + 1
     column = byte - (text.rfind(b"\n", 0, byte) + 1) + 1
     return f"byte {byte} (line {line}, column {column})"
