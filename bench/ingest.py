@@ -19,13 +19,18 @@ from bench.report import Row
 from tallystick.app.ingest import check_items
 from tallystick.app.runtime import Runtime, open_runtime
 from tallystick.app.settings import Settings
-from tallystick.journal.copy_rows import END, SIGNATURE, entry_row_head, entry_row_tail, event_row_head, event_row_tail
+from tallystick.journal.copy_rows import END, SIGNATURE, entry_row_head, event_row_head, row_tails
 from tallystick.journal.named_sql import load_queries
 from tallystick.ledger.encoding import fingerprint
 
 EVENTS = 200_000
 WANTED_PER_SECOND = 20_000
-_MODELS = (("openai", "gpt-4o"), ("anthropic", "claude-sonnet-4-5"), ("google", "gemini-2.5-pro"), ("openai", "gpt-4o-mini"))
+_MODELS = (
+    ("openai", "gpt-4o"),
+    ("anthropic", "claude-sonnet-4-5"),
+    ("google", "gemini-2.5-pro"),
+    ("openai", "gpt-4o-mini"),
+)
 
 
 def run() -> list[Row]:
@@ -68,15 +73,19 @@ def _bare_copy(runtime: Runtime, raws: list[dict[str, object]]) -> float:
     now = datetime.now(UTC)
     events, entries = [SIGNATURE], [SIGNATURE]
     for seq, event in enumerate(check_items(runtime, raws), 1):
-        events += (event_row_head(seq), event_row_tail(event, now, fingerprint(event)))
-        entries += (entry_row_head(seq), entry_row_tail(event, runtime.card.price_event(event), now))
+        fact, entry = row_tails(event, runtime.card.price_event(event), now, fingerprint(event))
+        events += (event_row_head(seq), fact)
+        entries += (entry_row_head(seq), entry)
     queries = load_queries("writer")
     with runtime.database.connection() as connection:
         for table in ("usage_events", "ledger_entries"):
             connection.execute(f"create table bare_{table} (like {table})")
     start = time.perf_counter()
     with runtime.database.connection() as connection:
-        for table, query, rows in (("usage_events", "copy_events", events), ("ledger_entries", "copy_entries", entries)):
+        for table, query, rows in (
+            ("usage_events", "copy_events", events),
+            ("ledger_entries", "copy_entries", entries),
+        ):
             bare = queries[query].decode().replace(f"copy {table}", f"copy bare_{table}")
             data = memoryview(b"".join([*rows, END]))
             with connection.cursor() as cursor, cursor.copy(bare) as stream:
@@ -100,7 +109,11 @@ def _event(number: int) -> dict[str, object]:
         "environment": "production",
         "provider": provider,
         "model": model,
-        "meters": {"tokens_in": 300 + number % 4000, "tokens_out": 1 + number % 700, "cache_read_tokens": number % 2048},
+        "meters": {
+            "tokens_in": 300 + number % 4000,
+            "tokens_out": 1 + number % 700,
+            "cache_read_tokens": number % 2048,
+        },
         "latency_ms": 200 + number % 9000,
         "attributes": {"region": f"eu-{number % 3}"},
     }

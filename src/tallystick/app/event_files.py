@@ -11,17 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from io import BytesIO
 from itertools import chain, islice
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
 import msgspec
 
-from tallystick.app.ingest import BATCH_EVENTS, EventResult, check_items, store_checked
+from tallystick.app.ingest import BATCH_EVENTS, EventResult, Refused, check_items, results_of
 from tallystick.app.runtime import Runtime
 from tallystick.core.errors import BadInput
 from tallystick.core.json_text import read_json, split_array, without_bom
+from tallystick.ledger.receipt import Receipt
+from tallystick.usage.event import UsageEvent
 
 LINE_BYTES_MAX = 1 << 20
 """The longest line of JSON Lines; an event is a few hundred bytes."""
@@ -29,8 +30,7 @@ ARRAY_BYTES_MAX = 256 << 20
 """The largest JSON array; it is held in memory, JSON Lines are not."""
 
 
-@dataclass(frozen=True, slots=True)
-class FileItem:
+class FileItem(NamedTuple):
     """One item of a file: its JSON value or a `BadInput`, its line (None within an array), how many bytes it took."""
 
     value: object
@@ -38,8 +38,7 @@ class FileItem:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class FileResult:
+class FileResult(NamedTuple):
     """What became of one item of a file. `line` is None within an array; `result.index` counts items from 0."""
 
     line: int | None
@@ -75,23 +74,28 @@ def ingest_file(
     items = read_items(stream)
     index = 0
     with ThreadPoolExecutor(1, "tally-ingest") as writer:
-        under_way: tuple[list[FileItem], Future[list[EventResult]]] | None = None
-        while batch := list(islice(items, batch_events)):
-            checked = check_items(runtime, [item.value for item in batch])
+        under_way: tuple[_Batch, Future[list[Receipt]]] | None = None
+        while taken := list(islice(items, batch_events)):
+            checked = check_items(runtime, [item.value for item in taken])
+            prepared = runtime.prepare([event for event in checked if isinstance(event, UsageEvent)])
             if under_way is not None:
                 yield _finish(*under_way, advance)
-            under_way = batch, writer.submit(store_checked, runtime, checked, first_index=index)
-            index += len(batch)
+            under_way = _Batch(taken, checked, index), writer.submit(runtime.write, prepared)
+            index += len(taken)
         if under_way is not None:
             yield _finish(*under_way, advance)
 
 
-def _finish(
-    batch: list[FileItem], future: Future[list[EventResult]], advance: Callable[[int], object]
-) -> list[FileResult]:
-    results = [FileResult(item.line, result) for item, result in zip(batch, future.result(), strict=True)]
-    advance(sum(item.size for item in batch))
-    return results
+class _Batch(NamedTuple):
+    items: list[FileItem]
+    checked: list[UsageEvent | Refused]
+    first_index: int
+
+
+def _finish(batch: _Batch, future: Future[list[Receipt]], advance: Callable[[int], object]) -> list[FileResult]:
+    results = results_of(batch.checked, future.result(), first_index=batch.first_index)
+    advance(sum(item.size for item in batch.items))
+    return [FileResult(item.line, result) for item, result in zip(batch.items, results, strict=True)]
 
 
 def read_items(stream: BinaryIO) -> Iterator[FileItem]:

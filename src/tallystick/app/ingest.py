@@ -27,7 +27,7 @@ class Refused(NamedTuple):
     request_id: str | None = None
 
 
-class EventResult(msgspec.Struct, frozen=True, kw_only=True):
+class EventResult(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What became of one event.
 
     Attributes:
@@ -140,13 +140,21 @@ def store_checked(
     Raises:
         Unavailable: the database is gone; nothing of this batch is known to be stored, a resend is safe.
     """
-    receipts = iter(runtime.append([event for event in checked if isinstance(event, UsageEvent)]))
+    batch = runtime.prepare([event for event in checked if isinstance(event, UsageEvent)])
+    return results_of(checked, runtime.write(batch), first_index=first_index)
+
+
+def results_of(
+    checked: Sequence[UsageEvent | Refused], receipts: Iterable[Receipt], *, first_index: int
+) -> list[EventResult]:
+    """A result for each item, the receipts being those of the sound ones, in order."""
+    remaining = iter(receipts)
     results = []
     for index, event in enumerate(checked, first_index):
         if isinstance(event, Refused):
             results.append(EventResult(index=index, request_id=event.request_id, error=event.error))
         else:
-            receipt = next(receipts)
+            receipt = next(remaining)
             error = _error_of(receipt)
             results.append(EventResult(index=index, request_id=event.request_id, receipt=receipt, error=error))
     return results

@@ -18,7 +18,7 @@ from tallystick.journal.contracts import declared_meters
 from tallystick.journal.database import Database
 from tallystick.journal.migrate import migrate
 from tallystick.journal.server import EmbeddedServer
-from tallystick.journal.writer import append
+from tallystick.journal.writer import Batch, prepare, write
 from tallystick.ledger.receipt import Receipt
 from tallystick.rates.card import CardHistory
 from tallystick.rates.pricing import RateCard
@@ -54,8 +54,16 @@ class Runtime:
         return self.cards.latest
 
     def append(self, events: Sequence[UsageEvent]) -> list[Receipt]:
-        """Store checked events, each exactly once; see `journal.writer.append`."""
-        return append(self.database, events, self.clock(), self.card)
+        """Store checked events, each exactly once: `write` of what `prepare` gives."""
+        return self.write(self.prepare(events))
+
+    def prepare(self, events: Sequence[UsageEvent]) -> Batch:
+        """Price and encode checked events, as recorded now; nothing is stored yet."""
+        return prepare(events, self.clock(), self.card)
+
+    def write(self, batch: Batch) -> list[Receipt]:
+        """Store a prepared batch in one transaction; see `journal.writer.write`."""
+        return write(self.database, batch)
 
     def known_meters(self, *, reload: bool = False) -> frozenset[str]:
         """The built-in meters and those that applied contracts declare, as last read from the database."""

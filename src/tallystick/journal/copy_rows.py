@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from struct import Struct
-from typing import Literal
 
 import msgspec
 
@@ -42,16 +41,18 @@ def entry_row_head(seq: int) -> bytes:
     return _HEAD.pack(_ENTRY_FIELDS, 8, seq)
 
 
-def event_row_tail(event: UsageEvent, recorded_at: datetime, fingerprint: bytes) -> bytes:
-    """What follows `seq` in the row of a raw fact; meters sorted by name."""
-    names = tuple(sorted(event.meters))
+def row_tails(event: UsageEvent, cost: Cost, recorded_at: datetime, fingerprint: bytes) -> tuple[bytes, bytes]:
+    """What follows `seq` in the rows of a raw fact (its meters sorted by name) and of its priced entry."""
+    org_id, request_id = _text(event.org_id), _text(event.request_id)
+    times = _instant(event.time) + _common_instant(recorded_at)
     meters = event.meters
-    return b"".join(
+    names = tuple(sorted(meters))
+    latency_ms, provider_cost_pico = event.latency_ms, event.provider_cost_pico
+    fact = b"".join(
         (
-            _text(event.org_id),
-            _text(event.request_id),
-            _instant(event.time),
-            _instant(recorded_at),
+            org_id,
+            request_id,
+            times,
             _text(event.user_id),
             _text(event.session_id),
             _common_text(event.feature),
@@ -60,50 +61,50 @@ def event_row_tail(event: UsageEvent, recorded_at: datetime, fingerprint: bytes)
             _common_text(event.model),
             _common_text(event.api_key_id),
             _common_text(event.action),
-            _bigint(event.latency_ms),
+            _NULL if latency_ms is None else _INTEGER(8, latency_ms),
             _common_text(event.outcome),
             _common_text(event.usage_status),
             _text_array(names),
             _bigint_array([meters[name] for name in names]),
             _jsonb(event.price_context),
-            _bigint(event.provider_cost_pico),
+            _NULL if provider_cost_pico is None else _INTEGER(8, provider_cost_pico),
             _jsonb(event.attributes),
             b"\x00\x00\x00\x20",
             fingerprint,
         )
     )
+    return fact, b"".join((org_id, _USAGE, request_id, times, *_cost_fields(cost), _NULL, _text(cost.reason)))
 
 
-def entry_row_tail(
-    event: UsageEvent,
-    cost: Cost,
-    recorded_at: datetime,
-    *,
-    kind: Literal["usage", "correction"] = "usage",
-    refers_to_seq: int | None = None,
-) -> bytes:
-    """What follows `seq` in the row of a priced entry."""
-    lines = cost.lines
-    models = tuple(line.model for line in lines)
-    return b"".join(
-        (
-            _text(event.org_id),
-            _common_text(kind),
-            _text(event.request_id),
-            _instant(event.time),
-            _instant(recorded_at),
-            _common_text(cost.rate_version),
-            _common_text(cost.status),
-            _bigint(cost.total_pico),
-            _text_array(tuple([line.meter for line in lines])),
-            _bigint_array([line.quantity for line in lines]),
-            _common_bigint_array(tuple([line.price_pico for line in lines])),
-            _common_bigint_array(tuple([line.per for line in lines])),
-            _bigint_array([line.amount_pico for line in lines]),
-            _text_array(models) if any(models) else _NULL,
-            _bigint(refers_to_seq),
-            _text(cost.reason),
-        )
+def correction_row_tail(event: UsageEvent, cost: Cost, recorded_at: datetime, refers_to_seq: int) -> bytes:
+    """What follows `seq` in the row of an entry that gives an earlier one its cost."""
+    ids = (_text(event.org_id), _text("correction"), _text(event.request_id))
+    times = (_instant(event.time), _instant(recorded_at))
+    return b"".join((*ids, *times, *_cost_fields(cost), _INTEGER(8, refers_to_seq), _text(cost.reason)))
+
+
+def _cost_fields(cost: Cost) -> tuple[bytes, ...]:
+    """From `rate_version` to `line_models`."""
+    meters, prices, pers, models = [], [], [], []
+    quantities, amounts = [], []
+    for line in cost.lines:
+        meters.append(line.meter)
+        quantities.append(line.quantity)
+        prices.append(line.price_pico)
+        pers.append(line.per)
+        amounts.append(line.amount_pico)
+        models.append(line.model)
+    total = cost.total_pico
+    return (
+        _common_text(cost.rate_version),
+        _common_text(cost.status),
+        _NULL if total is None else _INTEGER(8, total),
+        _text_array(tuple(meters)),
+        _bigint_array(quantities),
+        _common_bigint_array(tuple(prices)),
+        _common_bigint_array(tuple(pers)),
+        _bigint_array(amounts),
+        _text_array(tuple(models)) if any(models) else _NULL,
     )
 
 
@@ -118,12 +119,14 @@ _common_text = lru_cache(maxsize=8192)(_text)
 """For text that repeats from event to event."""
 
 
+_USAGE = _text("usage")
+
+
 def _instant(value: datetime) -> bytes:
     return _INTEGER(8, (value - _EPOCH) // _MICROSECOND)
 
 
-def _bigint(value: int | None) -> bytes:
-    return _NULL if value is None else _INTEGER(8, value)
+_common_instant = lru_cache(maxsize=16)(_instant)
 
 
 def _jsonb(value: dict[str, str]) -> bytes:
@@ -139,7 +142,21 @@ def _text_array(values: tuple[str | None, ...]) -> bytes:
 
 
 def _bigint_array(values: Sequence[int | None]) -> bytes:
-    return _array(_BIGINT_OID, len(values), None in values, b"".join(map(_bigint, values)))
+    if None in values:
+        elements = b"".join(_NULL if value is None else _INTEGER(8, value) for value in values)
+        return _array(_BIGINT_OID, len(values), True, elements)
+    count = len(values)
+    if not count:
+        return _EMPTY[_BIGINT_OID]
+    fields: list[int] = [8] * (2 * count)
+    fields[1::2] = values  # type: ignore[assignment]
+    return _bigints(count).pack(20 + 12 * count, 1, 0, _BIGINT_OID, count, 1, *fields)
+
+
+@lru_cache(maxsize=256)
+def _bigints(count: int) -> Struct:
+    """A whole array field of `count` bigints: header, then length and value of each."""
+    return Struct(">6i" + "iq" * count)
 
 
 _common_bigint_array = lru_cache(maxsize=8192)(_bigint_array)
@@ -147,9 +164,10 @@ _common_bigint_array = lru_cache(maxsize=8192)(_bigint_array)
 
 
 def _array(oid: int, count: int, has_null: bool, elements: bytes) -> bytes:
-    # dimensions, whether there are nulls, element type, then for the one dimension its size and lower bound
-    header = Struct(">6i").pack(20 + len(elements), 1, has_null, oid, count, 1) if count else _EMPTY[oid]
+    # length, dimensions, whether there are nulls, element type, then for the one dimension its size and lower bound
+    header = _ARRAY_HEAD(20 + len(elements), 1, has_null, oid, count, 1) if count else _EMPTY[oid]
     return header + elements
 
 
+_ARRAY_HEAD = Struct(">6i").pack
 _EMPTY = {oid: Struct(">4i").pack(12, 0, 0, oid) for oid in (_TEXT_OID, _BIGINT_OID)}

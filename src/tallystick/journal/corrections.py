@@ -8,7 +8,7 @@ from typing import Any
 
 from psycopg.rows import dict_row
 
-from tallystick.journal.copy_rows import SIGNATURE, entry_row_head, entry_row_tail
+from tallystick.journal.copy_rows import SIGNATURE, correction_row_tail, entry_row_head
 from tallystick.journal.database import Connection
 from tallystick.journal.named_sql import load_queries
 from tallystick.journal.writer import advance_heads, copy, lock_heads
@@ -51,7 +51,7 @@ def add_corrections(
     """Append a correction for each (seq it refers to, event, cost), numbered on from `last_seq`; the org is locked."""
     rows = [SIGNATURE]
     for number, (seq, event, cost) in enumerate(corrections, last_seq + 1):
-        tail = entry_row_tail(event, cost, recorded_at, kind="correction", refers_to_seq=seq)
+        tail = correction_row_tail(event, cost, recorded_at, seq)
         rows += (entry_row_head(number), tail)
     if corrections:
         copy(connection, "copy_entries", rows)

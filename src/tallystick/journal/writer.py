@@ -14,14 +14,13 @@ before the commit, and numbers have no gaps: a transaction that fails takes its 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import psycopg
 
 from tallystick.core.money import PICO_MAX
-from tallystick.journal.copy_rows import END, SIGNATURE, entry_row_head, entry_row_tail, event_row_head, event_row_tail
+from tallystick.journal.copy_rows import END, SIGNATURE, entry_row_head, event_row_head, row_tails
 from tallystick.journal.database import Connection, Database
 from tallystick.journal.named_sql import load_queries
 from tallystick.ledger.encoding import fingerprint
@@ -43,19 +42,17 @@ class Card(Protocol):
     def price_event(self, event: UsageEvent) -> Cost: ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """An event, ready to be written under whatever number it will get."""
+# Made for every event: a NamedTuple costs a third of a frozen dataclass.
+class _Encoded(NamedTuple):
+    """A new event's rows, whole but for the number it will get, and what its receipt will say."""
 
-    event: UsageEvent
     fingerprint: bytes
     cost: Cost
     event_tail: bytes
     entry_tail: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class _Stored:
+class _Stored(NamedTuple):
     """What is stored under a request id, by an earlier batch or by this one."""
 
     seq: int
@@ -67,8 +64,41 @@ class _Stored:
     reason: str | None
 
 
+class Batch(NamedTuple):
+    """Events, priced and encoded, ready to be written; one transaction's worth."""
+
+    events: Sequence[UsageEvent]
+    fingerprints: Sequence[bytes]
+    encoded: dict[Key, _Encoded]
+    out_of_range: frozenset[bytes]
+    recorded_at: datetime
+
+
 def append(database: Database, events: Sequence[UsageEvent], recorded_at: datetime, card: Card) -> list[Receipt]:
-    """Store the events and their cost; one receipt for each, in order.
+    """Store the events and their cost; one receipt for each, in order: `write` of what `prepare` gives."""
+    return write(database, prepare(events, recorded_at, card))
+
+
+def prepare(events: Sequence[UsageEvent], recorded_at: datetime, card: Card) -> Batch:
+    """Fingerprint, price and encode the events. It is pure, and may be done while another batch is written."""
+    encoded: dict[Key, _Encoded] = {}
+    fingerprints = []
+    out_of_range = set()
+    for event in events:
+        digest = fingerprint(event)
+        fingerprints.append(digest)
+        key = (event.org_id, event.request_id)
+        if key not in encoded:
+            cost = card.price_event(event)
+            if fits(cost):
+                encoded[key] = _Encoded(digest, cost, *row_tails(event, cost, recorded_at, digest))
+            else:
+                out_of_range.add(digest)
+    return Batch(events, fingerprints, encoded, frozenset(out_of_range), recorded_at)
+
+
+def write(database: Database, batch: Batch) -> list[Receipt]:
+    """Store a batch; one receipt for each event, in order.
 
     When it returns, everything `accepted` is on disk. An event that comes again, in this batch or a later one,
     is a `duplicate` with the original's receipt; with other content it is a `conflict`, and nothing is written
@@ -77,25 +107,11 @@ def append(database: Database, events: Sequence[UsageEvent], recorded_at: dateti
     Raises:
         Unavailable: `database_unreachable`; sending the same events again is safe.
     """
-    prepared: dict[Key, _Prepared] = {}
-    fingerprints = []
-    out_of_range: dict[bytes, None] = {}
-    for event in events:
-        digest = fingerprint(event)
-        fingerprints.append(digest)
-        key = (event.org_id, event.request_id)
-        if key not in prepared and digest not in out_of_range:
-            cost = card.price_event(event)
-            if not fits(cost):
-                out_of_range[digest] = None
-                continue
-            tails = event_row_tail(event, recorded_at, digest), entry_row_tail(event, cost, recorded_at)
-            prepared[key] = _Prepared(event, digest, cost, *tails)
-    before, written = _write_with_retry(database, prepared, recorded_at)
+    before, written = _write_with_retry(database, batch)
     receipts = []
-    for event, digest in zip(events, fingerprints, strict=True):
+    for event, digest in zip(batch.events, batch.fingerprints, strict=True):
         key = (event.org_id, event.request_id)
-        if digest in out_of_range:
+        if digest in batch.out_of_range:
             receipts.append(_out_of_range(event, digest))
         elif key in before:
             receipts.append(_repeated(event, digest, before[key]))
@@ -105,40 +121,34 @@ def append(database: Database, events: Sequence[UsageEvent], recorded_at: dateti
     return receipts
 
 
-def _write_with_retry(
-    database: Database, prepared: dict[Key, _Prepared], recorded_at: datetime
-) -> tuple[dict[Key, _Stored], dict[Key, _Stored]]:
+def _write_with_retry(database: Database, batch: Batch) -> tuple[dict[Key, _Stored], dict[Key, _Stored]]:
     attempt = 1
     while True:
         try:
             with database.connection() as connection:
-                return _write(connection, prepared, recorded_at)
+                return _write(connection, batch)
         except psycopg.errors.TransactionRollback:
             if attempt == _ATTEMPTS_MAX:
                 raise
             attempt += 1
 
 
-def _write(
-    connection: Connection, prepared: dict[Key, _Prepared], recorded_at: datetime
-) -> tuple[dict[Key, _Stored], dict[Key, _Stored]]:
+def _write(connection: Connection, batch: Batch) -> tuple[dict[Key, _Stored], dict[Key, _Stored]]:
     """What was stored before, and what this call has written."""
-    if not prepared:
+    encoded, recorded_at = batch.encoded, batch.recorded_at
+    if not encoded:
         return {}, {}
-    heads = lock_heads(connection, sorted({org for org, _ in prepared}))
-    before = _probe(connection, list(prepared), heads)
+    heads = lock_heads(connection, sorted({org for org, _ in encoded}))
+    before = _probe(connection, list(encoded), heads)
     written: dict[Key, _Stored] = {}
     event_rows, entry_rows = [SIGNATURE], [SIGNATURE]
-    for key, item in prepared.items():
+    for key, (digest, cost, event_tail, entry_tail) in encoded.items():
         if key in before:
             continue
         seq = heads[key[0]] = heads[key[0]] + 1
-        event_rows += (event_row_head(seq), item.event_tail)
-        entry_rows += (entry_row_head(seq), item.entry_tail)
-        cost = item.cost
-        written[key] = _Stored(
-            seq, recorded_at, item.fingerprint, cost.total_pico, cost.status, cost.rate_version, cost.reason
-        )
+        event_rows += (event_row_head(seq), event_tail)
+        entry_rows += (entry_row_head(seq), entry_tail)
+        written[key] = _Stored(seq, recorded_at, digest, cost.total_pico, cost.status, cost.rate_version, cost.reason)
     if written:
         copy(connection, "copy_events", event_rows)
         copy(connection, "copy_entries", entry_rows)
@@ -184,8 +194,12 @@ def _probe(connection: Connection, keys: list[Key], heads: dict[str, int]) -> di
 
 def fits(cost: Cost) -> bool:
     """Whether every amount fits an entry's bigint columns."""
-    amounts = [line.amount_pico for line in cost.lines]
-    return all(-PICO_MAX <= (amount or 0) <= PICO_MAX for amount in (cost.total_pico, *amounts))
+    if not -PICO_MAX <= (cost.total_pico or 0) <= PICO_MAX:
+        return False
+    for line in cost.lines:
+        if not -PICO_MAX <= (line.amount_pico or 0) <= PICO_MAX:
+            return False
+    return True
 
 
 def _receipt(status: str, event: UsageEvent, digest: bytes, stored: _Stored) -> Receipt:

@@ -12,7 +12,7 @@ from tallystick.rates.model import CostStatus
 ReceiptStatus = Literal["accepted", "duplicate", "conflict", "rejected"]
 
 
-class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+class Receipt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What became of one event. Only `accepted` wrote anything.
 
     Attributes:
