@@ -145,6 +145,14 @@ def test_an_invoice_is_explained_in_sentences(client: TestClient, closed: str):
     assert any("20,000,000" in sentence for sentence in explained["lines"][1]["sentences"])
 
 
+def test_the_requests_behind_a_line_are_listed(client: TestClient, closed: str):
+    behind = client.get(f"/v1/invoices/{closed}/lines/2/requests").json()
+    assert [one["request_id"] for one in behind["requests"]] == ["r-1", "r-2"]
+    assert behind["requests"][0]["meters"]["tokens_in"] == 10_000_000
+    assert client.get(f"/v1/invoices/{closed}/lines/1/requests").json()["requests"] == []
+    problem(client.get(f"/v1/invoices/{closed}/lines/9/requests"), 422, "unknown_line")
+
+
 def test_every_export_says_what_it_is(client: TestClient, closed: str):
     def export(name: str):
         answer = client.get(f"/v1/invoices/{closed}/export", params={"format": name})
@@ -259,7 +267,7 @@ def test_a_model_has_dated_rates_and_an_unknown_one_has_none(client: TestClient)
     newest = versions[-1]["version"]
     rates = client.get("/v1/rates/openai/gpt-4o-mini-2024-07-18", params={"at": "2026-10-01"}).json()
     assert (rates["provider"], rates["model"], rates["rate_version"]) == ("openai", "gpt-4o-mini", newest)
-    prices = {rate["meter"]: (rate["price_usd"], rate["per"]) for rate in rates["rates"] if not rate["context"]}
+    prices = {rate["meter"]: (rate["price_usd"], rate["per"]) for rate in rates["rows"] if not rate["context"]}
     assert prices["tokens_in"] == ("0.15", 1_000_000)
     old = client.get("/v1/rates/openai/gpt-4o-mini", params={"version": versions[0]["version"]}).json()
     assert old["rate_version"] == versions[0]["version"]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tallystick.api.event_bodies import CLOUDEVENT_BATCH_TYPE, CLOUDEVENT_TYPE, EVENT_TYPES, read_event_body
-from tallystick.api.json_text import read_json
+from tallystick.core.json_text import read_json
 from tallystick.core.errors import BadInput
 
 JSON = "application/json"

@@ -20,8 +20,8 @@ from typing import Any
 
 import msgspec
 
-from tallystick.api.json_text import has_unique_keys, read_json, split_array, without_bom
 from tallystick.core.errors import BadInput
+from tallystick.core.json_text import has_unique_keys, read_json, split_array, without_bom
 
 JSON_TYPE = "application/json"
 JSON_LINES_TYPES = ("application/x-ndjson", "application/jsonl")

@@ -6,18 +6,18 @@ from collections.abc import AsyncIterator, Generator, Iterator
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Path, Query, Response
 from starlette.concurrency import iterate_in_threadpool
 from starlette.responses import JSONResponse, StreamingResponse
 
 from tallystick.api.context import InvoiceId, OpenRuntime, OrgId
 from tallystick.api.openapi import problems
 from tallystick.api.paging import page_after
-from tallystick.api.shapes import Answer, Asked
+from tallystick.api.shapes import Answer, Asked, Instant
 from tallystick.api.strict import StrictRoute
 from tallystick.app.close_month import MonthResult, close_month, preview_invoice
 from tallystick.app.export import MEDIA_TYPES, ExportFormat, export_invoice
-from tallystick.app.invoices import explain_invoice, list_invoices, show_invoice
+from tallystick.app.invoices import explain_invoice, list_invoices, requests_behind, show_invoice
 from tallystick.app.replay import replay_invoice
 from tallystick.core.instants import format_instant
 from tallystick.core.money import cents_to_usd
@@ -103,8 +103,10 @@ class CloseResult(Answer):
     org_id: str
     status: Literal["closed", "already_closed", "failed"]
     invoice_id: str | None = None
-    digest: str | None = None
+    plan: str | None = None
+    events: int | None = None
     total_usd: str | None = None
+    digest: str | None = None
     error: dict[str, str] | None = None
 
 
@@ -138,7 +140,13 @@ def _close_result(result: MonthResult) -> CloseResult:
     members: dict[str, Any] = {"org_id": result.org_id, "status": result.status}
     if result.invoice is not None:
         invoice = result.invoice
-        members |= {"invoice_id": invoice.invoice_id, "digest": invoice.digest, "total_usd": invoice.totals.total_usd}
+        members |= {
+            "invoice_id": invoice.invoice_id,
+            "plan": invoice.contract.plan,
+            "events": invoice.ledger.events,
+            "total_usd": invoice.totals.total_usd,
+            "digest": invoice.digest,
+        }
     if result.error is not None:
         members["error"] = result.error.as_dict()
     return CloseResult(**members)
@@ -180,10 +188,11 @@ def get_invoice(runtime: OpenRuntime, invoice_id: InvoiceId) -> JSONResponse:
 
 
 class LineExplanation(Answer):
-    """How one line came about."""
+    """How one line came about; `amount_usd` is what it charges, to the cent."""
 
     number: int
     title: str
+    amount_usd: str
     sentences: list[str]
 
 
@@ -191,6 +200,7 @@ class Explanation(Answer):
     """How the invoice came about, in plain sentences with the arithmetic written out."""
 
     invoice_id: str
+    digest: str
     terms: list[str]
     lines: list[LineExplanation]
     total: list[str]
@@ -207,7 +217,55 @@ class Explanation(Answer):
 def get_explanation(runtime: OpenRuntime, invoice_id: InvoiceId) -> Explanation:
     """Everything said is read from the closed invoice alone, and never changes."""
     invoice, explanation = explain_invoice(runtime, invoice_id)
-    return Explanation.model_validate({"invoice_id": invoice.invoice_id, **asdict(explanation)}, strict=False)
+    parts = asdict(explanation)
+    for line in parts["lines"]:
+        line["amount_usd"] = invoice.line(line["number"]).amount_usd
+    return Explanation.model_validate({"invoice_id": invoice.invoice_id, "digest": invoice.digest, **parts})
+
+
+class RequestBehind(Answer):
+    """One request behind a line, with all that it used."""
+
+    seq: int
+    request_id: str
+    time: Instant
+    user_id: str
+    session_id: str
+    feature: str
+    environment: str
+    provider: str | None
+    model: str
+    meters: dict[str, int]
+
+
+class RequestsBehind(Answer):
+    """The first requests behind a line, in the order of the ledger; an export in csv has them all."""
+
+    invoice_id: str
+    line: int
+    requests: list[RequestBehind]
+
+
+@router.get(
+    "/v1/invoices/{invoice_id}/lines/{line}/requests",
+    operation_id="list_requests_behind_line",
+    summary="The requests behind a line",
+    responses=problems(404),
+)
+def get_requests_behind(
+    runtime: OpenRuntime,
+    invoice_id: InvoiceId,
+    line: Annotated[int, Path(description="The line's number, from 1.", ge=1, le=10_000)],
+    limit: Annotated[int, Query(description="Most requests.", ge=1, le=1000)] = 100,
+) -> RequestsBehind:
+    """A base fee and a true-up have none."""
+    facts = requests_behind(runtime, invoice_id, line, limit=limit)
+    requests = []
+    for fact in facts:
+        event = fact.event
+        members = {name: getattr(event, name) for name in RequestBehind.model_fields if hasattr(event, name)}
+        requests.append({"seq": fact.seq, **members})
+    return RequestsBehind.model_validate({"invoice_id": invoice_id, "line": line, "requests": requests})
 
 
 _EXPORT_RESPONSE: dict[int | str, dict[str, Any]] = {

@@ -10,15 +10,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tallystick.api.bodies import BodyBudget, bounded_body, media_type_of
-from tallystick.api.json_text import read_json, without_bom
 from tallystick.core.errors import BadInput
+from tallystick.core.json_text import read_json, without_bom
 
 CONTROL_BODY_BYTES_MAX = 4 * 1024 * 1024
 """Largest body of a control-plane request; contracts and provider answers are far smaller."""
 
 
 class StrictRequest(Request):
-    """A request whose body is bounded and whose JSON is exact (see `json_text`)."""
+    """A request whose body is bounded and whose JSON is exact (see `core.json_text`)."""
 
     async def body(self) -> bytes:
         """The body, of at most `CONTROL_BODY_BYTES_MAX` bytes and of type application/json."""
