@@ -6,6 +6,7 @@ test    set up, then check style, types and import rules, and run the tests
 setup   make .venv with the locked dependencies and this package
 check   style, types, import rules
 bench   the benchmarks, with their baselines
+docs    write docs/commands.md and docs/openapi.json from the code
 lock    resolve the dependencies again and write requirements/*.txt
 tally   set up, then run `tally` with the arguments that follow
 """
@@ -76,6 +77,13 @@ def bench(*arguments: str) -> None:
     run(BIN / "python", "-m", "bench", *arguments)
 
 
+def docs() -> None:
+    """What is generated from the code; tests say when it is out of date."""
+    setup()
+    generate = [BIN / "python", "-m", "typer", "tallystick.cli.main", "utils", "docs", "--name", "tally"]
+    run(*generate, "--output", "docs/commands.md", env={**os.environ, "COLUMNS": "120"})
+
+
 def lock() -> None:
     """Hashed requirement files; no address of a package index is written into them."""
     uv = ["uv", "pip", "compile", "--quiet", "--generate-hashes", "--universal", "--python-version", "3.11",
@@ -84,7 +92,16 @@ def lock() -> None:
     run(*uv, "--group", "dev", "-o", "requirements/dev.txt")
 
 
-TASKS = {"setup": setup, "check": check, "test": test, "demo": demo, "tally": tally, "bench": bench, "lock": lock}
+TASKS = {
+    "setup": setup,
+    "check": check,
+    "test": test,
+    "demo": demo,
+    "tally": tally,
+    "bench": bench,
+    "docs": docs,
+    "lock": lock,
+}
 
 if __name__ == "__main__":
     name, *rest = sys.argv[1:] or ["help"]
