@@ -9,7 +9,8 @@ A source that overwrites its prices in place says what costs what *now*. So:
    before. A price never stated before contradicts nothing: it holds since always.
 4. What the source no longer lists keeps its rows; a price it drops from a model it still lists ends.
 5. A new model id takes over the history of the id that its name meant before, when that id disappears in
-   the same release: a rename. If the old id stays, the new one is a split-off with its own price.
+   the same release and its name goes on in the new one: a rename. Otherwise the new model is a split-off:
+   its own price holds since always.
 
 Only rows that the release changes are written.
 """
@@ -102,12 +103,9 @@ def fold_timeline(known: Timeline, stated: Timeline, known_at: datetime) -> Time
 
 def _with_renames(known: Known, release: Release, gone: set[tuple[str, str]]) -> Mapping[Key, Timeline]:
     """The known timelines, with the history of each renamed model under its new id as well."""
-    heirs: dict[tuple[str, str], tuple[str, str]] = {}
-    for key, line in release.models.items():
-        if key not in known.models:
-            old = _meant_before(known, line)
-            if old in gone and old is not None:
-                heirs[key] = old
+    heirs = {
+        new: old for new, old in _meant_before(known, release) if old in gone and _inherits(known, release, new, old)
+    }
     if not heirs:
         return known.prices
     of_model: dict[tuple[str, str], list[Key]] = {}
@@ -121,15 +119,34 @@ def _with_renames(known: Known, release: Release, gone: set[tuple[str, str]]) ->
     return {**known.prices, **inherited}
 
 
-def _meant_before(known: Known, line: ModelLine) -> tuple[str, str] | None:
-    """The model that the name of a new model meant until now, by the source's own reading."""
-    candidates = [
-        key
-        for key, old in known.models.items()
-        if key[0] == line.provider and key not in known.retired and matches(old.match, line.model.lower())
-    ]
-    # The source takes the first; the closest clause is what it means where several match.
-    return max(candidates, key=lambda key: strength(known.models[key].match, line.model.lower()), default=None)
+def _meant_before(known: Known, release: Release) -> Iterator[tuple[tuple[str, str], tuple[str, str]]]:
+    """Each new model with the one that its id meant until now, by the source's own generous reading."""
+    listed: dict[str, list[ModelLine]] = {}
+    for key, line in known.models.items():
+        if key not in known.retired:
+            listed.setdefault(key[0], []).append(line)
+    for key in release.models.keys() - known.models.keys():
+        name = key[1].lower()
+        # The source takes the first; the closest clause is what it means where several match.
+        old = max(
+            (line for line in listed.get(key[0], ()) if matches(line.match, name)),
+            key=lambda line: (strength(line.match, name), line.model),
+            default=None,
+        )
+        if old is not None:
+            yield key, (old.provider, old.model)
+
+
+def _inherits(known: Known, release: Release, new: tuple[str, str], old: tuple[str, str]) -> bool:
+    """Whether a new id goes on as the old one: it takes the old id as its name, or only their spelling differs.
+
+    Where an id is replaced by several, the one that takes its name goes on; the others are new models, which
+    the source had only not told apart.
+    """
+    if matches(release.models[new].match, old[1].lower()):
+        return True
+    taken = any(key[0] == old[0] and matches(line.match, old[1].lower()) for key, line in release.models.items())
+    return not taken and strength(known.models[old].match, new[1].lower()) > 0
 
 
 def _apply(prices: Mapping[Key, Timeline], rates: Iterable[RateLine]) -> Iterator[tuple[Key, Timeline]]:
