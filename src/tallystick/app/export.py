@@ -18,7 +18,7 @@ from tallystick.invoice.request_rows import request_header, request_row
 from tallystick.invoice.tables import csv_table
 from tallystick.invoice.text import invoice_text
 from tallystick.journal.invoices import InvoiceRow
-from tallystick.journal.period_facts import period_meters, stream_facts
+from tallystick.journal.period_facts import begin_reading, period_meters, stream_facts
 
 ExportFormat = Literal["csv", "lines-csv", "json", "text"]
 FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
@@ -85,6 +85,7 @@ def _requests_csv(
     runtime: Runtime, row: InvoiceRow, *, with_cost: bool, progress: Callable[[int], object] | None
 ) -> Iterator[str]:
     with runtime.database.connection() as connection:
+        begin_reading(connection)
         charges = pinned_contract(connection, row).charges
         meters = period_meters(connection, scope_of(row))
         rows = (

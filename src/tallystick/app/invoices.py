@@ -26,7 +26,7 @@ from tallystick.journal.invoices import (
     late_requests,
     list_invoice_rows,
 )
-from tallystick.journal.period_facts import Scope, stream_facts
+from tallystick.journal.period_facts import Scope, begin_reading, stream_facts
 
 __all__ = [
     "InvoiceRow",
@@ -154,6 +154,7 @@ def requests_behind(runtime: Runtime, reference: str, number: int, *, limit: int
 
 def _stream_behind(runtime: Runtime, row: InvoiceRow, meters: list[str], limit: int | None) -> Iterator[StoredFact]:
     with runtime.database.connection() as connection:
+        begin_reading(connection)
         environments = pinned_contract(connection, row).environments
         uncharged = [name for name, terms in environments.items() if not terms.charge]
         yield from stream_facts(connection, scope_of(row), meters=meters, uncharged=uncharged, limit=limit)

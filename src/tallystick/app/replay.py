@@ -29,14 +29,13 @@ from tallystick.invoice.usage import PeriodFacts, PeriodSums
 from tallystick.journal.contracts import ContractVersion, list_contract_versions
 from tallystick.journal.database import Connection
 from tallystick.journal.invoices import StoredInvoice
-from tallystick.journal.period_facts import entries_astray, sequence_gaps, stream_facts
+from tallystick.journal.period_facts import begin_reading, entries_astray, sequence_gaps, stream_facts
 from tallystick.journal.rate_versions import list_rate_versions, read_cards
 from tallystick.journal.subscriptions import list_subscriptions
 
 DIFFERENCES_MAX = 1000
 """How many differences a report spells out; all are counted."""
 _PROGRESS_EVENTS = 1000
-_SNAPSHOT = "set transaction isolation level repeatable read, read only"
 
 
 @dataclass(slots=True)
@@ -98,7 +97,7 @@ def replay_invoice(
     report = ReplayReport(row.invoice_id, row.org_id, row.period, row.digest)
     report.add(*_record_differences(stored, invoice))
     with runtime.database.connection() as connection:
-        connection.execute(_SNAPSHOT)
+        begin_reading(connection)
         report.add(*_card_differences(connection, invoice))
         facts = _recount(runtime, connection, stored, report, progress)
         report.add(*_missing(connection, stored))

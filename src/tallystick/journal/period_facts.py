@@ -12,6 +12,9 @@ from datetime import datetime
 from sys import intern
 from typing import Any, NamedTuple
 
+import msgspec
+from psycopg.types.json import set_json_loads
+
 from tallystick.core.periods import Period
 from tallystick.invoice.digest import FactsHash
 from tallystick.invoice.facts import StoredEntry, StoredFact
@@ -24,7 +27,6 @@ from tallystick.usage.meters import meter_order
 
 _SQL = load_queries("invoices")
 _FETCH_ROWS = 2000
-_SNAPSHOT = "set transaction isolation level repeatable read, read only"
 _ENTRY_COLUMNS = 13
 
 
@@ -39,6 +41,12 @@ class Scope(NamedTuple):
     def parameters(self) -> dict[str, Any]:
         """As the queries name them."""
         return {"org": self.org_id, "start": self.start, "end": self.end, "through_seq": self.through_seq}
+
+
+def begin_reading(connection: Connection) -> None:
+    """Make the connection's transaction, which has not begun yet, one snapshot, fit for many facts."""
+    connection.execute("set transaction isolation level repeatable read, read only")
+    connection.execute(_SQL["settings"])
 
 
 class Astray(NamedTuple):
@@ -58,17 +66,23 @@ def sum_period(database: Database, org_id: str, period: Period) -> PeriodFacts:
         Unavailable: `database_unreachable`.
     """
     with database.connection() as connection:
-        connection.execute(_SNAPSHOT)
+        begin_reading(connection)
         head = connection.execute(_SQL["last_seq"], {"org": org_id}).fetchone()
         scope = Scope(org_id, period.start, period.end, 0 if head is None else head[0])
-        sums = _sums(connection, scope)
-        facts = _facts_hash(connection, scope)
+        parameters = _bounded(connection, scope)
+        sums = _sums(connection, parameters)
+        facts = _facts_hash(connection, parameters)
     return PeriodFacts(sums, scope.through_seq, facts.hexdigest(), facts.events)
 
 
-def _sums(connection: Connection, scope: Scope) -> PeriodSums:
+def _bounded(connection: Connection, scope: Scope) -> dict[str, Any]:
+    """The scope's parameters, with the range of sequence numbers that its facts lie in."""
+    ((first, last),) = connection.execute(_SQL["seq_range"], scope.parameters()).fetchall()
+    return {**scope.parameters(), "first_seq": first, "last_seq": last}
+
+
+def _sums(connection: Connection, parameters: dict[str, Any]) -> PeriodSums:
     sums = PeriodSums()
-    parameters = scope.parameters()
     for environment, failed, meter, quantity, events in connection.execute(_SQL["sum_quantities"], parameters):
         found = sums.meter((environment, failed), meter)
         found.quantity, found.events = int(quantity), events
@@ -82,17 +96,18 @@ def _sums(connection: Connection, scope: Scope) -> PeriodSums:
         of_model.events += events
         of_model.unpriced += unpriced
         of_model.cost_pico += int(cost)
-    for environment, failed, meter, cost, unknown in connection.execute(_SQL["sum_costs"], parameters):
-        found = sums.meter((environment, failed), meter)
-        found.cost_pico, found.cost_unknown = int(cost), unknown
+    for environment, failed, meter, cost in connection.execute(_SQL["sum_costs"], parameters):
+        sums.meter((environment, failed), meter).cost_pico = int(cost)
+    for environment, failed, meter, requests in connection.execute(_SQL["count_unknown_costs"], parameters):
+        sums.meter((environment, failed), meter).cost_unknown = requests
     return sums
 
 
-def _facts_hash(connection: Connection, scope: Scope) -> FactsHash:
+def _facts_hash(connection: Connection, parameters: dict[str, Any]) -> FactsHash:
     facts = FactsHash()
     with connection.cursor("blocks") as cursor:
         cursor.itersize = 16
-        for (block,) in cursor.execute(_SQL["fact_blocks"], scope.parameters(), binary=True):
+        for (block,) in cursor.execute(_SQL["fact_blocks"], parameters, binary=True):
             facts.add_block(block)
     return facts
 
@@ -108,27 +123,28 @@ def stream_facts(
     """The facts with their entries, in ascending sequence, through a cursor of the server: memory stays small.
 
     Args:
-        connection: one transaction, open for as long as facts are read.
+        connection: one transaction, open for as long as facts are read; `begin_reading` makes it a fast one.
         scope: which facts.
         meters: only requests that used one of these and are charged.
         uncharged: with `meters`, the environments that are not charged.
         limit: at most so many.
     """
     parameters = {
-        **scope.parameters(),
+        **_bounded(connection, scope),
         "meters": None if meters is None else list(meters),
         "uncharged": list(uncharged),
         "limit": limit,
     }
     with connection.cursor("facts") as cursor:
         cursor.itersize = _FETCH_ROWS
+        set_json_loads(msgspec.json.decode, cursor)
         cursor.execute(_SQL["facts"], parameters, binary=True)
         yield from map(_fact, cursor)
 
 
 def period_meters(connection: Connection, scope: Scope) -> list[str]:
     """The meters that any of the facts counted or cost something for, in the order in which they are shown."""
-    rows = connection.execute(_SQL["period_meters"], scope.parameters())
+    rows = connection.execute(_SQL["period_meters"], _bounded(connection, scope))
     return sorted((meter for (meter,) in rows), key=meter_order)
 
 

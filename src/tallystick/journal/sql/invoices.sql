@@ -1,16 +1,28 @@
 -- What invoices need of the ledger. A period is [start, end); only entries up to through_seq are looked at, so that
 -- the same question has the same answer however much arrives later.
 
+-- name: settings
+-- For queries over many facts of one org. The planner may have no statistics yet, takes a million rows for one, and
+-- joins them one by one: 4 times slower, measured. Sums stay in memory.
+set local enable_nestloop = off; set local work_mem = '64MB'
+
 -- name: last_seq
 -- Where the org's sequence stands in this snapshot: every entry up to it is visible, none is missing.
 select last_seq from org_heads where org_id = %(org)s
+
+-- name: seq_range
+-- Between which sequence numbers the period's facts lie: what is not between them need not be read.
+select coalesce(min(seq), 1), coalesce(max(seq), 0)
+from usage_events
+where org_id = %(org)s and time >= %(start)s and time < %(end)s and seq <= %(through_seq)s
 
 -- name: sum_quantities
 -- Raw quantities by environment, outcome and meter, and the requests in which there was any.
 select environment, outcome = 'failure' as failed, meter, sum(quantity)::numeric(38, 0), count(*)
 from usage_events
 cross join lateral unnest(meter_names, meter_quantities) as used (meter, quantity)
-where org_id = %(org)s and time >= %(start)s and time < %(end)s and seq <= %(through_seq)s and quantity > 0
+where org_id = %(org)s and time >= %(start)s and time < %(end)s and seq between %(first_seq)s and %(last_seq)s
+    and quantity > 0
 group by environment, failed, meter
 
 -- name: sum_requests
@@ -19,7 +31,8 @@ group by environment, failed, meter
 select event.environment, event.outcome = 'failure' as failed, event.provider, event.model, priced.rate_version,
        count(*), count(*) filter (where priced.cost_pico is null), coalesce(sum(priced.cost_pico), 0)::numeric(38, 0)
 from usage_events as event
-join ledger_entries as entry using (org_id, seq)
+join ledger_entries as entry
+    on entry.org_id = %(org)s and entry.seq = event.seq and entry.seq between %(first_seq)s and %(last_seq)s
 left join ledger_entries as correction
     on correction.org_id = %(org)s and correction.kind = 'correction' and correction.refers_to_seq = event.seq
     and correction.seq <= %(through_seq)s
@@ -27,16 +40,17 @@ cross join lateral (
     select case when correction.seq is null then entry.rate_version else correction.rate_version end as rate_version,
            case when correction.seq is null then entry.cost_pico else correction.cost_pico end as cost_pico
 ) as priced
-where event.org_id = %(org)s and event.time >= %(start)s and event.time < %(end)s and event.seq <= %(through_seq)s
+where event.org_id = %(org)s and event.time >= %(start)s and event.time < %(end)s
+    and event.seq between %(first_seq)s and %(last_seq)s
 group by event.environment, failed, event.provider, event.model, priced.rate_version
 
 -- name: sum_costs
--- Cost by environment, outcome and meter, and the requests in which a part of it is not known.
+-- Known cost by environment, outcome and meter.
 select event.environment, event.outcome = 'failure' as failed, line.meter,
-       coalesce(sum(line.amount_pico), 0)::numeric(38, 0),
-       count(distinct event.seq) filter (where line.amount_pico is null)
+       coalesce(sum(line.amount_pico), 0)::numeric(38, 0)
 from usage_events as event
-join ledger_entries as entry using (org_id, seq)
+join ledger_entries as entry
+    on entry.org_id = %(org)s and entry.seq = event.seq and entry.seq between %(first_seq)s and %(last_seq)s
 left join ledger_entries as correction
     on correction.org_id = %(org)s and correction.kind = 'correction' and correction.refers_to_seq = event.seq
     and correction.seq <= %(through_seq)s
@@ -44,14 +58,34 @@ cross join lateral unnest(
     case when correction.seq is null then entry.line_meters else correction.line_meters end,
     case when correction.seq is null then entry.line_amount_pico else correction.line_amount_pico end
 ) as line (meter, amount_pico)
-where event.org_id = %(org)s and event.time >= %(start)s and event.time < %(end)s and event.seq <= %(through_seq)s
+where event.org_id = %(org)s and event.time >= %(start)s and event.time < %(end)s
+    and event.seq between %(first_seq)s and %(last_seq)s
+group by event.environment, failed, line.meter
+
+-- name: count_unknown_costs
+-- Requests in which a part of a meter's cost is not known, by environment, outcome and meter. They are few; counting
+-- them apart spares the other sums a sort of every line.
+select event.environment, event.outcome = 'failure' as failed, line.meter, count(distinct event.seq)
+from usage_events as event
+join ledger_entries as entry
+    on entry.org_id = %(org)s and entry.seq = event.seq and entry.seq between %(first_seq)s and %(last_seq)s
+left join ledger_entries as correction
+    on correction.org_id = %(org)s and correction.kind = 'correction' and correction.refers_to_seq = event.seq
+    and correction.seq <= %(through_seq)s
+cross join lateral unnest(
+    case when correction.seq is null then entry.line_meters else correction.line_meters end,
+    case when correction.seq is null then entry.line_amount_pico else correction.line_amount_pico end
+) as line (meter, amount_pico)
+where event.org_id = %(org)s and event.time >= %(start)s and event.time < %(end)s
+    and event.seq between %(first_seq)s and %(last_seq)s
+    and array_position(entry.line_amount_pico, null) is not null and line.amount_pico is null
 group by event.environment, failed, line.meter
 
 -- name: fact_blocks
 -- Every fact's sequence and fingerprint, 40 bytes each, in ascending sequence, some thousands to a block.
 select string_agg(int8send(seq) || fingerprint, ''::bytea order by seq)
 from usage_events
-where org_id = %(org)s and time >= %(start)s and time < %(end)s and seq <= %(through_seq)s
+where org_id = %(org)s and time >= %(start)s and time < %(end)s and seq between %(first_seq)s and %(last_seq)s
 group by seq / 8192
 order by seq / 8192
 
@@ -73,10 +107,12 @@ select event.seq, event.recorded_at, event.fingerprint,
 from usage_events as event
 left join ledger_entries as entry
     on entry.org_id = %(org)s and entry.seq = event.seq and entry.kind = 'usage'
+    and entry.seq between %(first_seq)s and %(last_seq)s
 left join ledger_entries as correction
     on correction.org_id = %(org)s and correction.kind = 'correction' and correction.refers_to_seq = event.seq
     and correction.seq <= %(through_seq)s
-where event.org_id = %(org)s and event.time >= %(start)s and event.time < %(end)s and event.seq <= %(through_seq)s
+where event.org_id = %(org)s and event.time >= %(start)s and event.time < %(end)s
+    and event.seq between %(first_seq)s and %(last_seq)s
     and (%(meters)s::text[] is null or (
         event.outcome <> 'failure' and event.environment <> all(%(uncharged)s::text[])
         and exists (
@@ -91,11 +127,13 @@ limit %(limit)s
 -- The meters of the period: those that were counted, and those that carry a part of the cost.
 select distinct unnest(event.meter_names || entry.line_meters || coalesce(correction.line_meters, '{}'))
 from usage_events as event
-join ledger_entries as entry using (org_id, seq)
+join ledger_entries as entry
+    on entry.org_id = %(org)s and entry.seq = event.seq and entry.seq between %(first_seq)s and %(last_seq)s
 left join ledger_entries as correction
     on correction.org_id = %(org)s and correction.kind = 'correction' and correction.refers_to_seq = event.seq
     and correction.seq <= %(through_seq)s
-where event.org_id = %(org)s and event.time >= %(start)s and event.time < %(end)s and event.seq <= %(through_seq)s
+where event.org_id = %(org)s and event.time >= %(start)s and event.time < %(end)s
+    and event.seq between %(first_seq)s and %(last_seq)s
 
 -- name: entries_astray
 -- Usage entries of the period whose fact is gone, or says another time or request: something changed them from outside.
