@@ -155,14 +155,16 @@ def test_envelopes_say_more_than_the_answer_and_prevail_over_the_command_line() 
         {"body": {"usage": {"inputTokens": 1, "outputTokens": 1}}, "request": {"model": "amazon.nova-lite-v1:0"}},
         {"body": CHAT, "price_context": {"service_tier": "batch"}},
         {"custom_id": "x", "response": {"status_code": 200, "body": CHAT}},
+        {"key": "x", "response": {"modelVersion": "gemini-2.5-flash", "usageMetadata": {"promptTokenCount": 1000}}},
         {"body": 7},
         {"body": CHAT, "at": "yesterday"},
     ]
-    azure, text, nova, batch, openai_batch, number, when = priced(rows, at=LATER)
+    azure, text, nova, batch, openai_batch, gemini_batch, number, when = priced(rows, at=LATER)
     assert (azure["provider"], azure["at"]) == ("azure", "2026-01-01T00:00:00Z")
     assert text["cost_usd"] == "0.000075"
     assert nova["status"] == "final"
     assert batch["cost_usd"] == openai_batch["cost_usd"] == "0.0000375"
+    assert (gemini_batch["provider"], gemini_batch["cost_usd"]) == ("google", "0.00015")
     assert (number["error"]["code"], number["error"]["where"]) == ("invalid_envelope", "body")
     assert (when["error"]["code"], when["error"]["where"]) == ("invalid_time", "at")
 

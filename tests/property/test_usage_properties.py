@@ -144,3 +144,35 @@ def test_a_stream_is_the_same_however_its_bytes_are_cut(data: bytes, cuts: list[
 @given(st.binary(max_size=200), st.sampled_from([b"", b"data: ", b"{", b"[{", b"event: x\n"]))
 def test_no_bytes_at_all_break_the_fold_with_anything_but_a_clear_error(data: bytes, head: bytes) -> None:
     assert outcome([head + data]) is not None
+
+
+AROUND = """model usage usageMetadata output candidates groundingMetadata webSearchQueries iterations type error message
+    response service_tier cost is_byok choices delta content x_groq metadata""".split()
+FIELDS = [field for flavors in TABLE.rows.values() for extractor in flavors.values() for field in extractor.fields]
+NAMES = sorted({*AROUND, *(step for field in FIELDS for step in field.steps if isinstance(step, str))})
+leaves = st.none() | st.booleans() | st.integers(-3, 100) | st.decimals(allow_nan=False, allow_infinity=False) | texts
+anything = st.recursive(
+    leaves,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=6),
+    max_leaves=25,
+)
+
+
+@settings(max_examples=300)
+@given(st.dictionaries(st.sampled_from(NAMES), anything, max_size=6), st.sampled_from([None, *TABLE.rows]))
+def test_no_answer_at_all_breaks_the_reading_with_anything_but_a_clear_error(
+    body: dict[str, Any], provider: str | None
+) -> None:
+    try:
+        used = extract(TABLE, body, provider=provider)
+    except BadInput as error:
+        assert error.next_step  # noqa: PT017 - an answer or a refusal, both are fine
+    else:
+        assert all(
+            isinstance(quantity, int) and quantity > 0 for part in used.parts for quantity in part.meters.values()
+        )
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(NAMES), anything, max_size=6), max_size=4))
+def test_no_events_at_all_break_the_fold_with_anything_but_a_clear_error(events: list[dict[str, Any]]) -> None:
+    assert outcome([f"data: {json.dumps(event, default=str)}\n\n".encode() for event in events]) is not None

@@ -199,6 +199,12 @@ def test_an_error_in_place_of_an_answer_is_a_refusal_and_one_after_text_is_not()
         fold(sse(error))
     assert raised.value.code == "provider_error"
     assert "Overloaded" in raised.value.detail
+    failed = {
+        "type": "response.failed",
+        "response": {"model": "gpt-5", "error": {"message": "Too long"}, "usage": None},
+    }
+    with pytest.raises(BadInput, match="Too long"):
+        fold(sse(failed))
     used = fold(sse(start(cache_read_input_tokens=0), text_delta("some text"), error))
     assert used.status == "partial"
 

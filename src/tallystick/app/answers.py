@@ -6,6 +6,7 @@ A line may be an answer as the provider gave it, or an envelope around one:
     {"sse": "…", …}                                   a recorded event stream instead of a body
     {"custom_id", "response": {"status_code", "body"}}      a line of OpenAI's batch output
     {"custom_id", "result": {"type": "succeeded", "message": {…}}}   a line of Anthropic's
+    {"key", "response": {"usageMetadata"}}                  a line of Gemini's
 
 Members that are not named here are let through, so that recordings with notes of their own can be read.
 """
@@ -148,12 +149,12 @@ def open_envelope(value: Mapping[str, Any], terms: Terms) -> tuple[Mapping[str, 
 
 def _batch_line(value: Mapping[str, Any], terms: Terms) -> tuple[Mapping[str, Any], Terms]:
     """What a line of a batch's output holds, at the price of batches."""
-    if "custom_id" not in value:
+    if not {"custom_id", "key"} & set(value):
         return value, terms
     terms = replace(terms, price_context={"service_tier": "batch", **terms.price_context})
     response, result = value.get("response"), value.get("result")
-    if isinstance(response, Mapping) and "body" in response:
-        return {"body": response["body"]}, terms
+    if isinstance(response, Mapping):
+        return {"body": response.get("body", response)}, terms
     if isinstance(result, Mapping) and isinstance(result.get("message"), Mapping):
         return {"body": result["message"]}, terms
     return (value if result is None else {"body": result}), terms

@@ -96,6 +96,8 @@ def fitting_extractor(
         usage = next(iter(walk(body, extractor.root)), None)
         if not isinstance(usage, Mapping):
             continue
+        if nearly is not None and not all(walk(usage, field.steps) for field in extractor.fields if field.required):
+            continue
         if extractor.flavor == "embeddings" and ("choices" in body or "completion_tokens" in usage):
             continue  # it would read the prompt and drop the rest
         try:
@@ -115,7 +117,7 @@ def fitting_extractor(
 
 def _rank(extractor: Extractor, usage: Mapping[str, Any], model: str, body: Mapping[str, Any]) -> tuple[int, ...]:
     """Better fits compare greater: required fields first, then how much of the answer is read."""
-    required = any(field.mode == "required" for field in extractor.fields)
+    required = any(field.required for field in extractor.fields)
     found = len({field.path for field in extractor.fields if walk(usage, field.steps)})
     annotated = extractor.flavor == "ocr_annotated" and body.get("document_annotation") is not None
     claude = "claude" in model and extractor.is_messages_api

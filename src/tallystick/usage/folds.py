@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any
 
 import msgspec
 
 from tallystick.usage.reading import first
 
+_DECODER = msgspec.json.Decoder(float_hook=Decimal)
 _KEPT = ("id", "object", "model", "provider", "service_tier", "tool_usage")
 
 
@@ -287,7 +289,7 @@ def unwrap(event: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(inner, str):
         return event
     try:
-        value = msgspec.json.decode(base64.b64decode(inner, validate=True))
+        value = _DECODER.decode(base64.b64decode(inner, validate=True))
     except (ValueError, RecursionError):
         return event
     return value if isinstance(value, Mapping) else event

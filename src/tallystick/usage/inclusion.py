@@ -19,6 +19,8 @@ from tallystick.usage.reading import Reported
 
 _KINDS = ("audio", "image", "video")
 
+_CACHE_CELLS = {way: [f"cache_{kind}_{way}_tokens" for kind in ("text", *_KINDS)] for way in ("read", "write")}
+
 _PLAIN = {
     "requests": "requests",
     "web_searches": "web_searches",
@@ -50,7 +52,7 @@ def disjoint_meters(reported: Reported) -> dict[str, int]:
             output_audio_seconds="audio_out_ms",
         ),
         **_split(reported, "input_document_pages", "pages_in", input_annotated_document_pages="annotated_pages_in"),
-        **{meter: reported[usage_key] for usage_key, meter in _PLAIN.items()},
+        **{meter: reported[usage_key] for usage_key, meter in _PLAIN.items() if usage_key in reported},
     }
     return {name: quantity for name, quantity in meters.items() if quantity}
 
@@ -104,9 +106,8 @@ def _cells(kind: str) -> list[str]:
 
 def _cache_meters(reported: Reported, way: str) -> dict[str, int]:
     """Cache tokens of one way by kind; the total is the sum of its kinds where it is not stated."""
+    total, stated = f"cache_{way}_tokens", _CACHE_CELLS[way]
     cells = {f"cache_{way}_{kind}_tokens": reported[f"cache_{kind}_{way}_tokens"] for kind in _KINDS}
-    total = f"cache_{way}_tokens"
-    stated = [f"cache_{kind}_{way}_tokens" for kind in ("text", *_KINDS)]
     whole = reported[total] if total in reported else sum(reported[cell] for cell in stated)
     if sum(cells.values()) > whole:
         raise _contradiction(reported, total, whole, sum(cells.values()), stated)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
@@ -41,22 +41,31 @@ class Reported:
         return ", ".join(dict.fromkeys(self.paths[key] for key in usage_keys if key in self.paths))
 
 
-def walk(value: Any, steps: Iterable[Step]) -> list[Any]:
+def walk(value: Any, steps: Sequence[Step]) -> list[Any]:
     """Everything at the end of a path; nothing where the path leads nowhere or to null."""
-    found = [value]
-    for step in steps:
-        if isinstance(step, str):
-            found = [item[step] for item in found if isinstance(item, Mapping) and item.get(step) is not None]
-        else:
-            name, wanted = step
-            items = [item for array in found if _is_array(array) for item in array]
-            found = [item for item in items if isinstance(item, Mapping) and item.get(name) == wanted]
-    return found
+    for position, step in enumerate(steps):
+        if not isinstance(step, str):
+            return _walk_items(value, step, steps[position + 1 :])
+        if not isinstance(value, dict):
+            return []
+        value = value.get(step)
+    return [] if value is None else [value]
 
 
 def first(value: Any, path: str) -> Any:
     """The value at a path of plain keys, or None."""
-    return next(iter(walk(value, path.split("."))), None)
+    for step in path.split("."):
+        if not isinstance(value, dict):
+            return None
+        value = value.get(step)
+    return value
+
+
+def _walk_items(value: Any, step: tuple[str, str], rest: Sequence[Step]) -> list[Any]:
+    name, wanted = step
+    items = value if isinstance(value, list) else []
+    chosen = [item for item in items if isinstance(item, dict) and item.get(name) == wanted]
+    return [found for item in chosen for found in walk(item, rest)]
 
 
 def read_usage(extractor: Extractor, usage: Mapping[str, Any], root: str | None = None) -> Reported:
@@ -145,7 +154,3 @@ def _missing(extractor: Extractor, field: Field, place: str) -> BadInput:
         next_step="send the whole answer, or name the --provider and --flavor that gave it",
         where=f"{place}.{field.path}",
     )
-
-
-def _is_array(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))

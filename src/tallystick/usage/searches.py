@@ -37,10 +37,12 @@ def responses_searches(body: Mapping[str, Any]) -> dict[str, int]:
 
 def _grounding_searches(model: str, body: Mapping[str, Any]) -> dict[str, int]:
     """Searches of a Gemini answer: each query from Gemini 3 on, one for the whole answer before."""
+    listed = [first(candidate, "groundingMetadata.webSearchQueries") for candidate in _items(body.get("candidates"))]
     queries = [
         query
-        for candidate in _items(body.get("candidates"))
-        for query in first(candidate, "groundingMetadata.webSearchQueries") or ()
+        for queries in listed
+        if isinstance(queries, list)
+        for query in queries
         if isinstance(query, str) and query.strip()
     ]
     if not queries:

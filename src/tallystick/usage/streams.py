@@ -21,7 +21,7 @@ from tallystick.usage.event import UsageStatus
 from tallystick.usage.extract import Extracted, extract, provider_refusal
 from tallystick.usage.folds import Fold, fold_for, unwrap
 from tallystick.usage.framing import DONE, Framer
-from tallystick.usage.reading import no_usage
+from tallystick.usage.reading import first, no_usage
 from tallystick.usage.table import ExtractorTable
 
 BYTES_PER_TOKEN = 4
@@ -109,6 +109,8 @@ class UsageStream:
         event = unwrap(event)
         if event.get("error") or event.get("type") == "error":
             self._refusal = provider_refusal(event)
+        elif first(event, "response.error"):
+            self._refusal = provider_refusal(event["response"])
         if self._fold is None:
             self._fold = fold_for(event)
         if self._fold is not None:

@@ -40,6 +40,11 @@ class Field:
     usage_key: str
     mode: Mode
 
+    @property
+    def required(self) -> bool:
+        """Whether an answer without it is not of this API."""
+        return self.mode == "required"
+
 
 @dataclass(frozen=True, slots=True)
 class Extractor:
