@@ -68,9 +68,14 @@ def _plan(plan: Plan, contract: Contract) -> Iterator[Advice]:
     if parent is None or (parent.prices, parent.limits) != (plan.prices, plan.limits):
         for meter, price in plan.prices.items():
             yield from _out_of_reach(plan, meter, price, keys)
-    chain, following = [plan.name], plan.upgrade_to
+    yield from _upgrades(plan, contract, keys)
+
+
+def _upgrades(plan: Plan, contract: Contract, keys: tuple[str, ...]) -> Iterator[Advice]:
+    chain = {plan.name: None}  # a dict, because it keeps the order and finds a name at once
+    following = plan.upgrade_to
     while following is not None and following not in chain:
-        chain.append(following)
+        chain[following] = None
         following = contract.plans[following].upgrade_to
     if following == plan.name:
         circle = " → ".join([*chain, plan.name])

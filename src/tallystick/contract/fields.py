@@ -8,7 +8,7 @@ value's place, so that reading goes on. No stand-in leaves the loader: it raises
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from difflib import get_close_matches
@@ -25,6 +25,8 @@ D = TypeVar("D")
 
 TEXT_MAX = 500
 LIST_MAX = 1000
+NAMED_MAX = 20
+OPTIONS_MAX = 200
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,62}")
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]*(_[0-9]+)*)")
 _DECIMAL = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,18})?")
@@ -33,13 +35,16 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _NULL = ("", "~", "null", "Null", "NULL")
 
 
-def one_of(options: Iterable[str]) -> str:
-    """The options as a list for a person."""
-    return ", ".join(sorted(options)) or "none"
+def one_of(options: Collection[str]) -> str:
+    """The options as a list for a person; of many, the first ones."""
+    more = f" and {len(options) - NAMED_MAX} more" if len(options) > NAMED_MAX else ""
+    return (", ".join(sorted(options)[:NAMED_MAX]) or "none") + more
 
 
 def did_you_mean(word: str, options: Collection[str]) -> str:
     """A suffix that names the closest option, empty when none is close."""
+    if len(options) > OPTIONS_MAX:  # each comparison costs, and thousands of slips would meet thousands of names
+        return ""
     close = get_close_matches(word, list(options), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 

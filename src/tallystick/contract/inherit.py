@@ -14,6 +14,9 @@ from tallystick.contract.model import ModelRules, Plan, Price
 from tallystick.contract.read_plans import PlanTerms
 from tallystick.usage.meters import meter_order
 
+GENERATIONS_MAX = 8
+"""How many plans may stand above a plan."""
+
 
 def resolve_plans(terms: Mapping[str, PlanTerms]) -> dict[str, Plan]:
     """Every plan, whole. Unknown parents and cycles are noted as problems, and not followed."""
@@ -21,18 +24,23 @@ def resolve_plans(terms: Mapping[str, PlanTerms]) -> dict[str, Plan]:
 
 
 def _lineage(plan: PlanTerms, terms: Mapping[str, PlanTerms]) -> list[PlanTerms]:
-    """The plan and its ancestors, the plan itself first."""
+    """The plan and its ancestors, the plan itself first; the chain is cut where a problem was noted."""
     lineage = [plan]
     while (parent := lineage[-1].extends) is not None:
         if parent not in terms:
-            if len(lineage) == 1:
+            if len(lineage) == 1:  # further up, it is the ancestor's problem, and noted there
                 hint = did_you_mean(parent, terms) or f"; plans: {one_of(terms)}"
                 plan.at("extends").note("unknown_plan", f"there is no plan {parent!r}{hint}")
             break
-        if terms[parent] in lineage:
-            if terms[parent] is plan:  # noted once by each plan of the cycle, not by those that lead into it
-                chain = " → ".join([*(each.name for each in lineage), parent])
+        names = [each.name for each in lineage]
+        if parent in names:
+            if parent == plan.name:  # noted by each plan of the circle, not by those that lead into it
+                chain = " → ".join([*names, parent])
                 plan.at("extends").note("plan_cycle", f"plans extend each other in a circle: {chain}")
+            break
+        if len(lineage) > GENERATIONS_MAX:
+            what = f"more than {GENERATIONS_MAX} plans extend each other in a chain, which nobody can follow"
+            plan.at("extends").note("plan_chain_too_long", what)
             break
         lineage.append(terms[parent])
     return lineage

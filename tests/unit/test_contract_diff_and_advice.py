@@ -1,0 +1,161 @@
+"""Differences in words, warnings about what is probably not meant, and the price list that customers read."""
+
+from __future__ import annotations
+
+import pytest
+
+from tallystick.app.contract_files import check_contract_text, reference_text
+from tallystick.contract.diff import diff_contracts
+from tallystick.contract.loader import load_contract
+from tallystick.contract.price_list import price_list, price_list_json
+from tallystick.core.errors import BadInput
+
+HEAD = 'contract: acme\nversion: "1"\neffective_from: 2026-10-01\n'
+REFERENCE = load_contract(reference_text(), "reference.yaml")
+
+
+def changed(*replacements: tuple[str, str]):
+    text = reference_text()
+    for old, new in replacements:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    return [change.sentence() for change in diff_contracts(REFERENCE, load_contract(text, "new.yaml"))]
+
+
+def test_the_same_terms_in_another_layout_do_not_differ():
+    text = "# another comment\n" + reference_text().replace('"0.10"', '"0.100"')
+    assert diff_contracts(REFERENCE, load_contract(text, "new.yaml")) == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ('base: "10"', 'base: "12"', "plans.pro.base: 10.00 USD a month → 12.00 USD a month"),
+        ('{unit: "0.02"}', '{unit: "0.025"}', "plans.pro.prices.images_generated: 0.02 USD each → 0.025 USD each"),
+        (
+            "max: 50_000_000, per: month, kind: soft, warn_at: [0.5, 0.8, 1.0]",
+            "max: 40_000_000, per: month, kind: soft, warn_at: [0.5]",
+            "plans.pro.limits.tokens_out, soft, per month: at most 50,000,000 a month, warned at 50 %, 80 %, 100 % → "
+            "at most 40,000,000 a month, warned at 50 %",
+        ),
+        ("staging: {charge: false}", "staging: {charge: true}", "environments.staging: not charged → charged"),
+        ("max_credits: 200", "max_credits: 300", "actions.research.max_credits: 200 credits → 300 credits"),
+        (
+            "upgrade_to: credits", "upgrade_to: pro", "plans.discovery.upgrade_to: credits → pro"
+        ),
+        ("enforcement: enforce", "enforcement: shadow", "enforcement: enforce → shadow"),
+        (
+            "included_credits: 300",
+            "included_credits: 400",
+            "plans.discovery.included_credits: 300 a month → 400 a month",
+        ),
+    ],
+)  # fmt: skip
+def test_a_changed_term_is_said_in_words(old, new, sentence):
+    assert changed((old, new)) == [sentence]
+
+
+def test_a_parents_change_shows_in_each_plan_that_inherits_it():
+    free_calls = ("free: 10_000", "free: 20_000")
+    assert [sentence.split(":")[0] for sentence in changed(free_calls)] == [
+        "plans.enterprise.prices.tool_calls",
+        "plans.enterprise-initech.prices.tool_calls",
+    ]
+
+
+def test_a_plan_that_came_or_went_is_one_change():
+    before = load_contract(f"{HEAD}plans: {{a: {{}}, b: {{base: 1}}}}\n", "a.yaml")
+    after = load_contract(f"{HEAD}plans: {{a: {{}}, c: {{base: 2}}}}\n", "b.yaml")
+    changes = diff_contracts(before, after)
+    assert [(change.path, change.kind) for change in changes] == [("plans.b", "removed"), ("plans.c", "added")]
+    assert changes[1].sentence() == "plans.c: added: title c; kind usage; base 2.00 USD a month"
+
+
+def advice(text: str) -> list[tuple[str, str]]:
+    _, warnings = check_contract_text(HEAD + text, "c.yaml")
+    return [(warning.code, warning.where) for warning in warnings]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("plans: {p: {}}\n", []),
+        ("meters: {pages: {unit: page}}\nplans: {p: {}}\n", [("unused_meter", "c.yaml:4: meters.pages")]),
+        ("meters: {pages: {unit: page}}\nplans: {p: {prices: {pages: {unit: 1}}}}\n", []),
+        (
+            "plans:\n  p:\n    prices: {tokens_in: {unit: 1}}\n",
+            [("tokens_not_charged", "c.yaml:6: plans.p.prices")],
+        ),
+        ("plans: {p: {prices: {tool_calls: {unit: 1}}}}\n", []),
+        (
+            "plans:\n  p:\n    limits: [{meters: [tool_calls], max: 0, per: day, kind: hard}]\n"
+            "    prices: {tool_calls: {unit: 1}}\n",
+            [("never_applies", "c.yaml:7: plans.p.prices.tool_calls")],
+        ),
+        (
+            "plans:\n  p:\n    limits: [{meters: [tool_calls], max: 10, per: month, kind: hard}]\n"
+            "    prices: {tool_calls: {graduated: [{up_to: 10, unit: 2}, {unit: 1}]}}\n",
+            [("never_applies", "c.yaml:7: plans.p.prices.tool_calls")],
+        ),
+        (
+            "plans:\n  p:\n    limits: [{meters: [tool_calls], max: 11, per: month, kind: hard}]\n"
+            "    prices: {tool_calls: {graduated: [{up_to: 10, unit: 2}, {unit: 1}]}}\n",
+            [],
+        ),
+        (
+            "plans: {a: {upgrade_to: b}, b: {upgrade_to: a}}\n",
+            [("upgrade_circle", "c.yaml:4: plans.a.upgrade_to"), ("upgrade_circle", "c.yaml:4: plans.b.upgrade_to")],
+        ),
+        (
+            "credit: {usd: 1}\nactions: {go: {price: {credits: 1}}}\nplans: {p: {}}\n",
+            [("unused_action", "c.yaml:5: actions.go"), ("nothing_shown", "c.yaml:5: actions.go")],
+        ),
+        (
+            "credit: {usd: 1}\nactions: {go: {price: {credits: 1}, shows: One credit.}}\n"
+            "plans: {p: {kind: credits, top_up: true}}\n",
+            [],
+        ),
+    ],
+)
+def test_what_is_probably_not_meant_is_warned_about_with_its_line(text, expected):
+    assert advice(text) == expected
+
+
+def test_a_plan_that_includes_every_class_of_tokens_is_not_warned_about():
+    from tallystick.usage.meters import METERS
+
+    classes = [name for name, meter in METERS.items() if meter.unit == "token" and name != "tokens_in"]
+    assert advice(f"plans: {{p: {{prices: {{tokens_in: {{unit: 1, includes: [{', '.join(classes)}]}}}}}}}}\n") == []
+
+
+def test_an_inherited_gap_is_warned_about_once():
+    text = "plans:\n  a: {prices: {tokens_in: {unit: 1}}}\n  b: {extends: a, prices: {tokens_in: {unit: 2}}}\n"
+    assert advice(text) == [("tokens_not_charged", "c.yaml:5: plans.a.prices")]
+
+
+def test_the_price_list_says_what_each_plan_costs_and_what_actions_show():
+    text = price_list(REFERENCE)
+    for line in (
+        "reference, version 2026-10-01, in force from 2026-10-01T00:00:00Z",
+        "Usage in development, staging is metered and never billed.",
+        "  tokens_in         graduated: up to 1,000,000,000 0.10 USD per 1,000,000; above that 0.07 USD per 1,000,000",
+        "  tool_calls        10,000 free, then 0.80 USD per package of 1,000",
+        "  minimum           20,000.00 USD a month, the base fee included",
+        "  Find an email address  2 credits a search, whether or not an address turns up.",
+        "  limit     tool_calls: at most 10 a day",
+    ):
+        assert line in text.splitlines()
+
+
+def test_the_price_list_of_one_plan_leaves_the_others_out():
+    text = price_list(REFERENCE, "pro")
+    assert "Pro (pro)" in text
+    assert "Enterprise (" not in text
+    assert list(price_list_json(REFERENCE, "pro")["plans"]) == ["pro"]
+
+
+def test_an_unknown_plan_is_answered_with_those_there_are():
+    with pytest.raises(BadInput) as caught:
+        price_list(REFERENCE, "gold")
+    assert caught.value.code == "unknown_plan"
+    assert "free, pro, enterprise" in caught.value.next_step
