@@ -40,13 +40,10 @@ REASONS = {
     "name not trusted": "the source takes any name with that beginning; we never price one model as another",
 }
 STRICT_NAMES = {
-    ("openai", "computer-use-preview-2025-03-11"): "the source's clause takes anything that begins with computer-use",
-    ("azure", "computer-use-preview-2025-03-11"): "as above",
     (
         "deepseek",
         "deepseek-r1-distill-llama-70b",
     ): "a distilled Llama is not DeepSeek R1, whose price the source gives it",
-    ("azure", "deepseek-r1-distill-llama-70b"): "as above",
 }
 SOURCE = {provider.id: provider for provider in source_providers}
 
