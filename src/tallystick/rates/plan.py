@@ -139,12 +139,12 @@ def _span(name: str, by_context: _ByContext, context: Context) -> Span:
         what = " and ".join(f"{key} {value}" for key, value in sorted(missing))
         return Span({}, f"the rate card has no price for {name} with {what} at that time")
     rules: dict[str, Rule] = {}
-    origin: dict[str, Context] = {}
-    for known in applying:
-        for meter, rule in by_context[known].items():
-            if meter in origin and not set(origin[meter]) <= set(known) and rules[meter] != rule:
-                return Span({}, f"the rate card has no price for {name} with {_words(context)} together")
-            rules[meter], origin[meter] = rule, known
+    for meter in {meter for known in applying for meter in by_context[known]}:
+        offers = [(known, by_context[known][meter]) for known in applying if meter in by_context[known]]
+        widest, rule = offers[-1]
+        if any(not set(known) <= set(widest) and other != rule for known, other in offers):
+            return Span({}, f"the rate card has no price for {name} with {_words(context)} together")
+        rules[meter] = rule
     return Span({**_fallbacks(rules), **rules}, None)
 
 
