@@ -11,13 +11,13 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from tallystick.app.billing_terms import choose_terms
 from tallystick.app.invoices import find_invoice, scope_of
 from tallystick.app.runtime import Runtime
-from tallystick.core.errors import TallyError
+from tallystick.core.errors import NotFound, TallyError
 from tallystick.core.instants import format_instant
 from tallystick.invoice.build import Terms, build_invoice
 from tallystick.invoice.canonical import canonical_json
@@ -32,6 +32,7 @@ from tallystick.journal.invoices import StoredInvoice
 from tallystick.journal.period_facts import begin_reading, entries_astray, sequence_gaps, stream_facts
 from tallystick.journal.rate_versions import list_rate_versions, read_cards
 from tallystick.journal.subscriptions import list_subscriptions
+from tallystick.rates.card import RateCard
 
 DIFFERENCES_MAX = 1000
 """How many differences a report spells out; all are counted."""
@@ -168,7 +169,7 @@ def _recount(
     """Every fact once more, one at a time."""
     sums = PeriodSums()
     facts_hash = FactsHash()
-    card_of = lru_cache(maxsize=None)(runtime.cards.at)
+    card_of = _cards(runtime)
     for fact in stream_facts(connection, scope_of(stored.row)):
         again = recheck(fact, card_of)
         report.add(*again.differences)
@@ -182,6 +183,20 @@ def _recount(
         if progress is not None and report.events % _PROGRESS_EVENTS == 0:
             progress(_PROGRESS_EVENTS)
     return PeriodFacts(sums, stored.row.through_seq, facts_hash.hexdigest(), facts_hash.events)
+
+
+def _cards(runtime: Runtime) -> Callable[[str], RateCard]:
+    """Gives the card of each version once; one that another process has loaded since is read from the database."""
+
+    @cache
+    def card_of(version: str) -> RateCard:
+        try:
+            return runtime.cards.at(version)
+        except NotFound:
+            runtime.reload_cards()
+            return runtime.cards.at(version)
+
+    return card_of
 
 
 def _missing(connection: Connection, stored: StoredInvoice) -> list[Difference]:
