@@ -102,7 +102,7 @@ def _event(number: int) -> dict[str, object]:
     return {
         "org_id": f"org-{number % 50}",
         "request_id": f"req-{number:08x}-{number * 2654435761 % 2**32:08x}",
-        "time": f"2026-10-{1 + number % 28:02d}T{number % 24:02d}:{number % 60:02d}:{number % 59:02d}.{number % 1000:03d}Z",
+        "time": f"2026-10-{1 + number % 28:02d}T{number % 24:02d}:{number % 60:02d}:00.{number % 1000:03d}Z",
         "user_id": f"user-{number % 997}",
         "session_id": f"session-{number // 7}",
         "feature": ("chat", "search", "agent")[number % 3],

@@ -4,29 +4,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from journal_helpers import count, raw_event
 from tallystick.app.ingest import ingest_events
 from tallystick.app.runtime import Runtime
-
-
-def raw_event(request_id: str = "r1", **more: object) -> dict[str, object]:
-    event: dict[str, object] = {
-        "org_id": "acme",
-        "request_id": request_id,
-        "time": "2026-10-15T12:00:00Z",
-        "user_id": "u1",
-        "session_id": "s1",
-        "feature": "chat",
-        "environment": "production",
-        "provider": "openai",
-        "model": "gpt-4o",
-        "meters": {"tokens_in": 1000, "tokens_out": 10},
-    }
-    return {**event, **more}
-
-
-def count(runtime: Runtime, table: str) -> int:
-    with runtime.database.connection() as connection:
-        return connection.execute(f"select count(*) from {table}").fetchone()[0]
 
 
 def test_an_accepted_event_has_a_receipt_with_its_place_and_cost(runtime: Runtime) -> None:

@@ -167,7 +167,7 @@ def _value(text: bytes | msgspec.Raw) -> object:
     try:
         return read_json(text)
     except BadInput as error:
-        return error
+        return error.with_traceback(None)  # it is kept; the frames that it came through need not be
 
 
 def _array_items(start: bytes, stream: BinaryIO) -> Iterator[FileItem]:

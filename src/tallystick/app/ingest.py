@@ -118,7 +118,7 @@ def check_items(
                 known_meters, reloaded = runtime.known_meters(reload=True), True
                 checked.append(check_event(raw, now=now, known_meters=known_meters))
         except BadInput as error:
-            checked.append(Refused(error, _request_id(item)))
+            checked.append(Refused(error.with_traceback(None), _request_id(item)))
     return checked
 
 

@@ -1,0 +1,63 @@
+"""An unknown price is never zero, and once it is known a correction says so."""
+
+from __future__ import annotations
+
+from journal_helpers import query, raw_event
+from tallystick.app.ingest import ingest_events
+from tallystick.app.reprice import reprice
+from tallystick.app.runtime import Runtime
+
+
+def publish_price(runtime: Runtime) -> None:
+    """A new card version that knows the model."""
+    cards = runtime.settings.data_dir / "cards"
+    cards.mkdir()
+    (cards / "new.jsonl").write_text(
+        '{"row":"card","format":1,"version":"new","known_at":"2026-11-30T00:00:00Z","source":"x","source_sha256":null,'
+        f'"previous":"{runtime.cards.versions[-1].sha256}"}}\n'
+        '{"row":"model","provider":"openai","model":"newest","match":{"equals":"newest"}}\n'
+        '{"row":"rate","provider":"openai","model":"newest","meter":"tokens_in","per":1,"price_pico":7}\n'
+    )
+    runtime.reload_cards()
+
+
+def test_what_had_no_price_gets_a_correction_and_stays_as_it_was_itself(runtime: Runtime) -> None:
+    raws = [raw_event(f"r{n}", model="newest", meters={"tokens_in": n}) for n in range(1, 4)]
+    unknown = raw_event("x", model="never-heard-of")
+    results = ingest_events(runtime, [*raws, unknown, raw_event("priced")])
+    assert [result.receipt.cost_status for result in results] == ["unpriced"] * 4 + ["final"]
+    assert results[0].receipt.cost_pico is None
+    nothing_yet = reprice(runtime)
+    assert nothing_yet.corrected == 0
+    assert {(one.model, one.requests) for one in nothing_yet.still_unpriced} == {("newest", 3), ("never-heard-of", 1)}
+    entries = query(runtime, "select * from ledger_entries order by seq")
+    publish_price(runtime)
+    done = reprice(runtime)
+    assert (done.corrected, done.corrected_pico, done.rate_version) == (3, 7 * (1 + 2 + 3), "new")
+    assert [(one.model, one.requests) for one in done.still_unpriced] == [("never-heard-of", 1)]
+    assert query(runtime, "select * from ledger_entries where seq <= 5 order by seq") == entries
+    corrections = query(
+        runtime,
+        "select seq, kind, request_id, cost_pico, status, rate_version, refers_to_seq, line_amount_pico,"
+        " time = '2026-10-15T12:00Z'"
+        " from ledger_entries where seq > 5 order by seq",
+    )
+    assert corrections == [(5 + n, "correction", f"r{n}", 7 * n, "final", "new", n, [7 * n], True) for n in range(1, 4)]
+    assert query(runtime, "select last_seq from org_heads") == [(8,)]
+
+
+def test_repricing_again_corrects_nothing_twice(runtime: Runtime) -> None:
+    ingest_events(runtime, [raw_event(model="newest", meters={"tokens_in": 5})])
+    publish_price(runtime)
+    assert reprice(runtime).corrected == 1
+    assert reprice(runtime).corrected == 0
+    (again,) = ingest_events(runtime, [raw_event(model="newest", meters={"tokens_in": 5})])
+    assert (again.status, again.receipt.cost_status) == ("duplicate", "unpriced")
+
+
+def test_a_cost_that_no_entry_can_hold_is_rejected_and_harms_no_other(runtime: Runtime) -> None:
+    absurd = raw_event("absurd", model="gpt-4", meters={"tokens_out": 10**12})
+    results = ingest_events(runtime, [raw_event("a"), absurd, raw_event("b")])
+    assert [result.status for result in results] == ["accepted", "rejected", "accepted"]
+    assert results[1].error.code == "cost_out_of_range"
+    assert [result.receipt.seq for result in results] == [1, None, 2]
