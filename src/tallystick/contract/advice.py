@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from tallystick.contract.model import Contract, Plan, Price
 from tallystick.contract.shapes import Graduated, Volume
@@ -16,13 +17,17 @@ _USUAL_TOKENS = (
 )  # fmt: skip
 _NAMED_MAX = 5
 
+AdviceCode = Literal[
+    "unused_meter", "unused_action", "nothing_shown", "tokens_not_charged", "never_applies", "upgrade_circle"
+]
+
 
 @dataclass(frozen=True, slots=True)
 class Advice:
     """One warning: `keys` lead to what it is about, `code` is for programs, `sentence` for people."""
 
     keys: tuple[str, ...]
-    code: str
+    code: AdviceCode
     sentence: str
 
     @property
