@@ -54,6 +54,15 @@ def test_one_answer_prints_usage_lines_sum_version_and_status_for_a_person(tmp_p
     assert load_card_history().latest.version in text
 
 
+def test_a_models_name_from_outside_commands_neither_the_table_nor_the_terminal() -> None:
+    sampling = {"type": "advisor_message", "model": "[/bold] \u001b[31m", "input_tokens": 1, "output_tokens": 1}
+    usage = {"input_tokens": 1, "output_tokens": 1, "cache_read_input_tokens": 0, "iterations": [sampling]}
+    done = tally_cost("-", stdin=json.dumps({"model": "claude-\u001b[2J", "usage": usage}).encode())
+    assert done.returncode == 0
+    assert b"\x1b[" not in done.stdout
+    assert b"[/bold]" in done.stdout
+
+
 def test_one_answer_as_json_has_exact_decimal_strings_that_add_up() -> None:
     (answer,) = priced(json.dumps(BODY, indent=2).encode())
     assert answer["usage"] == {
@@ -161,6 +170,7 @@ def test_envelopes_say_more_than_the_answer_and_prevail_over_the_command_line() 
     ]
     azure, text, nova, batch, openai_batch, gemini_batch, number, when = priced(rows, at=LATER)
     assert (azure["provider"], azure["at"]) == ("azure", "2026-01-01T00:00:00Z")
+    assert azure["priced_as"] == "openai/gpt-4o"  # the source has Azure's models at OpenAI
     assert text["cost_usd"] == "0.000075"
     assert nova["status"] == "final"
     assert batch["cost_usd"] == openai_batch["cost_usd"] == "0.0000375"
@@ -207,6 +217,7 @@ def test_a_providers_own_cost_is_the_sum_and_the_difference_is_a_line() -> None:
     (answer,) = priced([body])
     assert (answer["provider"], answer["status"], answer["cost_usd"]) == ("openrouter", "final", "0.00004")
     assert answer["provider_cost_usd"] == "0.00004"
+    assert "priced_as" not in answer
     assert answer["lines"][-1]["meter"] == "provider_cost_adjustment"
 
 

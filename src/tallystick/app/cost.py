@@ -19,6 +19,7 @@ from tallystick.core.instants import Clock, format_instant
 from tallystick.core.money import pico_to_usd
 from tallystick.rates.card import RateCard
 from tallystick.rates.model import Cost, CostLine
+from tallystick.rates.pricing import ADJUSTMENT
 from tallystick.usage.extract import Extracted, decode_body, extract
 from tallystick.usage.meters import meter_order
 from tallystick.usage.streams import UsageStream
@@ -66,12 +67,17 @@ class PricedAnswer:
             **context,
             "lines": [_line_dict(line) for line in self.cost.lines],
             "cost_usd": None if self.cost.total_pico is None else pico_to_usd(self.cost.total_pico),
+            **({"priced_as": f"{self.cost.provider}/{self.cost.model}"} if self._has_rate() else {}),
             **({} if stated is None else {"provider_cost_usd": pico_to_usd(stated)}),
             "rate_version": self.cost.rate_version,
             "at": format_instant(self.at),
             "status": self.cost.status,
             **({} if self.cost.reason is None else {"reason": self.cost.reason}),
         }
+
+    def _has_rate(self) -> bool:
+        """Whether the card had a price for any of it, and not only the provider a sum."""
+        return any(line.price_pico and line.meter != ADJUSTMENT for line in self.cost.lines)
 
     def _usage_of(self, model: str) -> dict[str, int]:
         total: dict[str, int] = {}

@@ -11,6 +11,7 @@ from typing import Annotated, BinaryIO
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from tallystick.app.answers import Terms, read_blocks
 from tallystick.app.cost import FileResults, PricedAnswer, latest_pricer, price_file
@@ -74,7 +75,7 @@ def _print_one(priced: FileResults) -> int:
 def _print_table(answer: PricedAnswer) -> None:
     used, cost = answer.used, answer.cost
     terms = "".join(f", {name} {value}" for name, value in sorted(used.price_context.items()))
-    print_text(f"{used.provider}/{used.flavor}  {used.model or 'model not named'}{terms}\n")
+    print_text(_plain(f"{used.provider}/{used.flavor}  {used.model or 'model not named'}{terms}") + "\n")
     table = Table("meter", box=None, pad_edge=False, header_style="bold")
     for title in ("quantity", "rate", "amount"):
         table.add_column(title, justify="right", no_wrap=True)
@@ -82,13 +83,18 @@ def _print_table(answer: PricedAnswer) -> None:
         name = line.meter if line.model is None else f"{line.meter} ({line.model})"
         rate = "no rate" if line.price_pico is None else f"${pico_to_usd(line.price_pico)} / {line.per:,}"
         amount = "unpriced" if line.amount_pico is None else f"${pico_to_usd(line.amount_pico)}"
-        table.add_row(name, f"{line.quantity:,}", rate, amount)
+        table.add_row(Text(_plain(name)), f"{line.quantity:,}", rate, amount)
     total = "unpriced" if cost.total_pico is None else f"${pico_to_usd(cost.total_pico)}"
     table.add_row("total", "", "", total, style="bold")
     stdout.print(table)
     print_text(f"\nrates   {cost.rate_version}, as of {format_instant(answer.at)}\nstatus  {cost.status}")
     if cost.reason is not None:
-        print_text(f"reason  {cost.reason}")
+        print_text(_plain(f"reason  {cost.reason}"))
+
+
+def _plain(text: str) -> str:
+    """Text without characters that would command the terminal; names of models come from outside."""
+    return "".join(character if character.isprintable() else "�" for character in text)
 
 
 @contextmanager
