@@ -1,0 +1,154 @@
+"""Replay finds whatever was changed behind the application's back, and names it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import psycopg
+import pytest
+
+from invoicing import CONTRACT, apply, event, record, subscribe
+from tallystick.app.close_month import close_month
+from tallystick.app.orgs import set_subscription
+from tallystick.app.replay import DIFFERENCES_MAX, ReplayReport, replay_invoice
+from tallystick.app.reprice import reprice
+from tallystick.app.runtime import Runtime
+from tallystick.journal.writer import append
+from tallystick.ledger.encoding import fingerprint
+
+TABLES = ("usage_events", "ledger_entries", "invoices", "contract_versions", "subscriptions", "rate_versions")
+Tamper = Callable[..., ReplayReport]
+
+
+@pytest.fixture
+def tamper(runtime: Runtime, database_url: str) -> Tamper:
+    """A closed month of five requests (one of them corrected), and a way to change it as no application can."""
+    apply(runtime)
+    subscribe(runtime, "globex")
+    record(runtime, [event(f"r{number}") for number in range(1, 5)])
+    past = runtime.cards.at(runtime.cards.versions[0].name)
+    append(runtime.database, [event("r5", provider="anthropic", model="claude-sonnet-4-5")], runtime.clock(), past)
+    reprice(runtime)
+    (result,) = close_month(runtime, "2026-10")
+    assert result.status == "closed"
+    assert replay_invoice(runtime, "globex/2026-10").identical
+
+    def change(*statements: str) -> ReplayReport:
+        with psycopg.connect(database_url, autocommit=True) as connection:
+            for table in TABLES:
+                connection.execute(f"alter table {table} disable trigger append_only")
+            for statement in statements:
+                assert connection.execute(statement).rowcount != 0, f"nothing was changed by {statement}"
+        return replay_invoice(runtime, "globex/2026-10")
+
+    return change
+
+
+EVENT = "update usage_events set {} where request_id = 'r2'"
+ENTRY = "update ledger_entries set {} where request_id = 'r2'"
+CORRECTION = "update ledger_entries set {} where kind = 'correction'"
+DEARER = "update contract_versions set source_text = replace(source_text, '0.10', '0.20')"
+FORGED = "update invoices set document = replace(document, '10.00', '11.00')"
+
+
+@pytest.mark.parametrize(
+    ("change", "where", "field"),
+    [
+        (EVENT.format("meter_quantities = '{999, 100}'"), "request r2, entry 2", "fingerprint of the fact"),
+        (EVENT.format("meter_quantities = '{999, 100}'"), "request r2, entry 2", "cost line 1 (tokens_in), quantity"),
+        (EVENT.format("meter_quantities = '{999, 100}'"), "the invoice", "lines[1].quantity"),
+        (EVENT.format("user_id = 'somebody-else'"), "request r2, entry 2", "fingerprint of the fact"),
+        (EVENT.format("attributes = '{\"a\": \"b\"}'"), "request r2, entry 2", "fingerprint of the fact"),
+        (EVENT.format("environment = 'development'"), "the invoice", "lines[1].quantity"),
+        (EVENT.format("outcome = 'failure'"), "the invoice", "not_charged.events[0]"),
+        (EVENT.format("model = 'gpt-4o'"), "request r2, entry 2", "cost_pico"),
+        (EVENT.format("time = '2026-10-20T00:00:00Z'"), "request r2, entry 2", "time"),
+        (EVENT.format("time = '2026-12-01T00:00:00Z'"), "request r2, entry 2", "raw fact"),
+        (EVENT.format("request_id = 'rx'"), "request rx, entry 2", "request_id"),
+        (EVENT.format("fingerprint = sha256('')"), "request r2, entry 2", "fingerprint of the fact"),
+        (ENTRY.format("cost_pico = cost_pico + 1"), "request r2, entry 2", "cost_pico"),
+        (ENTRY.format("line_amount_pico[2] = 0"), "request r2, entry 2", "cost line 2 (tokens_out), amount_pico"),
+        (ENTRY.format("line_price_pico[1] = 1"), "request r2, entry 2", "cost line 1 (tokens_in), price_pico"),
+        (ENTRY.format("line_meters[1] = 'requests'"), "request r2, entry 2", "cost line 1"),
+        (ENTRY.format("rate_version = 'genai-prices-0.0.1'"), "the invoice", "rates[1]"),
+        (ENTRY.format("rate_version = 'of my own'"), "request r2, entry 2", "cost"),
+        (ENTRY.format("status = 'estimated'"), "request r2, entry 2", "status"),
+        (ENTRY.format("time = '2026-10-20T00:00:00Z'"), "request r2, entry 2", "time"),
+        (CORRECTION.format("cost_pico = 1"), "request r5, entry 5, correction 6", "cost_pico"),
+        ("delete from ledger_entries where kind = 'correction'", "entry 6", "ledger"),
+        ("delete from usage_events where request_id = 'r2'", "request r2, entry 2", "raw fact"),
+        ("delete from ledger_entries where request_id = 'r2'", "request r2, entry 2", "ledger entry"),
+        ("delete from ledger_entries where request_id = 'r2'", "entry 2", "ledger"),
+        ("delete from ledger_entries where seq < 4", "entries 1 to 3", "ledger"),
+        (DEARER, "the stored contract", "sha256"),
+        (DEARER, "the invoice", "lines[1].exact_usd"),
+        ("update contract_versions set source_text = 'gone'", "the invoice", "contract and plan"),
+        ("update contract_versions set version = '9'", "version 1 of contract acme", "the contract"),
+        ("update subscriptions set plan = 'enterprise'", "the invoice", "contract.plan"),
+        ("delete from subscriptions", "the invoice", "contract and plan"),
+        ("update invoices set total_cents = 1", "the stored invoice", "column total_cents"),
+        ("update invoices set digest = 'sha256:00'", "the stored invoice", "column digest"),
+        ("update invoices set plan = 'enterprise'", "the stored invoice", "column plan"),
+        (FORGED, "the invoice", "lines[0].amount_usd"),
+        (FORGED, "the stored invoice", "digest of the document"),
+        ("update invoices set document = document || ' '", "the stored invoice", "form of the document"),
+        ("update invoices set through_seq = 4", "the stored invoice", "column through_seq"),
+        ("update rate_versions set card = card || '\\x20' where ordinal = 1", "rate card ", "sha256"),
+    ],
+)  # fmt: skip
+def test_a_change_from_outside_is_named(tamper: Tamper, change: str, where: str, field: str) -> None:
+    report = tamper(change)
+    assert not report.identical
+    found = [(one.where, one.field) for one in report.differences]
+    assert any(at.startswith(where) and what == field for at, what in found), found
+
+
+def test_a_fact_and_its_entry_that_vanish_together_are_missed(tamper: Tamper) -> None:
+    report = tamper(
+        "delete from usage_events where request_id = 'r2'", "delete from ledger_entries where request_id = 'r2'"
+    )
+    found = {(one.where, one.field) for one in report.differences}
+    assert {("entry 2", "ledger"), ("the invoice", "ledger.facts_sha256"), ("the invoice", "digest")} <= found
+
+
+def test_a_forger_who_keeps_every_entry_in_step_is_still_found_by_the_digest(tamper: Tamper, runtime: Runtime) -> None:
+    # The fact, its fingerprint and its cost are all changed so that each agrees with the others.
+    forged = event("r2", meters={"tokens_in": 2000, "tokens_out": 100})
+    cost = runtime.card.price_event(forged)
+    amounts = ", ".join(str(line.amount_pico) for line in cost.lines)
+    mark = fingerprint(forged).hex()
+    report = tamper(
+        EVENT.format(f"meter_quantities = '{{2000, 100}}', fingerprint = '\\x{mark}'"),
+        ENTRY.format(f"cost_pico = {cost.total_pico}, line_quantities = '{{2000, 100}}'"),
+        ENTRY.format(f"line_amount_pico = '{{{amounts}}}'"),
+    )
+    assert {one.where for one in report.differences} == {"the invoice"}
+    assert {"lines[1].quantity", "ledger.facts_sha256", "digest"} <= {one.field for one in report.differences}
+
+
+def test_what_comes_later_moves_nothing(tamper: Tamper, runtime: Runtime) -> None:
+    record(runtime, [event("late")])
+    newer = CONTRACT.replace('version: "1"', 'version: "2"').replace("2026-01-01", "2026-09-01")
+    apply(runtime, newer.replace('base: "10"', 'base: "99"'))  # effective in the past, applied after the close
+    began = datetime(2026, 9, 15, tzinfo=UTC)
+    set_subscription(runtime, "globex", contract="acme", plan="enterprise", effective_from=began)
+    report = replay_invoice(runtime, "globex/2026-10")
+    assert report.identical
+    assert report.events == 5
+    assert report.recomputed_digest == report.digest
+
+
+def test_a_report_spells_out_some_differences_and_counts_them_all(runtime: Runtime, database_url: str) -> None:
+    apply(runtime)
+    subscribe(runtime, "globex")
+    record(runtime, [event(f"r{number}") for number in range(DIFFERENCES_MAX + 50)])
+    close_month(runtime, "2026-10")
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("alter table ledger_entries disable trigger append_only")
+        connection.execute("update ledger_entries set cost_pico = cost_pico + 1")
+    report = replay_invoice(runtime, "globex/2026-10")
+    assert report.difference_count == DIFFERENCES_MAX + 50
+    assert len(report.differences) == DIFFERENCES_MAX
+    assert report.digest == report.recomputed_digest  # the invoice itself is as it was, and yet:
+    assert not report.identical
