@@ -103,6 +103,11 @@ def advice(text: str) -> list[tuple[str, str]]:
             [],
         ),
         (
+            'plans: {p: {prices: {web_searches: {cost_plus: "0.1"}}}}\n',
+            [("cost_left_out", "c.yaml:4: plans.p.prices.web_searches")],
+        ),
+        ('plans: {p: {prices: {web_searches: {cost_plus: "0.1", includes: [provider_cost_adjustment]}}}}\n', []),
+        (
             "plans: {a: {upgrade_to: b}, b: {upgrade_to: a}}\n",
             [("upgrade_circle", "c.yaml:4: plans.a.upgrade_to"), ("upgrade_circle", "c.yaml:4: plans.b.upgrade_to")],
         ),

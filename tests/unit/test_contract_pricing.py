@@ -8,8 +8,10 @@ import pytest
 
 from tallystick.app.contract_files import reference_text
 from tallystick.contract.loader import load_contract
+from tallystick.contract.model import COST_ADJUSTMENT
 from tallystick.contract.pricing import ChargeLine, not_charged, price_change, price_period
 from tallystick.core.errors import BadInput
+from tallystick.rates.pricing import ADJUSTMENT
 
 F = Fraction
 HEAD = 'contract: acme\nversion: "1"\neffective_from: 2026-10-01\n'
@@ -121,6 +123,10 @@ def test_a_share_of_the_cost_is_charged_with_what_is_included():
     costs = {"tokens_in": F(1), "tokens_out": F(2), "provider_cost_adjustment": F("-0.5")}
     (line,) = price_period(terms, {"tokens_in": F(10), "tokens_out": F(20)}, costs)
     assert line.exact_usd == F("3.25")
+
+
+def test_the_part_of_the_cost_that_is_on_no_meter_has_the_name_that_the_ledger_gives_it():
+    assert COST_ADJUSTMENT == ADJUSTMENT
 
 
 def test_an_unknown_cost_is_refused_and_never_taken_for_zero():

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from tallystick.contract.model import Contract, Plan, Price
-from tallystick.contract.shapes import Graduated, Volume
+from tallystick.contract.model import COST_ADJUSTMENT, Contract, Plan, Price
+from tallystick.contract.shapes import CostPlus, Graduated, Volume
 from tallystick.contract.words import number
 from tallystick.usage.meters import METERS
 
@@ -18,8 +18,9 @@ _USUAL_TOKENS = (
 _NAMED_MAX = 5
 
 AdviceCode = Literal[
-    "unused_meter", "unused_action", "nothing_shown", "tokens_not_charged", "never_applies", "upgrade_circle"
-]
+    "unused_meter", "unused_action", "nothing_shown", "tokens_not_charged", "never_applies", "upgrade_circle",
+    "cost_left_out",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,20 @@ def _plan(plan: Plan, contract: Contract) -> Iterator[Advice]:
     if parent is None or (parent.prices, parent.limits) != (plan.prices, plan.limits):
         for meter, price in plan.prices.items():
             yield from _out_of_reach(plan, meter, price, keys)
+    if parent is None or parent.prices != plan.prices:
+        yield from _cost_left_out(plan, keys)
     yield from _upgrades(plan, contract, keys)
+
+
+def _cost_left_out(plan: Plan, keys: tuple[str, ...]) -> Iterator[Advice]:
+    """Prices that are a share of our cost, and miss the part of it that is on no meter."""
+    shares = [meter for meter, price in plan.prices.items() if isinstance(price.shape, CostPlus)]
+    if shares and COST_ADJUSTMENT not in _charged(plan):
+        sentence = (
+            f"where a provider states its own cost, what it adds to the list prices is {COST_ADJUSTMENT}; "
+            "name it in one `includes` to charge it too"
+        )
+        yield Advice((*keys, "prices", shares[0]), "cost_left_out", sentence)
 
 
 def _upgrades(plan: Plan, contract: Contract, keys: tuple[str, ...]) -> Iterator[Advice]:
