@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import tempfile
 from collections import Counter
@@ -64,6 +65,7 @@ def ingest(
                     say("further problems are counted, not shown; --receipts FILE writes them all")
 
         runtime = stack.enter_context(open_runtime(Settings()))
+        _collect_garbage_rarely()
         advance = stack.enter_context(progress_bar("taking in", _size(file)))
         for batch in ingest_file(runtime, stream, batch_events=batch_size, advance=advance):
             for result in batch:
@@ -75,6 +77,12 @@ def ingest(
         print_text("\n".join(f"{status:<10}{count:>12,}" for status, count in summary.items()))
     if summary["conflict"] or summary["rejected"]:
         raise typer.Exit(EXIT_NO)
+
+
+def _collect_garbage_rarely() -> None:
+    """What is loaded stays until the end, and events are no cyclic garbage: looking takes a fifth of the time."""
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
 
 
 def _say_problem(found: object) -> None:

@@ -13,6 +13,7 @@ from functools import lru_cache
 from struct import Struct
 
 import msgspec
+from msgspec.structs import astuple
 
 from tallystick.rates.model import Cost
 from tallystick.usage.event import UsageEvent
@@ -46,7 +47,7 @@ def row_tails(event: UsageEvent, cost: Cost, recorded_at: datetime, fingerprint:
     org_id, request_id = _text(event.org_id), _text(event.request_id)
     times = _instant(event.time) + _common_instant(recorded_at)
     meters = event.meters
-    names = tuple(sorted(meters))
+    names, names_field = _names(tuple(meters))
     latency_ms, provider_cost_pico = event.latency_ms, event.provider_cost_pico
     fact = b"".join(
         (
@@ -55,16 +56,11 @@ def row_tails(event: UsageEvent, cost: Cost, recorded_at: datetime, fingerprint:
             times,
             _text(event.user_id),
             _text(event.session_id),
-            _common_text(event.feature),
-            _common_text(event.environment),
-            _common_text(event.provider),
-            _common_text(event.model),
-            _common_text(event.api_key_id),
-            _common_text(event.action),
+            _common_texts(event.feature, event.environment, event.provider, event.model),
+            _common_texts(event.api_key_id, event.action),
             _NULL if latency_ms is None else _INTEGER(8, latency_ms),
-            _common_text(event.outcome),
-            _common_text(event.usage_status),
-            _text_array(names),
+            _common_texts(event.outcome, event.usage_status),
+            names_field,
             _bigint_array([meters[name] for name in names]),
             _jsonb(event.price_context),
             _NULL if provider_cost_pico is None else _INTEGER(8, provider_cost_pico),
@@ -73,39 +69,47 @@ def row_tails(event: UsageEvent, cost: Cost, recorded_at: datetime, fingerprint:
             fingerprint,
         )
     )
-    return fact, b"".join((org_id, _USAGE, request_id, times, *_cost_fields(cost), _NULL, _text(cost.reason)))
+    return fact, b"".join((org_id, _USAGE, request_id, times, _cost_fields(cost), _NULL, _text(cost.reason)))
 
 
 def correction_row_tail(event: UsageEvent, cost: Cost, recorded_at: datetime, refers_to_seq: int) -> bytes:
     """What follows `seq` in the row of an entry that gives an earlier one its cost."""
     ids = (_text(event.org_id), _text("correction"), _text(event.request_id))
     times = (_instant(event.time), _instant(recorded_at))
-    return b"".join((*ids, *times, *_cost_fields(cost), _INTEGER(8, refers_to_seq), _text(cost.reason)))
+    return b"".join((*ids, *times, _cost_fields(cost), _INTEGER(8, refers_to_seq), _text(cost.reason)))
 
 
-def _cost_fields(cost: Cost) -> tuple[bytes, ...]:
+def _cost_fields(cost: Cost) -> bytes:
     """From `rate_version` to `line_models`."""
-    meters, prices, pers, models = [], [], [], []
-    quantities, amounts = [], []
-    for line in cost.lines:
-        meters.append(line.meter)
-        quantities.append(line.quantity)
-        prices.append(line.price_pico)
-        pers.append(line.per)
-        amounts.append(line.amount_pico)
-        models.append(line.model)
     total = cost.total_pico
-    return (
-        _common_text(cost.rate_version),
-        _common_text(cost.status),
-        _NULL if total is None else _INTEGER(8, total),
-        _text_array(tuple(meters)),
-        _bigint_array(quantities),
-        _common_bigint_array(tuple(prices)),
-        _common_bigint_array(tuple(pers)),
-        _bigint_array(amounts),
-        _text_array(tuple(models)) if any(models) else _NULL,
+    head = _common_texts(cost.rate_version, cost.status) + (_NULL if total is None else _INTEGER(8, total))
+    if not cost.lines:
+        return head + _NO_LINES
+    # CostLine's own order: meter, quantity, price_pico, per, amount_pico, model.
+    meters, quantities, prices, pers, amounts, models = zip(*map(astuple, cost.lines), strict=True)
+    return b"".join(
+        (
+            head,
+            _text_array(meters),
+            _bigint_array(quantities),
+            _prices(prices, pers),
+            _bigint_array(amounts),
+            _text_array(models) if any(models) else _NULL,
+        )
     )
+
+
+@lru_cache(maxsize=8192)
+def _names(meters: tuple[str, ...]) -> tuple[tuple[str, ...], bytes]:
+    """The meters sorted by name, and as a field."""
+    names = tuple(sorted(meters))
+    return names, _text_array(names)
+
+
+@lru_cache(maxsize=8192)
+def _prices(prices: tuple[int | None, ...], pers: tuple[int | None, ...]) -> bytes:
+    """The two fields; they repeat from event to event."""
+    return _bigint_array(prices) + _bigint_array(pers)
 
 
 def _text(value: str | None) -> bytes:
@@ -115,8 +119,10 @@ def _text(value: str | None) -> bytes:
     return _LENGTH(len(data)) + data
 
 
-_common_text = lru_cache(maxsize=8192)(_text)
-"""For text that repeats from event to event."""
+@lru_cache(maxsize=8192)
+def _common_texts(*values: str | None) -> bytes:
+    """Fields in a row, of text that repeats from event to event."""
+    return b"".join(map(_text, values))
 
 
 _USAGE = _text("usage")
@@ -159,10 +165,6 @@ def _bigints(count: int) -> Struct:
     return Struct(">6i" + "iq" * count)
 
 
-_common_bigint_array = lru_cache(maxsize=8192)(_bigint_array)
-"""For arrays that repeat from event to event, such as prices."""
-
-
 def _array(oid: int, count: int, has_null: bool, elements: bytes) -> bytes:
     # length, dimensions, whether there are nulls, element type, then for the one dimension its size and lower bound
     header = _ARRAY_HEAD(20 + len(elements), 1, has_null, oid, count, 1) if count else _EMPTY[oid]
@@ -171,3 +173,4 @@ def _array(oid: int, count: int, has_null: bool, elements: bytes) -> bytes:
 
 _ARRAY_HEAD = Struct(">6i").pack
 _EMPTY = {oid: Struct(">4i").pack(12, 0, 0, oid) for oid in (_TEXT_OID, _BIGINT_OID)}
+_NO_LINES = _EMPTY[_TEXT_OID] + 4 * _EMPTY[_BIGINT_OID] + _NULL

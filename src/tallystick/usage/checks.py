@@ -10,6 +10,7 @@ import difflib
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, get_args
 
@@ -103,29 +104,42 @@ def _is_sound(event: UsageEvent, now: datetime, known_meters: Collection[str]) -
     for meter, quantity in event.meters.items():
         if meter not in known_meters or not 0 <= quantity <= QUANTITY_MAX:
             return False
-    org_id, request_id, user_id, session_id = event.org_id, event.request_id, event.user_id, event.session_id
-    for text in (org_id, request_id, user_id, session_id, event.feature, event.environment, event.model):
-        if not _is_sound_text(text):
-            return False
-    return OLDEST <= event.time <= now + FUTURE_MAX and _optional_fields_are_sound(event)
+    ids = (event.org_id, event.request_id, event.user_id, event.session_id)
+    joined = "".join(ids)
+    # Printable text without a space is the usual case, and cheap to see.
+    if not (all(ids) and len(joined) <= TEXT_CHARS_MAX and " " not in joined and joined.isprintable()):
+        for text in ids:
+            if not _is_sound_text(text):
+                return False
+    return (
+        _is_sound_text(event.feature)
+        and _is_sound_text(event.environment)
+        and _is_sound_text(event.model)
+        and OLDEST <= event.time <= now + FUTURE_MAX
+        and _optional_fields_are_sound(event)
+    )
 
 
 def _optional_fields_are_sound(event: UsageEvent) -> bool:
     for text in (event.provider, event.api_key_id, event.action):
         if text is not None and not _is_sound_text(text):
             return False
+    for key, text in event.attributes.items():
+        if not (text.isprintable() and len(text) <= TEXT_CHARS_MAX and _is_sound_text(key)):
+            if any(_attribute_problems("", event.attributes)):
+                return False
+            break
     return (
         (event.latency_ms is None or 0 <= event.latency_ms <= LATENCY_MS_MAX)
         and (event.provider_cost_pico is None or 0 <= event.provider_cost_pico <= PICO_MAX)
+        and len(event.attributes) <= ATTRIBUTES_MAX
         and not (event.price_context and any(_price_context_problems("", event.price_context)))
-        and not (event.attributes and any(_attribute_problems("", event.attributes)))
     )
 
 
+@lru_cache(maxsize=4096)
 def _is_sound_text(text: str) -> bool:
-    # Printable text with something besides spaces in it is the usual case, and cheap to see.
-    if text.isprintable() and not text.isspace():
-        return 0 < len(text) <= TEXT_CHARS_MAX
+    """Whether the text may stand in a field; asked of few values many times, ids of new events aside."""
     return not any(_text_problems("", text, mandatory=True))
 
 
