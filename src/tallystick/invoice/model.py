@@ -194,8 +194,8 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     digest: str
 
     def document(self) -> dict[str, Any]:
-        """The document as plain JSON values."""
-        document: dict[str, Any] = msgspec.to_builtins(self)
+        """The document as plain JSON values, in the order of its members."""
+        document: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(self))
         return document
 
     @property

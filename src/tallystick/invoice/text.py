@@ -12,8 +12,8 @@ from tallystick.invoice.wording import counted, grouped, tier_arithmetic, tier_l
 
 WIDTH = 80
 _LABEL = 16
-_AMOUNT = 16
-_QUANTITY = 22
+_AMOUNT = 20
+_QUANTITY = 20
 _TITLE = WIDTH - _AMOUNT - _QUANTITY - 4
 
 

@@ -1,0 +1,267 @@
+"""What a person reads: the page, the sentences, the tables; and the words of a difference."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import cache
+
+import pytest
+
+from invoicing import CONTRACT, event
+from tallystick.app.cards import load_card_history
+from tallystick.contract.loader import load_contract
+from tallystick.core.errors import BadInput, NotFound
+from tallystick.core.periods import month_period
+from tallystick.invoice.build import Terms, build_invoice
+from tallystick.invoice.compare import Difference, document_differences
+from tallystick.invoice.digest import facts_sha256
+from tallystick.invoice.explain import explain
+from tallystick.invoice.facts import StoredEntry, StoredFact, recheck
+from tallystick.invoice.line_rows import LINE_COLUMNS, lines_csv
+from tallystick.invoice.model import Invoice, parse_invoice
+from tallystick.invoice.request_rows import request_header, request_row
+from tallystick.invoice.tables import csv_table
+from tallystick.invoice.text import WIDTH, invoice_text
+from tallystick.invoice.usage import PeriodFacts, PeriodSums
+from tallystick.ledger.encoding import fingerprint
+from tallystick.rates.card import CardHistory
+from tallystick.usage.event import UsageEvent
+
+NOW = datetime(2026, 11, 2, tzinfo=UTC)
+
+
+@cache
+def cards() -> CardHistory:
+    return load_card_history()
+
+
+def invoice_of(plan: str, *events: UsageEvent, contract: str = CONTRACT) -> Invoice:
+    sums = PeriodSums()
+    for one in events:
+        sums.add_request(one, cards().latest.price_event(one))
+    marks = [(seq, fingerprint(one)) for seq, one in enumerate(events, start=1)]
+    terms = Terms(
+        org_id="globex",
+        period=month_period("2026-10"),
+        time_zone="UTC",
+        contract=load_contract(contract, "acme.yaml"),
+        plan=plan,
+        subscription=1,
+        subscriptions_known=1,
+        in_force_at=datetime(2026, 10, 1, tzinfo=UTC),
+    )
+    return build_invoice(terms, PeriodFacts(sums, len(events), facts_sha256(marks), len(events)))
+
+
+def stored(one: UsageEvent, version: str | None = None, corrected: str | None = None) -> StoredFact:
+    def entry(seq: int, name: str | None) -> StoredEntry:
+        cost = (cards().latest if name is None else cards().at(name)).price_event(one)
+        return StoredEntry(
+            seq, one.request_id, one.time, cost.rate_version, cost.status, cost.total_pico, cost.lines, cost.reason
+        )
+
+    correction = None if corrected is None else entry(2, corrected)
+    return StoredFact(1, NOW, fingerprint(one), one, entry(1, version), correction)
+
+
+def sentences(invoice: Invoice) -> list[str]:
+    told = explain(invoice)
+    lines = [sentence for line in told.lines for sentence in line.sentences]
+    return [*told.terms, *lines, *told.total, *told.not_charged, *told.evidence]
+
+
+def test_the_arithmetic_of_each_tier_is_written_out() -> None:
+    invoice = invoice_of("enterprise", event("r1", meters={"tokens_in": 1_234_567, "tokens_out": 500_001}))
+    told = sentences(invoice)
+    assert "Tier 1, up to 1,000,000: 1,000,000 × 10.00 per 1,000,000 = 10.00 USD." in told
+    assert "Tier 2, open-ended: 234,567 × 7.00 per 1,000,000 + 2.00 flat = 3.641969 USD." in told
+    assert "Together that is 13.641969 USD." in told
+    assert "Tier 2, open-ended: 500,001 × 22.00 per 1,000,000 + 5.00 flat = 16.000022 USD." in told
+    assert (
+        "Exactly 13.641969 USD, rounded once, half to even, to 13.64 USD; the residue of 0.001969 USD is kept on the "
+        "invoice." in told
+    )
+    assert "Plan enterprise commits to at least 100.00 USD for each period, base fee included." in told
+    assert "The other lines come to 29.64 USD: 100.00 - 29.64 = 70.36 USD is missing, and is charged here." in told
+
+
+def test_packages_free_units_shares_of_cost_and_meters_priced_together_are_explained() -> None:
+    meters = {"tool_calls": 27, "tokens_out": 4, "reasoning_tokens": 6}
+    told = sentences(invoice_of("pro", event("r1", meters=meters)))
+    assert "Tier 1, up to 5: 5 free." in told
+    assert "Tier 2, open-ended: 3 packages of 10 × 0.80 = 2.40 USD." in told
+    assert "The line is exactly 2.40 USD; nothing was rounded." in told
+    assert "4 tokens_out in 1 request and 6 reasoning_tokens in 1 request were charged here." in told
+    assert "The plan's price for tokens_out includes them all, together 10." in told
+    told = sentences(invoice_of("resale", event("r1", meters={"tokens_in": 1_000_000})))
+    assert "Our cost of 0.15 USD × 1.3 = 0.195 USD." in told
+
+
+def test_what_was_not_charged_is_said_with_its_reason() -> None:
+    told = sentences(
+        invoice_of(
+            "pro",
+            event("r1", meters={"tokens_in": 1, "cache_read_tokens": 1}),
+            event("r2", outcome="failure", meters={"tokens_in": 2}),
+            event("r3", environment="development"),
+            event("r4", environment="development", outcome="failure"),
+        )
+    )
+    assert (
+        "1 cache_read_tokens in 1 request was metered and not charged: plan pro has no price for cache_read_tokens."
+        in told
+    )
+    assert "1 request in production failed and was not charged (2 tokens_in)." in told
+    assert (
+        "2 requests in development were not charged: the contract does not charge that environment "
+        "(2,000 tokens_in and 200 tokens_out)." in told
+    )
+    assert "Every request of the period, and every meter in it, was charged." in sentences(invoice_of("pro"))
+
+
+@pytest.mark.parametrize("plan", ["pro", "enterprise", "resale"])
+def test_the_page_fits_its_width_and_says_what_is_due_and_why(plan: str) -> None:
+    huge = {"tokens_in": 10**12, "tokens_out": 10**12, "tool_calls": 10**12, "cache_write_1h_tokens": 10**12}
+    invoice = invoice_of(plan, event("r1", meters=huge), event("r2", environment="development"))
+    page = invoice_text(invoice)
+    for line in page.splitlines():
+        assert len(line) <= WIDTH, line
+        assert line == line.rstrip()
+    for said in (invoice.invoice_id, invoice.digest, invoice.ledger.facts_sha256, invoice.contract.sha256, "globex"):
+        assert said in page
+    assert f"{invoice.total_cents // 100:,}.{invoice.total_cents % 100:02d}" in page
+    assert "In development, which is not charged: 1 request" in page
+    assert all(line.amount_usd.split(".")[0] in page.replace(",", "") for line in invoice.lines)
+
+
+def test_the_page_holds_nothing_of_our_own_cost() -> None:
+    invoice = invoice_of("pro", event("r1", meters={"tokens_in": 98_765_432}))
+    assert invoice.internal.cost_usd not in invoice_text(invoice)
+
+
+def test_the_lines_are_a_table_of_exact_decimals() -> None:
+    invoice = invoice_of("enterprise", event("r1", meters={"tokens_in": 1_234_567}))
+    header, *rows = csv.reader(io.StringIO("".join(lines_csv(invoice)), newline=""))
+    assert tuple(header) == LINE_COLUMNS
+    first = dict(zip(header, rows[0], strict=True))
+    assert (first["meter"], first["quantity"], first["exact_usd"], first["amount_usd"], first["residue_usd"]) == (
+        "tokens_in",
+        "1234567",
+        "13.641969",
+        "13.64",
+        "0.001969",
+    )
+    assert len(rows) == len(invoice.lines)
+
+
+def test_a_request_is_one_row_with_every_tag_and_text_that_is_no_formula() -> None:
+    one = event(
+        "=1+1",
+        user_id="@me",
+        session_id="-5",
+        feature='say "hi", twice',
+        api_key_id="+key",
+        latency_ms=12,
+        meters={"tokens_in": 1000, "tokens_out": 0},
+        attributes={"b": "2", "a": "=1"},
+        price_context={},
+    )
+    meters = ["tokens_in", "tokens_out", "tool_calls"]
+    header = request_header(meters, with_cost=True)
+    row = dict(zip(header, request_row(stored(one), meters, lambda _: True, with_cost=True), strict=True))
+    assert row["request_id"] == "'=1+1"
+    assert (row["user_id"], row["session_id"], row["api_key_id"]) == ("'@me", "'-5", "'+key")
+    assert row["feature"] == 'say "hi", twice'
+    assert (row["tokens_in_quantity"], row["tokens_out_quantity"], row["tool_calls_quantity"]) == ("1000", "0", "")
+    assert (row["cost_usd"], row["tokens_in_cost_usd"], row["tool_calls_cost_usd"]) == ("0.00015", "0.00015", "")
+    assert row["attributes"] == '{"a":"=1","b":"2"}'
+    assert row["charged"] == "yes"
+    text = "".join(csv_table(header, [tuple(row.values())]))
+    assert next(iter(csv.DictReader(io.StringIO(text, newline="")))) == row
+    assert not any("cost" in name for name in request_header(meters, with_cost=False))
+
+
+def test_a_negative_cost_stays_a_number_and_an_unknown_one_an_empty_cell() -> None:
+    fact = stored(event("r1"))
+    assert fact.entry is not None
+    less = replace(fact, entry=replace(fact.entry, cost_pico=-1))
+    header = request_header(["tokens_in"], with_cost=True)
+    row = dict(zip(header, request_row(less, ["tokens_in"], lambda _: False, with_cost=True), strict=True))
+    assert (row["cost_usd"], row["charged"]) == ("-0.000000000001", "no: environment")
+    unknown = stored(event("r2", model="a-model-that-no-card-knows", outcome="failure"))
+    row = dict(zip(header, request_row(unknown, ["tokens_in"], lambda _: True, with_cost=True), strict=True))
+    assert (row["cost_usd"], row["tokens_in_cost_usd"], row["cost_status"]) == ("", "", "unpriced")
+    assert row["charged"] == "no: failure"
+    assert row["unpriced_reason"]
+
+
+def test_a_row_of_another_length_than_the_header_is_refused() -> None:
+    with pytest.raises(ValueError, match="2 cells under 1 columns"):
+        list(csv_table(["a"], [["1", "2"]]))
+
+
+def test_an_untouched_fact_rechecks_without_a_difference_also_when_corrected() -> None:
+    one = event("r1", provider="anthropic", model="claude-sonnet-4-5")
+    first, latest = cards().versions[0].name, cards().versions[-1].name
+    for fact in (stored(one), stored(one, first), stored(one, first, latest)):
+        again = recheck(fact, cards().at)
+        assert again.differences == ()
+        assert again.fingerprint == fact.fingerprint
+        assert fact.priced is not None
+        assert again.cost is not None
+        assert again.cost.total_pico == fact.priced.cost_pico
+
+
+def test_a_fact_without_an_entry_or_with_an_unknown_card_is_a_difference() -> None:
+    fact = stored(event("r1"))
+    (gone,) = recheck(replace(fact, entry=None), cards().at).differences
+    assert gone.sentence() == ("request r1, entry 1: ledger entry: stored missing, recomputed one entry for the fact")
+    assert fact.entry is not None
+    unknown = recheck(replace(fact, entry=replace(fact.entry, rate_version="x")), cards().at)
+    assert unknown.cost is None
+    assert [one.field for one in unknown.differences] == ["cost"]
+    with pytest.raises(NotFound):
+        cards().at("x")
+
+
+def test_documents_are_compared_member_by_member() -> None:
+    before = {"a": [1, {"b": "x"}], "c": None, "d": 1}
+    after = {"a": [1, {"b": "y"}, 3], "c": None, "d": True, "e": "new"}
+    assert list(document_differences(before, before)) == []
+    assert list(document_differences(before, after)) == [
+        Difference("the invoice", "a[1].b", "x", "y"),
+        Difference("the invoice", "a[2]", None, "3"),
+        Difference("the invoice", "d", "1", "True"),
+        Difference("the invoice", "e", None, "new"),
+    ]
+
+
+def test_a_document_that_is_no_invoice_is_refused_with_its_reason() -> None:
+    for text in ("", "{}", "[1", '{"format": 1}', "\udc80".encode(errors="surrogatepass")):
+        with pytest.raises(BadInput) as refused:
+            parse_invoice(text)
+        assert refused.value.code == "invalid_invoice_document"
+
+
+def test_a_line_that_does_not_exist_is_refused_with_those_that_do() -> None:
+    with pytest.raises(BadInput) as refused:
+        invoice_of("pro").line(7)
+    assert refused.value.next_step == "choose one of 1"
+
+
+def test_a_plan_that_the_contract_lacks_is_refused_with_those_it_has() -> None:
+    with pytest.raises(BadInput) as refused:
+        invoice_of("gold")
+    assert refused.value.code == "unknown_plan"
+    assert "pro, enterprise, resale" in refused.value.next_step
+
+
+def test_a_share_of_a_cost_that_is_not_known_is_never_taken_for_nothing() -> None:
+    with pytest.raises(BadInput) as refused:
+        invoice_of("resale", event("r1"), event("r2", model="a-model-that-no-card-knows"))
+    assert refused.value.code == "cost_unknown"
+    # Where it is not charged, it does not matter.
+    invoice_of("resale", event("r1"), event("r2", model="a-model-that-no-card-knows", outcome="failure"))
