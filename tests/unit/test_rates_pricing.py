@@ -91,7 +91,7 @@ def test_an_unknown_tier_is_unpriced_and_never_standard(model: str, at: datetime
     assert f"{key} {value}" in (cost.reason or "")
 
 
-def test_inference_in_the_us_costs_a_tenth_more_on_every_token_and_stacks() -> None:
+def test_inference_in_the_us_costs_a_tenth_more_on_every_token() -> None:
     meters = {
         "tokens_in": MTOK,
         "cache_read_tokens": MTOK,
@@ -107,13 +107,19 @@ def test_inference_in_the_us_costs_a_tenth_more_on_every_token_and_stacks() -> N
         "tokens_out": 27500,
         "web_searches": 10_000,
     }
-    both = CARD.price(
-        "anthropic", "claude-opus-4-7", {"tokens_in": MTOK}, NOW, {"inference_geo": "us", "service_tier": "batch"}
-    )
-    assert usd(both) == 2.75
-    assert usd(CARD.price("anthropic", "claude-opus-4-7", {"tokens_in": MTOK}, NOW, {"inference_geo": "global"})) == 5
-    old = CARD.price("anthropic", "claude-sonnet-4-5", {"tokens_in": MTOK}, NOW, {"inference_geo": "not_available"})
-    assert usd(old) == 3
+
+
+@pytest.mark.parametrize(
+    ("model", "context", "expected"),
+    [
+        ("claude-opus-4-7", {"inference_geo": "us", "service_tier": "batch"}, 2.75),
+        ("claude-opus-4-7", {"inference_geo": "global"}, 5),
+        ("claude-opus-4-5", {"inference_geo": "not_available"}, 5),
+        ("claude-opus-4-5", {"inference_geo": "us"}, None),  # that model cannot be held to a place
+    ],
+)
+def test_where_inference_ran_decides_the_price(model: str, context: dict[str, str], expected: float | None) -> None:
+    assert usd(CARD.price("anthropic", model, {"tokens_in": MTOK}, NOW, context)) == expected
 
 
 def test_classes_without_a_price_cost_what_they_fall_back_to() -> None:

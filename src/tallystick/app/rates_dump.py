@@ -77,9 +77,11 @@ def main() -> None:
     for unused in ("httpx", "httpx2"):
         sys.modules[unused] = _Unused(unused)
     sys.path.insert(0, sys.argv[1])
-    from genai_prices.data import providers
+    from genai_prices import data
 
-    json.dump([_provider(provider) for provider in providers], sys.stdout)
+    if not str(data.__file__).startswith(sys.argv[1]):
+        sys.exit("it holds no genai_prices")  # the one that happens to be installed is not what was asked for
+    json.dump([_provider(provider) for provider in data.providers], sys.stdout)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,8 @@ Match = Mapping[str, Any]
 KIND is one of equals, starts_with, ends_with, contains and regex.
 """
 
+_CLAUSE_KINDS = frozenset({"equals", "starts_with", "ends_with", "contains", "regex"})
+
 FORMAT = 1
 _PROBLEMS_SHOWN = 20
 _CLOCK = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
@@ -162,11 +164,11 @@ def parse_card_file(content: bytes, *, name: str = "card") -> CardVersion:
     header = _read_header(first, name)
     try:
         lines: list[Line] = _decode_lines(rest)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         lines = []
         problems = list(_undecodable(rest, name))
     else:
-        problems = list(_wrong_rates(lines, name))
+        problems = list(_wrong_rows(lines, name))
     if problems:
         raise Problems("invalid_card", problems[:_PROBLEMS_SHOWN], next_step=_NEXT_STEP)
     return CardVersion(
@@ -201,7 +203,7 @@ def _read_header(line: bytes, name: str) -> Header:
 
     try:
         header = _decode_header(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise refuse(f"the first line is not a card header: {error}") from None
     if header.format != FORMAT:
         raise refuse(f"format {header.format} is not known to this release, which reads format {FORMAT}")
@@ -221,16 +223,41 @@ def _undecodable(rest: bytes, name: str) -> Iterable[BadInput]:
             continue
         try:
             _decode_line(line)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             yield BadInput("invalid_card_row", str(error), next_step=_NEXT_STEP, where=f"{name}:{number}")
 
 
-def _wrong_rates(lines: list[Line], name: str) -> Iterable[BadInput]:
+def _wrong_rows(lines: list[Line], name: str) -> Iterable[BadInput]:
     for number, line in enumerate(lines, start=2):
-        if type(line) is RateLine:
-            why = _why_wrong(line)
-            if why is not None:
-                yield BadInput("invalid_card_row", why, next_step=_NEXT_STEP, where=f"{name}:{number}")
+        why = _why_wrong(line) if type(line) is RateLine else _why_wrong_names(line)
+        if why is not None:
+            yield BadInput("invalid_card_row", why, next_step=_NEXT_STEP, where=f"{name}:{number}")
+
+
+def _why_wrong_names(line: Line) -> str | None:
+    if isinstance(line, ModelLine | AliasLine):
+        return why_no_clause(line.match)
+    if isinstance(line, ProviderLine):
+        clauses = (clause for clause in (line.match, line.model_match) if clause is not None)
+        return next((why for clause in clauses if (why := why_no_clause(clause)) is not None), None)
+    return None
+
+
+def why_no_clause(clause: object) -> str | None:
+    """Why something is not a clause on a name, in words; None when it is one."""
+    if not isinstance(clause, dict) or len(clause) != 1:
+        return f"{clause!r} is not a clause on a name"
+    ((kind, value),) = clause.items()
+    if kind in {"or", "and"}:
+        parts = value if isinstance(value, list) else [value]
+        return next((why for part in parts if (why := why_no_clause(part)) is not None), None)
+    if kind not in _CLAUSE_KINDS or not isinstance(value, str) or not value:
+        return f"{clause!r} is not a clause on a name"
+    try:
+        re.compile(value if kind == "regex" else "")
+    except re.error as error:
+        return f"{value!r} is not a regular expression: {error}"
+    return None
 
 
 def _why_wrong(line: RateLine) -> str | None:  # noqa: PLR0911 - one reason a line

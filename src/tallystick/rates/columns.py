@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from itertools import pairwise
+from math import gcd
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -164,7 +166,8 @@ class _Pricing:
             for column in billed:
                 served |= column > 0
             quantities["requests"] = served.astype(np.int64)
-        rules = {meter: group.span.rules.get(meter) for meter in quantities}
+        known = group.span.rules
+        rules = {meter: _reduced(known[meter]) if meter in known else None for meter in quantities}
         if not _fits(rules, quantities):
             self._one_by_one(group)
             return
@@ -226,6 +229,22 @@ def _set(column: Integers, row: int, value: int) -> Integers:
     return column
 
 
+@lru_cache(maxsize=4096)
+def _reduced(rule: Rule) -> Rule:
+    """The same rule with prices and `per` divided by what they have in common: products stay small."""
+    common = gcd(rule.per, *(price for base, tiers in _prices(rule) for price in (base, *(tier for _, tier in tiers))))
+
+    def less(tiers: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+        return tuple((above, price // common) for above, price in tiers)
+
+    return rule._replace(
+        price_pico=rule.price_pico // common,
+        per=rule.per // common,
+        tiers=less(rule.tiers),
+        windows=tuple((window, price // common, less(tiers)) for window, price, tiers in rule.windows),
+    )
+
+
 def _prices(rule: Rule) -> Iterator[tuple[int, tuple[tuple[int, int], ...]]]:
     yield rule.price_pico, rule.tiers
     for _, price, tiers in rule.windows:
@@ -243,23 +262,25 @@ def _fits(rules: Mapping[str, Rule | None], quantities: Mapping[str, Int64s]) ->
         if rule is not None and len(quantities[meter]):
             quantity = max(int(quantities[meter].max()), rule.quantity_min)
             price = max(max([base, *(tier for _, tier in tiers)]) for base, tiers in _prices(rule))
-            largest += quantity * (rule.unit if rule.plain else price)
+            largest += quantity * price
     return largest < _SAFE
 
 
 def _amounts(rule: Rule, quantity: Int64s, prompt: Int64s | None, times_us: Int64s) -> Int64s:
-    if rule.plain:
-        return quantity * rule.unit
     if rule.quantity_min:
         quantity = np.where(quantity > 0, np.maximum(quantity, rule.quantity_min), 0)
-    price = _tiered(rule.price_pico, rule.tiers, prompt, len(quantity))
+    if not rule.tiers and not rule.windows:
+        price: Int64s | int = rule.price_pico
+    else:
+        price = _tiered(rule.price_pico, rule.tiers, prompt, len(quantity))
     if rule.windows:
         minute = times_us // _MINUTE_US % 1440
         for (start, end), window_price, tiers in reversed(rule.windows):
             after, before = minute >= start, minute < end
             inside = after & before if start <= end else after | before
             price = np.where(inside, _tiered(window_price, tiers, prompt, len(quantity)), price)
-    return _divide_half_even(quantity * price, rule.per)
+    product = quantity * price
+    return product if rule.per == 1 else _divide_half_even(product, rule.per)
 
 
 def _tiered(base: int, tiers: tuple[tuple[int, int], ...], prompt: Int64s | None, count: int) -> Int64s:

@@ -24,7 +24,7 @@ from typing import Any
 import msgspec
 
 from tallystick.core.errors import BadInput
-from tallystick.rates.cardfile import ModelLine, ProviderLine
+from tallystick.rates.cardfile import ModelLine, ProviderLine, why_no_clause
 from tallystick.rates.timeline import BEGIN, Flat, Price, Timeline, combine
 
 Key = tuple[str, str, str, tuple[tuple[str, str], ...]]
@@ -127,7 +127,7 @@ def decode_source(content: bytes) -> Any:
     """
     try:
         return msgspec.json.Decoder(float_hook=Decimal).decode(content)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _invalid(f"it is not JSON: {error}") from None
 
 
@@ -140,6 +140,8 @@ def read_release(raw: Any) -> Release:
     reading = _Reading()
     providers: dict[str, ProviderLine] = {}
     models: dict[tuple[str, str], ModelLine] = {}
+    if not isinstance(raw, list) or not raw:
+        raise _invalid("it is not a list of providers")
     try:
         for provider in raw:
             name = provider["id"]
@@ -151,6 +153,8 @@ def read_release(raw: Any) -> Release:
             )
             for model in provider["models"]:
                 models[name, model["id"]] = ModelLine(provider=name, model=model["id"], match=model["match"])
+                if (why := why_no_clause(model["match"])) is not None:
+                    raise ValueError(f"{name}/{model['id']}: {why}")
                 _read_model(name, model, reading)
     except (KeyError, TypeError, AttributeError, ValueError, InvalidOperation) as error:
         raise _invalid(f"it does not have the shape of genai-prices' data.json ({error!r})") from None
