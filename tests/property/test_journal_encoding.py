@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -105,3 +106,12 @@ def test_a_published_example_keeps_its_fingerprint() -> None:
         b'"time":"2026-10-15T12:00:00.250000Z","user_id":"user-1"}'
     )
     assert fingerprint(event).hex() == "d230d79a69f34535f8c2bcdb5a515d53b2b11c6508c6044f5acb6b3dcd65fb47"
+
+
+def test_the_documentation_shows_that_example() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "events.md").read_text()
+    (line,) = (line.strip() for line in text.splitlines() if line.startswith('    {"environment"'))
+    event = msgspec.json.decode(line, type=UsageEvent)
+    assert canonical_fact(event).decode() == line
+    assert fingerprint(event).hex() in text
+    assert f"the {len(PREFIX)} bytes" in text
