@@ -163,9 +163,11 @@ class EmbeddedServer:
         half_done.rename(self.cluster)
 
     def _start(self) -> None:
-        for leftover in ("postmaster.pid", ".s.PGSQL.5432", ".s.PGSQL.5432.lock"):
-            (self.cluster / leftover).unlink(missing_ok=True)
-        settings = {**self._settings, "unix_socket_directories": str(self._socket_dir())}
+        socket_dir = self._socket_dir()
+        # It does not run: this was left behind, and PostgreSQL might take its process id for a running server's.
+        for leftover in (self.cluster / "postmaster.pid", *socket_dir.glob(".s.PGSQL.5432*")):
+            leftover.unlink(missing_ok=True)
+        settings = {**self._settings, "unix_socket_directories": str(socket_dir)}
         options = " ".join(f"-c {shlex.quote(f'{name}={value}')}" for name, value in settings.items())
         log = str(self.cluster / "server.log")
         self._run(
