@@ -28,20 +28,14 @@ _STANDARD_VALUES: Mapping[str, frozenset[str]] = {
 
 
 class Rule(NamedTuple):
-    """What one meter costs in one span. `unit` is price_pico / per where that is whole, else 0."""
+    """What one meter costs in one span."""
 
     price_pico: int
     per: int
-    unit: int
     tiers: tuple[tuple[int, int], ...] = ()
     windows: tuple[tuple[tuple[int, int], int, tuple[tuple[int, int], ...]], ...] = ()
     """Times of day with (minutes, price_pico, tiers) of their own."""
     quantity_min: int = 0
-
-    @property
-    def plain(self) -> bool:
-        """Whether the price depends on the quantity alone, by one multiplication."""
-        return not (self.tiers or self.windows or self.quantity_min or (self.price_pico and not self.unit))
 
     def price_for(self, prompt: int, minute: int) -> int:
         """The price at a prompt size and a minute of the day."""
@@ -126,8 +120,7 @@ def _rule(group: list[RateLine]) -> Rule | None:
     )
     if day is None or day.price_pico is None:
         return None
-    unit = day.price_pico // day.per if day.price_pico % day.per == 0 else 0
-    return Rule(day.price_pico, day.per, unit, day.tiers, windows, day.quantity_min)
+    return Rule(day.price_pico, day.per, day.tiers, windows, day.quantity_min)
 
 
 def _span(name: str, by_context: _ByContext, context: Context) -> Span:

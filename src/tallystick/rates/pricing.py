@@ -9,6 +9,7 @@ the cost `unpriced`, never zero and never another model's price.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
@@ -30,7 +31,7 @@ from tallystick.rates.model import Cost, CostLine, CostStatus, RateRow
 from tallystick.rates.names import Names, Resolved
 from tallystick.rates.plan import Context, Plan, Span, VersionedLine, compile_plan, context_of
 from tallystick.usage.event import UsageEvent, UsageStatus
-from tallystick.usage.meters import meter_order
+from tallystick.usage.meters import PROMPT_METERS, meter_order
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,6 +45,7 @@ ADJUSTMENT = "provider_cost_adjustment"
 """The meter of the line that brings a cost to what the provider itself stated."""
 
 _SHAPES_MAX = 50_000
+_PLANS_MAX = 20_000
 _NO_CONTEXT: Mapping[str, str] = {}
 
 
@@ -54,16 +56,30 @@ class Part(NamedTuple):
     meters: Mapping[str, int]
 
 
+_Step = tuple[str, int, int, int]
+"""(meter, price_pico, per, unit): amount = quantity × unit."""
+
+
+class _Steps(NamedTuple):
+    """How a set of meters is priced in one span by plain multiplications, which cliff the prompt is past deciding."""
+
+    cliffs: tuple[int, ...]
+    prompt: tuple[str, ...]
+    """The meters whose sum is the prompt size."""
+    brackets: tuple[tuple[_Step, ...], ...]
+    """Steps up to the first cliff, then above each."""
+
+
 class _Shape(NamedTuple):
     """How one set of meters of one model in one context is priced, span by span."""
 
     provider: str
     model: str
     plan: Plan
-    steps: tuple[tuple[tuple[str, int, int, int], ...] | None, ...]
-    """For each span the (meter, price_pico, per, unit) of a plain multiplication; None where it takes more."""
-    always: tuple[tuple[str, int, int, int], ...] | None
-    """The only span's steps, when there is one span and it is plain."""
+    spans: tuple[_Steps | None, ...]
+    """None where it takes more than multiplications."""
+    always: tuple[_Step, ...] | None
+    """The steps where neither the instant nor the prompt matters."""
 
 
 class RateCard:
@@ -142,9 +158,13 @@ class RateCard:
             return self._price_slowly(provider, model, meters, at, price_context, usage_status, None)
         steps = shape.always
         if steps is None:
-            steps = shape.steps[_index(shape.plan, at)]
-            if steps is None:
+            span = shape.spans[_index(shape.plan, at)]
+            if span is None:
                 return self._price_slowly(provider, model, meters, at, price_context, usage_status, None)
+            bracket = 0
+            if span.cliffs:
+                bracket = bisect_left(span.cliffs, sum([meters[meter] for meter in span.prompt]))
+            steps = span.brackets[bracket]
         total = 0
         lines = []
         for meter, price_pico, per, unit in steps:
@@ -247,21 +267,24 @@ class RateCard:
         """The compiled prices of a model in a context (see `context_of`)."""
         key = (resolved, context)
         if key not in self._plans:
+            if len(self._plans) >= _PLANS_MAX:  # contexts come from outside; memory is not theirs to fill
+                self._plans.clear()
             name = f"{resolved.provider}/{resolved.model}"
             self._plans[key] = compile_plan(name, self._lines(resolved), context)
         return self._plans[key]
 
     def _shape(self, key: tuple[str, str, tuple[str, ...], Context]) -> _Shape | None:
-        if len(self._shapes) >= _SHAPES_MAX:  # names come from outside; memory is not theirs to fill
+        if len(self._shapes) >= _SHAPES_MAX:
             self._shapes.clear()
         provider, model, meters, context = key
         shape = None
         resolved = self.resolve(provider, model)
         if resolved is not None:
             plan = self.plan(resolved, context)
-            steps = tuple(_plain_steps(span, meters) for span in plan.spans)
-            only = steps[0] if len(steps) == 1 else None
-            shape = _Shape(resolved.provider, resolved.model, plan, steps, only)
+            spans = tuple(_steps(span, meters) for span in plan.spans)
+            first = spans[0]
+            always = first.brackets[0] if len(spans) == 1 and first is not None and not first.cliffs else None
+            shape = _Shape(resolved.provider, resolved.model, plan, spans, always)
         self._shapes[key] = shape
         return shape
 
@@ -318,16 +341,32 @@ def _index(plan: Plan, at: datetime) -> int:
     return index
 
 
-def _plain_steps(span: Span, meters: tuple[str, ...]) -> tuple[tuple[str, int, int, int], ...] | None:
+def _steps(span: Span, meters: tuple[str, ...]) -> _Steps | None:
     if span.refusal is not None or ("requests" in span.rules and "requests" not in meters):
         return None
+    rules = [span.rules[meter] for meter in meters if meter in span.rules]
+    cliffs = sorted({above for rule in rules for above, _ in rule.tiers})
+    brackets = []
+    for prompt in (0, *(above + 1 for above in cliffs)):
+        steps = _plain_steps(span, meters, prompt)
+        if steps is None:
+            return None
+        brackets.append(steps)
+    return _Steps(tuple(cliffs), tuple(meter for meter in meters if meter in PROMPT_METERS), tuple(brackets))
+
+
+def _plain_steps(span: Span, meters: tuple[str, ...], prompt: int) -> tuple[_Step, ...] | None:
+    """The steps at one prompt size, or None when a meter takes more than a multiplication."""
     steps = []
     for meter in sorted(meters, key=meter_order):
         rule = span.rules.get(meter)
-        if rule is not None and rule.plain:
-            steps.append((meter, rule.price_pico, rule.per, rule.unit))
-        elif rule is None and not provider_billed(meter):
+        if rule is None:
+            if provider_billed(meter):
+                return None
             steps.append((meter, 0, 1, 0))
-        else:
+            continue
+        price = rule.price_for(prompt, 0)
+        if rule.windows or rule.quantity_min or price % rule.per:
             return None
+        steps.append((meter, price, rule.per, price // rule.per))
     return tuple(steps)
