@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 from starlette.testclient import TestClient
+from structlog.testing import capture_logs
 
 from tallystick.api.app import create_app
 
@@ -402,3 +403,24 @@ def test_a_lost_database_is_unavailable_and_a_retry_is_invited(client: TestClien
     answer = client.post("/v1/events", json=event("r-1"))
     problem(answer, 503, "database_unreachable")
     assert answer.headers["Retry-After"] == "1"
+
+
+def test_an_org_id_may_hold_slashes(client: TestClient):
+    apply(client)
+    assert subscribe(client, "eu/globex").status_code == 200
+    client.post("/v1/events", json=event("r-1", org_id="eu/globex"))
+    assert client.get("/v1/orgs/eu/globex").json()["org_id"] == "eu/globex"
+    assert len(client.get("/v1/orgs/eu%2Fglobex/events").json()["events"]) == 1
+    preview = client.get("/v1/orgs/eu/globex/invoices/preview", params={"month": "2026-10"})
+    assert preview.json()["org_id"] == "eu/globex"
+
+
+@pytest.mark.parametrize("path", ["/v1/rates", "/v1/versions"])
+def test_a_fault_of_ours_is_a_500_without_internals_and_a_traceback_in_the_log(runtime, path: str):
+    client = TestClient(create_app(runtime), raise_server_exceptions=False)
+    runtime.cards = None  # something that can never happen
+    with capture_logs() as lines:
+        document = problem(client.get(path), 500, "internal_error")
+    assert "NoneType" not in json.dumps(document)
+    assert [line["event"] for line in lines] == ["unexpected_error", "request"]
+    assert lines[0]["exc_info"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tallystick.api.event_bodies import CLOUDEVENT_BATCH_TYPE, CLOUDEVENT_TYPE, EVENT_TYPES, read_event_body
-from tallystick.core.json_text import read_json
 from tallystick.core.errors import BadInput
+from tallystick.core.json_text import read_json
 
 JSON = "application/json"
 LINES = "application/jsonl"
@@ -113,6 +113,12 @@ def test_too_many_events_are_refused_before_any_is_taken(media_type: str):
     assert len(read(body, media_type, events_max=11).items) == 11
 
 
+@pytest.mark.parametrize("body", [b"[" + b"{}," * 100_001 + b"{}]", b'{"a": [' + b"1," * 100_001 + b"1]}"])
+def test_a_body_of_many_tiny_values_is_refused_before_it_takes_memory(body: bytes):
+    for media_type in (JSON, LINES):
+        assert refusal(body, media_type) == "too_many_values"
+
+
 def test_blank_lines_do_not_count_as_events():
     assert len(read(b'\n\n\n\n \r\n \n\n{"x":1}\n\n\n\n\n\n', LINES, events_max=1).items) == 1
 
@@ -138,13 +144,16 @@ def test_a_batch_of_cloudevents_must_be_an_array():
     assert read(b'{"specversion": "1.0"}', CLOUDEVENT_TYPE).cloudevents
 
 
+TEXT = st.text(max_size=8)
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(),
-    lambda inner: st.dictionaries(st.text(), inner) | st.lists(inner),
+    st.none() | st.booleans() | st.integers() | TEXT,
+    lambda inner: st.dictionaries(TEXT, inner, max_size=3) | st.lists(inner, max_size=3),
+    max_leaves=6,
 )
 
 
-@given(st.lists(st.dictionaries(st.text(), VALUES), max_size=8), st.booleans())
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(st.dictionaries(TEXT, VALUES, max_size=4), max_size=4), st.booleans())
 def test_array_and_lines_read_the_same_events_as_the_standard_decoder(events: list[dict], ascii_only: bool):
     array = json.dumps(events, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
     lines = b"\n".join(json.dumps(event, ensure_ascii=ascii_only).encode() for event in events)
@@ -153,6 +162,7 @@ def test_array_and_lines_read_the_same_events_as_the_standard_decoder(events: li
         assert [item.value for item in read(lines, LINES).items] == events
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=200), st.sampled_from(EVENT_TYPES))
 def test_any_bytes_are_read_or_refused_with_a_code(body: bytes, media_type: str):
     try:

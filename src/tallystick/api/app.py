@@ -76,7 +76,7 @@ def build_api(settings: Settings) -> FastAPI:
     api.state.body_budget = BodyBudget(BODIES_IN_MEMORY * settings.body_bytes_max)
     api.state.ingest_limiter = anyio.CapacityLimiter(INGEST_THREADS)
     api.add_route(EVENTS_PATH, events.post_events, methods=["POST"], include_in_schema=False)
-    for module in (orgs, invoices, contracts, quotes, rates, costs, versions, health):
+    for module in (invoices, orgs, contracts, quotes, rates, costs, versions, health):
         api.include_router(module.router)
     describe(api)
     return api

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 
+from tallystick.api.bodies import check_values
 from tallystick.api.context import OpenRuntime, RawBody, describe_raw_body, raw_body
 from tallystick.api.shapes import Answer, CostLine
 from tallystick.api.strict import StrictRoute
@@ -16,6 +17,8 @@ from tallystick.core.instants import parse_instant
 router = APIRouter(tags=["costs"], route_class=StrictRoute)
 
 _JSON, _STREAM = "application/json", "text/event-stream"
+_VALUES_MAX = 1_000_000
+
 _BODY = describe_raw_body(
     {
         _JSON: {
@@ -39,6 +42,7 @@ class PricedAnswer(Answer):
     price_context: dict[str, str] | None = None
     lines: list[CostLine]
     cost_usd: str | None
+    priced_as: str | None = None
     provider_cost_usd: str | None = None
     rate_version: str
     at: str
@@ -58,6 +62,7 @@ def post_cost(
     at: Annotated[str | None, Query(description="When it was, RFC 3339; now when left out.")] = None,
 ) -> PricedAnswer:
     """Usage per meter, one line per meter, and the sum, by the newest rate card. Nothing is stored."""
+    check_values(body.content, _VALUES_MAX)
     pricer = AnswerPricer(runtime.card, load_extractors(), runtime.clock)
     instant = None if at is None else parse_instant(at, where="at")
     terms = Terms(provider=provider, flavor=flavor, model=model, at=instant)

@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 
+from tallystick.api.bodies import check_values
 from tallystick.core.errors import BadInput
 from tallystick.core.json_text import has_unique_keys, read_json, split_array, without_bom
 
@@ -27,6 +28,10 @@ JSON_TYPE = "application/json"
 JSON_LINES_TYPES = ("application/x-ndjson", "application/jsonl")
 CLOUDEVENT_TYPE = "application/cloudevents+json"
 CLOUDEVENT_BATCH_TYPE = "application/cloudevents-batch+json"
+VALUES_PER_EVENT = 40
+"""How many values the events of a body may have on average when there are as many as may be; 15 are usual."""
+VALUES_MAX_LEAST = 100_000
+"""How many values any body may have, however few events the operator allows."""
 EVENT_TYPES = (JSON_TYPE, *JSON_LINES_TYPES, CLOUDEVENT_TYPE, CLOUDEVENT_BATCH_TYPE)
 
 
@@ -52,9 +57,10 @@ def read_event_body(body: bytes, media_type: str, *, events_max: int) -> EventBo
     """Take the body apart.
 
     Raises:
-        BadInput: `unsupported_media_type`, `too_many_events`, `empty_body`, or what `read_json` raises when
-            the items cannot be told apart.
+        BadInput: `unsupported_media_type`, `too_many_events`, `too_many_values`, `empty_body`, or what `read_json`
+            raises when the items cannot be told apart.
     """
+    check_values(body, max(events_max * VALUES_PER_EVENT, VALUES_MAX_LEAST))
     text = without_bom(body)
     match media_type:
         case "application/x-ndjson" | "application/jsonl":

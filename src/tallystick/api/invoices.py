@@ -350,7 +350,7 @@ def post_replay(runtime: OpenRuntime, invoice_id: InvoiceId) -> ReplayReport:
 
 
 @router.get(
-    "/v1/orgs/{org_id}/invoices/preview",
+    "/v1/orgs/{org_id:path}/invoices/preview",
     operation_id="preview_invoice",
     summary="What a month comes to so far",
     response_class=JSONResponse,

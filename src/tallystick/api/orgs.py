@@ -57,12 +57,6 @@ def get_orgs(
     return OrgPage.model_validate({"orgs": page, "next_cursor": next_cursor})
 
 
-@router.get("/{org_id}", operation_id="show_org", summary="One org", responses=problems(404))
-def get_org(runtime: OpenRuntime, org_id: OrgId) -> Org:
-    """Its subscription in force, and every one it ever had."""
-    return Org.model_validate(find_org(runtime, org_id))
-
-
 class SubscriptionRequest(Asked):
     """Which plan to put the org on. The same again changes nothing."""
 
@@ -75,7 +69,10 @@ class SubscriptionRequest(Asked):
 
 
 @router.put(
-    "/{org_id}/subscription", operation_id="set_subscription", summary="Put it on a plan", responses=problems(404, 409)
+    "/{org_id:path}/subscription",
+    operation_id="set_subscription",
+    summary="Put it on a plan",
+    responses=problems(404, 409),
 )
 def put_subscription(runtime: OpenRuntime, org_id: OrgId, asked: SubscriptionRequest) -> Subscription:
     """Append a subscription. What was in force before stays in force until this one begins."""
@@ -138,7 +135,7 @@ class EventPage(Answer):
     next_cursor: str | None
 
 
-@router.get("/{org_id}/events", operation_id="list_org_events", summary="Its events", responses=problems(404))
+@router.get("/{org_id:path}/events", operation_id="list_org_events", summary="Its events", responses=problems(404))
 def get_events(
     runtime: OpenRuntime,
     org_id: OrgId,
@@ -151,3 +148,10 @@ def get_events(
     """
     page: dict[str, Any] = list_org_events(runtime, org_id, cursor=cursor, limit=limit)
     return EventPage.model_validate(page)
+
+
+# An org id may hold slashes: this address comes last, since it matches those above as well.
+@router.get("/{org_id:path}", operation_id="show_org", summary="One org", responses=problems(404))
+def get_org(runtime: OpenRuntime, org_id: OrgId) -> Org:
+    """Its subscription in force, and every one it ever had."""
+    return Org.model_validate(find_org(runtime, org_id))

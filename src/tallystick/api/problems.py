@@ -36,6 +36,7 @@ _STATUS_OF_CODE = {
     "number_out_of_range": 400,
     "body_too_large": 413,
     "too_many_events": 413,
+    "too_many_values": 413,
     "unsupported_media_type": 415,
     "unsupported_content_encoding": 415,
 }
