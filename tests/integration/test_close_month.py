@@ -299,6 +299,24 @@ def test_a_share_of_an_unknown_cost_is_refused_until_the_cost_is_known(runtime: 
     assert replay_invoice(runtime, invoice.invoice_id).identical
 
 
+def test_a_share_of_cost_follows_what_the_provider_itself_stated(runtime: Runtime) -> None:
+    included = 'tokens_in: {cost_plus: "0.30", includes: [provider_cost_adjustment]}'
+    apply(runtime, CONTRACT.replace('tokens_in: {cost_plus: "0.30"}', included))
+    subscribe(runtime, "globex", "resale")
+    record(
+        runtime,
+        [
+            event("cheaper", provider_cost_pico=100_000_000),  # by the card 210,000,000 pico-USD
+            event("no-rate", provider="openrouter", model="a-model-that-no-card-knows", provider_cost_pico=7),
+        ],
+    )
+    (result,) = close_month(runtime, OCTOBER)
+    invoice = closed(result)
+    assert invoice.internal.cost_usd == "0.000100000007"
+    assert sum(Fraction(line.exact_usd) for line in invoice.lines) == Fraction("0.000100000007") * Fraction("1.3")
+    assert replay_invoice(runtime, invoice.invoice_id).identical
+
+
 def test_a_correction_after_the_close_changes_nothing(runtime: Runtime) -> None:
     apply(runtime)
     subscribe(runtime, "globex")

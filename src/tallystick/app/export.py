@@ -54,6 +54,7 @@ def export_invoice(
     Raises:
         NotFound: `unknown_invoice`.
         BadInput: `unknown_format`.
+        Unavailable: `database_unreachable`.
     """
     if export_format not in FORMATS:
         raise BadInput(
@@ -65,7 +66,9 @@ def export_invoice(
     stored = find_invoice(runtime, reference)
     invoice = parse_invoice(stored.document)
     if export_format == "csv":
-        return _requests_csv(runtime, stored.row, with_cost=not for_customer, progress=progress)
+        with runtime.database.connection() as connection:
+            charges = pinned_contract(connection, stored.row).charges
+        return _requests_csv(runtime, stored.row, charges, with_cost=not for_customer, progress=progress)
     if export_format == "lines-csv":
         return lines_csv(invoice)
     if export_format == "json":
@@ -82,11 +85,15 @@ def document_json(invoice: Invoice, *, for_customer: bool = False) -> str:
 
 
 def _requests_csv(
-    runtime: Runtime, row: InvoiceRow, *, with_cost: bool, progress: Callable[[int], object] | None
+    runtime: Runtime,
+    row: InvoiceRow,
+    charges: Callable[[str], bool],
+    *,
+    with_cost: bool,
+    progress: Callable[[int], object] | None,
 ) -> Iterator[str]:
     with runtime.database.connection() as connection:
         begin_reading(connection)
-        charges = pinned_contract(connection, row).charges
         meters = period_meters(connection, scope_of(row))
         rows = (
             request_row(fact, meters, charges, with_cost=with_cost) for fact in stream_facts(connection, scope_of(row))

@@ -149,14 +149,19 @@ def requests_behind(runtime: Runtime, reference: str, number: int, *, limit: int
     stored = find_invoice(runtime, reference)
     line = parse_invoice(stored.document).line(number)
     meters = [use.meter for use in line.metered]
-    return _stream_behind(runtime, stored.row, meters, limit) if meters else iter(())
+    if not meters:
+        return iter(())
+    with runtime.database.connection() as connection:
+        environments = pinned_contract(connection, stored.row).environments
+    uncharged = [name for name, terms in environments.items() if not terms.charge]
+    return _stream_behind(runtime, stored.row, meters, uncharged, limit)
 
 
-def _stream_behind(runtime: Runtime, row: InvoiceRow, meters: list[str], limit: int | None) -> Iterator[StoredFact]:
+def _stream_behind(
+    runtime: Runtime, row: InvoiceRow, meters: list[str], uncharged: list[str], limit: int | None
+) -> Iterator[StoredFact]:
     with runtime.database.connection() as connection:
         begin_reading(connection)
-        environments = pinned_contract(connection, row).environments
-        uncharged = [name for name, terms in environments.items() if not terms.charge]
         yield from stream_facts(connection, scope_of(row), meters=meters, uncharged=uncharged, limit=limit)
 
 

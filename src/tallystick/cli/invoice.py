@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -161,7 +160,7 @@ def explain_command(
         behind: dict[int, list[dict[str, Any]]] = {}
         for number in numbers if requests else []:
             found = requests_behind(runtime, invoice.invoice_id, number, limit=limit)
-            behind[number] = [request_json(fact, invoice.line(number)) for fact in islice(found, limit)]
+            behind[number] = [request_json(fact, invoice.line(number)) for fact in found]
     if as_json:
         print_json(explanation_json(invoice, explanation, numbers, behind))
         return
