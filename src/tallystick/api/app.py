@@ -14,7 +14,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import anyio
 import anyio.to_thread
+import structlog
 from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -33,6 +35,7 @@ from tallystick.api.problems import (
     answer_validation_error,
 )
 from tallystick.api.request_log import RequestLog
+from tallystick.app.rates_watch import RatesWatch
 from tallystick.app.runtime import Runtime
 from tallystick.app.settings import Settings
 from tallystick.core.errors import TallyError
@@ -42,6 +45,11 @@ BODIES_IN_MEMORY = 4
 CONTROL_THREADS = 8
 INGEST_THREADS = 4
 """Together no more than the database's pool has connections; more would only wait for one."""
+
+RATES_LOOK_SECONDS = 30
+"""How long a rate card that was added beside a running server may stay unknown to it."""
+
+_log = structlog.get_logger("tallystick.api")
 
 
 def create_app(runtime: Runtime) -> ASGIApp:
@@ -64,7 +72,7 @@ def build_api(settings: Settings) -> FastAPI:
         docs_url=None,  # its page would load scripts from other hosts
         redoc_url=None,
         redirect_slashes=False,
-        lifespan=_bounded_threads,
+        lifespan=_running,
         dependencies=[Depends(refuse_nul)],
         exception_handlers={
             TallyError: answer_tally_error,
@@ -83,7 +91,21 @@ def build_api(settings: Settings) -> FastAPI:
 
 
 @asynccontextmanager
-async def _bounded_threads(_api: FastAPI) -> AsyncIterator[None]:
+async def _running(api: FastAPI) -> AsyncIterator[None]:
+    """While the server runs: threads are bounded, and newer rate cards are looked for."""
     # The routes that are plain functions run in the framework's pool, which is this one.
     anyio.to_thread.current_default_thread_limiter().total_tokens = CONTROL_THREADS
-    yield
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_watch_rates, RatesWatch(api.state.runtime))
+        yield
+        tasks.cancel_scope.cancel()
+
+
+async def _watch_rates(watch: RatesWatch) -> None:
+    while True:
+        await anyio.sleep(RATES_LOOK_SECONDS)
+        try:
+            if await anyio.to_thread.run_sync(watch.reload_if_newer):
+                _log.info("rate_card_changed", rate_version=watch.runtime.card.version)
+        except TallyError as error:
+            _log.warning("rate_card_not_read", **error.as_dict())
