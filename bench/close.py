@@ -95,7 +95,10 @@ def run() -> list[Row]:
 
 
 def _tally(data_dir: Path, *arguments: str) -> tuple[float, int, list[dict[str, Any]]]:
-    """Run `tally invoice …` with --json: seconds, peak resident bytes, and what it printed."""
+    """Run `tally invoice …` with --json: seconds, peak resident bytes, and what it printed.
+
+    The kernel counts what this process held when it forked, too, so that the peak is an upper bound.
+    """
     environment = {**os.environ, "TALLY_DATA_DIR": str(data_dir)}
     environment.pop("DATABASE_URL", None)
     command = [sys.executable, "-c", "from tallystick.cli.main import main; main()", "invoice", *arguments, "--json"]

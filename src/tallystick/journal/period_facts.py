@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from decimal import Decimal
 from sys import intern
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ from tallystick.usage.meters import meter_order
 
 _SQL = load_queries("invoices")
 _FETCH_ROWS = 2000
+_FETCH_SUMS = 16  # a block of facts has about 320 kB
 _ENTRY_COLUMNS = 13
 
 
@@ -69,47 +71,59 @@ def sum_period(database: Database, org_id: str, period: Period) -> PeriodFacts:
         begin_reading(connection)
         head = connection.execute(_SQL["last_seq"], {"org": org_id}).fetchone()
         scope = Scope(org_id, period.start, period.end, 0 if head is None else head[0])
-        parameters = _bounded(connection, scope)
-        sums = _sums(connection, parameters)
-        facts = _facts_hash(connection, parameters)
+        sums = PeriodSums()
+        facts = FactsHash()
+        with connection.cursor("sums") as cursor:
+            cursor.itersize = _FETCH_SUMS
+            for row in cursor.execute(_SQL["sums"], scope.parameters(), binary=True):
+                _take(_SumRow(*row), sums, facts)
     return PeriodFacts(sums, scope.through_seq, facts.hexdigest(), facts.events)
+
+
+class _SumRow(NamedTuple):
+    """A row of the query `sums`, whose comment says what each kind holds; what a kind does not have is null."""
+
+    kind: str
+    environment: str
+    failed: bool
+    name: str
+    provider: str | None
+    model: str
+    amount: Decimal
+    requests: int
+    unknown: int
+    place: int | None
+    block: bytes
+
+
+def _take(row: _SumRow, sums: PeriodSums, facts: FactsHash) -> None:
+    group = (row.environment, row.failed)
+    match row.kind:
+        case "cost":
+            sums.meter(group, row.name).cost_pico = int(row.amount)
+        case "facts":
+            facts.add_block(row.block)
+        case "quantity":
+            found = sums.meter(group, row.name)
+            found.quantity, found.events = int(row.amount), row.requests
+        case "request":
+            sums.events[group] = sums.events.get(group, 0) + row.requests
+            if row.name is not None:  # an entry that was removed from outside has no version
+                sums.rates[row.name] = sums.rates.get(row.name, 0) + row.requests
+            of_model = sums.model(row.provider, row.model)
+            of_model.events += row.requests
+            of_model.unpriced += row.unknown
+            of_model.cost_pico += int(row.amount)
+        case "unknown":
+            sums.meter(group, row.name).cost_unknown = row.unknown
+        case kind:
+            raise AssertionError(f"the query gives no rows of kind {kind}")
 
 
 def _bounded(connection: Connection, scope: Scope) -> dict[str, Any]:
     """The scope's parameters, with the range of sequence numbers that its facts lie in."""
     ((first, last),) = connection.execute(_SQL["seq_range"], scope.parameters()).fetchall()
     return {**scope.parameters(), "first_seq": first, "last_seq": last}
-
-
-def _sums(connection: Connection, parameters: dict[str, Any]) -> PeriodSums:
-    sums = PeriodSums()
-    for environment, failed, meter, quantity, events in connection.execute(_SQL["sum_quantities"], parameters):
-        found = sums.meter((environment, failed), meter)
-        found.quantity, found.events = int(quantity), events
-    for environment, failed, provider, model, version, events, unpriced, cost in connection.execute(
-        _SQL["sum_requests"], parameters
-    ):
-        group = (environment, failed)
-        sums.events[group] = sums.events.get(group, 0) + events
-        sums.rates[version] = sums.rates.get(version, 0) + events
-        of_model = sums.model(provider, model)
-        of_model.events += events
-        of_model.unpriced += unpriced
-        of_model.cost_pico += int(cost)
-    for environment, failed, meter, cost in connection.execute(_SQL["sum_costs"], parameters):
-        sums.meter((environment, failed), meter).cost_pico = int(cost)
-    for environment, failed, meter, requests in connection.execute(_SQL["count_unknown_costs"], parameters):
-        sums.meter((environment, failed), meter).cost_unknown = requests
-    return sums
-
-
-def _facts_hash(connection: Connection, parameters: dict[str, Any]) -> FactsHash:
-    facts = FactsHash()
-    with connection.cursor("blocks") as cursor:
-        cursor.itersize = 16
-        for (block,) in cursor.execute(_SQL["fact_blocks"], parameters, binary=True):
-            facts.add_block(block)
-    return facts
 
 
 def stream_facts(

@@ -10,84 +10,65 @@ set local enable_nestloop = off; set local work_mem = '64MB'
 -- Where the org's sequence stands in this snapshot: every entry up to it is visible, none is missing.
 select last_seq from org_heads where org_id = %(org)s
 
+-- name: sums
+-- All that an invoice adds up, in one reading of the period's facts and entries, and one statement: where an org's
+-- rows lie among those of others, reading them is what takes the time. A correction takes the place of the entry that
+-- it refers to. The kinds of rows, in the order in which they come:
+--   cost      environment, outcome, meter: the known cost
+--   facts     every fact's sequence and fingerprint, 40 bytes each, in ascending sequence, some thousands to a block
+--   quantity  environment, outcome, meter: the raw quantity, and the requests in which there was any
+--   request   environment, outcome, rate version, provider, model: known cost, requests, and those of unknown cost
+--   unknown   environment, outcome, meter: the requests in which a part of its cost is not known
+with event as materialized (
+    select seq, environment, outcome = 'failure' as failed, provider, model, meter_names, meter_quantities, fingerprint
+    from usage_events
+    where org_id = %(org)s and time >= %(start)s and time < %(end)s and seq <= %(through_seq)s
+), fact as materialized (
+    select event.*,
+           case when correction.seq is null then entry.rate_version else correction.rate_version end as rate_version,
+           case when correction.seq is null then entry.cost_pico else correction.cost_pico end as cost_pico,
+           case when correction.seq is null then entry.line_meters else correction.line_meters end as line_meters,
+           case when correction.seq is null then entry.line_amount_pico else correction.line_amount_pico end as amounts
+    from event
+    left join ledger_entries as entry
+        on entry.org_id = %(org)s and entry.seq = event.seq
+        and entry.seq between (select min(seq) from event) and (select max(seq) from event)
+    left join ledger_entries as correction
+        on correction.org_id = %(org)s and correction.kind = 'correction' and correction.refers_to_seq = event.seq
+        and correction.seq <= %(through_seq)s
+)
+select 'quantity' as kind, environment, failed, meter as name, null::text as provider, null::text as model,
+       sum(quantity)::numeric(38, 0) as amount, count(*) as requests, 0::bigint as unknown,
+       null::bigint as place, null::bytea as block
+from fact cross join lateral unnest(meter_names, meter_quantities) as used (meter, quantity)
+where quantity > 0
+group by environment, failed, meter
+union all
+select 'request', environment, failed, rate_version, provider, model,
+       coalesce(sum(cost_pico), 0)::numeric(38, 0), count(*), count(*) filter (where cost_pico is null), null, null
+from fact
+group by environment, failed, rate_version, provider, model
+union all
+select 'cost', environment, failed, meter, null, null, coalesce(sum(amount), 0)::numeric(38, 0), 0, 0, null, null
+from fact cross join lateral unnest(line_meters, amounts) as line (meter, amount)
+group by environment, failed, meter
+union all
+select 'unknown', environment, failed, meter, null, null, 0, 0, count(distinct seq), null, null
+from fact cross join lateral unnest(line_meters, amounts) as line (meter, amount)
+where array_position(amounts, null) is not null and amount is null
+group by environment, failed, meter
+union all
+select 'facts', null, null, null, null, null, 0, count(*), 0, seq / 8192,
+       string_agg(int8send(seq) || fingerprint, ''::bytea order by seq)
+from fact
+group by seq / 8192
+order by kind, place
+
 -- name: seq_range
 -- Between which sequence numbers the period's facts lie: what is not between them need not be read.
 select coalesce(min(seq), 1), coalesce(max(seq), 0)
 from usage_events
 where org_id = %(org)s and time >= %(start)s and time < %(end)s and seq <= %(through_seq)s
-
--- name: sum_quantities
--- Raw quantities by environment, outcome and meter, and the requests in which there was any.
-select environment, outcome = 'failure' as failed, meter, sum(quantity)::numeric(38, 0), count(*)
-from usage_events
-cross join lateral unnest(meter_names, meter_quantities) as used (meter, quantity)
-where org_id = %(org)s and time >= %(start)s and time < %(end)s and seq between %(first_seq)s and %(last_seq)s
-    and quantity > 0
-group by environment, failed, meter
-
--- name: sum_requests
--- Requests by environment, outcome, provider, model and the rate version that priced them, with their cost. A
--- correction takes the place of the entry that it refers to.
-select event.environment, event.outcome = 'failure' as failed, event.provider, event.model, priced.rate_version,
-       count(*), count(*) filter (where priced.cost_pico is null), coalesce(sum(priced.cost_pico), 0)::numeric(38, 0)
-from usage_events as event
-join ledger_entries as entry
-    on entry.org_id = %(org)s and entry.seq = event.seq and entry.seq between %(first_seq)s and %(last_seq)s
-left join ledger_entries as correction
-    on correction.org_id = %(org)s and correction.kind = 'correction' and correction.refers_to_seq = event.seq
-    and correction.seq <= %(through_seq)s
-cross join lateral (
-    select case when correction.seq is null then entry.rate_version else correction.rate_version end as rate_version,
-           case when correction.seq is null then entry.cost_pico else correction.cost_pico end as cost_pico
-) as priced
-where event.org_id = %(org)s and event.time >= %(start)s and event.time < %(end)s
-    and event.seq between %(first_seq)s and %(last_seq)s
-group by event.environment, failed, event.provider, event.model, priced.rate_version
-
--- name: sum_costs
--- Known cost by environment, outcome and meter.
-select event.environment, event.outcome = 'failure' as failed, line.meter,
-       coalesce(sum(line.amount_pico), 0)::numeric(38, 0)
-from usage_events as event
-join ledger_entries as entry
-    on entry.org_id = %(org)s and entry.seq = event.seq and entry.seq between %(first_seq)s and %(last_seq)s
-left join ledger_entries as correction
-    on correction.org_id = %(org)s and correction.kind = 'correction' and correction.refers_to_seq = event.seq
-    and correction.seq <= %(through_seq)s
-cross join lateral unnest(
-    case when correction.seq is null then entry.line_meters else correction.line_meters end,
-    case when correction.seq is null then entry.line_amount_pico else correction.line_amount_pico end
-) as line (meter, amount_pico)
-where event.org_id = %(org)s and event.time >= %(start)s and event.time < %(end)s
-    and event.seq between %(first_seq)s and %(last_seq)s
-group by event.environment, failed, line.meter
-
--- name: count_unknown_costs
--- Requests in which a part of a meter's cost is not known, by environment, outcome and meter. They are few; counting
--- them apart spares the other sums a sort of every line.
-select event.environment, event.outcome = 'failure' as failed, line.meter, count(distinct event.seq)
-from usage_events as event
-join ledger_entries as entry
-    on entry.org_id = %(org)s and entry.seq = event.seq and entry.seq between %(first_seq)s and %(last_seq)s
-left join ledger_entries as correction
-    on correction.org_id = %(org)s and correction.kind = 'correction' and correction.refers_to_seq = event.seq
-    and correction.seq <= %(through_seq)s
-cross join lateral unnest(
-    case when correction.seq is null then entry.line_meters else correction.line_meters end,
-    case when correction.seq is null then entry.line_amount_pico else correction.line_amount_pico end
-) as line (meter, amount_pico)
-where event.org_id = %(org)s and event.time >= %(start)s and event.time < %(end)s
-    and event.seq between %(first_seq)s and %(last_seq)s
-    and array_position(entry.line_amount_pico, null) is not null and line.amount_pico is null
-group by event.environment, failed, line.meter
-
--- name: fact_blocks
--- Every fact's sequence and fingerprint, 40 bytes each, in ascending sequence, some thousands to a block.
-select string_agg(int8send(seq) || fingerprint, ''::bytea order by seq)
-from usage_events
-where org_id = %(org)s and time >= %(start)s and time < %(end)s and seq between %(first_seq)s and %(last_seq)s
-group by seq / 8192
-order by seq / 8192
 
 -- name: facts
 -- Every fact of the period with its entry and, when there is one, its correction, in ascending sequence. With
