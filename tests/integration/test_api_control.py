@@ -334,6 +334,13 @@ def test_a_quote_lists_every_unknown_at_once(client: TestClient):
     assert {error["code"] for error in document["errors"]} == {"unknown_plan", "unknown_meter", "invalid_decimal"}
 
 
+def test_thousands_of_faults_are_counted_and_a_hundred_are_listed(client: TestClient):
+    wrong = {"month": "2026-10", "orgs": [7] * 5000}
+    document = problem(client.post("/v1/invoices/close", json=wrong), 422, "invalid_request")
+    assert (len(document["errors"]), document["error_count"]) == (100, 5000)
+    assert len(document["detail"]) < 200
+
+
 @pytest.mark.parametrize(
     ("content", "status", "code"),
     [

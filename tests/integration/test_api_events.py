@@ -207,6 +207,11 @@ def test_a_value_that_cannot_be_stored_names_its_field(client: TestClient, more:
     assert answer.json()["where"].startswith(next(iter(more)))
 
 
+def test_an_event_of_thousands_of_faults_is_answered_with_the_first_of_them(client: TestClient):
+    answer = client.post("/v1/events", json=event(meters={f"tokens_{number}": 1 for number in range(20_000)}))
+    assert (answer.status_code, len(answer.json()["errors"])) == (422, 50)
+
+
 def test_too_many_events_and_too_many_bytes_are_refused_whole(client: TestClient, runtime):
     runtime.settings.batch_events_max = 2
     runtime.settings.body_bytes_max = 3000

@@ -38,6 +38,7 @@ PROBLEM: Schema = {
             "description": "Each fault, when several were found in one pass.",
             "items": {"$ref": "#/components/schemas/Fault"},
         },
+        "error_count": {"type": "integer", "description": "How many faults there are, when not all are listed."},
     },
 }
 FAULT: Schema = {

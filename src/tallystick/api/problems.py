@@ -24,6 +24,8 @@ from tallystick.core.errors import BadInput, Conflict, NotFound, Problems, Tally
 
 PROBLEM_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 1
+ERRORS_MAX = 100
+"""How many faults one document lists; when there are more, `error_count` says how many."""
 
 _STATUS_OF_CODE = {
     # The body could not even be read: nothing in it has a meaning yet.
@@ -91,7 +93,10 @@ def problem(
     if where is not None:
         document["where"] = where
     if errors:
-        document["errors"] = list(errors)
+        document["errors"] = list(errors[:ERRORS_MAX])
+    if len(errors) > ERRORS_MAX:
+        document["error_count"] = len(errors)
+        document["detail"] = f"{len(errors):,} faults were found; the first {ERRORS_MAX} are listed"
     return document
 
 

@@ -16,7 +16,7 @@ from tallystick.app.quote import quote
 
 router = APIRouter(tags=["quotes"], route_class=StrictRoute)
 
-Quantities = dict[str, str | int]
+Quantities = Annotated[dict[str, str | int], Field(max_length=1000)]
 
 
 class QuoteRequest(Asked):
@@ -30,10 +30,8 @@ class QuoteRequest(Asked):
     version: Annotated[str | None, Field(description="Which version; the newest when left out.")] = None
     plan: str
     quantities: Quantities
-    costs: Annotated[Quantities, Field(description="Our cost of each, for prices that are a share of it.")] = Field(
-        default_factory=dict
-    )
-    running: Quantities = Field(default_factory=dict)
+    costs: Quantities = Field(default_factory=dict, description="Our cost of each, for prices that are a share of it.")
+    running: Quantities = Field(default_factory=dict, description="The totals charged before.")
 
 
 class QuoteTier(Answer):

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from itertools import islice
 from types import MappingProxyType
 from typing import Any, get_args
 
@@ -24,6 +25,8 @@ from tallystick.usage.meters import METER_NAME, QUANTITY_MAX
 TEXT_CHARS_MAX = 512
 """The longest text of a field, a key or a value."""
 ATTRIBUTES_MAX = 64
+PROBLEMS_MAX = 50
+"""How many faults of one event are told; each takes a search for the nearest name, and nobody reads more."""
 LATENCY_MS_MAX = 10**10
 """About four months: longer calls are mistakes."""
 FUTURE_MAX = timedelta(minutes=5)
@@ -68,7 +71,7 @@ def check_event(raw: object, *, now: datetime, known_meters: Collection[str]) ->
         digits = str(raw["provider_cost_pico"])
         if _DIGITS.fullmatch(digits):
             return check_event({**raw, "provider_cost_pico": int(digits)}, now=now, known_meters=known_meters)
-    problems = list(_problems(raw, now, known_meters))
+    problems = list(islice(_problems(raw, now, known_meters), PROBLEMS_MAX))
     if len(problems) == 1:
         raise problems[0]
     raise Problems("invalid_event", problems, next_step="mend each field, then send the event again")
@@ -165,8 +168,9 @@ def _problems(raw: object, now: datetime, known_meters: Collection[str]) -> Iter
     for name in MANDATORY:
         if name not in raw:
             yield _bad("missing_field", name, "the field is mandatory", f"send {name} with every event")
-    found = [problem for name, check in _CHECKS.items() if name in raw for problem in check(name, raw[name])]
-    yield from found
+    for name, check in _CHECKS.items():
+        if name in raw:
+            yield from check(name, raw[name])
     if "time" in raw:
         yield from _time_problems(raw["time"], now)
     if "meters" in raw:
