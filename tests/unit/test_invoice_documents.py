@@ -137,6 +137,22 @@ def test_the_page_fits_its_width_and_says_what_is_due_and_why(plan: str) -> None
     assert all(line.amount_usd.split(".")[0] in page.replace(",", "") for line in invoice.lines)
 
 
+def test_the_page_fits_its_width_also_with_the_longest_of_names() -> None:
+    meter, environment = "m" * 63, "e" * 512
+    declared = CONTRACT.replace(
+        "pages_reviewed: {unit: page}", f"pages_reviewed: {{unit: page}}\n  {meter}: {{unit: x}}"
+    )
+    priced = declared.replace("includes: [reasoning_tokens]}\n      tool", f"includes: [{meter}]}}\n      tool")
+    huge = {meter: 10**12, "tokens_out": 10**12}
+    failed = event("r2", environment=environment, outcome="failure", meters=huge)
+    for contract in (declared, priced):
+        invoice = invoice_of("pro", event("r1", meters=huge), failed, contract=contract)
+        page = invoice_text(invoice)
+        assert max(map(len, page.splitlines())) <= WIDTH
+        assert meter in page.replace("\n", "").replace(" ", "")
+        assert environment in page.replace("\n", "").replace(" ", "")
+
+
 def test_the_page_holds_nothing_of_our_own_cost() -> None:
     invoice = invoice_of("pro", event("r1", meters={"tokens_in": 98_765_432}))
     assert invoice.internal.cost_usd not in invoice_text(invoice)

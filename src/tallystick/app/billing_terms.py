@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import lru_cache
 
 from tallystick.contract.loader import load_contract
 from tallystick.contract.model import Contract
@@ -68,8 +69,13 @@ def choose_terms(org_id: str, label: str, subscriptions: Sequence[Subscription],
     )
 
 
+@lru_cache(maxsize=64)  # a month of many orgs is closed under few versions; the key holds the whole text
 def load_stored_contract(version: ContractVersion) -> Contract:
-    """The contract as it was applied: the text is read again, and is effective from when it was applied to be."""
+    """The contract that was applied, read again from its text. It holds from `version.effective_from`.
+
+    Raises:
+        Problems: `invalid_contract`.
+    """
     return load_contract(version.source_text, version.source_name)
 
 

@@ -60,9 +60,10 @@ def _line(line: InvoiceLine) -> Iterator[str]:
     for tier in line.tiers:
         label = tier_label(tier, len(line.tiers))
         step = f"{label}: {tier_arithmetic(tier)}" if label else tier_arithmetic(tier)
-        yield from textwrap.wrap(step, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 8)
+        yield from _wrapped(step, 6)
     if len(line.metered) > 1:
-        yield from (f"      of which {grouped(use.quantity)} {use.meter}" for use in line.metered)
+        for use in line.metered:
+            yield from _wrapped(f"of which {grouped(use.quantity)} {use.meter}", 6)
 
 
 def _not_charged(invoice: Invoice) -> Iterator[str]:
@@ -74,18 +75,24 @@ def _not_charged(invoice: Invoice) -> Iterator[str]:
     yield "-" * WIDTH
     if free.meters:
         yield "    No price in the plan"
-        yield from map(_use, free.meters)
+        for use in free.meters:
+            yield from _use(use)
     for group in free.events:
         what = counted(group.events, "request")
         if group.reason == "failure":
-            yield f"    Failed in {group.environment}: {what}"
+            yield from _wrapped(f"Failed in {group.environment}: {what}", 4)
         else:
-            yield f"    In {group.environment}, which is not charged: {what}"
-        yield from map(_use, group.meters)
+            yield from _wrapped(f"In {group.environment}, which is not charged: {what}", 4)
+        for use in group.meters:
+            yield from _use(use)
 
 
-def _use(use: MeterUse) -> str:
-    return f"      {use.meter:<{_TITLE - 2}}{grouped(use.quantity):>{_QUANTITY}}"
+def _use(use: MeterUse) -> Iterator[str]:
+    if len(use.meter) > _TITLE - 3:
+        yield f"      {use.meter}"
+        yield f"{grouped(use.quantity):>{4 + _TITLE + _QUANTITY}}"
+    else:
+        yield f"      {use.meter:<{_TITLE - 2}}{grouped(use.quantity):>{_QUANTITY}}"
 
 
 def _evidence(invoice: Invoice) -> Iterator[str]:
@@ -108,6 +115,10 @@ def _field(label: str, value: str) -> Iterable[str]:
     width = WIDTH - _LABEL
     parts = textwrap.wrap(value, width, break_on_hyphens=False) or [""]
     return [f"{label if index == 0 else '':<{_LABEL}}{part}" for index, part in enumerate(parts)]
+
+
+def _wrapped(text: str, indent: int) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=" " * indent, subsequent_indent=" " * (indent + 2))
 
 
 def _ends(left: str, right: str) -> str:
