@@ -82,7 +82,8 @@ def test_deep_nesting_is_refused_in_every_form():
     deep = b"[" * 100_000
     assert refusal(b'{"a":' + deep, JSON) == "nested_too_deep"
     assert refusal(b'{"a":' + deep, CLOUDEVENT_TYPE) == "nested_too_deep"
-    assert refusal(deep, CLOUDEVENT_BATCH_TYPE) == "malformed_json"  # no end: nothing tells its items apart
+    assert refusal(deep, CLOUDEVENT_BATCH_TYPE) == "nested_too_deep"
+    assert refusal(b'["\\ud800", [[', JSON) == "malformed_json"  # no end: nothing tells its items apart
     assert codes(read(deep + b'\n{"x": 1}', LINES)) == ["nested_too_deep", None]
 
 

@@ -49,6 +49,8 @@ def has_unique_keys(text: bytes | msgspec.Raw, value: Any) -> bool:
     return minified == msgspec.json.encode(value)
 
 
+DEPTH_MAX = 10_000
+"""How deeply an item of an array may nest before the whole array is refused instead of being taken apart."""
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)
 
 
@@ -59,7 +61,7 @@ def split_array(text: bytes) -> list[bytes]:
     text that is no array at all gives items that are no JSON.
 
     Raises:
-        BadInput: `malformed_json`, the array has no end.
+        BadInput: `malformed_json`, the array has no end; `nested_too_deep` beyond `DEPTH_MAX`.
     """
     items: list[bytes] = []
     depth, begin = 0, 0
@@ -67,6 +69,8 @@ def split_array(text: bytes) -> list[bytes]:
         match token[0]:
             case b"[" | b"{":
                 depth += 1
+                if depth > DEPTH_MAX:
+                    raise _too_deep(None)
                 begin = token.end() if depth == 1 else begin
             case b"]" | b"}":
                 depth -= 1
@@ -101,12 +105,7 @@ def _duplicate_name(text: bytes) -> str | None:
 def _explain(error: Exception, text: bytes, where: str | None) -> BadInput:
     """The refusal of text that is not JSON, naming the first byte that is wrong."""
     if isinstance(error, RecursionError):
-        return BadInput(
-            "nested_too_deep",
-            "values are nested more deeply than anything here needs",
-            next_step="send plain objects, as documented",
-            where=where,
-        )
+        return _too_deep(where)
     try:
         text.decode()
     except UnicodeDecodeError as wrong:
@@ -132,6 +131,15 @@ def _explain(error: Exception, text: bytes, where: str | None) -> BadInput:
     else:
         why = said.lower()
     return BadInput("malformed_json", f"not JSON: {why}", next_step="send valid JSON", where=where)
+
+
+def _too_deep(where: str | None) -> BadInput:
+    return BadInput(
+        "nested_too_deep",
+        "values are nested more deeply than anything here needs",
+        next_step="send plain objects, as documented",
+        where=where,
+    )
 
 
 def _is_cut(text: bytes) -> bool:
