@@ -82,6 +82,8 @@ def docs() -> None:
     setup()
     generate = [BIN / "python", "-m", "typer", "tallystick.cli.main", "utils", "docs", "--name", "tally"]
     run(*generate, "--output", "docs/commands.md", env={**os.environ, "COLUMNS": "120"})
+    with (ROOT / "docs" / "openapi.json").open("w") as file:
+        run(BIN / "python", "-m", "tallystick.api", stdout=file)
 
 
 def lock() -> None:

@@ -1,4 +1,4 @@
-"""`python -m bench [pricing] [ingest] [close]`: run the benchmarks named, or all, and print one table."""
+"""`python -m bench [pricing] [ingest] [http_ingest] [close]`: run the benchmarks named, or all, and print one table."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 from bench.report import Row, show
 
-NAMES = ("pricing", "ingest", "close")
+NAMES = ("pricing", "ingest", "http_ingest", "close")
 
 
 def main() -> None:

@@ -115,3 +115,13 @@ def test_the_documentation_shows_that_example() -> None:
     assert canonical_fact(event).decode() == line
     assert fingerprint(event).hex() in text
     assert f"the {len(PREFIX)} bytes" in text
+
+
+@given(EVENTS)
+def test_the_fingerprint_goes_by_what_text_says_and_not_by_which_object_it_is(event: UsageEvent) -> None:
+    # A value read from a database or a file equals the default without being the same object.
+    copy = msgspec.structs.replace(
+        event, outcome="".join(list(event.outcome)), usage_status="".join(list(event.usage_status))
+    )
+    assert copy.outcome is not event.outcome
+    assert fingerprint(copy) == fingerprint(event)

@@ -176,6 +176,13 @@ def test_a_billed_meter_without_a_rate_leaves_the_event_unpriced() -> None:
     assert "pages_in" in (cost.reason or "")
 
 
+def test_an_unknown_model_is_unpriced_also_when_nothing_was_used_that_a_provider_bills() -> None:
+    for meters in ({}, {"tokens_in": 0}, {"tool_calls": 3}):
+        cost = CARD.price("openai", "gpt-9", meters, NOW)
+        assert (cost.status, cost.total_pico) == ("unpriced", None)
+        assert cost.reason
+
+
 def test_an_unknown_model_is_unpriced_with_a_reason() -> None:
     cost = CARD.price("openai", "gpt-9", {"tokens_in": 1}, NOW)
     assert (cost.status, cost.provider, cost.model) == ("unpriced", "openai", "gpt-9")

@@ -20,6 +20,7 @@ from tallystick.core.money import pico_to_usd
 from tallystick.rates.card import RateCard
 from tallystick.rates.model import Cost, CostLine
 from tallystick.rates.pricing import ADJUSTMENT
+from tallystick.usage.detect import provider_id
 from tallystick.usage.extract import Extracted, decode_body, extract
 from tallystick.usage.meters import meter_order
 from tallystick.usage.streams import UsageStream
@@ -97,6 +98,17 @@ class AnswerPricer:
         self._table = table
         self._clock = clock
 
+    def check_terms(self, terms: Terms) -> None:
+        """Refuse at once what no answer could be read by.
+
+        Raises:
+            BadInput: `unknown_provider` or `unknown_flavor`, listing those there are.
+        """
+        if terms.provider is not None and terms.flavor is not None:
+            self._table.get(provider_id(terms.provider), terms.flavor)
+        elif terms.provider is not None:
+            self._table.flavors(provider_id(terms.provider))
+
     def price_text(self, text: bytes, terms: Terms) -> PricedAnswer:
         """One answer or envelope, as JSON text.
 
@@ -146,15 +158,10 @@ class AnswerPricer:
         return PricedAnswer(used, self._explained(used, cost), at)
 
     def _explained(self, used: Extracted, cost: Cost) -> Cost:
-        """The cost with a reason that fits: no model named, or a model unknown though nothing was used."""
-        if used.provider_cost_pico is not None:
+        """The cost, with a reason that helps where no model is named."""
+        if used.provider_cost_pico is not None or used.model is not None:
             return cost
-        if used.model is None:
-            reason = "the answer does not name its model, so no rate applies; say which one it was (--model)"
-        elif not cost.lines and self._card.resolve(used.provider, used.model) is None:
-            reason = f"the rate card has no model {used.model!r} at {used.provider}"
-        else:
-            return cost
+        reason = "the answer does not name its model, so no rate applies; say which one it was (--model)"
         return msgspec.structs.replace(cost, total_pico=None, status="unpriced", reason=reason)
 
 

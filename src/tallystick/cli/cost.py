@@ -43,6 +43,7 @@ def cost_command(
     """
     terms = Terms(provider, flavor, model, parse_instant(at, where="--at") if at else None)
     pricer = latest_pricer(Settings().data_dir, lambda: datetime.now(UTC))
+    pricer.check_terms(terms)
     with _open(file) as opened:
         binary, size = opened
         with progress_bar("pricing", size) as advance:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -236,7 +235,7 @@ def _open_runtime() -> AbstractContextManager[Runtime]:
 
 def _write(pieces: Iterator[str], output: Path | None) -> None:
     if output is None:
-        _write_to_stdout(pieces)
+        sys.stdout.writelines(pieces)
         return
     try:
         with output.open("w", encoding="utf-8", newline="") as file:
@@ -249,12 +248,3 @@ def _write(pieces: Iterator[str], output: Path | None) -> None:
             next_step="name a file in a folder that exists and that you may write to",
             where="--output",
         ) from None
-
-
-def _write_to_stdout(pieces: Iterator[str]) -> None:
-    try:
-        for piece in pieces:
-            sys.stdout.write(piece)
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader has seen enough, as `head` does: that is no failure
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-import importlib
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from tallystick import __version__
+from tallystick.cli import contract, cost, demo, ingest, invoice, orgs, rates, serve
 from tallystick.cli.output import errors_to_exit_codes, print_text
+
+
+class _Commands(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:  # Typer keeps the type of its context to itself
+        # Here, and not around the app, because Click would take a closed pipe for a failure of ours.
+        with errors_to_exit_codes():
+            return super().invoke(ctx)
+
 
 app = typer.Typer(
     name="tally",
+    cls=_Commands,
     help="Metering and billing for AI products: exact costs, versioned contracts, invoices anyone can recompute.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -18,13 +29,8 @@ app = typer.Typer(
 )
 
 # Each module has `register(app)`, which adds its commands.
-_MODULES = ("cost", "rates", "contract", "orgs", "ingest", "invoice", "serve", "demo")
-for _name in _MODULES:
-    try:
-        importlib.import_module(f"tallystick.cli.{_name}").register(app)
-    except ModuleNotFoundError as error:
-        if error.name != f"tallystick.cli.{_name}":
-            raise
+for _module in (cost, rates, contract, orgs, ingest, invoice, serve, demo):
+    _module.register(app)
 
 
 @app.callback()
@@ -41,5 +47,4 @@ def version() -> None:
 
 def main() -> None:
     """The console script."""
-    with errors_to_exit_codes():
-        app()
+    app()

@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 done, and the answer is no (a difference, a rejected event
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,19 +46,23 @@ def fail(error: TallyError) -> NoReturn:
     for problem in error.problems if isinstance(error, Problems) else [error]:
         say(f"error: {problem} [{problem.code}]")
     say(f"next: {error.next_step}")
-    # SystemExit, because this also runs outside of the app, where nobody catches Typer's own Exit.
     raise SystemExit(EXIT_UNAVAILABLE if isinstance(error, Unavailable) else EXIT_BAD_INPUT)
 
 
 @contextmanager
 def errors_to_exit_codes() -> Iterator[None]:
-    """Turn every TallyError inside into a message on stderr and an exit code."""
+    """Turn every TallyError inside into a message on stderr and an exit code.
+
+    A reader of stdout that has seen enough, as `head` has, is no failure: exit code 0.
+    """
     try:
         yield
+        sys.stdout.flush()
     except TallyError as error:
         fail(error)
-    except BrokenPipeError:  # the reader of stdout has left, as `head` does
-        sys.stderr.close()
+    except BrokenPipeError:
+        # What is still buffered goes nowhere, or the interpreter would complain about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None
 
 

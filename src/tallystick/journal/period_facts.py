@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
-from sys import intern
 from typing import Any, NamedTuple
 
 import msgspec
@@ -195,9 +194,8 @@ def _fact(row: Sequence[Any]) -> StoredFact:
         api_key_id=api_key_id,
         action=action,
         latency_ms=latency_ms,
-        # msgspec leaves out a member that *is* its default: the very object, not an equal one.
-        outcome=intern(outcome),  # type: ignore[arg-type]
-        usage_status=intern(usage_status),  # type: ignore[arg-type]
+        outcome=outcome,
+        usage_status=usage_status,
         price_context=price_context,
         provider_cost_pico=provider_cost_pico,
         attributes=attributes,

@@ -24,15 +24,26 @@ from tallystick.usage.event import UsageEvent
 PREFIX = b"tallystick usage event v1\n"
 
 _encode = msgspec.json.Encoder(order="sorted").encode
+_DEFAULTS = {field.name: field.default for field in msgspec.structs.fields(UsageEvent)}
+_SUCCESS, _FINAL = _DEFAULTS["outcome"], _DEFAULTS["usage_status"]
 
 
 def canonical_fact(event: UsageEvent) -> bytes:
     """The canonical JSON of the event; the same bytes for the same content, on every machine."""
+    if event.outcome is not _SUCCESS or event.usage_status is not _FINAL:
+        event = _with_own_defaults(event)
     if event.provider_cost_pico is None:
         return _encode(event)
     members = msgspec.to_builtins(event)
     members["provider_cost_pico"] = str(event.provider_cost_pico)
     return _encode(members)
+
+
+def _with_own_defaults(event: UsageEvent) -> UsageEvent:
+    # msgspec knows a default by its identity, and text from a database only equals it.
+    outcome = _SUCCESS if event.outcome == _SUCCESS else event.outcome
+    usage_status = _FINAL if event.usage_status == _FINAL else event.usage_status
+    return msgspec.structs.replace(event, outcome=outcome, usage_status=usage_status)
 
 
 def fingerprint(event: UsageEvent) -> bytes:

@@ -319,7 +319,6 @@ class RateCard:
         provider_cost_pico: int | None,
     ) -> Cost:
         """The cost of these lines, brought to what the provider itself stated when it did."""
-        unpriced = any(line.amount_pico is None for line in lines)
         if provider_cost_pico is not None:
             # The provider's own figure is the truth; a line without a rate is then part of the adjustment.
             lines = [line if line.amount_pico is not None else carried(line) for line in lines]
@@ -327,7 +326,7 @@ class RateCard:
             if rest:
                 lines.append(CostLine(ADJUSTMENT, 1, rest, 1, rest))
             return Cost(provider, model, tuple(lines), provider_cost_pico, usage_status, self.version)
-        if unpriced:
+        if reason is not None:  # also when nothing was used of a model that nobody knows: an unknown is never zero
             status: CostStatus = "unpriced"
             return Cost(provider, model, tuple(lines), None, status, self.version, reason)
         total = sum(line.amount_pico or 0 for line in lines)
