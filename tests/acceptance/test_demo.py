@@ -60,7 +60,7 @@ def test_a_person_reads_a_table_and_what_to_do_next(short_dir: Path, tmp_path: P
     done = _demo(short_dir, tmp_path)
     assert done.returncode == 0, done.stderr
     assert "identical" in done.stdout
-    assert "tally invoice explain" in done.stdout
+    assert "invoice explain initech/2026-10" in done.stdout
     assert "taking in events" in done.stderr
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 import time
 from collections.abc import Callable
 from decimal import Decimal
@@ -9,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -59,15 +60,15 @@ def _progress() -> Progress:
 
 
 def _invoices(report: DemoReport) -> Table:
-    table = Table(title=f"Invoices of {report.month}", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table = Table(title=f"Invoices of {report.month}, amounts in USD", box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for name in ("customer", "plan"):
         table.add_column(name, no_wrap=True)
-    for name in ("requests", "too late", "cost USD", "usage USD", "invoice USD"):
+    for name in ("requests", "late", "our cost", "usage", "due"):
         table.add_column(name, justify="right", no_wrap=True)
     for customer, invoice, late in report.invoices:
         usage = sum(Decimal(line.amount_usd) for line in invoice.lines if line.kind == "usage")
         due, cost = Decimal(invoice.total_cents) / 100, Decimal(invoice.internal.cost_usd)
-        numbers = (f"{invoice.ledger.events:,}", f"{late:,}", f"{cost:,.4f}", f"{usage:,.2f}", f"{due:,.2f}")
+        numbers = (f"{invoice.ledger.events:,}", f"{late:,}", f"{cost:,.2f}", f"{usage:,.2f}", f"{due:,.2f}")
         table.add_row(customer.org_id, customer.plan, *numbers)
     return table
 
@@ -75,6 +76,7 @@ def _invoices(report: DemoReport) -> Table:
 def _summary(report: DemoReport, seconds: float) -> str:
     sent, replayed = sum(report.results.values()), report.replayed
     became = ", ".join(f"{count:,} {status}" for status, count in sorted(report.results.items()))
+    tally = "tally" if shutil.which("tally") else sys.argv[0]
     verdict = "identical" if replayed.identical else f"{replayed.difference_count:,} differences"
     return f"""
 {sent:,} messages sent: {became}; {report.unpriced:,} unpriced
@@ -84,9 +86,9 @@ replayed {replayed.org_id}/{replayed.period}: {verdict}, digest {replayed.recomp
 
 Look around:
   export TALLY_DATA_DIR={report.data_dir}
-  tally invoice list
-  tally invoice explain {replayed.org_id}/{replayed.period}
-  tally invoice replay {replayed.org_id}/{replayed.period}
+  {tally} invoice list
+  {tally} invoice explain {replayed.org_id}/{replayed.period}
+  {tally} invoice replay {replayed.org_id}/{replayed.period}
 """
 
 
