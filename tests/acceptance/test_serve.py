@@ -9,6 +9,8 @@ import socket
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -128,6 +130,60 @@ def test_it_stops_cleanly_on_a_signal_and_its_log_lines_carry_the_request_id(ser
     ]
     assert served.process.stdout is not None
     assert served.process.stdout.read() == ""  # messages are no data
+
+
+@pytest.mark.parametrize(("path", "status"), [("/v1/events", 413), ("/nowhere", 404)])
+def test_a_caller_who_sends_a_huge_body_and_will_close_gets_the_refusal_and_not_a_reset(serve, path: str, status: int):
+    served = serve().wait()
+    request = urllib.request.Request(  # it sends Connection: close, and reads no answer before all is sent
+        served.url + path, data=b" " * (100 << 20), headers={"Content-Type": "application/json"}
+    )
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=60)
+    problem = json.loads(refused.value.read())
+    assert (refused.value.code, problem["status"]) == (status, status)
+    assert problem["request_id"] == refused.value.headers["Request-Id"]
+
+
+def test_a_caller_who_asks_before_sending_is_refused_without_being_told_to_go_on(serve):
+    served = serve().wait()
+    answer = exchange(
+        served.url,
+        b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nConnection: close\r\n"
+        b"Content-Length: 104857600\r\nExpect: 100-continue\r\n\r\n",
+    )
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"100 Continue" not in answer
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"this is not HTTP\r\n\r\n",
+        b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Length: many\r\n\r\n",
+        b"POST /v1/events HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
+    ],
+)
+def test_what_is_not_http_is_refused_with_a_problem_document_whose_id_is_in_the_log(serve, sent: bytes):
+    served = serve().wait()
+    head, _, body = exchange(served.url, sent).partition(b"\r\n\r\n")
+    problem = json.loads(body)
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"content-type: application/problem+json" in head.lower()
+    assert b"request-id: " + problem["request_id"].encode() in head.lower()
+    assert (problem["code"], problem["status"]) == ("malformed_http", 400)
+    assert problem["detail"]
+    assert problem["next_step"]
+    served.stop()
+    assert problem["request_id"] in {line.get("request_id") for line in served.log()}
+
+
+def exchange(url: str, sent: bytes) -> bytes:
+    """What the server answers to these bytes, until it closes the connection."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(sent)
+        return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
 def test_a_taken_port_is_a_clear_error_before_anything_is_started(short_dir: Path):

@@ -1,9 +1,10 @@
 """The application: routes of the control plane, the route that events come in by, and what surrounds them all.
 
-    RequestLog            request id, log line, last resort for what nobody foresaw
-      FastAPI             addresses, parameters, problem documents
-        /v1/events        a plain route: a body of thousands of events is read without models
-        everything else   typed routes, one module for each subject
+    Linger                an early answer reaches a caller who is still sending
+      RequestLog          request id, log line, last resort for what nobody foresaw
+        FastAPI           addresses, parameters, problem documents
+          /v1/events      a plain route: a body of thousands of events is read without models
+          everything else typed routes, one module for each subject
 
 The journal is synchronous: everything that touches it runs in a bounded pool of threads.
 """
@@ -27,6 +28,7 @@ from tallystick.api import contracts, costs, events, health, invoices, orgs, quo
 from tallystick.api.bodies import BodyBudget
 from tallystick.api.context import refuse_nul
 from tallystick.api.event_schema import EVENTS_PATH
+from tallystick.api.linger import Linger
 from tallystick.api.openapi import describe
 from tallystick.api.problems import (
     answer_http_exception,
@@ -56,7 +58,7 @@ def create_app(runtime: Runtime) -> ASGIApp:
     """The application over an open runtime, ready for any ASGI server."""
     api = build_api(runtime.settings)
     api.state.runtime = runtime
-    return RequestLog(api)
+    return Linger(RequestLog(api))
 
 
 def openapi_document() -> dict[str, Any]:

@@ -104,6 +104,8 @@ def _signals_to_exit() -> Iterator[None]:
 def _run(app: Any, listener: socket.socket, address: str) -> None:
     import uvicorn
 
+    from tallystick.api.http_protocol import ProblemHttpProtocol
+
     class Server(uvicorn.Server):
         """Says where it listens once it does, and ends by returning: what was opened around it is to be closed."""
 
@@ -125,7 +127,7 @@ def _run(app: Any, listener: socket.socket, address: str) -> None:
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=ProblemHttpProtocol,
         ws="none",
         log_config=None,
         access_log=False,
