@@ -197,6 +197,10 @@ def test_a_contract_is_applied_once_listed_and_found_by_name(reference, tmp_path
     conflict = tally("contract", "apply", changed)
     assert (conflict.returncode, "contract_version_exists" in conflict.stderr) == (2, True)
     assert tally("contract", "show", "reference@2027-01-01").returncode == 2
+    assert "[unknown_contract]" in tally("contract", "show", "x" * 5000).stderr  # no file can have such a name
+    (tmp_path / "reference").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert "Pro (pro)" in tally("contract", "show", "reference").stdout  # whatever folder is called so
 
 
 def test_a_contract_with_errors_is_not_applied_and_starts_no_database(tmp_path, monkeypatch):

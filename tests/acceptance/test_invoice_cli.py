@@ -99,9 +99,12 @@ def test_an_explanation_names_the_arithmetic_and_the_requests(month: Runtime, ta
     told = tally("explain", "initech/2025-03").stdout
     assert "Line 1: tokens_in, 13.64 USD" in told
     assert "234,567 × 7.00 per 1,000,000 + 2.00 flat = 3.641969 USD." in told
-    line = tally("explain", "globex/2025-03", "--line", 2, "--requests", "--limit", 3).stdout
-    assert [row.split()[1] for row in line.splitlines()[-4:-1]] == ["r0", "r1", "r2"]
-    answer = json.loads(tally("explain", "globex/2025-03", "--line", 2, "--requests", "--json").stdout)
+    assert [row.split()[1] for row in told.splitlines() if row.split()[1:2] == ["r1"]] == ["r1"]
+    assert "r1" not in tally("explain", "initech/2025-03", "--no-requests").stdout.split()
+    line = tally("explain", "globex/2025-03", "--line", 2, "--limit", 3).stdout
+    assert [row.split()[1] for row in line.splitlines()[-5:-2]] == ["r0", "r1", "r2"]
+    assert "The first 3; --limit lists more" in line
+    answer = json.loads(tally("explain", "globex/2025-03", "--line", 2, "--json").stdout)
     requests = answer["lines"][0]["requests"]
     assert [one["request_id"] for one in requests] == ["r0", "r1", "r2", "r3", "=cmd()"]
     assert sum(one["quantities"]["tokens_in"] for one in requests) == 5000
@@ -190,6 +193,8 @@ def test_a_tampered_ledger_is_told_request_by_request(month: Runtime, tally: Tal
         (("replay", "globex/2025-03"), "unknown_invoice"),
         (("explain", "globex/2025-02"), "unknown_invoice"),
         (("export", ""), "unknown_invoice"),
+        (("show", os.fsdecode(b"glob\xffex/2025-03")), "invalid_utf8"),
+        (("close", MONTH, "--org", os.fsdecode(b"\xff")), "invalid_utf8"),
     ],
 )
 def test_bad_input_is_a_message_and_exit_code_2(

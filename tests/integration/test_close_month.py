@@ -205,6 +205,31 @@ def test_usage_without_a_plan_is_reported_and_harms_nobody(runtime: Runtime) -> 
     assert refused.value.code == "no_subscription"
 
 
+def test_usage_before_an_org_begins_is_reported_on_the_clocks_of_the_org(runtime: Runtime) -> None:
+    # Its first plan begins with its November, which is still October in UTC; what it used before has no plan.
+    apply(runtime)
+    november = datetime(2026, 10, 31, 23, tzinfo=UTC)
+    for org_id in ("east", "idle", "newcomer"):
+        subscribe(runtime, org_id, time_zone="Europe/Paris", effective_from=november)
+    record(runtime, [event("r1", org_id="east"), event("r1", org_id="newcomer", time=november)])
+    assert orgs_to_close(runtime, OCTOBER) == ["east"]
+    (east,) = close_month(runtime, OCTOBER)
+    assert error_code(east) == "no_subscription"
+
+
+def test_an_amount_that_no_invoice_can_hold_is_refused_and_harms_nobody(runtime: Runtime) -> None:
+    apply(
+        runtime,
+        CONTRACT.replace("tool_calls: {package", 'egress_bytes: {unit: "999999999999999"}\n      tool_calls: {package'),
+    )
+    subscribe(runtime, "globex")
+    subscribe(runtime, "initech", "enterprise")
+    record(runtime, [event("r1", meters={"egress_bytes": 10**6}), event("r1", org_id="initech")])
+    absurd, ours = close_month(runtime, OCTOBER)
+    assert error_code(absurd) == "total_out_of_range"
+    assert ours.status == "closed"
+
+
 def test_an_org_that_starts_later_is_billed_for_the_whole_month_under_its_first_plan(runtime: Runtime) -> None:
     apply(runtime)
     start = datetime(2026, 10, 10, 8, tzinfo=UTC)

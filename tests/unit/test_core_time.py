@@ -41,7 +41,9 @@ def test_a_month_with_a_daylight_saving_change_is_an_hour_longer_or_shorter() ->
     assert october.start == datetime(2026, 9, 30, 22, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("label", ["2026-13", "2026-00", "2026-1", "26-01", "2026-10-01", "", "9999-12", "0001-01"])
+@pytest.mark.parametrize(
+    "label", ["2026-13", "2026-00", "2026-1", "26-01", "2026-10-01", "", "9999-12", "0001-01", "２０２６-10", "2026-1٠"]
+)
 def test_what_is_not_a_month_is_refused(label: str) -> None:
     with pytest.raises(BadInput) as caught:
         month_period(label)

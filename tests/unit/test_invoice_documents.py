@@ -60,7 +60,7 @@ def stored(one: UsageEvent, version: str | None = None, corrected: str | None = 
     def entry(seq: int, name: str | None) -> StoredEntry:
         cost = (cards().latest if name is None else cards().at(name)).price_event(one)
         return StoredEntry(
-            seq, one.request_id, one.time, cost.rate_version, cost.status, cost.total_pico, cost.lines, cost.reason
+            seq, one.request_id, one.time, NOW, cost.rate_version, cost.status, cost.total_pico, cost.lines, cost.reason
         )
 
     correction = None if corrected is None else entry(2, corrected)

@@ -11,7 +11,7 @@ from tallystick.app.billing_terms import choose_terms, org_period
 from tallystick.app.runtime import Runtime
 from tallystick.core.errors import BadInput, TallyError, Unavailable
 from tallystick.core.instants import format_instant
-from tallystick.core.periods import month_period
+from tallystick.core.periods import Period, month_period
 from tallystick.invoice.build import Terms, build_invoice
 from tallystick.invoice.canonical import canonical_json
 from tallystick.invoice.model import Invoice, parse_invoice
@@ -22,6 +22,7 @@ from tallystick.journal.invoices import (
     insert_invoice,
     invoice_by_month,
     lock_month,
+    orgs_that_used,
     unsubscribed_orgs,
 )
 from tallystick.journal.period_facts import sum_period
@@ -48,7 +49,7 @@ def preview_invoice(runtime: Runtime, org_id: str, label: str) -> Invoice:
 
     Raises:
         NotFound: `no_subscription`.
-        BadInput: `invalid_month`, `no_contract_in_force`, `unknown_plan` or `cost_unknown`.
+        BadInput: `invalid_month`, `no_contract_in_force`, `unknown_plan`, `cost_unknown` or `total_out_of_range`.
         Unavailable: `database_unreachable`.
     """
     terms = _terms(runtime, org_id, label, _contract_versions(runtime))
@@ -63,18 +64,16 @@ def orgs_to_close(runtime: Runtime, label: str) -> list[str]:
     """
     month = month_period(label)
     with runtime.database.connection() as connection:
-        everyone = list_subscriptions(connection)
-        unsubscribed = unsubscribed_orgs(connection, month)
-    by_org: dict[str, list[Subscription]] = {}
-    for one in everyone:
-        by_org.setdefault(one.org_id, []).append(one)
-    subscribed = [org_id for org_id, held in by_org.items() if _subscribed_in(held, label)]
-    return sorted({*subscribed, *unsubscribed})
-
-
-def _subscribed_in(subscriptions: Sequence[Subscription], label: str) -> bool:
-    period, _ = org_period(subscriptions, label)
-    return any(one.effective_from < period.end for one in subscriptions)
+        by_org: dict[str, list[Subscription]] = {}
+        for one in list_subscriptions(connection):
+            by_org.setdefault(one.org_id, []).append(one)
+        begin_later: dict[str, Period] = {}  # on the clocks of each: what they used before they began has no plan
+        for org_id, held in by_org.items():
+            period, _ = org_period(held, label)
+            if all(one.effective_from >= period.end for one in held):
+                begin_later[org_id] = period
+        without_a_plan = {*unsubscribed_orgs(connection, month), *orgs_that_used(connection, begin_later)}
+    return sorted((by_org.keys() - begin_later.keys()) | without_a_plan)
 
 
 def close_month(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -184,7 +184,8 @@ def _identity(contract: Contract) -> dict[str, str]:
 def _find(reference: str) -> Contract:
     """The contract in that file, or the applied one of that name when there is no such file."""
     looks_like_a_file = reference == "-" or "/" in reference or reference.endswith((".yaml", ".yml"))
-    if looks_like_a_file or Path(reference).exists():
+    # Of os.path, because it answers no, where Path raises, when no file can have such a name.
+    if looks_like_a_file or os.path.isfile(reference):
         return read_contract(reference)
     name, _, version = reference.partition("@")
     with _open() as runtime:

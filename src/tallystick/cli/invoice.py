@@ -146,7 +146,9 @@ def show_command(invoice_id: Reference, as_json: JsonOption = False) -> None:
 def explain_command(
     invoice_id: Reference,
     line: Annotated[int | None, typer.Option("--line", help="Only this line.")] = None,
-    requests: Annotated[bool, typer.Option("--requests", help="List the requests behind each line.")] = False,
+    requests: Annotated[
+        bool, typer.Option("--requests/--no-requests", help="List the requests behind each line, or leave them out.")
+    ] = True,
     limit: Annotated[int, typer.Option("--limit", help="At most so many requests for a line.")] = 20,
     as_json: JsonOption = False,
 ) -> None:
@@ -169,7 +171,7 @@ def explain_command(
         if one.number in numbers:
             print_section(heading(invoice, one), one.sentences)
             if one.number in behind:
-                print_requests(invoice.line(one.number), behind[one.number])
+                print_requests(invoice, invoice.line(one.number), behind[one.number], limit)
     if line is None:
         print_section("Total", explanation.total)
         print_section("Not charged", explanation.not_charged)

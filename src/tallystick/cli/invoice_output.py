@@ -132,8 +132,8 @@ def print_section(title: str, sentences: tuple[str, ...]) -> None:
     print_text("\n".join([title, *(f"  {sentence}" for sentence in sentences), ""]))
 
 
-def print_requests(line: InvoiceLine, found: list[dict[str, Any]]) -> None:
-    """The requests behind a line."""
+def print_requests(invoice: Invoice, line: InvoiceLine, found: list[dict[str, Any]], limit: int) -> None:
+    """The requests behind a line, and how to see the others where there are more than `limit`."""
     if not line.metered:
         print_text("  No single request is behind this line.\n")
         return
@@ -146,6 +146,10 @@ def print_requests(line: InvoiceLine, found: list[dict[str, Any]]) -> None:
         for one in found
     )
     print_table(("entry", "request", "time", "user", "feature", "model", *meters), rows)
+    if len(found) == limit < sum(use.events for use in line.metered):
+        print_text(
+            f"  The first {limit:,}; --limit lists more, `tally invoice export {invoice.invoice_id}` all of them."
+        )
     print_text("")
 
 

@@ -16,7 +16,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from tallystick.core.errors import Problems, TallyError, Unavailable
+from tallystick.core.errors import BadInput, Problems, TallyError, Unavailable
 
 EXIT_NO = 1
 EXIT_BAD_INPUT = 2
@@ -60,6 +60,12 @@ def errors_to_exit_codes() -> Iterator[None]:
         sys.stdout.flush()
     except TallyError as error:
         fail(error)
+    except UnicodeEncodeError as error:
+        # The shell's bytes that are no UTF-8 arrive as lone surrogates, which nothing else here makes.
+        if not all("\udc80" <= one <= "\udcff" for one in error.object[error.start : error.end]):
+            raise
+        what = f"an argument holds bytes that are not UTF-8: {error.object[:80]!r}"
+        fail(BadInput("invalid_utf8", what, next_step="write it in UTF-8"))
     except BrokenPipeError:
         # What is still buffered goes nowhere, or the interpreter would complain about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

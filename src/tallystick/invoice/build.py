@@ -41,6 +41,9 @@ from tallystick.invoice.model import (
 from tallystick.invoice.usage import MeterSum, PeriodFacts, PeriodSums
 from tallystick.usage.meters import METERS, meter_order
 
+CENTS_MAX = 2**63 - 1
+"""The largest total that the database holds (a PostgreSQL bigint): about 92 million billion USD."""
+
 
 @dataclass(frozen=True, slots=True)
 class Terms:
@@ -71,7 +74,8 @@ def build_invoice(terms: Terms, facts: PeriodFacts) -> Invoice:
 
     Raises:
         BadInput: `unknown_plan`, when the contract version has no such plan; `cost_unknown`, when a price is a
-            share of our cost and the cost of a charged request is not known.
+            share of our cost and the cost of a charged request is not known; `total_out_of_range`, when the sum
+            is beyond what the database holds.
     """
     plan = terms.contract.plans.get(terms.plan)
     if plan is None:
@@ -113,12 +117,23 @@ def build_invoice(terms: Terms, facts: PeriodFacts) -> Invoice:
             ),
             events=set_aside,
         ),
-        totals=_totals(lines),
+        totals=_check_total(terms, _totals(lines)),
         internal_sha256="",
         internal=internal,
         digest="",
     )
     return _sealed(invoice)
+
+
+def _check_total(terms: Terms, totals: Totals) -> Totals:
+    if Fraction(totals.total_usd) * 100 > CENTS_MAX:
+        raise BadInput(
+            "total_out_of_range",
+            f"{terms.period.label} of {terms.org_id} comes to {totals.total_usd} USD, more than an invoice can hold",
+            next_step=f"check the prices of plan {terms.plan} and the quantities; one of them is probably wrong",
+            where=terms.org_id,
+        )
+    return totals
 
 
 def _sealed(invoice: Invoice) -> Invoice:

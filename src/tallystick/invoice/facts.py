@@ -28,6 +28,7 @@ class StoredEntry:
     seq: int
     request_id: str
     time: datetime
+    recorded_at: datetime
     rate_version: str
     status: CostStatus
     cost_pico: int | None
@@ -37,7 +38,11 @@ class StoredEntry:
 
 @dataclass(frozen=True, slots=True)
 class StoredFact:
-    """One raw fact as it is stored, with its entry (None when that is gone) and its correction, if any."""
+    """One raw fact as it is stored, with its entry (None when that is gone) and its correction, if any.
+
+    `torn` says how its stored meters do not pair with their quantities one to one; None when they do, as always
+    unless something changed them from outside.
+    """
 
     seq: int
     recorded_at: datetime
@@ -45,6 +50,7 @@ class StoredFact:
     event: UsageEvent
     entry: StoredEntry | None
     correction: StoredEntry | None
+    torn: str | None = None
 
     @property
     def priced(self) -> StoredEntry | None:
@@ -72,7 +78,8 @@ def recheck(fact: StoredFact, card_of: Callable[[str], Card]) -> Rechecked:
     """
     recomputed = fingerprint(fact.event)
     entry, correction = fact.entry, fact.correction
-    if entry is not None and correction is None and recomputed == fact.fingerprint:  # nearly always
+    whole = fact.torn is None and entry is not None and entry.recorded_at == fact.recorded_at
+    if whole and entry is not None and correction is None and recomputed == fact.fingerprint:  # nearly always
         cost = _priced(fact.event, entry, card_of)
         if isinstance(cost, Cost) and _agrees(fact.event, entry, cost):
             return Rechecked(recomputed, cost, ())
@@ -80,8 +87,13 @@ def recheck(fact: StoredFact, card_of: Callable[[str], Card]) -> Rechecked:
     where = f"request {fact.event.request_id}, entry {fact.seq}"
     if recomputed != fact.fingerprint:
         differences.append(Difference(where, "fingerprint of the fact", fact.fingerprint.hex(), recomputed.hex()))
+    if fact.torn is not None:
+        differences.append(Difference(where, "meters", fact.torn, "one quantity for each meter"))
     if entry is None:
         differences.append(Difference(where, "ledger entry", None, "one entry for the fact"))
+    elif entry.recorded_at != fact.recorded_at:
+        of_entry = f"{format_instant(entry.recorded_at)} in its entry"
+        differences.append(Difference(where, "recorded_at", format_instant(fact.recorded_at), of_entry))
     counts: Cost | None = None
     for stored in (entry, correction):
         if stored is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -92,8 +93,15 @@ def late_requests(connection: Connection, row: InvoiceRow, limit: int) -> list[L
 
 
 def unsubscribed_orgs(connection: Connection, period: Period) -> list[str]:
-    """Orgs that used something in the period and have no subscription that begins before its end."""
+    """Orgs that used something in the period and have no subscription at all."""
     return [org for (org,) in connection.execute(_SQL["unsubscribed_orgs"], {"start": period.start, "end": period.end})]
+
+
+def orgs_that_used(connection: Connection, periods: Mapping[str, Period]) -> list[str]:
+    """Which of these orgs used something, each in its own period."""
+    starts, ends = ([getattr(period, bound) for period in periods.values()] for bound in ("start", "end"))
+    rows = connection.execute(_SQL["orgs_that_used"], {"orgs": list(periods), "starts": starts, "ends": ends})
+    return [org for (org,) in rows]
 
 
 def _late(row: InvoiceRow) -> dict[str, object]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import msgspec
@@ -28,7 +29,7 @@ from tallystick.usage.meters import meter_order
 _SQL = load_queries("invoices")
 _FETCH_ROWS = 2000
 _FETCH_SUMS = 16  # a block of facts has about 320 kB
-_ENTRY_COLUMNS = 13
+_ENTRY_COLUMNS = 14
 
 
 class Scope(NamedTuple):
@@ -180,6 +181,7 @@ def _fact(row: Sequence[Any]) -> StoredFact:
         latency_ms, outcome, usage_status, price_context, provider_cost_pico, attributes,
         *entries,
     ) = row  # fmt: skip
+    meters, torn = _meters(meter_names, meter_quantities)
     event = UsageEvent(
         org_id=org_id,
         request_id=request_id,
@@ -189,7 +191,7 @@ def _fact(row: Sequence[Any]) -> StoredFact:
         feature=feature,
         environment=environment,
         model=model,
-        meters=dict(zip(meter_names, meter_quantities, strict=True)),
+        meters=meters,
         provider=provider,
         api_key_id=api_key_id,
         action=action,
@@ -201,12 +203,27 @@ def _fact(row: Sequence[Any]) -> StoredFact:
         attributes=attributes,
     )
     entry, correction = entries[:_ENTRY_COLUMNS], entries[_ENTRY_COLUMNS:]
-    return StoredFact(seq, recorded_at, fingerprint, event, _entry(entry), _entry(correction))
+    return StoredFact(seq, recorded_at, fingerprint, event, _entry(entry), _entry(correction), torn)
+
+
+def _meters(names: list[Any], quantities: list[Any]) -> tuple[dict[str, int], str | None]:
+    """The meters of a fact, and in words how they are out of step: what was changed from outside may hold anything."""
+    try:
+        meters: dict[str, int] = dict(zip(names, quantities, strict=True))
+        if len(meters) == len(names) and None not in meters and None not in meters.values():
+            return meters, None
+    except (TypeError, ValueError):  # other lengths, or lists in lists
+        pass
+    pairs = zip(names, quantities, strict=False)
+    sound = {name: quantity for name, quantity in pairs if isinstance(name, str) and isinstance(quantity, int)}
+    return sound, f"{names} with quantities {quantities}"
 
 
 def _entry(row: Sequence[Any]) -> StoredEntry | None:
-    seq, request_id, time, rate_version, status, cost_pico, *arrays, models, reason = row
+    seq, request_id, time, recorded_at, rate_version, status, cost_pico, *arrays, models, reason = row
     if seq is None:
         return None
     arrays.append([None] * len(arrays[0]) if models is None else models)
-    return StoredEntry(seq, request_id, time, rate_version, status, cost_pico, tuple(map(CostLine, *arrays)), reason)
+    # Arrays of other lengths were changed from outside: what is missing is filled up, and so stays to be seen.
+    lines = tuple(CostLine(*values) for values in zip_longest(*arrays))
+    return StoredEntry(seq, request_id, time, recorded_at, rate_version, status, cost_pico, lines, reason)

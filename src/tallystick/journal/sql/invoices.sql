@@ -78,10 +78,10 @@ select event.seq, event.recorded_at, event.fingerprint,
        event.model, event.provider, event.meter_names, event.meter_quantities, event.api_key_id, event.action,
        event.latency_ms, event.outcome, event.usage_status, event.price_context, event.provider_cost_pico,
        event.attributes,
-       entry.seq, entry.request_id, entry.time, entry.rate_version, entry.status, entry.cost_pico,
+       entry.seq, entry.request_id, entry.time, entry.recorded_at, entry.rate_version, entry.status, entry.cost_pico,
        entry.line_meters, entry.line_quantities, entry.line_price_pico, entry.line_per, entry.line_amount_pico,
        entry.line_models, entry.reason,
-       correction.seq, correction.request_id, correction.time, correction.rate_version, correction.status,
+       correction.seq, correction.request_id, correction.time, correction.recorded_at, correction.rate_version, correction.status,
        correction.cost_pico,
        correction.line_meters, correction.line_quantities, correction.line_price_pico, correction.line_per,
        correction.line_amount_pico, correction.line_models, correction.reason
@@ -151,14 +151,23 @@ where org_id = %(org)s and time >= %(start)s and time < %(end)s and seq > %(thro
 order by seq limit %(limit)s
 
 -- name: unsubscribed_orgs
--- Orgs that used something in the period and have no subscription that begins before its end.
+-- Orgs that used something in the period and have no subscription at all.
 select org_id from org_heads as head
-where not exists (select from subscriptions as held where held.org_id = head.org_id and held.effective_from < %(end)s)
+where not exists (select from subscriptions as held where held.org_id = head.org_id)
     and exists (
         select from usage_events as event
         where event.org_id = head.org_id and event.time >= %(start)s and event.time < %(end)s
     )
 order by org_id
+
+-- name: orgs_that_used
+-- Which of these orgs used something, each between its own two instants.
+select given.org_id
+from unnest(%(orgs)s::text[], %(starts)s::timestamptz[], %(ends)s::timestamptz[]) as given (org_id, start, until)
+where exists (
+    select from usage_events as event
+    where event.org_id = given.org_id and event.time >= given.start and event.time < given.until
+)
 
 -- name: lock_month
 -- One closing of an org's month at a time, until the transaction ends.
