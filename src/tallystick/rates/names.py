@@ -19,12 +19,15 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from tallystick.rates.cardfile import AliasLine, Match, ModelLine, ProviderLine
+from tallystick.usage.detect import provider_id
 
 _EXACT = 10_000
 """Strength of a clause that spells the whole name out; other clauses have the length they spell out."""
 
 _MONTH, _DAY = r"(?:0[1-9]|1[0-2])", r"(?:0[1-9]|[12]\d|3[01])"
-_SNAPSHOT = rf"[-@](?:20\d\d{_MONTH}{_DAY}|20\d\d-{_MONTH}-{_DAY}|{_MONTH}-20\d\d|{_MONTH}-{_DAY}|\d{{4}}|latest|00\d)"
+_SNAPSHOT = (
+    rf"[-@](?:20\d\d{_MONTH}{_DAY}|20\d\d-{_MONTH}-{_DAY}|{_MONTH}-20\d\d|{_MONTH}-{_DAY}|\d{{4}}|latest|00\d)|@default"
+)
 _SUFFIX = re.compile(rf"(?:{_SNAPSHOT})?(?:-v\d+)?(?::\d+)?")
 _FINE_TUNED = re.compile(_SUFFIX.pattern + r"(?::[a-z0-9_-]*){0,3}")
 _REGION = r"(?:us|eu|apac|jp|au|in|ca|sa|me|af|il|uk|global|us-gov)"
@@ -43,6 +46,19 @@ _PATHS = re.compile(
 )
 _CUT_SUFFIX = re.compile(r"[-@](?:0\d?|20\d{0,6})?$")
 """How a clause ends that stops inside a snapshot or a revision."""
+_OWN_FORMS = tuple(
+    (provider, re.compile(form))
+    for provider, form in (
+        ("aws", rf"arn:[a-z0-9-]+:bedrock:|(?:{_REGION}\.)?{_VENDOR}\.[a-z]"),
+        ("google", r"claude[a-z0-9-]*@"),
+        ("openrouter", r"[^/]+/[^/:]+:(?:free|batch|thinking|extended|exacto|beta)$"),
+        ("openai", r"text-embedding-(?:3|ada)-|chatgpt-|ft:(?:gpt|davinci|babbage)-|codex-mini-|computer-use-preview"),
+        ("openai", r"(?:omni|text)-moderation-|(?:davinci|babbage)-002$"),
+        ("cohere", r"embed-(?:english|multilingual|v\d)|rerank-"),
+        ("perplexity", r"sonar(?:-|$)"),
+    )
+)
+"""How names begin that only one provider writes so, where the source itself recognises none."""
 _COMPACT_DATE = re.compile(rf"-(20\d\d)({_MONTH})({_DAY})(?=-|:|$)")
 
 
@@ -151,15 +167,19 @@ class Names:
         head, slash, rest = name.partition("/")
         if slash and (line := self.provider(head, exact=True)) is not None and (found := self._within(line, rest)):
             return found
+        for host, form in _OWN_FORMS:
+            line = self._providers.get(host)
+            if line is not None and form.match(name) and (found := self._within(line, name)):
+                return found
         for line in self._providers.values():
             if line.model_match is not None and matches(line.model_match, name):
                 return self._within(line, name)
         return None
 
     def provider(self, name: str, *, exact: bool = False) -> ProviderLine | None:
-        """The provider of that id, or (unless `exact`) the first that the source knows by such a name."""
+        """The provider of that id or usual name, or (unless `exact`) the first that the source knows by such a name."""
         wanted = name.strip().lower()
-        line = self._providers.get(wanted)
+        line = self._providers.get(wanted) or self._providers.get(provider_id(wanted))
         if line is not None or exact:
             return line
         for line in self._providers.values():
@@ -202,7 +222,9 @@ def _spellings(provider: str, name: str) -> Iterator[str]:
     """The name as it is, then without a path or its provider's own prefix, then with its date written out."""
     yield name
     short = _PATHS.sub("", name, count=1) if _PATHS.match(name) else name
-    short = short.removeprefix(provider + "/")
+    head, slash, rest = short.partition("/")
+    if slash and provider_id(head) == provider:
+        short = rest
     if short != name:
         yield short
     dashed = _COMPACT_DATE.sub(r"-\1-\2-\3", short)

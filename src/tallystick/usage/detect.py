@@ -15,14 +15,18 @@ from tallystick.usage.reading import first, read_usage, walk
 from tallystick.usage.table import Extractor, ExtractorTable
 
 _ALIASES = {
-    "amazon": "aws", "bedrock": "aws", "amazon-bedrock": "aws", "aws-bedrock": "aws",
+    "amazon": "aws", "bedrock": "aws", "amazon-bedrock": "aws", "aws-bedrock": "aws", "aws.bedrock": "aws",
+    "bedrock_converse": "aws",
     "gemini": "google", "google-gla": "google", "google-vertex": "google", "vertex": "google", "vertexai": "google",
-    "azure-openai": "azure", "azure-ai": "azure", "claude": "anthropic", "mistralai": "mistral",
-    "moonshot": "moonshotai",
-    "xai": "x-ai", "grok": "x-ai", "together-ai": "together", "togetherai": "together", "voyage": "voyageai",
+    "vertex_ai": "google", "gcp.gemini": "google", "gcp.vertex_ai": "google", "gcp.gen_ai": "google",
+    "azure-openai": "azure", "azure_openai": "azure", "azure-ai": "azure", "azure_ai": "azure",
+    "azure.ai.openai": "azure", "az.ai.openai": "azure", "azure.ai.inference": "azure", "az.ai.inference": "azure",
+    "claude": "anthropic", "mistralai": "mistral", "mistral_ai": "mistral", "moonshot": "moonshotai", "x_ai": "x-ai",
+    "xai": "x-ai", "grok": "x-ai", "together-ai": "together", "together_ai": "together",
+    "togetherai": "together", "voyage": "voyageai", "fireworks_ai": "fireworks",
     "z-ai": "zai", "z.ai": "zai", "fireworks-ai": "fireworks", "open-router": "openrouter",
 }  # fmt: skip
-"""Other names that people give the providers of the table."""
+"""Other names that people and their tools (OpenTelemetry, LiteLLM) give the providers of the table."""
 
 _HOSTS = (
     ("api.openai.com", "openai"), ("api.anthropic.com", "anthropic"), ("googleapis.com", "google"),
