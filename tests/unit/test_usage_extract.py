@@ -354,6 +354,23 @@ def test_an_exponent_beyond_all_measure_is_refused_without_being_written_out() -
     assert len(raised.value.detail) < 200
 
 
+@pytest.mark.parametrize("exponent", ["1e999999999", "1e9999999999999999999999", "-1e9999999999999999999999"])
+def test_a_cost_with_an_exponent_beyond_all_measure_is_refused(exponent: str) -> None:
+    text = b'{"provider": "x", "model": "m", "usage": {"prompt_tokens": 1, "completion_tokens": 1, "cost": %s}}'
+    with pytest.raises(BadInput) as raised:
+        extract(TABLE, decode_body(text % exponent.encode()), provider="openrouter")
+    assert raised.value.code in {"invalid_cost", "malformed_json"}
+
+
+def test_a_duration_is_held_to_the_limit_of_what_it_is_metered_in() -> None:
+    body = {"model": "whisper-1", "usage": {"type": "duration", "seconds": 10**9}}
+    assert read(body).meters == {"audio_ms": 10**12}
+    body["usage"] = {"type": "duration", "seconds": 10**9 + 0.5}
+    assert refusal(body).code == "invalid_quantity"
+    body["usage"] = {"type": "duration", "seconds": 10**9 + 1}
+    assert refusal(body).code == "invalid_quantity"
+
+
 def test_parts_that_exceed_their_whole_are_refused_with_the_fields_named() -> None:
     error = refusal(chat(completion_tokens_details={"reasoning_tokens": 51}))
     assert (error.code, error.where) == ("contradictory_usage", "usage.completion_tokens")

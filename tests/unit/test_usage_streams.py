@@ -193,6 +193,11 @@ def test_a_garbled_event_does_not_lose_what_the_next_one_states() -> None:
     assert fold(sse(chunk("Hi"), '{"choices": [', "\x00", chunk(usage=USAGE), done=True)).status == "final"
 
 
+@pytest.mark.parametrize("garbled", ['{"a": 1e9999999999999999999999}', '{"object": ["chat"]}', '{"object": {}}'])
+def test_an_event_of_a_shape_that_no_provider_gives_harms_nothing(garbled: str) -> None:
+    assert fold(sse(garbled, chunk("x"), chunk(usage=USAGE), done=True)).meters == {"tokens_in": 14, "tokens_out": 8}
+
+
 def test_an_error_in_place_of_an_answer_is_a_refusal_and_one_after_text_is_not() -> None:
     error = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
     with pytest.raises(BadInput) as raised:

@@ -127,7 +127,7 @@ def decode_source(content: bytes) -> Any:
     """
     try:
         return msgspec.json.Decoder(float_hook=Decimal).decode(content)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, InvalidOperation) as error:
         raise _invalid(f"it is not JSON: {error}") from None
 
 

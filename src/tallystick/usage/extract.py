@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import msgspec
@@ -91,6 +91,12 @@ def decode_body(text: bytes) -> dict[str, Any]:
     except RecursionError:
         raise BadInput(
             "too_deep", "the JSON is nested too deeply", next_step="send the answer as the provider gave it"
+        ) from None
+    except InvalidOperation:
+        raise BadInput(
+            "malformed_json",
+            "it holds a number with an exponent that no number has",
+            next_step="send the answer as the provider gave it",
         ) from None
     except (msgspec.DecodeError, ValueError) as error:
         raise BadInput("malformed_json", f"it is not JSON: {error}", next_step="send one whole JSON object") from None

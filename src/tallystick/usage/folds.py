@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Mapping
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import msgspec
@@ -267,7 +267,7 @@ def _kind(event: Mapping[str, Any]) -> str:
 
 
 def _is_whole(event: Mapping[str, Any]) -> bool:
-    whole = _kind(event) == "message" or event.get("object") in {"response", "chat.completion"}
+    whole = _kind(event) == "message" or event.get("object") in ("response", "chat.completion")
     return whole and isinstance(event.get("usage"), Mapping)
 
 
@@ -290,7 +290,7 @@ def unwrap(event: Mapping[str, Any]) -> Mapping[str, Any]:
         return event
     try:
         value = _DECODER.decode(base64.b64decode(inner, validate=True))
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, InvalidOperation):
         return event
     return value if isinstance(value, Mapping) else event
 

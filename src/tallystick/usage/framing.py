@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import msgspec
@@ -68,7 +68,8 @@ class _Buffer:
     def _decode(self, text: bytes) -> Iterator[Any]:
         try:
             yield _DECODER.decode(text)
-        except (ValueError, RecursionError):  # msgspec's errors and UnicodeDecodeError are ValueErrors
+        # msgspec's errors and UnicodeDecodeError are ValueErrors; the third is of an exponent that no number has.
+        except (ValueError, RecursionError, InvalidOperation):
             self.garbled += 1
 
     @staticmethod

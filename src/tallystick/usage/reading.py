@@ -119,14 +119,15 @@ def _counts(field: Field, usage: Mapping[str, Any], quantities: Mapping[str, int
 
 def _quantity(value: Any, where: str, *, in_seconds: bool = False) -> int:
     """A quantity as a whole number, durations in milliseconds (half to even)."""
-    if in_seconds and isinstance(value, Decimal) and 0 <= value <= QUANTITY_MAX:
+    most = QUANTITY_MAX // 1000 if in_seconds else QUANTITY_MAX  # milliseconds are what is metered
+    if in_seconds and isinstance(value, Decimal) and 0 <= value <= most:
         return int((value * 1000).to_integral_value(ROUND_HALF_EVEN))
     if isinstance(value, bool) or not isinstance(value, (int, Decimal)):
         raise _invalid(f"{_shown(value)} is not a number", where)
     if value < 0:
         raise _invalid(f"{_shown(value)} is less than nothing", where)
-    if value > QUANTITY_MAX:
-        raise _invalid(f"{_shown(value)} is more than 10^12, which no answer can hold", where)
+    if value > most:
+        raise _invalid(f"{_shown(value)} is more than 10^{9 if in_seconds else 12}, which no answer can hold", where)
     if isinstance(value, Decimal):
         raise _invalid(f"{_shown(value)} is not a whole number", where)
     return value * 1000 if in_seconds else value

@@ -70,16 +70,24 @@ def _usd(body: Mapping[str, Any], path: str, *, pico: int = PICO_PER_USD) -> int
     value = first(body, path)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, Decimal)) or not 0 <= value * pico <= PICO_MAX:
-        raise BadInput(
-            "invalid_cost",
-            "the provider's cost is not an amount of money",
-            next_step="send the answer as the provider gave it",
-            where=path,
-        )
+    # Compared before it is multiplied: a number of a billion digits cannot be.
+    if isinstance(value, bool) or not isinstance(value, (int, Decimal)) or not 0 <= value <= PICO_MAX // pico + 1:
+        raise _invalid_cost(path)
     # JSON carries OpenRouter's floats with their noise; 10**-12 USD is finer than any of its prices.
     exact = Context(prec=60).multiply(Decimal(value), Decimal(pico))
-    return int(exact.to_integral_value(ROUND_HALF_EVEN))
+    amount = int(exact.to_integral_value(ROUND_HALF_EVEN))
+    if amount > PICO_MAX:
+        raise _invalid_cost(path)
+    return amount
+
+
+def _invalid_cost(path: str) -> BadInput:
+    return BadInput(
+        "invalid_cost",
+        "the provider's cost is not an amount of money",
+        next_step="send the answer as the provider gave it",
+        where=path,
+    )
 
 
 def _tier(value: Any) -> str:
