@@ -179,6 +179,25 @@ def test_envelopes_say_more_than_the_answer_and_prevail_over_the_command_line() 
     assert (when["error"]["code"], when["error"]["where"]) == ("invalid_time", "at")
 
 
+def test_an_id_of_the_callers_own_beside_an_answer_makes_no_batch_of_it() -> None:
+    batch = {"custom_id": "a", "response": {"status_code": 200, "body": CHAT}}
+    alone, keyed, named, discounted = priced([CHAT, {"key": "a", **CHAT}, {"custom_id": "a", "body": CHAT}, batch])
+    assert alone["cost_usd"] == keyed["cost_usd"] == named["cost_usd"] == "0.000075"
+    assert discounted["price_context"] == {"service_tier": "batch"}
+
+
+def test_sound_is_not_priced_as_text() -> None:
+    details = {"prompt_tokens_details": {"audio_tokens": 100}, "completion_tokens_details": {"audio_tokens": 50}}
+    usage = {"prompt_tokens": 110, "completion_tokens": 60, **details}
+    [one] = priced([{"model": "gpt-4o-audio-preview-2024-12-17", "usage": usage}])
+    assert {line["meter"]: line["amount_usd"] for line in one["lines"]} == {
+        "tokens_in": "0.000025",
+        "audio_tokens_in": "0.004",
+        "tokens_out": "0.0001",
+        "audio_tokens_out": "0.004",
+    }
+
+
 def test_a_stream_is_priced_like_its_answer_and_marked_when_it_broke_off() -> None:
     chunk = {"model": "gpt-4o", "choices": [{"index": 0, "delta": {"content": "Hello"}}]}
     text = f"data: {json.dumps(chunk)}\n\n"

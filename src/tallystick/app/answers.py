@@ -151,13 +151,15 @@ def _batch_line(value: Mapping[str, Any], terms: Terms) -> tuple[Mapping[str, An
     """What a line of a batch's output holds, at the price of batches."""
     if not {"custom_id", "key"} & set(value):
         return value, terms
-    terms = replace(terms, price_context={"service_tier": "batch", **terms.price_context})
     response, result = value.get("response"), value.get("result")
+    if not isinstance(response, Mapping) and not isinstance(result, Mapping):
+        return value, terms  # an id of the caller's own beside an answer makes no batch of it
+    terms = replace(terms, price_context={"service_tier": "batch", **terms.price_context})
     if isinstance(response, Mapping):
         return {"body": response.get("body", response)}, terms
     if isinstance(result, Mapping) and isinstance(result.get("message"), Mapping):
         return {"body": result["message"]}, terms
-    return (value if result is None else {"body": result}), terms
+    return {"body": result}, terms
 
 
 def _lines(blocks: Iterable[bytes]) -> Iterator[Line]:
