@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from datetime import UTC, datetime
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -272,6 +274,16 @@ def test_a_damaged_chain_is_refused(damage: str) -> None:
     with pytest.raises(BadInput) as refused:
         CardHistory(parse_card_file(content) for content in contents)
     assert refused.value.code == "broken_card_chain"
+
+
+def test_a_card_refreshed_here_keeps_its_place_when_a_later_release_brings_its_own(tmp_path: Path) -> None:
+    *_, before, last = load_card_history().versions
+    header = {"row": "card", "format": 1, "version": "refreshed-here", "known_at": "2026-12-01T00:00:00Z"}
+    rest = {"source": "genai-prices", "source_sha256": None, "previous": before.sha256}
+    (tmp_path / "0060-refreshed-here.jsonl").write_text(json.dumps({**header, **rest}) + "\n")
+    names = [version.name for version in load_card_history(tmp_path).versions]
+    assert names[-2:] == [before.name, "refreshed-here"]
+    assert last.name not in names
 
 
 def test_versions_are_found_by_name_only() -> None:

@@ -22,22 +22,30 @@ def load_card_history(extra_dir: Path | None = None) -> CardHistory:
         BadInput: `invalid_card_header`, `broken_card_chain`, `duplicate_rate_version`, `card_too_large`.
         Problems: `invalid_card`.
     """
-    return CardHistory(parse_card_file(content, name=name) for name, content in named_card_files(extra_dir))
+    bundled = [parse_card_file(content, name=name) for name, content in _bundled()]
+    added = [parse_card_file(content, name=name) for name, content in _added(extra_dir)]
+    if added:
+        # A card refreshed here has taken the place that a later release gives to its own: the chain is the one that
+        # was known here, as it is in the database.
+        before = [version.sha256 for version in bundled]
+        if added[0].header.previous in before:
+            bundled = bundled[: before.index(added[0].header.previous) + 1]
+    return CardHistory([*bundled, *added])
 
 
-def read_card_files(extra_dir: Path | None = None) -> list[bytes]:
-    """The bytes of every card file, oldest first; see `load_card_history`."""
-    return [content for _, content in named_card_files(extra_dir)]
+def read_card_files() -> list[bytes]:
+    """The bytes of every bundled card file, oldest first."""
+    return [content for _, content in _bundled()]
 
 
-def named_card_files(extra_dir: Path | None) -> list[tuple[str, bytes]]:
-    """(name, bytes) of every card file, oldest first: the bundled ones, then those of `extra_dir`."""
-    bundled = files("tallystick.rates") / "cards"
-    named = [(entry.name, entry.read_bytes()) for entry in bundled.iterdir() if entry.name.endswith(".jsonl")]
-    named.sort()
-    if extra_dir is not None and extra_dir.is_dir():
-        named += [(str(path), _read(path)) for path in sorted(extra_dir.glob("*.jsonl"))]
-    return named
+def _bundled() -> list[tuple[str, bytes]]:
+    folder = files("tallystick.rates") / "cards"
+    return sorted((entry.name, entry.read_bytes()) for entry in folder.iterdir() if entry.name.endswith(".jsonl"))
+
+
+def _added(folder: Path | None) -> list[tuple[str, bytes]]:
+    found = sorted(folder.glob("*.jsonl")) if folder is not None and folder.is_dir() else []
+    return [(str(path), _read(path)) for path in found]
 
 
 def _read(path: Path) -> bytes:
