@@ -103,6 +103,44 @@ def test_what_cannot_be_done_is_said_without_a_traceback(
     assert said in errors
 
 
+def test_receipts_never_overwrite_the_events(tally: Tally) -> None:
+    events = lines(raw_event("a"))
+    (tally.folder / "events.jsonl").write_bytes(events)
+    (tally.folder / "same.jsonl").symlink_to("events.jsonl")
+    _, errors = tally("ingest", "events.jsonl", "--receipts", "same.jsonl", code=2)
+    assert "[unwritable_file]" in errors
+    assert (tally.folder / "events.jsonl").read_bytes() == events
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "said"),
+    [
+        (["ingest", "-"], 2, "[empty_file]"),
+        (["events-from-csv", "-", "--org", "a"], 2, "[empty_file]"),
+        (["cost", "-"], 2, "error: "),
+        (["contract", "check", "-"], 2, "error: "),
+    ],
+)
+def test_a_closed_standard_input_is_an_empty_one(tally: Tally, command: list[str], code: int, said: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", '"$@" <&-', "sh", *TALLY, *command], check=False, capture_output=True, env=tally.environment
+    )
+    errors = done.stderr.decode()
+    assert (done.returncode, said in errors, "Traceback" in errors) == (code, True, False), errors
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="no file here that opens and cannot be read")
+def test_a_file_that_fails_while_it_is_read_is_said_without_a_traceback(tally: Tally) -> None:
+    _, errors = tally("ingest", "/proc/self/mem", code=3)
+    assert "[io_failed]" in errors
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device here")
+def test_a_full_disk_is_said_without_a_traceback(tally: Tally) -> None:
+    _, errors = tally("ingest", "-", "--receipts", "/dev/full", stdin=lines(raw_event("a")), code=3)
+    assert "No space left" in errors
+
+
 def test_a_database_that_is_not_there_exits_with_3(tally: Tally) -> None:
     tally.environment["DATABASE_URL"] = "postgresql://127.0.0.1:1/none?connect_timeout=2"
     _, errors = tally("orgs", "list", code=3)

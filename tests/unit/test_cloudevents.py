@@ -36,6 +36,13 @@ def test_what_the_event_says_itself_prevails() -> None:
     assert event["attributes"]["ce_type"] == "mine"
 
 
+def test_data_in_base64_is_read_as_strictly_as_any_other() -> None:
+    twice = json.dumps(raw_event())[:-1] + ', "org_id": "other"}'
+    with pytest.raises(BadInput) as caught:
+        event_of_cloudevent(envelope(data=None, data_base64=base64.b64encode(twice.encode()).decode()))
+    assert (caught.value.code, caught.value.where) == ("duplicate_key", "data_base64")
+
+
 def test_data_may_be_in_base64() -> None:
     raw = envelope(data_base64=base64.b64encode(json.dumps(raw_event("b64")).encode()).decode())
     del raw["data"]

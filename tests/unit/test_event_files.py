@@ -74,6 +74,12 @@ def test_a_bad_line_is_named_and_its_neighbours_are_read(bad: bytes, code: str, 
     assert read(b"\n".join(lines) + b"\n") == expected
 
 
+def test_lines_after_a_first_one_that_is_an_array_are_read_all_the_same() -> None:
+    assert read(b"[1, 2]\n" + LINE_ONE + b"\nbad\n" + LINE_TWO) == [
+        (1, [1, 2]), (2, ONE), (3, "malformed_json"), (4, TWO),
+    ]  # fmt: skip
+
+
 def test_a_bad_item_of_an_array_harms_no_other() -> None:
     content = b"[" + LINE_ONE + b', {"a": 1, "a": 2}, {"a": "\\ud800"}, ' + LINE_TWO + b"]"
     assert read(content) == [(None, ONE), (None, "duplicate_key"), (None, "invalid_text"), (None, TWO)]

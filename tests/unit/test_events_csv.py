@@ -30,6 +30,10 @@ FILE = (
 )
 
 
+BAD = b"\xff".decode(errors="surrogateescape")
+"""A byte that is not UTF-8, as the file is opened."""
+
+
 def read(text: str, columns: dict[str, str] = COLUMNS, constants: dict[str, str] = CONSTANTS) -> list[CsvEvent]:
     return list(events_of_csv(StringIO(text), Recipe(columns, constants), file_sha256="ab" * 32, now=NOW))
 
@@ -58,6 +62,31 @@ def test_a_bad_row_is_named_and_its_neighbours_are_read() -> None:
     assert last.request_id.endswith("-5")  # rows are counted, sound or not, so that mending one moves no other
 
 
+def test_bytes_that_are_not_utf8_cost_their_own_row_and_no_other() -> None:
+    rows = read(FILE + f"2023-11-16 18:00:00,1{BAD},1\n2023-11-16 18:00:00,1,1\n")
+    assert [row.event.code if isinstance(row.event, BadInput) else "sound" for row in rows] == [
+        "sound", "sound", "invalid_utf8", "sound",
+    ]  # fmt: skip
+    assert isinstance(rows[2].event, BadInput)
+    assert (rows[2].line, rows[2].event.where) == (4, "ContextTokens")
+
+
+@pytest.mark.parametrize(
+    ("cell", "code"),
+    [("-5", "quantity_negative"), ("1" + "0" * 30, "quantity_too_large"), ("1" + "0" * 50, "quantity_too_large")],
+)
+def test_a_number_out_of_range_is_called_that(cell: str, code: str) -> None:
+    (row,) = read(f"TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:00:00,{cell},1\n")
+    assert isinstance(row.event, BadInput)
+    assert (row.event.code, row.event.where) == (code, "meters.tokens_in")
+
+
+def test_a_column_that_two_columns_could_be_is_refused() -> None:
+    with pytest.raises(Problems) as caught:
+        read("TIMESTAMP,ContextTokens,ContextTokens,GeneratedTokens\n2023-11-16 18:00:00,1,2,3\n")
+    assert {(one.code, one.where) for one in caught.value.problems} == {("ambiguous_column", "ContextTokens")}
+
+
 def test_a_recipe_is_told_everything_that_is_wrong_with_it() -> None:
     with pytest.raises(Problems) as caught:
         read(FILE, {"time": "WHEN", "Tokens": "ContextTokens"}, {"time": "x", "org_id": "{nothing}"})
@@ -70,7 +99,12 @@ def test_a_recipe_is_told_everything_that_is_wrong_with_it() -> None:
 
 @pytest.mark.parametrize(
     ("text", "code"),
-    [("", "empty_file"), (FILE + '"open quote', "invalid_csv"), (FILE + "x" * 100_000, "invalid_csv")],
+    [
+        ("", "empty_file"),
+        (FILE + '"open quote', "invalid_csv"),
+        (FILE + "x" * 100_000, "invalid_csv"),
+        (BAD + FILE, "invalid_utf8"),
+    ],
 )
 def test_a_file_that_is_no_csv_names_the_line(text: str, code: str) -> None:
     with pytest.raises(BadInput) as caught:

@@ -2,7 +2,7 @@
 
 | the file begins with | it is read as |
 |---|---|
-| `[` | one JSON array of events or CloudEvents, held in memory |
+| `[`, unless lines follow a whole array | one JSON array of events or CloudEvents, held in memory |
 | `{`, and the first line is not whole | one JSON object: one event or one CloudEvent, over several lines |
 | anything else | JSON Lines: one event or CloudEvent a line, blank lines skipped, read as it comes |
 """
@@ -112,7 +112,11 @@ def read_items(stream: BinaryIO) -> Iterator[FileItem]:
     if isinstance(text, _TooLong) or not text.startswith((b"[", b"{")):
         yield from map(_item, chain([first], lines))
     elif text.startswith(b"["):
-        yield from _array_items(text, stream)
+        second = next(lines, None) if _is_whole(text) else None
+        if second is None:
+            yield from _array_items(text, stream)
+        else:
+            yield from map(_item, chain([first, second], lines))
     elif _is_whole(text):
         yield from map(_item, chain([first], lines))
     else:

@@ -23,7 +23,8 @@ CELL_CHARS_MAX = 1 << 16
 _TABLES = ("attributes", "price_context")
 _PLACE = re.compile(r"\{([^{}]+)\}")
 _NUMBERED = re.compile(r"row(?:%([1-9][0-9]*))?")
-_INTEGER = re.compile(r"[0-9]{1,30}")
+_INTEGER = re.compile(r"-?[0-9]{1,100}")
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")  # bytes that are not UTF-8, opened with errors="surrogateescape"
 _INTEGER_FIELDS = ("latency_ms", "provider_cost_pico")
 _ZONE = re.compile(r"(?:[zZ]|[+-][0-9]{2}:?[0-9]{2})$")
 
@@ -67,6 +68,8 @@ def check_recipe(recipe: Recipe, header: list[str]) -> None:
     for column in (*recipe.columns.values(), *(name for name in templated if not _NUMBERED.fullmatch(name))):
         if column not in header:
             problems.append(_bad("unknown_column", column, f"the file's columns are {', '.join(header)}"))
+        elif header.count(column) > 1:
+            problems.append(_bad("ambiguous_column", column, "the file has several columns of this name"))
     given = {*recipe.columns, *recipe.constants, "request_id"}
     missing = [name for name in MANDATORY if name not in given and name != "meters"]
     problems += [_bad("missing_field", name, "it is mandatory, and nothing gives it") for name in missing]
@@ -93,14 +96,15 @@ def events_of_csv(text: TextIO, recipe: Recipe, *, file_sha256: str, now: dateti
     Times without a zone are UTC. Meters besides the built-in ones are taken as declared by a contract.
 
     Args:
-        text: the file, opened with `newline=""`.
+        text: the file, opened with `newline=""` and `errors="surrogateescape"`: a byte that is not UTF-8 costs
+            its own row only.
         recipe: how a row becomes an event.
         file_sha256: the hash of the file's content, in hex; the request ids begin with it.
         now: the present instant; an event may not lie ahead of it.
 
     Raises:
         Problems: `invalid_recipe`.
-        BadInput: `empty_file`, or `invalid_csv` and `invalid_utf8` where the file cannot be read any further.
+        BadInput: `empty_file`; `invalid_utf8` in the header; `invalid_csv` where the file cannot be read further.
     """
     csv.field_size_limit(CELL_CHARS_MAX)
     rows = csv.reader(text, strict=True)
@@ -108,14 +112,14 @@ def events_of_csv(text: TextIO, recipe: Recipe, *, file_sha256: str, now: dateti
         header = [name.strip() for name in next(rows, [])]
         if not header:
             raise BadInput("empty_file", "the file has no first line", next_step="give a CSV file with a header")
+        if not all(map(_is_utf8, header)):
+            raise _unreadable("invalid_utf8", 1, "the header is not UTF-8")
         check_recipe(recipe, header)
         meters = frozenset(METERS) | recipe.columns.keys() | recipe.constants.keys()
         for number, row in enumerate((row for row in rows if row), 1):
             yield CsvEvent(rows.line_num, _event(recipe, header, row, number, file_sha256, now, meters))
     except csv.Error as error:
         raise _unreadable("invalid_csv", rows.line_num, str(error)) from None
-    except UnicodeDecodeError as error:
-        raise _unreadable("invalid_utf8", rows.line_num + 1, str(error)) from None
 
 
 def sha256_of(chunks: Iterator[bytes]) -> str:
@@ -137,6 +141,9 @@ def _event(
 ) -> UsageEvent | BadInput:
     if len(row) != len(header):
         return _bad("wrong_column_count", "", f"the row has {len(row)} values, the header {len(header)}")
+    for column, cell in zip(header, row, strict=True):
+        if not _is_utf8(cell):
+            return _bad("invalid_utf8", column, "the cell is not UTF-8")
     cells = dict(zip(header, row, strict=True))
     raw: dict[str, object] = {"request_id": f"csv-{file_sha256[:16]}-{number}"}
     counted: dict[str, object] = {}
@@ -164,6 +171,10 @@ def _put(
             raw[target] = int(text) if target in _INTEGER_FIELDS and _INTEGER.fullmatch(text) else text
     else:
         counted[target] = int(text) if _INTEGER.fullmatch(text) else text
+
+
+def _is_utf8(cell: str) -> bool:
+    return cell.isascii() or _NOT_UTF8.search(cell) is None
 
 
 def _with_zone(text: str) -> str:

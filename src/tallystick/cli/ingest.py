@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 import tempfile
 from collections import Counter
@@ -49,7 +50,7 @@ def ingest(
     problems: list[dict[str, object]] = []
     with ExitStack() as stack:
         stream = stack.enter_context(_opened(file))
-        written = stack.enter_context(_created(receipts)) if receipts is not None else None
+        written = stack.enter_context(_created(receipts, stream)) if receipts is not None else None
         from tallystick.app.event_files import FileResult, ingest_file
         from tallystick.app.runtime import open_runtime
 
@@ -129,7 +130,7 @@ def events_from_csv(
     with _opened(file) as source, _seekable(source) as stream:
         file_sha256 = sha256_of(iter(lambda: stream.read(1 << 20), b""))
         stream.seek(0)
-        text = TextIOWrapper(stream, encoding="utf-8-sig", newline="")
+        text = TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
         for row in events_of_csv(text, recipe, file_sha256=file_sha256, now=utc_now()):
             if isinstance(row.event, BadInput):
                 failed += 1
@@ -205,8 +206,14 @@ def _opened(file: str) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _created(path: Path) -> Iterator[BinaryIO]:
+def _created(path: Path, source: BinaryIO) -> Iterator[BinaryIO]:
     try:
+        if path.exists() and os.path.samestat(path.stat(), os.fstat(source.fileno())) and path.is_file():
+            raise BadInput(
+                "unwritable_file",
+                f"{path} is the file that is taken in",
+                next_step="name another file for the receipts",
+            )
         stream = path.open("wb")
     except OSError as error:
         raise BadInput(

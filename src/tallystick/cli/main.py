@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any
 
 import typer
@@ -10,13 +12,24 @@ from typer.core import TyperGroup
 from tallystick import __version__
 from tallystick.cli import contract, cost, demo, ingest, invoice, orgs, rates, serve
 from tallystick.cli.output import errors_to_exit_codes, print_text
+from tallystick.core.errors import Unavailable
 
 
 class _Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:  # Typer keeps the type of its context to itself
         # Here, and not around the app, because Click would take a closed pipe for a failure of ours.
         with errors_to_exit_codes():
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            except BrokenPipeError:
+                raise
+            except OSError as error:
+                place = f"{error.filename}: " if error.filename else ""
+                raise Unavailable(
+                    "io_failed",
+                    f"reading or writing failed: {place}{error.strerror or error}",
+                    next_step="see to the file or the disk, then run it again: nothing is counted twice",
+                ) from None
 
 
 app = typer.Typer(
@@ -47,4 +60,12 @@ def version() -> None:
 
 def main() -> None:
     """The console script."""
+    _open_closed_streams()
     app()
+
+
+def _open_closed_streams() -> None:
+    """What the caller has closed (`<&-`) is empty, or goes nowhere; Python would leave None in its place."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - open as long as the process runs

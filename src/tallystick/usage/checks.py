@@ -250,6 +250,9 @@ def _choice_problems(where: str, value: object) -> Iterator[BadInput]:
 
 def _time_problems(value: object, now: datetime) -> Iterator[BadInput]:
     next_step = "send RFC 3339 with a zone, such as 2026-10-01T00:00:00Z"
+    if not isinstance(value, str):
+        yield _bad("invalid_time", "time", f"an instant is text, not {_kind(value)}", next_step)
+        return
     try:
         time = msgspec.convert(value, datetime)
         if time.tzinfo is None:

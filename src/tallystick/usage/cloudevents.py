@@ -11,9 +11,8 @@ import binascii
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from tallystick.core.errors import BadInput
+from tallystick.core.json_text import read_json
 
 _OURS = frozenset({"specversion", "id", "time", "data", "data_base64", "datacontenttype", "dataschema"})
 
@@ -27,7 +26,7 @@ def event_of_cloudevent(raw: object) -> dict[str, Any]:
     """The raw usage event inside a CloudEvent, still to be checked.
 
     Raises:
-        BadInput: `invalid_cloudevent`, naming the attribute.
+        BadInput: `invalid_cloudevent`, naming the attribute; what `read_json` raises of `data_base64`.
     """
     if not isinstance(raw, Mapping):
         raise _bad("", "a CloudEvent is a JSON object")
@@ -51,9 +50,10 @@ def _data(raw: Mapping[str, Any]) -> Mapping[str, Any]:
     data = raw.get("data")
     if "data_base64" in raw and data is None:
         try:
-            data = msgspec.json.decode(base64.b64decode(raw["data_base64"], validate=True))
-        except (TypeError, ValueError, RecursionError, binascii.Error):
+            text = base64.b64decode(raw["data_base64"], validate=True)
+        except (TypeError, ValueError, binascii.Error):
             raise _bad("data_base64", "it is not JSON in Base64") from None
+        data = read_json(text, where="data_base64")
     if not isinstance(data, Mapping):
         raise _bad("data", "it must be the usage event, a JSON object")
     return data
