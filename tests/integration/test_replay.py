@@ -14,6 +14,7 @@ from tallystick.app.orgs import set_subscription
 from tallystick.app.replay import DIFFERENCES_MAX, ReplayReport, replay_invoice
 from tallystick.app.reprice import reprice
 from tallystick.app.runtime import Runtime
+from tallystick.core.errors import BadInput
 from tallystick.journal.writer import append
 from tallystick.ledger.encoding import fingerprint
 
@@ -77,6 +78,8 @@ FORGED = "update invoices set document = replace(document, '10.00', '11.00')"
         (EVENT.format("meter_names = array[meter_names, meter_names]"), "request r2, entry 2", "meters"),
         (EVENT.format("recorded_at = recorded_at - interval '1 day'"), "request r2, entry 2", "recorded_at"),
         (EVENT.format("price_context = '[]'"), "request r2, entry 2", "fingerprint of the fact"),
+        (EVENT.format("price_context = '[7]'"), "request r2, entry 2", "price_context"),
+        (EVENT.format("price_context = '{\"service_tier\": 5}'"), "request r2, entry 2", "price_context"),
         (EVENT.format("attributes = '{\"a\": 5}'"), "request r2, entry 2", "fingerprint of the fact"),
         (ENTRY.format("line_meters = line_meters || '{zz}'"), "request r2, entry 2", "cost line 3"),
         (ENTRY.format("line_quantities = line_quantities || '{7}'"), "request r2, entry 2", "cost line 3"),
@@ -121,6 +124,22 @@ def test_a_change_from_outside_is_named(tamper: Tamper, change: str, where: str,
     assert not report.identical
     found = [(one.where, one.field) for one in report.differences]
     assert any(at.startswith(where) and what == field for at, what in found), found
+
+
+@pytest.mark.parametrize(
+    "forgery",
+    ["replace(document, '10.00', 'ten')", "replace(document, '10.00', '1/0')", "'[]'", "'{'", "document || 'x'"],
+)
+def test_what_is_no_invoice_at_all_is_refused_with_its_reason(tamper: Tamper, forgery: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        tamper(f"update invoices set document = {forgery}")
+    assert refused.value.code == "invalid_invoice_document"
+
+
+def test_a_count_that_is_no_json_integer_is_refused_with_its_reason(tamper: Tamper) -> None:
+    with pytest.raises(BadInput) as refused:
+        tamper("update invoices set document = replace(document, '\"events\":5', '\"events\":99999999999999999999')")
+    assert refused.value.code == "invalid_invoice_document"
 
 
 def test_a_fact_and_its_entry_that_vanish_together_are_missed(tamper: Tamper) -> None:

@@ -40,8 +40,8 @@ class StoredEntry:
 class StoredFact:
     """One raw fact as it is stored, with its entry (None when that is gone) and its correction, if any.
 
-    `torn` says how its stored meters do not pair with their quantities one to one; None when they do, as always
-    unless something changed them from outside.
+    `torn` is a field that holds what no fact may hold, and its stored text; None unless something changed it from
+    outside. The event has what is sound of it.
     """
 
     seq: int
@@ -50,7 +50,7 @@ class StoredFact:
     event: UsageEvent
     entry: StoredEntry | None
     correction: StoredEntry | None
-    torn: str | None = None
+    torn: tuple[str, str] | None = None
 
     @property
     def priced(self) -> StoredEntry | None:
@@ -88,7 +88,7 @@ def recheck(fact: StoredFact, card_of: Callable[[str], Card]) -> Rechecked:
     if recomputed != fact.fingerprint:
         differences.append(Difference(where, "fingerprint of the fact", fact.fingerprint.hex(), recomputed.hex()))
     if fact.torn is not None:
-        differences.append(Difference(where, "meters", fact.torn, "one quantity for each meter"))
+        differences.append(Difference(where, *fact.torn, "what a fact may hold"))
     if entry is None:
         differences.append(Difference(where, "ledger entry", None, "one entry for the fact"))
     elif entry.recorded_at != fact.recorded_at:

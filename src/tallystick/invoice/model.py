@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from tallystick.core.errors import BadInput
+from tallystick.invoice.canonical import canonical_json
 
 FORMAT = "tallystick/invoice/v1"
 
@@ -227,10 +228,13 @@ def parse_invoice(text: str | bytes) -> Invoice:
         BadInput: `invalid_invoice_document`.
     """
     try:
-        return msgspec.json.decode(text, type=Invoice)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        invoice = msgspec.json.decode(text, type=Invoice)
+        canonical_json(invoice.document())  # its numbers are such as a digest can cover,
+        _ = invoice.total_cents  # and its total is an amount
+    except (msgspec.DecodeError, ValueError, ZeroDivisionError) as error:
         raise BadInput(
             "invalid_invoice_document",
             f"the document is not an invoice of the form {FORMAT}: {error}",
             next_step="export the invoice again from the ledger that closed it",
         ) from None
+    return invoice

@@ -182,6 +182,8 @@ def _fact(row: Sequence[Any]) -> StoredFact:
         *entries,
     ) = row  # fmt: skip
     meters, torn = _meters(meter_names, meter_quantities)
+    if price_context and not _holds_texts(price_context):
+        price_context, torn = {}, ("price_context", str(price_context))
     event = UsageEvent(
         org_id=org_id,
         request_id=request_id,
@@ -206,8 +208,8 @@ def _fact(row: Sequence[Any]) -> StoredFact:
     return StoredFact(seq, recorded_at, fingerprint, event, _entry(entry), _entry(correction), torn)
 
 
-def _meters(names: list[Any], quantities: list[Any]) -> tuple[dict[str, int], str | None]:
-    """The meters of a fact, and in words how they are out of step: what was changed from outside may hold anything."""
+def _meters(names: list[Any], quantities: list[Any]) -> tuple[dict[str, int], tuple[str, str] | None]:
+    """The meters of a fact, and how they are out of step: what was changed from outside may hold anything."""
     try:
         meters: dict[str, int] = dict(zip(names, quantities, strict=True))
         if len(meters) == len(names) and None not in meters and None not in meters.values():
@@ -216,7 +218,11 @@ def _meters(names: list[Any], quantities: list[Any]) -> tuple[dict[str, int], st
         pass
     pairs = zip(names, quantities, strict=False)
     sound = {name: quantity for name, quantity in pairs if isinstance(name, str) and isinstance(quantity, int)}
-    return sound, f"{names} with quantities {quantities}"
+    return sound, ("meters", f"{names} with quantities {quantities}")
+
+
+def _holds_texts(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(member, str) for member in value.values())
 
 
 def _entry(row: Sequence[Any]) -> StoredEntry | None:
