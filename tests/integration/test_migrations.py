@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import msgspec
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
-from tallystick.app.runtime import open_runtime
+from conftest import NOW
+from journal_helpers import raw_event
+from tallystick.app.runtime import Runtime, open_runtime
 from tallystick.app.settings import Settings
 from tallystick.core.errors import BadInput, Unavailable
+from tallystick.journal.database import Database
 from tallystick.journal.migrate import current_revision, migrate
 from tallystick.journal.migrations import revisions
+from tallystick.journal.writer import write
+from tallystick.usage.checks import check_event
+from tallystick.usage.meters import METERS
+
+EVENT = check_event(raw_event(), now=NOW, known_meters=METERS)
 
 
 def test_an_empty_database_is_migrated_once_by_processes_that_start_together(empty_database_url: str) -> None:
@@ -28,6 +39,72 @@ def test_a_database_that_a_later_release_has_migrated_is_refused(database_url: s
     with pytest.raises(Unavailable) as caught:
         migrate(database_url)
     assert caught.value.code == "database_is_newer"
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_that_cannot_hold_every_text_is_refused(server_url: str, encoding: str) -> None:
+    name = f"encoding_{encoding.lower()}"
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f"create database {name} encoding '{encoding}' template template0 locale 'C'")
+        with pytest.raises(Unavailable) as caught:
+            migrate(make_conninfo(server_url, dbname=name))
+        connection.execute(f"drop database {name}")
+    assert caught.value.code == "database_encoding"
+
+
+@pytest.mark.parametrize("setting", ["default_transaction_read_only=on", "search_path=nowhere"])
+def test_a_schema_that_cannot_be_made_is_said_as_one_error(empty_database_url: str, setting: str) -> None:
+    with pytest.raises(Unavailable) as caught:
+        migrate(make_conninfo(empty_database_url, options=f"-c {setting}"))
+    assert caught.value.code == "migration_failed"
+
+
+def test_a_database_that_has_become_read_only_is_unavailable_and_no_fault_of_ours(
+    runtime: Runtime, database_url: str
+) -> None:
+    read_only = Database(make_conninfo(database_url, options="-c default_transaction_read_only=on"))
+    read_only.open()
+    with pytest.raises(Unavailable) as caught:
+        write(read_only, runtime.prepare([EVENT]))
+    read_only.close()
+    assert caught.value.code == "database_unreachable"
+
+
+def test_what_the_server_or_the_shell_sets_changes_nothing(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        for setting in ("datestyle = 'German'", "default_transaction_isolation = 'serializable'"):
+            connection.execute(f"alter database {connection.info.dbname} set {setting}")  # type: ignore[call-overload]
+    event = msgspec.structs.replace(EVENT, request_id="é1", user_id="ü")
+    with open_runtime(Settings(database_url=database_url, data_dir=tmp_path), lambda: NOW) as runtime:
+        receipts = [*runtime.append([event]), *runtime.append([event])]
+        with runtime.database.connection() as connection:
+            assert connection.execute("show transaction_isolation").fetchone() == ("read committed",)
+    with psycopg.connect(database_url, client_encoding="utf8") as connection:
+        assert connection.execute("select request_id, user_id from usage_events").fetchall() == [("é1", "ü")]
+    assert [receipt.status for receipt in receipts] == ["accepted", "duplicate"]
+    assert receipts[1].recorded_at == NOW
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("TALLY_PORT", "many"), ("TALLY_PORT", "99999"), ("TALLY_BODY_BYTES_MAX", "0")]
+)
+def test_a_setting_that_cannot_be_is_bad_input_that_names_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(BadInput) as caught:
+        Settings()
+    assert (caught.value.code, caught.value.where) == ("invalid_setting", name)
+
+
+def test_a_setting_that_is_empty_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = Settings()
+    for name in ("DATABASE_URL", "TALLY_DATABASE_URL", "TALLY_DATA_DIR", "TALLY_HOST", "TALLY_PORT"):
+        monkeypatch.setenv(name, "")
+    assert Settings() == plain
 
 
 def test_a_database_that_is_not_there_is_unavailable_and_a_url_that_is_none_is_bad_input(tmp_path: object) -> None:

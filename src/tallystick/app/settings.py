@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import platformdirs
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from tallystick.core.errors import BadInput, Problems
 
 
 def default_data_dir() -> Path:
@@ -22,9 +25,23 @@ def default_data_dir() -> Path:
 
 
 class Settings(BaseSettings):
-    """Everything that can be set; each field's description is its documentation."""
+    """Everything that can be set; each field's description is its documentation. A variable that is empty is not set.
 
-    model_config = SettingsConfigDict(env_prefix="TALLY_", extra="ignore", populate_by_name=True)
+    Raises:
+        BadInput: `invalid_setting`, naming the variable.
+        Problems: `invalid_setting`, several of them.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="TALLY_", env_ignore_empty=True, extra="ignore", populate_by_name=True)
+
+    def __init__(self, **given: Any) -> None:
+        try:
+            super().__init__(**given)
+        except ValidationError as error:
+            problems = [_invalid(f"TALLY_{fault['loc'][0]}".upper(), str(fault["msg"])) for fault in error.errors()]
+            if len(problems) == 1:
+                raise problems[0] from None
+            raise Problems("invalid_setting", problems, next_step="mend each, or unset it") from None
 
     data_dir: Path = Field(default_factory=default_data_dir, description="Folder of everything that is stored.")
     database_url: str | None = Field(
@@ -36,3 +53,7 @@ class Settings(BaseSettings):
     port: int = Field(default=8080, description="Port that `tally serve` listens on.", ge=0, le=65535)
     body_bytes_max: int = Field(default=64 * 1024 * 1024, description="Largest request body, in bytes.", gt=0)
     batch_events_max: int = Field(default=50_000, description="Most events in one request.", gt=0)
+
+
+def _invalid(name: str, detail: str) -> BadInput:
+    return BadInput("invalid_setting", detail, next_step="mend it, or unset it", where=name)

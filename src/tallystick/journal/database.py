@@ -14,8 +14,12 @@ from tallystick.journal.migrate import unreachable
 Connection = psycopg.Connection[Any]
 
 # jit: compiling a batch probe costs more than running it. plan_cache_mode: a generic plan made while the
-# tables were small scans them whole later.
-_OPTIONS = "-c jit=off -c timezone=UTC -c synchronous_commit=on -c plan_cache_mode=force_custom_plan"
+# tables were small scans them whole later. The rest is what reading and writing here depend on, whatever the server,
+# the database or the role have been set to.
+_OPTIONS = (
+    "-c jit=off -c timezone=UTC -c synchronous_commit=on -c plan_cache_mode=force_custom_plan -c datestyle=ISO"
+    r" -c default_transaction_isolation=read\ committed"
+)
 
 
 class Database:
@@ -26,7 +30,11 @@ class Database:
         given = psycopg.conninfo.conninfo_to_dict(url).get("options") or ""
         self._pool: ConnectionPool[Connection] = ConnectionPool(
             url,
-            kwargs={"options": f"{given} {_OPTIONS}".strip(), "prepare_threshold": None},
+            kwargs={
+                "options": f"{given} {_OPTIONS}".strip(),
+                "client_encoding": "utf8",  # COPY sends bytes as they are, whatever PGCLIENTENCODING says
+                "prepare_threshold": None,
+            },
             min_size=1,
             max_size=connections_max,
             timeout=30,
@@ -64,6 +72,8 @@ def _lost_connections_named() -> Iterator[None]:
     try:
         yield
     except (PoolTimeout, PoolClosed, psycopg.InterfaceError) as error:
+        raise unreachable(error) from error
+    except psycopg.errors.ReadOnlySqlTransaction as error:  # it has become a standby
         raise unreachable(error) from error
     except psycopg.OperationalError as error:
         if isinstance(error, psycopg.errors.TransactionRollback):  # deadlock, serialization: the caller retries

@@ -17,8 +17,8 @@ def migrate(url: str) -> None:
     """Run the migrations that are missing, under an advisory lock; quick when there are none.
 
     Raises:
-        Unavailable: `database_unreachable`, `database_too_old` (PostgreSQL below 15), `database_is_newer` (a later
-            release of Tallystick has migrated it) or `migration_failed`.
+        Unavailable: `database_unreachable`, `database_too_old` (PostgreSQL below 15), `database_encoding` (not UTF-8),
+            `database_is_newer` (a later release of Tallystick has migrated it) or `migration_failed`.
     """
     try:
         with psycopg.connect(url, autocommit=True, connect_timeout=30) as connection:
@@ -27,6 +27,13 @@ def migrate(url: str) -> None:
                     "database_too_old",
                     f"the server is PostgreSQL {connection.info.server_version // 10000}",
                     next_step="use PostgreSQL 15 or newer",
+                )
+            encoding = connection.info.parameter_status("server_encoding")
+            if encoding != "UTF8":
+                raise Unavailable(
+                    "database_encoding",
+                    f"the database's encoding is {encoding}, which cannot hold every text",
+                    next_step="create one for Tallystick with: create database NAME encoding 'UTF8' template template0",
                 )
             if current_revision(connection) == revisions()[-1]:
                 return
@@ -74,6 +81,7 @@ def _upgrade(connection: psycopg.Connection[tuple[object, ...]]) -> None:
     from alembic import command
     from alembic.config import Config
     from sqlalchemy import create_engine
+    from sqlalchemy.exc import DBAPIError
     from sqlalchemy.pool import StaticPool
 
     connection.autocommit = False  # Alembic begins and commits each migration itself
@@ -82,5 +90,9 @@ def _upgrade(connection: psycopg.Connection[tuple[object, ...]]) -> None:
         config = Config(attributes={"connection": alembic_connection})
         config.set_main_option("script_location", str(folder).replace("%", "%%"))
         config.set_main_option("path_separator", "os")
-        command.upgrade(config, "head")
-        alembic_connection.commit()
+        try:
+            command.upgrade(config, "head")
+            alembic_connection.commit()
+        except DBAPIError as error:
+            # The database's own words, without SQLAlchemy's around them.
+            raise error.orig if isinstance(error.orig, psycopg.Error) else error from None
