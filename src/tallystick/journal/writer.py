@@ -70,7 +70,8 @@ class Batch(NamedTuple):
     events: Sequence[UsageEvent]
     fingerprints: Sequence[bytes]
     encoded: dict[Key, _Encoded]
-    out_of_range: frozenset[bytes]
+    out_of_range: dict[bytes, Key]
+    """By fingerprint, the events that no entry can hold the cost of."""
     recorded_at: datetime
 
 
@@ -83,7 +84,7 @@ def prepare(events: Sequence[UsageEvent], recorded_at: datetime, card: Card) -> 
     """Fingerprint, price and encode the events. It is pure, and may be done while another batch is written."""
     encoded: dict[Key, _Encoded] = {}
     fingerprints = []
-    out_of_range = set()
+    out_of_range: dict[bytes, Key] = {}
     for event in events:
         digest = fingerprint(event)
         fingerprints.append(digest)
@@ -93,8 +94,8 @@ def prepare(events: Sequence[UsageEvent], recorded_at: datetime, card: Card) -> 
             if fits(cost):
                 encoded[key] = _Encoded(digest, cost, *row_tails(event, cost, recorded_at, digest))
             else:
-                out_of_range.add(digest)
-    return Batch(events, fingerprints, encoded, frozenset(out_of_range), recorded_at)
+                out_of_range[digest] = key
+    return Batch(events, fingerprints, encoded, out_of_range, recorded_at)
 
 
 def write(database: Database, batch: Batch) -> list[Receipt]:
@@ -111,10 +112,10 @@ def write(database: Database, batch: Batch) -> list[Receipt]:
     receipts = []
     for event, digest in zip(batch.events, batch.fingerprints, strict=True):
         key = (event.org_id, event.request_id)
-        if digest in batch.out_of_range:
-            receipts.append(_out_of_range(event, digest))
-        elif key in before:
+        if key in before:
             receipts.append(_repeated(event, digest, before[key]))
+        elif digest in batch.out_of_range:
+            receipts.append(_out_of_range(event, digest))
         else:
             receipts.append(_receipt("accepted", event, digest, written[key]))
             before[key] = written[key]  # the next one of this batch under the same id repeats it
@@ -136,10 +137,9 @@ def _write_with_retry(database: Database, batch: Batch) -> tuple[dict[Key, _Stor
 def _write(connection: Connection, batch: Batch) -> tuple[dict[Key, _Stored], dict[Key, _Stored]]:
     """What was stored before, and what this call has written."""
     encoded, recorded_at = batch.encoded, batch.recorded_at
-    if not encoded:
-        return {}, {}
     heads = lock_heads(connection, sorted({org for org, _ in encoded}))
-    before = _probe(connection, list(encoded), heads)
+    # What is out of range now may have been stored while it had no price; for that no lock is needed.
+    before = _probe(connection, list({**encoded, **dict.fromkeys(batch.out_of_range.values())}), heads)
     written: dict[Key, _Stored] = {}
     event_rows, entry_rows = [SIGNATURE], [SIGNATURE]
     for key, (digest, cost, event_tail, entry_tail) in encoded.items():
@@ -158,6 +158,8 @@ def _write(connection: Connection, batch: Batch) -> tuple[dict[Key, _Stored], di
 
 def lock_heads(connection: Connection, orgs: list[str]) -> dict[str, int]:
     """Lock the orgs' heads (made when missing) until the transaction ends: the last sequence number of each."""
+    if not orgs:
+        return {}
     heads = dict(connection.execute(_SQL["lock_heads"], {"orgs": orgs}).fetchall())
     if len(heads) < len(orgs):
         # Locks already held are kept; taking the missing ones now could close a circle with another batch,
@@ -184,7 +186,7 @@ def copy(connection: Connection, query: str, rows: list[bytes]) -> None:
 
 
 def _probe(connection: Connection, keys: list[Key], heads: dict[str, int]) -> dict[Key, _Stored]:
-    asked = [key for key in keys if heads[key[0]]]  # an org at sequence 0 has nothing stored
+    asked = [key for key in keys if heads.get(key[0], 1)]  # an org at sequence 0 has nothing stored
     if not asked:
         return {}
     parameters = {"orgs": [org for org, _ in asked], "requests": [request for _, request in asked]}
