@@ -91,6 +91,8 @@ def test_names_that_providers_send_resolve(provider: str | None, name: str, expe
     [
         ("anthropic", "claude-sonnet-4-9"),
         ("anthropic", "claude-sonnet-4-5-ultra"),
+        ("mistral", "mistral-small-2402"),  # Mistral's year and month name a version with a price of its own
+        ("mistral", "mistral-small-2501"),
         ("anthropic", "my-claude-3-haiku"),
         ("openai", "gpt-4o-ultra"),
         ("openai", "gpt-4o-mini-2"),

@@ -112,7 +112,7 @@ def build(wheels: Iterable[tuple[str, datetime, Path]], by_hand: Iterable[bytes]
         if content is None:
             continue
         add(content)
-        if (hand := waiting.pop(versions[-1].sha256, None)) is not None:
+        while (hand := waiting.pop(versions[-1].sha256, None)) is not None:  # one of them may follow another
             add(hand)
             known = known_from(versions, source=SOURCE)
     if waiting:

@@ -4,7 +4,8 @@ The source's clauses are generous: `starts_with claude-sonnet-4` also takes a mo
 A name that a clause takes counts here only when what the clause does not spell out is benign:
 
     before it   nothing, or a vendor, region or path ("us.", "anthropic.", "models/", an ARN)
-    after it    nothing, or a dated snapshot (-20250929, @20250929, -2025-09-29, -09-2025, -05-20, -0613),
+    after it    nothing, or a dated snapshot (-20250929, @20250929, -2025-09-29, -09-2025, -05-20, -0613;
+                but not Mistral's -2402, a year and month that name a version of its own),
                 -latest, a revision (-001, -v1:0, :0); for a fine-tuned model, whose it is (:acme::id)
 
 A clause may end inside such a suffix ("gemini-2.0-flash-0", "claude-sonnet-4-2025"); then the whole suffix
@@ -25,9 +26,7 @@ _EXACT = 10_000
 """Strength of a clause that spells the whole name out; other clauses have the length they spell out."""
 
 _MONTH, _DAY = r"(?:0[1-9]|1[0-2])", r"(?:0[1-9]|[12]\d|3[01])"
-_SNAPSHOT = (
-    rf"[-@](?:20\d\d{_MONTH}{_DAY}|20\d\d-{_MONTH}-{_DAY}|{_MONTH}-20\d\d|{_MONTH}-{_DAY}|\d{{4}}|latest|00\d)|@default"
-)
+_SNAPSHOT = rf"[-@](?:20\d\d{_MONTH}{_DAY}|20\d\d-{_MONTH}-{_DAY}|{_MONTH}-20\d\d|{_MONTH}-{_DAY}|{_MONTH}{_DAY}|latest|00\d)|@default"
 _SUFFIX = re.compile(rf"(?:{_SNAPSHOT})?(?:-v\d+)?(?::\d+)?")
 _FINE_TUNED = re.compile(_SUFFIX.pattern + r"(?::[a-z0-9_-]*){0,3}")
 _REGION = r"(?:us|eu|apac|jp|au|in|ca|sa|me|af|il|uk|global|us-gov)"
