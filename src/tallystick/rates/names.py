@@ -26,7 +26,8 @@ _EXACT = 10_000
 """Strength of a clause that spells the whole name out; other clauses have the length they spell out."""
 
 _MONTH, _DAY = r"(?:0[1-9]|1[0-2])", r"(?:0[1-9]|[12]\d|3[01])"
-_SNAPSHOT = rf"[-@](?:20\d\d{_MONTH}{_DAY}|20\d\d-{_MONTH}-{_DAY}|{_MONTH}-20\d\d|{_MONTH}-{_DAY}|{_MONTH}{_DAY}|latest|00\d)|@default"
+_DATES = rf"20\d\d{_MONTH}{_DAY}|20\d\d-{_MONTH}-{_DAY}|{_MONTH}-20\d\d|{_MONTH}-{_DAY}|{_MONTH}{_DAY}"
+_SNAPSHOT = rf"[-@](?:{_DATES}|latest|00\d)|@default"
 _SUFFIX = re.compile(rf"(?:{_SNAPSHOT})?(?:-v\d+)?(?::\d+)?")
 _FINE_TUNED = re.compile(_SUFFIX.pattern + r"(?::[a-z0-9_-]*){0,3}")
 _REGION = r"(?:us|eu|apac|jp|au|in|ca|sa|me|af|il|uk|global|us-gov)"
