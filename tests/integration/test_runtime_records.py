@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
 from journal_helpers import count, query, raw_event
+from tallystick.app.cards import read_card_files
 from tallystick.app.contract_files import reference_text
 from tallystick.app.contracts import apply_contract, find_contract, list_contracts
 from tallystick.app.ingest import ingest_events
 from tallystick.app.orgs import all_orgs, find_org, set_subscription
-from tallystick.app.rates_store import load_cards, read_card_files
+from tallystick.app.rates_store import load_cards
 from tallystick.app.runtime import Runtime, open_runtime
 from tallystick.app.settings import Settings
 from tallystick.core.errors import BadInput, Conflict, NotFound, Problems
@@ -36,7 +36,7 @@ plans:
 
 
 def test_the_bundled_cards_are_in_the_database_byte_for_byte_and_only_once(runtime: Runtime) -> None:
-    bundled = set(read_card_files(Path("/nonexistent")))
+    bundled = set(read_card_files())
     assert {bytes(card) for (card,) in query(runtime, "select card from rate_versions")} == bundled
     load_cards(runtime.database, runtime.settings, runtime.clock())
     assert count(runtime, "rate_versions") == len(bundled)

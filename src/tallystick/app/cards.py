@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from importlib.resources import files
 from pathlib import Path
 
@@ -22,20 +23,30 @@ def load_card_history(extra_dir: Path | None = None) -> CardHistory:
         BadInput: `invalid_card_header`, `broken_card_chain`, `duplicate_rate_version`, `card_too_large`.
         Problems: `invalid_card`.
     """
-    bundled = [parse_card_file(content, name=name) for name, content in _bundled()]
-    added = [parse_card_file(content, name=name) for name, content in _added(extra_dir)]
+    return CardHistory([parse_card_file(content, name=name) for name, content in _chain(extra_dir)])
+
+
+def read_card_files(extra_dir: Path | None = None) -> list[bytes]:
+    """The same versions as files, byte for byte, oldest first.
+
+    Raises:
+        BadInput: `invalid_card_header`, `card_too_large`.
+    """
+    return [content for _, content in _chain(extra_dir)]
+
+
+def _chain(extra_dir: Path | None) -> list[tuple[str, bytes]]:
+    """The files with their names. A card refreshed here has taken the place that a later release of Tallystick
+    gives to its own: the chain stays the one that was known here, and `rates refresh` brings newer prices.
+    """
+    bundled, added = _bundled(), _added(extra_dir)
     if added:
-        # A card refreshed here has taken the place that a later release gives to its own: the chain is the one that
-        # was known here, as it is in the database.
-        before = [version.sha256 for version in bundled]
-        if added[0].header.previous in before:
-            bundled = bundled[: before.index(added[0].header.previous) + 1]
-    return CardHistory([*bundled, *added])
-
-
-def read_card_files() -> list[bytes]:
-    """The bytes of every bundled card file, oldest first."""
-    return [content for _, content in _bundled()]
+        name, content = added[0]
+        before = [hashlib.sha256(content).hexdigest() for _, content in bundled]
+        previous = parse_card_file(content, name=name).header.previous
+        if previous in before:
+            bundled = bundled[: before.index(previous) + 1]
+    return [*bundled, *added]
 
 
 def _bundled() -> list[tuple[str, bytes]]:

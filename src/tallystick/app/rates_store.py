@@ -1,9 +1,8 @@
 """Rate cards go from files into the database as versions, and come back from there: a replay needs no file.
 
 The database's versions form one chain, each card file naming the SHA-256 of the one before. A file that is not
-in the database yet is appended when it continues that chain. One that does not (a card refreshed here has
-taken the place that a later release of Tallystick gives to its own) changes nothing: what was known when stays
-as it was, and `rates refresh` brings newer prices.
+in the database yet is appended when it continues that chain. One that does not changes nothing: what was known
+when stays as it was.
 """
 
 from __future__ import annotations
@@ -11,9 +10,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from datetime import datetime
-from importlib.resources import files
-from pathlib import Path
 
+from tallystick.app.cards import read_card_files
 from tallystick.app.settings import Settings
 from tallystick.journal.database import Database
 from tallystick.journal.rate_versions import (
@@ -51,13 +49,6 @@ def load_cards(database: Database, settings: Settings, now: datetime) -> CardHis
                 )
         cards = read_cards(connection)
     return CardHistory(tuple(parse_card_file(content) for content in cards))
-
-
-def read_card_files(extra_dir: Path) -> list[bytes]:
-    """The card files bundled with the program and those in `extra_dir` (which may be missing), byte for byte."""
-    bundled = (files("tallystick.rates") / "cards").iterdir()
-    extra = extra_dir.glob("*.jsonl") if extra_dir.is_dir() else ()
-    return [path.read_bytes() for path in (*bundled, *extra) if path.name.endswith(".jsonl")]
 
 
 def _next_files(contents: Sequence[bytes], stored: Sequence[str]) -> list[tuple[bytes, CardVersion]]:
