@@ -113,6 +113,19 @@ def test_a_first_line_that_is_broken_does_not_harm_the_next() -> None:
     assert second["cost_usd"] == "0.000075"
 
 
+@pytest.mark.parametrize("lines", [b"no json\nnor this\n", b'{"a": 1,}\n{"b":}\n'])
+def test_lines_that_are_all_broken_are_each_told_so_in_their_place(lines: bytes) -> None:
+    done = tally_cost("-", stdin=lines)
+    assert done.returncode == 1
+    assert [json.loads(line)["error"]["line"] for line in done.stdout.splitlines()] == [1, 2]
+
+
+def test_a_broken_body_over_many_lines_is_one_error() -> None:
+    done = tally_cost("-", stdin=b'{\n "model": "gpt-4o",\n "usage": }\n')
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"[malformed_json]" in done.stderr
+
+
 def test_an_unknown_model_is_unpriced_with_a_reason_and_never_zero() -> None:
     for body in (
         {"model": "gpt-9000", "usage": {"prompt_tokens": 10, "completion_tokens": 5}},

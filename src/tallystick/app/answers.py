@@ -88,7 +88,10 @@ def find_answers(blocks: Iterable[bytes]) -> Answers:
             return Answers(False, chain(held, lines))
         if size > BODY_BYTES_MAX:
             raise too_large()
-    return Answers(True, iter([Line(head.number, b"\n".join(line.text or b"" for line in held))]))
+    whole = b"\n".join(line.text or b"" for line in held)
+    if len(held) > 1 and not _begins_a_body(head.text) and not _is_json(whole):
+        return Answers(False, iter(held))  # every line is broken, and is told so in its place
+    return Answers(True, iter([Line(head.number, whole)]))
 
 
 def read_blocks(file: BinaryIO, advance: Callable[[int], object] = lambda _: None) -> Iterator[bytes]:
@@ -187,6 +190,12 @@ def _is_json(text: bytes) -> bool:
     except BadInput as error:
         return error.code == "not_an_object"
     return True
+
+
+def _begins_a_body(line: bytes) -> bool:
+    """Whether a line that is no JSON itself can be the first of a body over many lines."""
+    text = line.strip()
+    return text.startswith((b"{", b"[", b"\xef\xbb\xbf")) and not text.endswith(b"}")
 
 
 def _is_object(text: bytes) -> bool:
