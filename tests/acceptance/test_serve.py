@@ -17,6 +17,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from journal_helpers import raw_event
+
 START_SECONDS = 60
 
 
@@ -76,19 +78,8 @@ def serve(short_dir: Path) -> Iterator:
 
 
 def event(request_id: str, **more: object) -> dict[str, object]:
-    return {
-        "org_id": "acme",
-        "request_id": request_id,
-        "time": "2026-10-01T12:00:00Z",
-        "user_id": "u-1",
-        "session_id": "s-1",
-        "feature": "chat",
-        "environment": "production",
-        "provider": "openai",
-        "model": "gpt-4o-mini",
-        "meters": {"tokens_in": 1000, "tokens_out": 200},
-        **more,
-    }
+    differs = {"time": "2026-10-01T12:00:00Z", "model": "gpt-4o-mini", "meters": {"tokens_in": 1000, "tokens_out": 200}}
+    return raw_event(request_id, **{**differs, **more})
 
 
 def statuses(answer: httpx2.Response) -> list[str]:

@@ -11,6 +11,7 @@ import pytest
 from starlette.testclient import TestClient
 from structlog.testing import capture_logs
 
+from journal_helpers import raw_event
 from tallystick.api.app import create_app
 
 CONTRACT = """\
@@ -38,19 +39,13 @@ def client(runtime) -> Iterator[TestClient]:
 
 
 def event(request_id: str, **more: object) -> dict[str, object]:
-    return {
-        "org_id": "globex",
-        "request_id": request_id,
+    differs = {
         "time": "2026-10-05T12:00:00Z",
-        "user_id": "u-1",
-        "session_id": "s-1",
-        "feature": "chat",
-        "environment": "production",
-        "provider": "openai",
+        "org_id": "globex",
         "model": "gpt-4o-mini",
         "meters": {"tokens_in": 10_000_000, "tokens_out": 5_000_000},
-        **more,
     }
+    return raw_event(request_id, **{**differs, **more})
 
 
 def apply(client: TestClient, text: str = CONTRACT, **query: str):

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 from starlette.testclient import TestClient
 
+from journal_helpers import raw_event
 from tallystick.api.app import create_app
 
 
@@ -20,19 +21,8 @@ def client(runtime) -> Iterator[TestClient]:
 
 
 def event(request_id: str = "r-1", **more: object) -> dict[str, object]:
-    return {
-        "org_id": "acme",
-        "request_id": request_id,
-        "time": "2026-10-01T12:00:00Z",
-        "user_id": "u-1",
-        "session_id": "s-1",
-        "feature": "chat",
-        "environment": "production",
-        "provider": "openai",
-        "model": "gpt-4o-mini",
-        "meters": {"tokens_in": 1000, "tokens_out": 200},
-        **more,
-    }
+    differs = {"time": "2026-10-01T12:00:00Z", "model": "gpt-4o-mini", "meters": {"tokens_in": 1000, "tokens_out": 200}}
+    return raw_event(request_id, **{**differs, **more})
 
 
 def cloudevent(request_id: str) -> dict[str, object]:

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from tallystick.app.settings import Settings
-from tallystick.cli.output import EXIT_NO, print_json, print_text, say, stderr, stdout
+from tallystick.cli.output import EXIT_NO, new_progress, print_json, print_text, say, stdout
 
 if TYPE_CHECKING:
     from tallystick.app.demo import DemoReport
@@ -35,7 +34,7 @@ def demo(
     from tallystick.app.demo import run_demo
 
     started = time.monotonic()
-    with _progress() as progress:
+    with new_progress(transient=False) as progress:
 
         def step(name: str, total: int | None) -> Callable[[int], object]:
             if progress.disable:
@@ -52,11 +51,6 @@ def demo(
         print_text(_summary(report, seconds))
     if not report.replayed.identical:
         raise typer.Exit(EXIT_NO)
-
-
-def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=stderr, disable=not stderr.is_terminal)
 
 
 def _invoices(report: DemoReport) -> Table:

@@ -72,10 +72,15 @@ def errors_to_exit_codes() -> Iterator[None]:
         raise SystemExit(0) from None
 
 
+def new_progress(*, transient: bool) -> Progress:
+    """A display of progress on stderr, silent where that is no terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=stderr, transient=transient, disable=not stderr.is_terminal)
+
+
 @contextmanager
 def progress_bar(title: str, total: int | None) -> Iterator[Any]:
     """A progress bar on stderr for work that may take over a second; yields `advance(n)`."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
+    with new_progress(transient=True) as progress:
         task = progress.add_task(title, total=total)
         yield lambda count=1: progress.advance(task, count)

@@ -13,7 +13,6 @@ from fractions import Fraction
 from tallystick.core.errors import BadInput
 
 PICO_PER_USD = 10**12
-PICO_PER_CENT = 10**10
 PICO_MAX = 2**63 - 1
 """The largest amount one ledger entry can hold (a PostgreSQL bigint): about 9.2 million USD."""
 

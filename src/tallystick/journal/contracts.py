@@ -39,12 +39,6 @@ def list_contract_versions(connection: Connection, contract: str | None = None) 
     return [ContractVersion(*row) for row in connection.execute(_SQL[query], {"contract": contract})]
 
 
-def contract_in_force(connection: Connection, contract: str, at: datetime) -> ContractVersion | None:
-    """The version of that contract in force at the instant, None before the first."""
-    row = connection.execute(_SQL["in_force"], {"contract": contract, "at": at}).fetchone()
-    return None if row is None else ContractVersion(*row)
-
-
 def add_contract_version(connection: Connection, version: ContractVersion, meters: Sequence[str]) -> None:
     """Append one version and the names of the meters it declares; the table is locked."""
     values = {name: getattr(version, name) for name in ContractVersion.__slots__}

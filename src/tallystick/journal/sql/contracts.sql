@@ -14,12 +14,6 @@ from contract_versions where contract = %(contract)s order by effective_from
 select contract, version, sha256, effective_from, applied_at, source_name, source_text
 from contract_versions order by contract, effective_from
 
--- name: in_force
--- The version in force at an instant.
-select contract, version, sha256, effective_from, applied_at, source_name, source_text
-from contract_versions where contract = %(contract)s and effective_from <= %(at)s
-order by effective_from desc limit 1
-
 -- name: add
 -- Apply a version.
 insert into contract_versions
