@@ -16,7 +16,7 @@ from tallystick.core.errors import BadInput, NotFound
 from tallystick.core.instants import format_instant
 from tallystick.core.periods import Period, month_period
 from tallystick.invoice.build import Terms
-from tallystick.journal.contracts import ContractVersion
+from tallystick.journal.contracts import ContractVersion, version_in_force
 from tallystick.journal.subscriptions import Subscription, subscription_in_force
 
 Versions = Callable[[str], Sequence[ContractVersion]]
@@ -48,7 +48,7 @@ def choose_terms(org_id: str, label: str, subscriptions: Sequence[Subscription],
         raise _no_subscription(org_id, label)
     for instant in _instants(subscriptions, versions, period):
         held = subscription_in_force(subscriptions, instant)
-        version = held and _in_force(versions(held.contract), instant)
+        version = held and version_in_force(versions(held.contract), instant)
         if held and version:
             return Terms(
                 org_id=org_id,
@@ -85,11 +85,6 @@ def _instants(subscriptions: Sequence[Subscription], versions: Versions, period:
     for contract in {one.contract for one in subscriptions}:
         later |= {version.effective_from for version in versions(contract)}
     return [period.start, *sorted(instant for instant in later if instant in period and instant != period.start)]
-
-
-def _in_force(versions: Sequence[ContractVersion], instant: datetime) -> ContractVersion | None:
-    begun = [version for version in versions if version.effective_from <= instant]
-    return max(begun, key=lambda version: version.effective_from, default=None)
 
 
 def _no_subscription(org_id: str, label: str) -> NotFound:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from tallystick.app.billing_terms import load_stored_contract
 from tallystick.app.contracts import list_contracts, unknown_contract
 from tallystick.app.runtime import Runtime
-from tallystick.contract.loader import load_contract
 from tallystick.core.errors import BadInput, Conflict, NotFound
 from tallystick.core.instants import format_instant
 from tallystick.core.periods import load_zone
-from tallystick.journal.contracts import ContractVersion
+from tallystick.journal.contracts import version_in_force
 from tallystick.journal.subscriptions import (
     Subscription,
     add_subscription,
@@ -100,19 +100,19 @@ def _check_plan(runtime: Runtime, contract: str, plan: str, at: datetime) -> Non
     versions = list_contracts(runtime, contract)
     if not versions:
         raise unknown_contract(runtime, contract)
-    begun: list[ContractVersion] = [version for version in versions if version.effective_from <= at]
-    if not begun:
+    version = version_in_force(versions, at)
+    if version is None:
         raise BadInput(
             "contract_not_in_force",
             f"{contract} holds from {format_instant(versions[0].effective_from)} only, not yet at {format_instant(at)}",
             next_step="let the subscription begin then or later",
             where="effective_from",
         )
-    plans = load_contract(begun[-1].source_text, begun[-1].source_name).plans
+    plans = load_stored_contract(version).plans
     if plan not in plans:
         raise NotFound(
             "unknown_plan",
-            f"{contract}@{begun[-1].version} has no plan {plan!r}",
+            f"{contract}@{version.version} has no plan {plan!r}",
             next_step="name one of " + ", ".join(plans),
             where="plan",
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -37,6 +37,12 @@ def list_contract_versions(connection: Connection, contract: str | None = None) 
     """Every version of one contract, or of all, by the time from which it holds."""
     query = "all" if contract is None else "versions"
     return [ContractVersion(*row) for row in connection.execute(_SQL[query], {"contract": contract})]
+
+
+def version_in_force(versions: Iterable[ContractVersion], at: datetime) -> ContractVersion | None:
+    """Of one contract's versions, the one in force at the instant; None before the first."""
+    begun = [version for version in versions if version.effective_from <= at]
+    return max(begun, key=lambda version: version.effective_from, default=None)
 
 
 def add_contract_version(connection: Connection, version: ContractVersion, meters: Sequence[str]) -> None:
