@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import platformdirs
 from pydantic import AliasChoices, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tallystick.core.errors import BadInput, Problems
+
+RETENTION_DAYS_MIN = 45
+"""The shortest time for which a repeated event must be known as such."""
 
 
 def default_data_dir() -> Path:
@@ -53,6 +56,35 @@ class Settings(BaseSettings):
     port: int = Field(default=8080, description="Port that `tally serve` listens on.", ge=0, le=65535)
     body_bytes_max: int = Field(default=64 * 1024 * 1024, description="Largest request body, in bytes.", gt=0)
     batch_events_max: int = Field(default=50_000, description="Most events in one request.", gt=0)
+    workers: int = Field(default=1, description="Processes that serve requests.", ge=1, le=64)
+    group_linger_ms: int = Field(
+        default=2, description="How long the first event of a group waits for others, in ms.", ge=0, le=1000
+    )
+    group_events_max: int = Field(default=4000, description="Most events in one transaction.", gt=0, le=100_000)
+    queue_events_max: int = Field(
+        default=50_000, description="Most events waiting to be written; beyond it callers are told to wait.", gt=0
+    )
+    when_database_away: Literal["refuse", "spool"] = Field(
+        default="refuse",
+        description="What becomes of events while the database is away: refuse them, or keep them in a local spool.",
+    )
+    spool_events_max: int = Field(default=1_000_000, description="Most events in the spool.", gt=0)
+    blocks_dir: Path | None = Field(default=None, description="Folder of the sealed blocks [default: DATA_DIR/blocks].")
+    seal_seconds: int = Field(
+        default=60, description="How often `tally serve` seals new entries, in seconds; 0: never.", ge=0
+    )
+    block_entries_max: int = Field(default=1_000_000, description="Most entries in one block.", gt=0)
+    retention_days: int | None = Field(
+        default=None,
+        description="Sealed entries older than this leave the database, and older events are refused; unset: kept.",
+        ge=RETENTION_DAYS_MIN,
+    )
+    log_origin: str = Field(
+        default="tallystick.local/ledger", description="Name of this ledger in its signed checkpoints.", min_length=1
+    )
+    signing_key_file: Path | None = Field(
+        default=None, description="Ed25519 key that signs checkpoints [default: DATA_DIR/keys/checkpoint.key]."
+    )
 
 
 def _invalid(name: str, detail: str) -> BadInput:

@@ -1,4 +1,4 @@
-"""The ledger of usage."""
+"""The ledger, and who may do what with it."""
 
 from __future__ import annotations
 

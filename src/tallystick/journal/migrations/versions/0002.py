@@ -1,0 +1,14 @@
+"""Sealing: blocks, checkpoints, erasures."""
+
+from __future__ import annotations
+
+from alembic import op
+
+from tallystick.journal.migrations import run_sql
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    run_sql(op.get_bind().connection.driver_connection, revision)
