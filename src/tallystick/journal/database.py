@@ -1,77 +1,137 @@
-"""The pool of connections to the database, and what a lost connection means to a caller."""
+"""Transactions in the three roles that work with the database, and what a lost connection means to a caller."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
 
 import psycopg
-from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout
+from psycopg import sql
 
+from tallystick.core.errors import BadInput
 from tallystick.journal.migrate import unreachable
+from tallystick.journal.pool import Connection, Pool
+from tallystick.journal.roles import APP, LOGINS, OPERATOR, WRITER, session_conninfo
 
-Connection = psycopg.Connection[Any]
+__all__ = ["Connection", "Database"]
 
-# jit: compiling a batch probe costs more than running it. plan_cache_mode: a generic plan made while the
-# tables were small scans them whole later. The rest is what reading and writing here depend on, whatever the server,
-# the database or the role have been set to.
-_OPTIONS = (
-    "-c jit=off -c timezone=UTC -c synchronous_commit=on -c plan_cache_mode=force_custom_plan -c datestyle=ISO"
-    r" -c default_transaction_isolation=read\ committed"
-)
+# How many connections each role has at most, in one process. The writer's are for what is written apart from the
+# group writer, which keeps one of its own.
+_CONNECTIONS_MAX = {APP: 8, OPERATOR: 4, WRITER: 2}
+
+# What a transaction begins with, whatever the one before left in the session.
+_FRESH = "reset session authorization; reset role; reset all"
 
 
 class Database:
-    """A pool of connections; each `connection()` block is one transaction at READ COMMITTED."""
+    """Connections to one database; each `org()`, `operator()` or `writer()` block is one transaction.
 
-    def __init__(self, url: str, *, connections_max: int = 12) -> None:
+    Transactions are at READ COMMITTED. The first statement in a block may still be `set transaction …`.
+    """
+
+    def __init__(self, url: str, *, direct_login: bool = False) -> None:
+        """Nothing is connected yet.
+
+        Args:
+            url: of the database, with a login that is a member of the three roles.
+            direct_login: connect as the roles themselves; the embedded server lets us.
+        """
         self.url = url
-        given = psycopg.conninfo.conninfo_to_dict(url).get("options") or ""
-        self._pool: ConnectionPool[Connection] = ConnectionPool(
-            url,
-            kwargs={
-                "options": f"{given} {_OPTIONS}".strip(),
-                "client_encoding": "utf8",  # COPY sends bytes as they are, whatever PGCLIENTENCODING says
-                "prepare_threshold": None,
-            },
-            min_size=1,
-            max_size=connections_max,
-            timeout=30,
-            check=ConnectionPool.check_connection,
-            name="tallystick",
-            open=False,
-        )
+        self._direct_login = direct_login
+        self._pools = {
+            role: Pool(partial(self._connect, role), connections_max=_CONNECTIONS_MAX[role]) for role in LOGINS
+        }
+        self._owner = Pool(lambda: _connect(session_conninfo(url)), connections_max=8)
+
+    def conninfo(self, role: str) -> str:
+        """How another library connects as that role, as libpq takes it."""
+        return session_conninfo(self.url, role, direct_login=self._direct_login)
 
     def open(self) -> None:
-        """Connect.
+        """Connect once, to find out whether that is possible.
 
         Raises:
             Unavailable: `database_unreachable`.
         """
-        with _lost_connections_named():
-            self._pool.open(wait=True)
+        with self.operator():
+            pass
 
     def close(self) -> None:
-        self._pool.close()
+        """Close every connection; blocks that are under way end first."""
+        for pool in (*self._pools.values(), self._owner):
+            pool.close()
+
+    @contextmanager
+    def org(self, org_id: str) -> Iterator[Connection]:
+        """One transaction for one org: of every table with an `org_id` it sees that org's rows, and may add no others.
+
+        Raises:
+            BadInput: `invalid_text`, when no org can be called so.
+            Unavailable: as `operator()`.
+        """
+        if not org_id or "\0" in org_id or not org_id.isascii() and not _is_unicode(org_id):
+            raise BadInput(
+                "invalid_text", "no org can be called so", next_step="check the id for stray characters", where="org_id"
+            )
+        # Local to the transaction: it is gone with it, and the next one sets its own.
+        chosen = sql.SQL("; set local tallystick.org = {}").format(sql.Literal(org_id)).as_string(None)
+        with _lost_connections_named(), self._pools[APP].transaction(_FRESH + chosen) as connection:
+            yield connection
+
+    @contextmanager
+    def operator(self) -> Iterator[Connection]:
+        """One transaction that sees all orgs, and may add what belongs to none: committed, or rolled back when it raises.
+
+        Raises:
+            Unavailable: `database_unreachable`, when the connection is lost or none can be had within about 3 seconds;
+                `database_busy`, when all stay at work. Whether a commit that was under way arrived is unknown then;
+                writes here are safe to send again.
+        """
+        with _lost_connections_named(), self._pools[OPERATOR].transaction(_FRESH) as connection:
+            yield connection
+
+    @contextmanager
+    def writer(self) -> Iterator[Connection]:
+        """One transaction that adds entries for any org, as `operator()`."""
+        with _lost_connections_named(), self._pools[WRITER].transaction(_FRESH) as connection:
+            yield connection
+
+    def connect_writer(self) -> Connection:
+        """A connection of the writer's that the caller keeps and closes; not in autocommit.
+
+        Raises:
+            psycopg.OperationalError: it cannot be had within about 3 seconds.
+        """
+        return self._connect(WRITER)
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
-        """One transaction: committed when the block ends, rolled back when it raises.
-
-        Raises:
-            Unavailable: `database_unreachable`, when the connection is lost or none can be had. Whether a
-                commit that was under way arrived is unknown then; writes here are safe to send again.
-        """
-        with _lost_connections_named(), self._pool.connection() as connection:
+        """One transaction of the configured login."""
+        with _lost_connections_named(), self._owner.transaction(_FRESH) as connection:
             yield connection
+
+    def _connect(self, role: str) -> Connection:
+        return _connect(self.conninfo(role))
+
+
+def _connect(conninfo: str) -> Connection:
+    return psycopg.connect(conninfo, prepare_threshold=None)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+    return True
 
 
 @contextmanager
 def _lost_connections_named() -> Iterator[None]:
     try:
         yield
-    except (PoolTimeout, PoolClosed, psycopg.InterfaceError) as error:
+    except psycopg.InterfaceError as error:
         raise unreachable(error) from error
     except psycopg.errors.ReadOnlySqlTransaction as error:  # it has become a standby
         raise unreachable(error) from error
