@@ -61,4 +61,14 @@ class Conflict(TallyError):
 
 
 class Unavailable(TallyError):
-    """A part that the work needs cannot be reached; nothing was taken, and a retry is safe."""
+    """A part that the work needs cannot be reached, or has its hands full; a retry is safe.
+
+    Attributes:
+        retry_after_seconds: when trying again is likely to do better, as far as is known.
+    """
+
+    def __init__(
+        self, code: str, detail: str, *, next_step: str, where: str | None = None, retry_after_seconds: int = 1
+    ) -> None:
+        super().__init__(code, detail, next_step=next_step, where=where)
+        self.retry_after_seconds = retry_after_seconds
