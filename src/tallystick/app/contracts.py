@@ -46,7 +46,7 @@ def apply_contract(runtime: Runtime, text: str, name: str, effective_from: datet
     """
     contract = load_contract(text, name)
     begins = effective_from or contract.effective_from
-    with runtime.database.connection() as connection:
+    with runtime.database.operator() as connection:
         lock_contracts(connection)
         versions = list_contract_versions(connection, contract.name)
         for version in versions:
@@ -92,7 +92,7 @@ def _check_same(version: ContractVersion, contract: Contract, begins: datetime) 
 
 def list_contracts(runtime: Runtime, contract: str | None = None) -> list[ContractVersion]:
     """Every applied version, by contract and by the time from which it holds."""
-    with runtime.database.connection() as connection:
+    with runtime.database.operator() as connection:
         return list_contract_versions(connection, contract)
 
 

@@ -15,6 +15,7 @@ from tallystick.journal.contracts import version_in_force
 from tallystick.journal.subscriptions import (
     Subscription,
     add_subscription,
+    last_seq,
     list_orgs,
     list_subscriptions,
     lock_subscriptions,
@@ -64,8 +65,8 @@ def set_subscription(
     _check_plan(runtime, contract, plan, begins)
     if time_zone is not None:
         load_zone(time_zone, where="time_zone")
-    with runtime.database.connection() as connection:
-        lock_subscriptions(connection)
+    with runtime.database.org(org_id) as connection:
+        lock_subscriptions(connection, org_id)
         history = list_subscriptions(connection, org_id)
         zone = time_zone or (history[-1].time_zone if history else "UTC")
         if history and history[-1].time_zone != zone:
@@ -120,7 +121,7 @@ def _check_plan(runtime: Runtime, contract: str, plan: str, at: datetime) -> Non
 
 def all_orgs(runtime: Runtime) -> list[Org]:
     """Every org that has sent an event or has a subscription, in order of id."""
-    with runtime.database.connection() as connection:
+    with runtime.database.operator() as connection:
         orgs = list_orgs(connection)
         history: dict[str, list[Subscription]] = {}
         for subscription in list_subscriptions(connection):
@@ -138,11 +139,13 @@ def find_org(runtime: Runtime, org_id: str) -> Org:
     Raises:
         NotFound: `unknown_org`.
     """
-    found = next((org for org in all_orgs(runtime) if org.org_id == org_id), None)
-    if found is None:
+    with runtime.database.org(org_id) as connection:
+        entries = last_seq(connection, org_id)
+        history = tuple(list_subscriptions(connection, org_id))
+    if entries is None and not history:
         raise NotFound(
             "unknown_org",
             f"there is no org {org_id!r}: it has neither an event nor a subscription",
             next_step="check the id; `tally orgs list` shows those there are",
         )
-    return found
+    return Org(org_id, entries or 0, subscription_in_force(history, runtime.clock()), history)

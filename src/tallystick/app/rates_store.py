@@ -32,7 +32,7 @@ def load_cards(database: Database, settings: Settings, now: datetime) -> CardHis
         Unavailable: `database_unreachable`.
     """
     contents = read_card_files(settings.data_dir / "cards")
-    with database.connection() as connection:
+    with database.operator() as connection:
         stored = [version.sha256 for version in list_rate_versions(connection)]
         if _next_files(contents, stored):
             lock_rate_versions(connection)

@@ -31,7 +31,7 @@ class RatesWatch:
             BadInput: a card file cannot be read; likewise.
         """
         before = self.runtime.cards.versions[-1].sha256
-        with self.runtime.database.connection() as connection:
+        with self.runtime.database.operator() as connection:
             stored = list_rate_versions(connection)[-1].sha256
         files = _card_files(self.runtime.settings.data_dir / "cards")
         if stored == before and files == self._files:

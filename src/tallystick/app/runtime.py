@@ -91,8 +91,10 @@ def open_runtime(settings: Settings, clock: Clock = utc_now) -> Iterator[Runtime
             url = stack.enter_context(EmbeddedServer(settings.data_dir))
         else:
             url = _checked_url(settings.database_url)
-        migrate(url)
-        database = Database(url)
+        # Our own server lets the roles log in; elsewhere the login that was configured becomes each of them.
+        role_logins = settings.database_url is None
+        migrate(url, role_logins=role_logins)
+        database = Database(url, role_logins=role_logins)
         stack.callback(database.close)
         database.open()
         yield Runtime(settings, database, clock, load_cards(database, settings, clock()))

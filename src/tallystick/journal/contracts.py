@@ -46,7 +46,7 @@ def version_in_force(versions: Iterable[ContractVersion], at: datetime) -> Contr
 
 
 def add_contract_version(connection: Connection, version: ContractVersion, meters: Sequence[str]) -> None:
-    """Append one version and the names of the meters it declares; the table is locked."""
+    """Append one version and the names of the meters it declares; others are locked out."""
     values = {name: getattr(version, name) for name in ContractVersion.__slots__}
     connection.execute(_SQL["add"], {**values, "meters": list(meters)})
 

@@ -30,15 +30,15 @@ class Database:
     Transactions are at READ COMMITTED. The first statement in a block may still be `set transaction …`.
     """
 
-    def __init__(self, url: str, *, direct_login: bool = False) -> None:
+    def __init__(self, url: str, *, role_logins: bool = False) -> None:
         """Nothing is connected yet.
 
         Args:
             url: of the database, with a login that is a member of the three roles.
-            direct_login: connect as the roles themselves; the embedded server lets us.
+            role_logins: connect as the roles themselves; the embedded server lets us.
         """
         self.url = url
-        self._direct_login = direct_login
+        self._role_logins = role_logins
         self._pools = {
             role: Pool(partial(self._connect, role), connections_max=_CONNECTIONS_MAX[role]) for role in LOGINS
         }
@@ -46,7 +46,7 @@ class Database:
 
     def conninfo(self, role: str) -> str:
         """How another library connects as that role, as libpq takes it."""
-        return session_conninfo(self.url, role, direct_login=self._direct_login)
+        return session_conninfo(self.url, role, role_logins=self._role_logins)
 
     def open(self) -> None:
         """Connect once, to find out whether that is possible.
@@ -70,7 +70,7 @@ class Database:
             BadInput: `invalid_text`, when no org can be called so.
             Unavailable: as `operator()`.
         """
-        if not org_id or "\0" in org_id or not org_id.isascii() and not _is_unicode(org_id):
+        if not org_id or "\0" in org_id or not _is_unicode(org_id):
             raise BadInput(
                 "invalid_text", "no org can be called so", next_step="check the id for stray characters", where="org_id"
             )
@@ -81,7 +81,9 @@ class Database:
 
     @contextmanager
     def operator(self) -> Iterator[Connection]:
-        """One transaction that sees all orgs, and may add what belongs to none: committed, or rolled back when it raises.
+        """One transaction that sees all orgs, and may add what belongs to none.
+
+        It is committed in the end, or rolled back when the block raises.
 
         Raises:
             Unavailable: `database_unreachable`, when the connection is lost or none can be had within about 3 seconds;

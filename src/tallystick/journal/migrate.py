@@ -8,20 +8,26 @@ import psycopg
 
 from tallystick.core.errors import Unavailable
 from tallystick.journal.migrations import revisions
+from tallystick.journal.roles import ensure_roles, session_conninfo
 
 _LOCK_KEY = 0x7A11_5713  # any fixed number; advisory locks are counted within one database
 _SERVER_VERSION_MIN = 15_00_00
 
 
-def migrate(url: str) -> None:
-    """Run the migrations that are missing, under an advisory lock; quick when there are none.
+def migrate(url: str, *, role_logins: bool = False) -> None:
+    """Run the migrations that are missing, under an advisory lock; quick when there are none. Roles are made first.
+
+    Args:
+        url: of the database, with the login that will own its tables.
+        role_logins: whether the roles may log in themselves.
 
     Raises:
         Unavailable: `database_unreachable`, `database_too_old` (PostgreSQL below 15), `database_encoding` (not UTF-8),
-            `database_is_newer` (a later release of Tallystick has migrated it) or `migration_failed`.
+            `database_is_newer` (a later release of Tallystick has migrated it), `roles_missing` (with what an
+            administrator must run) or `migration_failed`.
     """
     try:
-        with psycopg.connect(url, autocommit=True, connect_timeout=30) as connection:
+        with psycopg.connect(session_conninfo(url), autocommit=True) as connection:
             if connection.info.server_version < _SERVER_VERSION_MIN:
                 raise Unavailable(
                     "database_too_old",
@@ -35,6 +41,7 @@ def migrate(url: str) -> None:
                     f"the database's encoding is {encoding}, which cannot hold every text",
                     next_step="create one for Tallystick with: create database NAME encoding 'UTF8' template template0",
                 )
+            ensure_roles(connection, may_log_in=role_logins)
             if current_revision(connection) == revisions()[-1]:
                 return
             connection.execute("select pg_advisory_lock(%s)", [_LOCK_KEY])

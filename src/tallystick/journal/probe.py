@@ -5,8 +5,7 @@ from __future__ import annotations
 import psycopg
 
 from tallystick.journal.migrate import current_revision, unreachable
-
-_SECONDS_MAX = 3
+from tallystick.journal.roles import session_conninfo
 
 
 def probe(url: str) -> tuple[int, str | None]:
@@ -18,7 +17,7 @@ def probe(url: str) -> tuple[int, str | None]:
         Unavailable: `database_unreachable` or `database_is_newer`.
     """
     try:
-        with psycopg.connect(url, connect_timeout=_SECONDS_MAX) as connection:
+        with psycopg.connect(session_conninfo(url)) as connection:
             return connection.info.server_version, current_revision(connection)
     except psycopg.Error as error:
         raise unreachable(error) from None

@@ -48,6 +48,6 @@ def add_rate_version(
     source: str,
     card: bytes,
 ) -> None:
-    """Append one version under the next ordinal; the table is locked."""
+    """Append one version under the next ordinal; others are locked out."""
     values = {"version": version, "known_at": known_at, "loaded_at": loaded_at, "sha256": sha256, "source": source}
     connection.execute(_SQL["add"], {**values, "card": card})

@@ -1,8 +1,14 @@
-"""The database's roles: who may do what is granted in the migrations; here is how a session becomes one of them."""
+"""The server's roles: how they are made, and how a session becomes one. What each may do is granted in the migrations.
+
+Roles belong to a PostgreSQL server, not to one of its databases: the same four serve all of them.
+"""
 
 from __future__ import annotations
 
+import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from tallystick.core.errors import Unavailable
 
 APP = "tallystick_app"
 """Acts for one org at a time; row-level security shows it nothing of any other."""
@@ -15,6 +21,10 @@ KEEPER = "tallystick_keeper"
 
 LOGINS = (APP, WRITER, OPERATOR)
 """The roles that sessions work as."""
+
+_ATTEMPTS = 10
+_POWERLESS = "nosuperuser nocreatedb nocreaterole noreplication"
+_BYPASSING = {APP: "nobypassrls", WRITER: "bypassrls", OPERATOR: "bypassrls", KEEPER: "bypassrls"}
 
 # jit: compiling a batch probe costs more than running it. plan_cache_mode: a generic plan made while the
 # tables were small scans them whole later. search_path: nobody's schema or temporary table stands in for ours.
@@ -41,18 +51,18 @@ _PATIENCE = {
 }
 
 
-def session_conninfo(url: str, role: str | None = None, *, direct_login: bool = False) -> str:
+def session_conninfo(url: str, role: str | None = None, *, role_logins: bool = False) -> str:
     """Where and how a session of that role connects, as libpq takes it.
 
     Args:
         url: of the database, with the login that was configured.
         role: one of `LOGINS`; None for the login itself.
-        direct_login: log in as the role, as the embedded server lets us; otherwise the login becomes the role as it
+        role_logins: log in as the role, as the embedded server lets us; otherwise the login becomes the role as it
             connects, for which it must be a member of it.
     """
     given = conninfo_to_dict(url)
     settings = dict(_SETTINGS)
-    if role is not None and not direct_login:
+    if role is not None and not role_logins:
         settings["role"] = role
     options = " ".join(f"-c {name}={value}" for name, value in settings.items())
     changed = {
@@ -61,6 +71,58 @@ def session_conninfo(url: str, role: str | None = None, *, direct_login: bool = 
         "options": f"{given.get('options') or ''} {options}".strip(),
         **{name: value for name, value in _PATIENCE.items() if name not in given},
     }
-    if role is not None and direct_login:
-        changed["user"] = role
+    if role is not None and role_logins:
+        changed |= {"user": role, "password": None}  # the password is the configured login's
     return make_conninfo(url, **changed)
+
+
+def ensure_roles(connection: psycopg.Connection[tuple[object, ...]], *, may_log_in: bool) -> None:
+    """Make the roles that the server lacks, and the connection's own role a member of them; in autocommit.
+
+    Args:
+        connection: of the login that is to become those roles.
+        may_log_in: whether sessions log in as the roles themselves.
+
+    Raises:
+        Unavailable: `roles_missing`, when the connection's role has no right to; the next step is the SQL to run.
+    """
+    for attempt in range(_ATTEMPTS):
+        statements = _missing(connection, may_log_in=may_log_in)
+        try:
+            for statement in statements:
+                connection.execute(statement.encode())
+            return
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise Unavailable(
+                "roles_missing",
+                "the login that was configured may not make the roles that keep tenants apart, or may not become them: "
+                f"{' '.join(str(error).split())}",
+                next_step="let an administrator of the server run this, then start again: " + "; ".join(statements),
+            ) from None
+        except (psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation, psycopg.errors.InternalError):
+            # Another database of this server is being migrated at the same moment.
+            if attempt + 1 == _ATTEMPTS:
+                raise
+
+
+def _missing(connection: psycopg.Connection[tuple[object, ...]], *, may_log_in: bool) -> list[str]:
+    """The statements that are needed before the connection's role can work as the roles."""
+    # Up to 15 a member may become the role; since then that is a right of its own, which its maker does not have.
+    membership = "set" if connection.info.server_version >= 16_00_00 else "member"
+    found = connection.execute(
+        "select rolname, rolcanlogin, pg_has_role(current_user, oid, %s) from pg_roles where rolname = any(%s)",
+        [membership, list(_BYPASSING)],
+    ).fetchall()
+    can_log_in = {name: can for name, can, _ in found}
+    row = connection.execute("select quote_ident(current_user)").fetchone()
+    login = row[0] if row else ""
+    statements = []
+    for role, bypassing in _BYPASSING.items():
+        wants_login = may_log_in and role in LOGINS
+        if role not in can_log_in:
+            statements.append(f"create role {role} {_POWERLESS} {'login' if wants_login else 'nologin'} {bypassing}")
+        elif wants_login and not can_log_in[role]:
+            statements.append(f"alter role {role} login")
+    members = {name for name, _, member in found if member}
+    statements += [f"grant {role} to {login}" for role in _BYPASSING if role not in members]
+    return statements

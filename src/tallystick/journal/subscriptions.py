@@ -25,9 +25,9 @@ class Subscription:
     recorded_at: datetime
 
 
-def lock_subscriptions(connection: Connection) -> None:
-    """Keep other processes from adding subscriptions until this transaction ends."""
-    connection.execute(_SQL["lock"])
+def lock_subscriptions(connection: Connection, org_id: str) -> None:
+    """Keep others from adding subscriptions of the org until this transaction ends."""
+    connection.execute(_SQL["lock"], {"org_id": org_id})
 
 
 def add_subscription(
@@ -40,7 +40,7 @@ def add_subscription(
     effective_from: datetime,
     recorded_at: datetime,
 ) -> Subscription:
-    """Append a subscription under the org's next ordinal; the table is locked."""
+    """Append a subscription under the org's next ordinal; they are locked."""
     values = {"org_id": org_id, "contract": contract, "plan": plan, "time_zone": time_zone}
     times = {"effective_from": effective_from, "recorded_at": recorded_at}
     (row,) = connection.execute(_SQL["add"], {**values, **times}).fetchall()
@@ -51,6 +51,12 @@ def list_subscriptions(connection: Connection, org_id: str | None = None) -> lis
     """The subscriptions of one org, or of all, in the order in which they were recorded."""
     query = "all" if org_id is None else "of_org"
     return [Subscription(*row) for row in connection.execute(_SQL[query], {"org_id": org_id})]
+
+
+def last_seq(connection: Connection, org_id: str) -> int | None:
+    """Where the org's sequence stands; None when it has never sent an event."""
+    row = connection.execute(_SQL["last_seq"], {"org_id": org_id}).fetchone()
+    return None if row is None else int(row[0])
 
 
 def list_orgs(connection: Connection) -> list[tuple[str, int]]:

@@ -23,7 +23,7 @@ create table rate_versions (
 comment on table rate_versions is
     'Rate cards in the order in which this deployment came to know them: each card file whole, byte for byte, rates and model names, so that a replay needs nothing else.';
 
-create view rate_rows as
+create view rate_rows with (security_invoker = true) as
 select v.ordinal, v.version, v.known_at, r.row ->> 'provider' as provider, r.row ->> 'model' as model,
        r.row ->> 'meter' as meter, coalesce(r.row -> 'context', '{}') as context, (r.row ->> 'per')::bigint as per,
        (r.row ->> 'price_pico')::bigint as price_pico, r.row -> 'tiers' as tiers, r.row ->> 'window' as "window",
@@ -192,29 +192,8 @@ $$;
 --                      so it bypasses the policies, and may only add rows and move heads and balances
 -- tallystick_operator  sees all orgs, for lists, sealing and checks; adds what belongs to no org
 -- tallystick_keeper    nobody's login: owns the functions that erase persons and forget sealed entries, nothing else may
-do $$
-declare
-    role record;
-begin
-    for role in
-        select * from (values
-            ('tallystick_app', 'login nobypassrls'), ('tallystick_writer', 'login bypassrls'),
-            ('tallystick_operator', 'login bypassrls'), ('tallystick_keeper', 'nologin bypassrls')
-        ) as wanted (name, attributes)
-    loop
-        begin
-            if not exists (select from pg_roles where rolname = role.name) then
-                execute format('create role %I nosuperuser nocreatedb nocreaterole noreplication %s', role.name, role.attributes);
-            end if;
-        exception when duplicate_object or unique_violation then
-            null;  -- another database of this server was migrated at the same moment
-        end;
-        if not pg_has_role(current_user, role.name, 'member') then
-            execute format('grant %I to current_user', role.name);
-        end if;
-    end loop;
-end
-$$;
+-- The roles are there already: they belong to the server, not to this database (journal/roles.py). Whether all of this
+-- still holds is checked at every start (journal/self_test.py).
 
 do $$
 declare
@@ -223,7 +202,7 @@ begin
     foreach name in array array['org_heads', 'subscriptions', 'ledger_entries', 'transfers', 'account_balances', 'invoices'] loop
         execute format('alter table %I enable row level security', name);
         execute format('alter table %I force row level security', name);
-        execute format('create policy own_org on %I using (org_id = current_setting(''tallystick.org'', true)) with check (org_id = current_setting(''tallystick.org'', true))', name);
+        execute format('create policy own_org on %I using (org_id = nullif(current_setting(''tallystick.org'', true), ''''))', name);
     end loop;
 end
 $$;

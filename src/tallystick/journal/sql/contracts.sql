@@ -2,7 +2,7 @@
 
 -- name: lock
 -- One process at a time applies a contract; readers are not kept waiting.
-lock table contract_versions in share row exclusive mode
+select pg_advisory_xact_lock(hashtextextended('tallystick contract_versions', 0))
 
 -- name: versions
 -- Every version of one contract, by the time from which it holds.

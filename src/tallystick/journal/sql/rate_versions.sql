@@ -2,7 +2,7 @@
 
 -- name: lock
 -- One process at a time adds versions; readers are not kept waiting.
-lock table rate_versions in share row exclusive mode
+select pg_advisory_xact_lock(hashtextextended('tallystick rate_versions', 0))
 
 -- name: list
 -- What is known of every version, without the card itself.

@@ -1,8 +1,8 @@
 -- Orgs and their subscriptions.
 
 -- name: lock
--- One process at a time numbers subscriptions; readers are not kept waiting.
-lock table subscriptions in share row exclusive mode
+-- One process at a time numbers the org's subscriptions; readers are not kept waiting.
+select pg_advisory_xact_lock(hashtextextended('tallystick subscriptions ' || %(org_id)s, 0))
 
 -- name: add
 -- The org's next subscription.
@@ -20,6 +20,10 @@ from subscriptions where org_id = %(org_id)s order by ordinal
 -- Every subscription of every org.
 select org_id, ordinal, contract, plan, time_zone, effective_from, recorded_at
 from subscriptions order by org_id, ordinal
+
+-- name: last_seq
+-- Where the org's sequence stands; no row when it has never sent an event.
+select last_seq from org_heads where org_id = %(org_id)s
 
 -- name: orgs
 -- Every org that has a subscription or an event, with where its sequence stands.
