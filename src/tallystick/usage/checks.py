@@ -112,12 +112,12 @@ def _is_sound(event: UsageEvent, now: datetime, known_meters: Collection[str]) -
     # Printable text without a space is the usual case, and cheap to see.
     if not (all(ids) and len(joined) <= TEXT_CHARS_MAX and " " not in joined and joined.isprintable()):
         for text in ids:
-            if not _is_sound_text(text):
+            if not is_sound_text(text):
                 return False
     return (
-        _is_sound_text(event.feature)
-        and _is_sound_text(event.environment)
-        and _is_sound_text(event.model)
+        is_sound_text(event.feature)
+        and is_sound_text(event.environment)
+        and is_sound_text(event.model)
         and OLDEST <= event.time <= now + FUTURE_MAX
         and _optional_fields_are_sound(event)
     )
@@ -125,10 +125,10 @@ def _is_sound(event: UsageEvent, now: datetime, known_meters: Collection[str]) -
 
 def _optional_fields_are_sound(event: UsageEvent) -> bool:
     for text in (event.provider, event.api_key_id, event.action):
-        if text is not None and not _is_sound_text(text):
+        if text is not None and not is_sound_text(text):
             return False
     for key, text in event.attributes.items():
-        if not (text.isprintable() and len(text) <= TEXT_CHARS_MAX and _is_sound_text(key)):
+        if not (text.isprintable() and len(text) <= TEXT_CHARS_MAX and is_sound_text(key)):
             if any(_attribute_problems("", event.attributes)):
                 return False
             break
@@ -141,7 +141,7 @@ def _optional_fields_are_sound(event: UsageEvent) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def _is_sound_text(text: str) -> bool:
+def is_sound_text(text: str) -> bool:
     """Whether the text may stand in a field; asked of few values many times, ids of new events aside."""
     return not any(_text_problems("", text, mandatory=True))
 
