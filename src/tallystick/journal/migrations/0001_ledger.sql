@@ -119,6 +119,42 @@ comment on column ledger_entries.salt is
     'Random; with user_id, session_id and attributes it is what may be erased. fingerprint is a salted hash over the whole fact and stays.';
 comment on column ledger_entries.leaf is 'The hash of the entry, a leaf of its org''s Merkle tree at place seq; docs/ledger.md says over which bytes.';
 
+create function seq_reaching(org text, instant timestamptz, through_seq bigint) returns bigint
+language plpgsql stable parallel safe set plan_cache_mode = force_generic_plan as $$
+declare
+    low bigint := 1;
+    high bigint := through_seq + 1;
+    probe record;
+begin
+    while low < high loop
+        select entry.seq, entry.time_max into probe from ledger_entries as entry
+        where entry.org_id = org and entry.seq >= (low + high) / 2 and entry.seq < high
+        order by entry.seq limit 1;
+        if not found or probe.time_max >= instant then
+            high := (low + high) / 2;
+        else
+            low := probe.seq + 1;
+        end if;
+    end loop;
+    return low;
+end
+$$;
+comment on function seq_reaching is
+    'The first of the org''s entries, up to through_seq, whose time_max has reached the instant: all before it are older. through_seq + 1 when there is none. By bisection: some twenty looks at the primary key among a million.';
+
+-- The second part is worded as the index ledger_entries_late is. The planner takes the body for the call.
+create function entries_of_period(org text, since timestamptz, until timestamptz, first_seq bigint, bound_seq bigint, through_seq bigint)
+returns setof ledger_entries language sql stable parallel safe as $$
+    select * from ledger_entries
+    where org_id = org and seq >= first_seq and seq < bound_seq and seq <= through_seq and time >= since and time < until
+    union all
+    select * from ledger_entries
+    where org_id = org and seq >= first_seq and seq >= bound_seq and seq <= through_seq and time >= since and time < until
+        and time_max - time > interval '6 hours'
+$$;
+comment on function entries_of_period is
+    'The org''s entries from first_seq to through_seq with time in [since, until), in no order; bound_seq is where time_max has reached until + 6 hours (seq_reaching says where): what is of the period and comes after it, came more than 6 hours late.';
+
 create table transfers (
     org_id         text collate "C" not null,
     seq            bigint not null,
