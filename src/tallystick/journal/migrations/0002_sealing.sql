@@ -64,7 +64,7 @@ begin
     foreach name in array array['block_orgs', 'erasures'] loop
         execute format('alter table %I enable row level security', name);
         execute format('alter table %I force row level security', name);
-        execute format('create policy own_org on %I using (org_id = current_setting(''tallystick.org'', true)) with check (org_id = current_setting(''tallystick.org'', true))', name);
+        execute format('create policy own_org on %I using (org_id = nullif(current_setting(''tallystick.org'', true), ''''))', name);
     end loop;
 end
 $$;
