@@ -1,0 +1,469 @@
+"""Meters and cost lines, from parallel lists to flat columns and back, a slice of rows at a time.
+
+A row's lists say little that is its own: which meters there are, at what price, per how many, repeats from row
+to row. So a block keeps
+
+    quantity.<meter>   what the event counted; null when it did not name the meter
+    amount.<meter>     what the line costs, in pico-USD; null when there is no such line, or it has no price
+    pricing            everything else of the lines, as JSON that repeats: the lines' meters in their order, their
+                       price_pico and per, their quantities where they are not the event's (null where they are),
+                       and their models when there are any
+
+and a column of numbers can be summed, and multiplied, without unpacking anything. A row that this cannot hold to
+the last bit (a meter in two lines, a list with a hole) is irregular: its `pricing` is null, and its lists are kept
+as they are, in columns of their own. Its quantities and amounts stand in the flat columns all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tallystick.archive.columns import ENTRY_SCHEMA, LIST_COLUMNS
+
+FLAT_METERS_MAX = 64
+"""Most meters of a block that have columns of their own; a row with another one is irregular."""
+SHAPES_MAX = 16_384
+"""Most different pricings in a slice; rows with further ones are irregular."""
+OWN_AMOUNT = "amount"
+"""In the place of a price: it is the line's amount, as it is for what a provider itself stated."""
+
+Int64s = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+_AS_COUNTED, _CONSTANT, _OWN_PRICE = 0, 1, 2
+
+
+class Lists(NamedTuple):
+    """A column of lists, taken apart: for each row the length and the start of its values; null lists are `absent`."""
+
+    lengths: Int64s
+    starts: Int64s
+    absent: Bools
+    values: pa.Array
+
+
+class Shape(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A pricing, decoded: parallel over the lines; see the module."""
+
+    meters: list[str]
+    price_pico: list[int | str | None]
+    per: list[int | None]
+    quantities: list[int | None] | None = None
+    models: list[str | None] | None = None
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Shape).decode
+
+
+def take_apart(column: pa.Array) -> Lists:
+    """The rows of a list column, whatever slice of a larger one it is."""
+    absent = column.is_null().to_numpy(zero_copy_only=False)
+    lengths = pc.list_value_length(column).fill_null(0).to_numpy().astype(np.int64)
+    return Lists(lengths, _starts(lengths), absent, column.flatten())
+
+
+def _starts(lengths: Int64s) -> Int64s:
+    starts = np.zeros(len(lengths), dtype=np.int64)
+    np.cumsum(lengths[:-1], out=starts[1:])
+    return starts
+
+
+def flat_meters(names: Sequence[pa.ChunkedArray]) -> list[str]:
+    """The meters that get columns of their own, by name: all, or the most frequent ones."""
+    counts: dict[str, int] = {}
+    for column in names:
+        for chunk in column.chunks:
+            for one in pc.value_counts(chunk.flatten()).to_pylist():
+                if one["values"] is not None:
+                    counts[one["values"]] = counts.get(one["values"], 0) + one["counts"]
+    frequent = sorted(counts, key=lambda name: (-counts[name], name))[:FLAT_METERS_MAX]
+    return sorted(frequent)
+
+
+def flat_fields(meters: Sequence[str]) -> list[pa.Field]:
+    """The columns that stand for the lists in a block with these meters."""
+    return [
+        *(pa.field(f"quantity.{meter}", pa.int64()) for meter in meters),
+        *(pa.field(f"amount.{meter}", pa.int64()) for meter in meters),
+        pa.field("pricing", pa.dictionary(pa.int32(), pa.string())),
+        *(ENTRY_SCHEMA.field(name) for name in LIST_COLUMNS),
+    ]
+
+
+# ── lists to flat columns ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def to_flat(rows: pa.RecordBatch, meters: Sequence[str]) -> list[pa.Array]:
+    """The arrays of `flat_fields(meters)` for these rows."""
+    known = pa.array(meters, type=pa.string())
+    count = rows.num_rows
+    regular = np.ones(count, dtype=np.bool_)
+    names, quantities = take_apart(rows.column("meter_names")), take_apart(rows.column("meter_quantities"))
+    usage = pc.equal(rows.column("kind"), "usage").to_numpy(zero_copy_only=False)
+    paired = names.lengths == quantities.lengths
+    regular &= paired & (names.absent == quantities.absent) & (names.absent != usage)
+    counted = np.zeros((len(meters), count), dtype=np.int64)
+    present = np.zeros((len(meters), count), dtype=np.bool_)
+    _place(names, quantities, paired, known, regular, counted, present, ascending=True)
+
+    shapes, shape_of_row = _shapes(rows, meters, known, regular, counted, present)
+    regular = shape_of_row >= 0
+
+    amounts = np.zeros((len(meters), count), dtype=np.int64)
+    priced = np.zeros((len(meters), count), dtype=np.bool_)
+    of_lines, of_amounts = take_apart(rows.column("line_meters")), take_apart(rows.column("line_amount_pico"))
+    _place(of_lines, of_amounts, of_lines.lengths == of_amounts.lengths, known, regular.copy(), amounts, priced)
+
+    pricing = pa.DictionaryArray.from_arrays(
+        pa.array(shape_of_row, mask=~regular, type=pa.int32()), pa.array(shapes, type=pa.string())
+    )
+    return [
+        *(pa.array(counted[code], mask=~present[code]) for code in range(len(meters))),
+        *(pa.array(amounts[code], mask=~priced[code]) for code in range(len(meters))),
+        pricing,
+        *(_kept(rows.column(name), regular) for name in LIST_COLUMNS),
+    ]
+
+
+def _kept(column: pa.Array, regular: Bools) -> pa.Array:
+    """The lists of irregular rows, null elsewhere."""
+    if regular.all():
+        return pa.nulls(len(column), column.type)
+    return pc.if_else(pa.array(regular), pa.scalar(None, column.type), column)
+
+
+def _place(
+    names: Lists,
+    numbers: Lists,
+    paired: Bools,
+    known: pa.Array,
+    regular: Bools,
+    into: Int64s,
+    present: Bools,
+    *,
+    ascending: bool = False,
+) -> None:
+    """Put each row's numbers into the rows' places by meter. What cannot be put marks its row in `regular` as false.
+
+    Of a meter that stands in a row more than once the numbers are added up.
+    """
+    if not paired.all():  # rows whose lists do not belong together hold nothing that could be placed
+        lost = ~paired
+        regular &= paired
+        names, numbers = _without(names, lost), _without(numbers, lost)
+    row = np.repeat(np.arange(len(names.lengths)), names.lengths)
+    code = pc.index_in(names.values, value_set=known).fill_null(-1).to_numpy().astype(np.int64)
+    missing = numbers.values.is_null().to_numpy(zero_copy_only=False)
+    number = numbers.values.fill_null(0).to_numpy()
+    if ascending:
+        regular[row[(code < 0) | missing]] = False
+        falls = np.flatnonzero((row[1:] == row[:-1]) & (code[1:] <= code[:-1])) + 1
+        regular[row[falls]] = False
+    usable = (code >= 0) & ~missing
+    plain = usable & regular[row]
+    into[code[plain], row[plain]] = number[plain]
+    present[code[plain], row[plain]] = True
+    for at in np.flatnonzero(usable & ~regular[row]).tolist():
+        place = code[at], row[at]
+        total = int(into[place]) + int(number[at])
+        if -(2**63) <= total < 2**63:
+            into[place], present[place] = total, True
+
+
+def _without(lists: Lists, lost: Bools) -> Lists:
+    values = lists.values.filter(pa.array(~np.repeat(lost, lists.lengths)))
+    lengths = np.where(lost, 0, lists.lengths)
+    return Lists(lengths, _starts(lengths), lists.absent, values)
+
+
+class _Lines(NamedTuple):
+    """All lines of a slice, one after the other: what a shape is made of."""
+
+    row: Int64s
+    code: Int64s
+    price: Int64s
+    per: Int64s
+    unpriced: Bools
+    how: Int64s
+    constant: Int64s
+    model: Int64s
+
+
+def _shapes(
+    rows: pa.RecordBatch, meters: Sequence[str], known: pa.Array, regular: Bools, counted: Int64s, present: Bools
+) -> tuple[list[str], Int64s]:
+    """The different pricings as JSON, and for each row which one is its own; -1 for irregular rows."""
+    of_row = np.full(rows.num_rows, -1, dtype=np.int64)
+    lists = {name: take_apart(rows.column(name)) for name in LIST_COLUMNS if name.startswith("line_")}
+    lengths = lists["line_meters"].lengths
+    paired = regular.copy()
+    for name, one in lists.items():
+        optional = one.absent if name == "line_models" else False
+        paired &= optional | (~one.absent & (one.lengths == lengths))
+    no_models = lists["line_models"].absent
+    lists = {name: _without(one, ~paired) for name, one in lists.items()}
+    lengths = lists["line_meters"].lengths
+    model_names, lines = _read_lines(lists, known, counted, present)
+    regular = paired
+    regular[lines.row[lines.code < 0]] = False
+    for name in ("line_per", "line_amount_pico"):
+        uneven = lists[name].values.is_null().to_numpy(zero_copy_only=False) != lines.unpriced
+        regular[lines.row[uneven]] = False
+    regular[lines.row[lists["line_quantities"].values.is_null().to_numpy(zero_copy_only=False)]] = False
+
+    starts = _starts(lengths)
+    keys = _row_keys(lines, starts, lengths, no_models)
+    chosen = np.flatnonzero(regular)
+    if not len(chosen):
+        return [], of_row
+    codes = pa.array(keys[chosen]).dictionary_encode().indices.to_numpy().astype(np.int64)
+    first = np.empty(int(codes.max()) + 1, dtype=np.int64)
+    first[codes[::-1]] = chosen[::-1]
+    of_row[chosen] = codes
+    _compare_with_first(lines, starts, lengths, no_models, first, of_row)
+    shapes = []
+    sound = np.zeros(len(first), dtype=np.bool_)
+    for number, row in enumerate(first.tolist()[:SHAPES_MAX]):
+        here = range(int(starts[row]), int(starts[row] + lengths[row]))
+        named = [int(lines.code[at]) for at in here]
+        sound[number] = len(set(named)) == len(named)
+        shapes.append(_shape_json(lines, here, meters, None if no_models[row] else model_names))
+    of_row[chosen] = np.where(sound[of_row[chosen]] & (of_row[chosen] >= 0), of_row[chosen], -1)
+    return shapes, of_row
+
+
+def _read_lines(
+    lists: dict[str, Lists], known: pa.Array, counted: Int64s, present: Bools
+) -> tuple[list[str | None], _Lines]:
+    head = lists["line_meters"]
+    row = np.repeat(np.arange(len(head.lengths)), head.lengths)
+    code = pc.index_in(head.values, value_set=known).fill_null(-1).to_numpy().astype(np.int64)
+    quantity, price, per, amount = (
+        lists[name].values.fill_null(0).to_numpy()
+        for name in ("line_quantities", "line_price_pico", "line_per", "line_amount_pico")
+    )
+    if len(known):
+        as_counted = present[code, row] & (counted[code, row] == quantity)
+    else:
+        as_counted = np.zeros(len(row), dtype=np.bool_)
+    own = ~as_counted & (quantity == 1) & (per == 1) & (price == amount)
+    adjusts = pc.equal(head.values, "provider_cost_adjustment").fill_null(False).to_numpy(zero_copy_only=False)
+    how = np.where(as_counted, _AS_COUNTED, np.where(own & adjusts, _OWN_PRICE, _CONSTANT))
+    unpriced = lists["line_price_pico"].values.is_null().to_numpy(zero_copy_only=False)
+    model_lists = lists["line_models"]
+    encoded = model_lists.values.dictionary_encode()
+    model = np.full(len(row), -1, dtype=np.int64)
+    has_models = np.repeat(~model_lists.absent, head.lengths)
+    model[has_models] = encoded.indices.fill_null(-1).to_numpy()
+    return encoded.dictionary.to_pylist(), _Lines(
+        row,
+        code,
+        np.where(how == _OWN_PRICE, 0, price),
+        per,
+        unpriced,
+        how,
+        np.where(how == _AS_COUNTED, 0, quantity),
+        model,
+    )
+
+
+_ODD = tuple(np.uint64(one) for one in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+
+
+def _mixed(value: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    value = (value ^ (value >> np.uint64(30))) * _ODD[1]
+    value = (value ^ (value >> np.uint64(27))) * _ODD[2]
+    mixed: npt.NDArray[np.uint64] = value ^ (value >> np.uint64(31))
+    return mixed
+
+
+def _row_keys(lines: _Lines, starts: Int64s, lengths: Int64s, no_models: Bools) -> npt.NDArray[np.uint64]:
+    """A number for each row, the same for the same pricing. It need not be unique: rows are compared afterwards."""
+    key = (np.arange(len(lines.row)) - starts[lines.row]).astype(np.uint64)
+    small = ((lines.model + 1) << 20) | ((lines.code + 1) << 4) | (lines.how << 1) | lines.unpriced
+    for part in (small, lines.price, lines.per, lines.constant):
+        key = _mixed(key * _ODD[0] + part.astype(np.uint64))
+    sums = np.concatenate([np.zeros(1, dtype=np.uint64), np.cumsum(key, dtype=np.uint64)])
+    total = sums[starts + lengths] - sums[starts]
+    return _mixed(total + no_models.astype(np.uint64))
+
+
+def _compare_with_first(
+    lines: _Lines, starts: Int64s, lengths: Int64s, no_models: Bools, first: Int64s, of_row: Int64s
+) -> None:
+    """Take the rows out (-1) that are not truly of the pricing of their key's first row."""
+    assigned = np.flatnonzero(of_row >= 0)
+    example = first[of_row[assigned]]
+    same = (lengths[assigned] == lengths[example]) & (no_models[assigned] == no_models[example])
+    of_row[assigned[~same]] = -1
+    mine = np.flatnonzero(of_row[lines.row] >= 0)
+    row = lines.row[mine]
+    theirs = starts[first[of_row[row]]] + (mine - starts[row])
+    differs = np.zeros(len(mine), dtype=np.bool_)
+    for column in lines[1:]:
+        differs |= column[mine] != column[theirs]
+    of_row[row[differs]] = -1
+
+
+def _shape_json(lines: _Lines, here: range, meters: Sequence[str], model_names: list[str | None] | None) -> str:
+    how = [int(lines.how[at]) for at in here]
+    prices: list[int | str | None] = []
+    for at in here:
+        own = int(lines.how[at]) == _OWN_PRICE
+        prices.append(OWN_AMOUNT if own else None if lines.unpriced[at] else int(lines.price[at]))
+    constants = [None if one == _AS_COUNTED else int(lines.constant[at]) for one, at in zip(how, here, strict=True)]
+    models: list[str | None] | None = None
+    if model_names is not None:
+        models = [None if lines.model[at] < 0 else model_names[int(lines.model[at])] for at in here]
+    shape = Shape(
+        [meters[int(lines.code[at])] for at in here],
+        prices,
+        [None if lines.unpriced[at] else int(lines.per[at]) for at in here],
+        constants if any(one is not None for one in constants) else None,
+        models,
+    )
+    return _encode(shape).decode()
+
+
+# ── flat columns to lists ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def to_lists(rows: pa.RecordBatch, meters: Sequence[str]) -> dict[str, pa.Array]:
+    """The list columns, by name, of rows that have `flat_fields(meters)`."""
+    count = rows.num_rows
+    counted, present = _matrix(rows, "quantity", meters)
+    amounts, _ = _matrix(rows, "amount", meters)
+    pricing = rows.column("pricing")
+    if not isinstance(pricing, pa.DictionaryArray):
+        pricing = pricing.dictionary_encode()
+    irregular = pricing.is_null().to_numpy(zero_copy_only=False)
+    shape_of_row = pricing.indices.fill_null(-1).to_numpy().astype(np.int64)
+    columns = _counted_lists(pc.equal(rows.column("kind"), "usage"), irregular, counted, present, meters)
+    columns |= _line_lists(pricing.dictionary.to_pylist(), shape_of_row, irregular, counted, amounts, meters, count)
+    if irregular.any():
+        columns = {name: pc.if_else(pa.array(irregular), rows.column(name), made) for name, made in columns.items()}
+    return columns
+
+
+def _matrix(rows: pa.RecordBatch, what: str, meters: Sequence[str]) -> tuple[Int64s, Bools]:
+    numbers = np.zeros((len(meters), rows.num_rows), dtype=np.int64)
+    present = np.zeros((len(meters), rows.num_rows), dtype=np.bool_)
+    for code, meter in enumerate(meters):
+        column = rows.column(f"{what}.{meter}")
+        if column.null_count < len(column):
+            numbers[code] = column.fill_null(0).to_numpy()
+            present[code] = column.is_valid().to_numpy(zero_copy_only=False)
+    return numbers, present
+
+
+def _counted_lists(
+    usage: pa.Array, irregular: Bools, counted: Int64s, present: Bools, meters: Sequence[str]
+) -> dict[str, pa.Array]:
+    mine = present.T & ~irregular[:, None]
+    row, code = np.nonzero(mine)
+    lengths = mine.sum(axis=1)
+    absent = ~usage.to_numpy(zero_copy_only=False)
+    return {
+        "meter_names": _lists(lengths, _named(code, meters), absent),
+        "meter_quantities": _lists(lengths, pa.array(counted[code, row]), absent),
+    }
+
+
+class _Shapes(NamedTuple):
+    """The lines of all pricings, one after the other; like `_Lines`, with null prices apart."""
+
+    starts: Int64s
+    lengths: Int64s
+    with_models: Bools
+    code: Int64s
+    price: Int64s
+    per: Int64s
+    unpriced: Bools
+    how: Int64s
+    constant: Int64s
+    models: list[str | None]
+
+
+def _read_shapes(texts: Sequence[str], meters: Sequence[str]) -> _Shapes:
+    codes = {meter: code for code, meter in enumerate(meters)}
+    shapes = [_decode(text) for text in texts]
+    lengths = np.array([len(shape.meters) for shape in shapes], dtype=np.int64)
+    lines: list[tuple[int, int, int, bool, int, int]] = []
+    models: list[str | None] = []
+    for shape in shapes:
+        nothing = [None] * len(shape.meters)
+        constants = shape.quantities or nothing
+        for meter, price, per, constant in zip(shape.meters, shape.price_pico, shape.per, constants, strict=True):
+            own = price == OWN_AMOUNT
+            how = _OWN_PRICE if own else _AS_COUNTED if constant is None else _CONSTANT
+            number = 0 if price is None or own else int(price)
+            lines.append((codes[meter], number, per or 0, price is None, how, constant or 0))
+        models += shape.models or nothing
+    table = np.array(lines, dtype=np.int64).reshape(-1, 6)
+    code, price_pico, per_units, unpriced, hows, fixed = table.T
+    with_models = np.array([shape.models is not None for shape in shapes], dtype=np.bool_)
+    return _Shapes(
+        _starts(lengths) if len(lengths) else lengths,
+        lengths,
+        with_models,
+        code,
+        price_pico,
+        per_units,
+        unpriced.astype(np.bool_),
+        hows,
+        fixed,
+        models,
+    )
+
+
+def _line_lists(
+    texts: Sequence[str],
+    shape_of_row: Int64s,
+    irregular: Bools,
+    counted: Int64s,
+    amounts: Int64s,
+    meters: Sequence[str],
+    count: int,
+) -> dict[str, pa.Array]:
+    shapes = _read_shapes(texts, meters)
+    lengths = np.zeros(count, dtype=np.int64)
+    regular = ~irregular
+    lengths[regular] = shapes.lengths[shape_of_row[regular]]
+    row = np.repeat(np.arange(count), lengths)
+    place = shapes.starts[shape_of_row[row]] + (np.arange(len(row)) - _starts(lengths)[row]) if len(row) else row
+    code, how, unpriced = shapes.code[place], shapes.how[place], shapes.unpriced[place]
+    amount = amounts[code, row]
+    quantity = np.where(how == _AS_COUNTED, counted[code, row], shapes.constant[place])
+    price = np.where(how == _OWN_PRICE, amount, shapes.price[place])
+    present = np.zeros(count, dtype=np.bool_)
+    no_models = np.ones(count, dtype=np.bool_)
+    no_models[regular] = ~shapes.with_models[shape_of_row[regular]]
+    of_models = np.where(no_models, 0, lengths)
+    models = pa.array(shapes.models, type=pa.string()).take(pa.array(place[~no_models[row]]))
+    return {
+        "line_meters": _lists(lengths, _named(code, meters), present),
+        "line_quantities": _lists(lengths, pa.array(quantity), present),
+        "line_price_pico": _lists(lengths, pa.array(price, mask=unpriced), present),
+        "line_per": _lists(lengths, pa.array(shapes.per[place], mask=unpriced), present),
+        "line_amount_pico": _lists(lengths, pa.array(amount, mask=unpriced), present),
+        "line_models": _lists(of_models, models, no_models),
+    }
+
+
+def _named(code: npt.NDArray[Any], meters: Sequence[str]) -> pa.Array:
+    return pa.array(meters, type=pa.string()).take(pa.array(code))
+
+
+def _lists(lengths: Int64s, values: pa.Array, absent: Bools) -> pa.Array:
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int32)
+    np.cumsum(lengths, out=offsets[1:])
+    mask = pa.array(absent) if absent.any() else None
+    return pa.ListArray.from_arrays(pa.array(offsets), values, mask=mask)
