@@ -17,6 +17,7 @@ from tallystick.core.instants import Clock
 from tallystick.journal.contracts import declared_meters
 from tallystick.journal.database import Database
 from tallystick.journal.migrate import migrate
+from tallystick.journal.self_test import check_walls
 from tallystick.journal.server import EmbeddedServer
 from tallystick.journal.writer import Batch, prepare, write
 from tallystick.ledger.receipt import Receipt
@@ -37,7 +38,7 @@ class Runtime:
 
     Attributes:
         settings: what the operator has set.
-        database: `database.connection()` gives one transaction.
+        database: `database.org(org_id)`, `.operator()` and `.writer()` each give one transaction.
         clock: the present instant; a fixed one in tests.
         cards: every rate-card version in the database, in the order in which we came to know them.
     """
@@ -68,7 +69,7 @@ class Runtime:
     def known_meters(self, *, reload: bool = False) -> frozenset[str]:
         """The built-in meters and those that applied contracts declare, as last read from the database."""
         if reload or not self._known_meters:
-            with self.database.connection() as connection:
+            with self.database.operator() as connection:
                 self._known_meters = frozenset(METERS) | declared_meters(connection)
         return self._known_meters
 
@@ -83,7 +84,8 @@ def open_runtime(settings: Settings, clock: Clock = utc_now) -> Iterator[Runtime
 
     Raises:
         BadInput: `invalid_database_url`.
-        Unavailable: the database cannot be started or reached; see `journal.server` and `journal.migrate`.
+        Unavailable: the database cannot be started or reached, or does not keep tenants apart or history unchanged; see
+            `journal.server`, `journal.migrate` and `journal.self_test`.
         Conflict: a rate-card file contradicts the version of that name in the database.
     """
     with ExitStack() as stack:
@@ -96,7 +98,7 @@ def open_runtime(settings: Settings, clock: Clock = utc_now) -> Iterator[Runtime
         migrate(url, role_logins=role_logins)
         database = Database(url, role_logins=role_logins)
         stack.callback(database.close)
-        database.open()
+        check_walls(database)
         yield Runtime(settings, database, clock, load_cards(database, settings, clock()))
 
 

@@ -40,7 +40,7 @@ class Database:
         self.url = url
         self._role_logins = role_logins
         self._pools = {
-            role: Pool(partial(self._connect, role), connections_max=_CONNECTIONS_MAX[role]) for role in LOGINS
+            role: Pool(partial(self.connect, role), connections_max=_CONNECTIONS_MAX[role]) for role in LOGINS
         }
         self._owner = Pool(lambda: _connect(session_conninfo(url)), connections_max=8)
 
@@ -105,16 +105,17 @@ class Database:
         Raises:
             psycopg.OperationalError: it cannot be had within about 3 seconds.
         """
-        return self._connect(WRITER)
+        return self.connect(WRITER)
+
+    def connect(self, role: str) -> Connection:
+        """A connection in one of the roles, as `connect_writer()`."""
+        return _connect(self.conninfo(role))
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
         """One transaction of the configured login."""
         with _lost_connections_named(), self._owner.transaction(_FRESH) as connection:
             yield connection
-
-    def _connect(self, role: str) -> Connection:
-        return _connect(self.conninfo(role))
 
 
 def _connect(conninfo: str) -> Connection:

@@ -91,7 +91,6 @@ def ensure_roles(connection: psycopg.Connection[tuple[object, ...]], *, may_log_
         try:
             for statement in statements:
                 connection.execute(statement.encode())
-            return
         except psycopg.errors.InsufficientPrivilege as error:
             raise Unavailable(
                 "roles_missing",
@@ -103,6 +102,8 @@ def ensure_roles(connection: psycopg.Connection[tuple[object, ...]], *, may_log_
             # Another database of this server is being migrated at the same moment.
             if attempt + 1 == _ATTEMPTS:
                 raise
+        else:
+            return
 
 
 def _missing(connection: psycopg.Connection[tuple[object, ...]], *, may_log_in: bool) -> list[str]:

@@ -1,0 +1,80 @@
+"""Whether the database still keeps tenants apart and history unchanged: asked at every start, before anything is served.
+
+The migrations set it up; an administrator's change, a restored dump or a server with other defaults may undo it.
+What is checked is what the database says of itself, and then what a tenant's session really sees.
+"""
+
+from __future__ import annotations
+
+import psycopg
+from psycopg import sql
+
+from tallystick.core.errors import Unavailable
+from tallystick.journal.database import Connection, Database
+from tallystick.journal.migrate import unreachable
+from tallystick.journal.named_sql import load_queries
+from tallystick.journal.roles import APP, KEEPER, LOGINS, WRITER
+
+MOVING = ("account_balances", "org_heads")
+"""The tables whose rows are updated, by the writer; everything else is append-only."""
+
+_POLICY = "(org_id = NULLIF(current_setting('tallystick.org'::text, true), ''::text))"
+_ISOLATION = ("powers", "memberships", "owned", "unwalled", "views", "functions", "schema")
+_HISTORY = ("rights", "guards")
+_SQL = load_queries("self_test")
+
+_Fault = tuple[str, str]  # what is wrong, naming role and table; the statement that mends it
+
+
+def check_walls(database: Database) -> None:
+    """Refuse a database in which a tenant could see another's rows, or anybody could change what was recorded.
+
+    Raises:
+        Unavailable: `tenant_isolation_broken` or `append_only_broken`, naming each role and table and the statements
+            that mend it; `database_unreachable`.
+    """
+    with database.operator() as connection:
+        isolation = _faults(connection, _ISOLATION)
+        history = _faults(connection, _HISTORY)
+    isolation = isolation or _seen_without_org(database)
+    if isolation:
+        raise _broken("tenant_isolation_broken", "tenants are not kept apart in this database", isolation)
+    if history:
+        raise _broken("append_only_broken", "what was recorded could be changed in this database", history)
+
+
+def _faults(connection: Connection, queries: tuple[str, ...]) -> list[_Fault]:
+    values = {"app": APP, "writer": WRITER, "keeper": KEEPER, "roles": list(LOGINS)}
+    values |= {"moving": list(MOVING), "policy": _POLICY}
+    return [fault for query in queries for fault in connection.execute(_SQL[query], values)]
+
+
+def _seen_without_org(database: Database) -> list[_Fault]:
+    """Look with a tenant's own session, on a connection that has never named an org."""
+    faults = []
+    try:
+        with database.connect(APP) as connection:
+            user = connection.execute("select current_user").fetchall()[0][0]
+            if user != APP:
+                return [(f"sessions for tenants work as role {user}", f"grant {APP} to the configured login")]
+            for table, active in connection.execute(_SQL["tables_of_orgs"]).fetchall():
+                if not active:
+                    faults.append(
+                        (f"row-level security does not apply to role {APP} on table {table}", f"see {table}'s owner")
+                    )
+                elif connection.execute(sql.SQL("select from {} limit 1").format(sql.SQL(table))).rowcount:
+                    faults.append(
+                        (f"role {APP} sees rows of table {table} without naming an org", f"see {table}'s policies")
+                    )
+    except psycopg.OperationalError as error:
+        raise unreachable(error) from error
+    return faults
+
+
+def _broken(code: str, detail: str, faults: list[_Fault]) -> Unavailable:
+    return Unavailable(
+        code,
+        f"{detail}: " + "; ".join(said for said, _ in faults),
+        next_step="let the owner of the tables, or an administrator of the server, run this, then start again: "
+        + "; ".join(dict.fromkeys(mended for _, mended in faults)),
+    )
