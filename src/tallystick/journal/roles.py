@@ -65,7 +65,7 @@ def session_conninfo(url: str, role: str | None = None, *, role_logins: bool = F
     if role is not None and not role_logins:
         settings["role"] = role
     options = " ".join(f"-c {name}={value}" for name, value in settings.items())
-    changed = {
+    changed: dict[str, str | None] = {
         # COPY sends bytes as they are, whatever PGCLIENTENCODING says
         "client_encoding": "utf8",
         "options": f"{given.get('options') or ''} {options}".strip(),

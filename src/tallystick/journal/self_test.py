@@ -1,4 +1,4 @@
-"""Whether the database still keeps tenants apart and history unchanged: asked at every start, before anything is served.
+"""Whether the database still keeps tenants apart and history unchanged: asked at every start, before anything else.
 
 The migrations set it up; an administrator's change, a restored dump or a server with other defaults may undo it.
 What is checked is what the database says of itself, and then what a tenant's session really sees.

@@ -1,0 +1,50 @@
+"""One row of each table for an org, put in by the owner's hand: for tests of what the database itself allows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+
+ENTRY = """
+    insert into ledger_entries (org_id, seq, kind, request_id, time, time_max, recorded_at, environment, usage_status,
+        outcome, meter_names, meter_quantities, user_id, session_id, salt, fingerprint, rate_version, status, cost_pico,
+        line_meters, line_quantities, line_price_pico, line_per, line_amount_pico, leaf)
+    values (%(org)s, 1, 'usage', 'r1', '2026-10-01', '2026-10-01', '2026-10-01', 'production', 'complete', 'success',
+        '{tokens_in}', '{10}', 'u1', 's1', decode(repeat('00', 16), 'hex'), decode(repeat('01', 32), 'hex'), 'v1',
+        'final', 30, '{tokens_in}', '{10}', '{3}', '{1}', '{30}', decode(repeat('02', 32), 'hex'))
+"""
+BY_ORG: dict[str, str] = {
+    "org_heads": "insert into org_heads (org_id, last_seq, time_max) values (%(org)s, 1, '2026-10-01')",
+    "ledger_entries": ENTRY,
+    "transfers": "insert into transfers values"
+    " (%(org)s, 1, 1, 'provider_usage_cost', 'provider_payable', 'USD', 30, now())",
+    "account_balances": "insert into account_balances values (%(org)s, 'provider_usage_cost', 'USD', 30, 0)",
+    "subscriptions": "insert into subscriptions values (%(org)s, 1, 'c', 'pro', 'UTC', now(), now())",
+    "invoices": "insert into invoices values ('inv_' || %(org)s, %(org)s, '2026-09', now(), now() + interval '1 day',"
+    " 'c', '1', 'sha', 'pro', 1, 'digest', 5, '{}', now())",
+    "block_orgs": "insert into block_orgs values (%(org)s, 1, 1, 1, decode(repeat('03', 32), 'hex'), ''::bytea)",
+    "erasures": "insert into erasures values (%(org)s, 1, now())",
+}
+"""Every table whose rows belong to an org, and an insert of one for `org`; in the order in which that works."""
+
+SHARED: dict[str, str] = {
+    "rate_versions": "insert into rate_versions values (1000, 'v1', now(), now(), 'sha', 'source', ''::bytea)",
+    "contract_versions": "insert into contract_versions values ('c', '1', 'sha', now(), now(), 'file', 'text', '{}')",
+    "blocks": "insert into blocks values (1, 'path', 2, 1, now(), now(), decode(repeat('04', 32), 'hex'),"
+    " decode(repeat('05', 32), 'hex'), decode(repeat('06', 32), 'hex'), '{}', now())",
+    "signing_keys": "insert into signing_keys values ('k', 'name', decode(repeat('07', 32), 'hex'), now())",
+    "checkpoints": "insert into checkpoints values (1, 'note', now())",
+}
+"""Every table whose rows belong to no org, apart from Alembic's own."""
+
+APPEND_ONLY = [table for table in (*BY_ORG, *SHARED) if table not in ("org_heads", "account_balances")]
+
+
+def fill(connection: psycopg.Connection[Any], *orgs: str) -> None:
+    """A row in every table: one for each org, or one for all."""
+    for insert in SHARED.values():
+        connection.execute(insert.encode())
+    for org in orgs:
+        for insert in BY_ORG.values():
+            connection.execute(insert.encode(), {"org": org})
