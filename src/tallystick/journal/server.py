@@ -30,6 +30,7 @@ from urllib.parse import quote
 from tallystick.core.errors import Unavailable
 from tallystick.journal.binaries import NEWEST, find_postgres
 from tallystick.journal.os_user import OsUser, server_user
+from tallystick.journal.roles import LOGINS
 from tallystick.journal.server_folder import find_socket_dir, free_bytes, prepare_folder, storage_full, unusable_folder
 from tallystick.journal.server_process import clear_the_way, postmaster_pid
 from tallystick.journal.server_settings import server_settings
@@ -37,6 +38,12 @@ from tallystick.journal.server_watch import Watch
 
 DATABASE = "tallystick"
 _SUPERUSER = "postgres"
+_WHO_MAY_CONNECT = f"""\
+# Through the socket, whose folder only its owner and root can pass into: the owner of the tables, and the roles that
+# work with them.
+local all {_SUPERUSER} trust
+local all {",".join(LOGINS)} trust
+"""
 _START_SECONDS_MAX = 120  # a crash recovery may have a lot to read
 
 _LOG_TAIL_BYTES = 1 << 16
@@ -136,7 +143,11 @@ class EmbeddedServer:
         # No locale: text sorts by code point here, on every machine alike.
         arguments = ("--auth=trust", "--encoding=UTF8", "--no-locale", "-U", _SUPERUSER, "-D", str(half_done))
         self._run("initdb", *arguments, major=NEWEST)
-        half_done.rename(self.cluster)
+        try:
+            (half_done / "pg_hba.conf").write_text(_WHO_MAY_CONNECT)
+            half_done.rename(self.cluster)
+        except OSError as error:
+            raise unusable_folder(self.data_dir, error) from None
 
     def _start(self) -> None:
         socket_dir = find_socket_dir(self.cluster, self._user)
