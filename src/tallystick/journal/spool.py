@@ -15,7 +15,7 @@ import contextlib
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -218,6 +218,25 @@ class Spool:
             )  # fmt: skip
             places = [(one.place,) for one in done] + [(one.place,) for one, _, _ in refused]
             connection.executemany("delete from waiting where place = ?", places)
+
+    def retry(self, new_salt: Callable[[], bytes], now: datetime) -> int:
+        """Put what was refused back at the end of the queue, but for ids that wait there; how many were put back.
+
+        Raises:
+            Unavailable: `storage_full` or `spool_unusable`; then nothing has changed.
+        """
+        back = 0
+        if not self._file.exists():
+            return back
+        with self._transaction(write=True) as connection:
+            for place, event in connection.execute("select place, event from refused order by place").fetchall():
+                stored = _add(connection, _decode(event), new_salt(), now)
+                if stored.spooled_at == now and _encode(stored.event) == event:
+                    connection.execute("delete from refused where place = ?", [place])
+                    back += 1
+            if back:
+                self._raise_flag()
+        return back
 
     def tidy(self) -> None:
         """When nothing waits any more: say so to the other processes, and give the disk back.
