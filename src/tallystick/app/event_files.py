@@ -10,14 +10,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from io import BytesIO
 from itertools import chain, islice
 from typing import BinaryIO, NamedTuple, Protocol
 
 import msgspec
 
-from tallystick.app.ingest import BATCH_EVENTS, EventResult, Refused, check_items, results_of
+from tallystick.app.event_results import EventResult, Refused, results_of
+from tallystick.app.ingest import BATCH_EVENTS, check_items
 from tallystick.app.runtime import Runtime
 from tallystick.core.errors import BadInput
 from tallystick.core.json_text import read_json, split_array, without_bom
@@ -64,7 +65,7 @@ def ingest_file(
     Args:
         runtime: an open one.
         stream: the file, in binary.
-        batch_events: how many events go into one transaction.
+        batch_events: how many events are checked and written together.
         advance: is called with the number of bytes that each batch took.
 
     Raises:
@@ -73,17 +74,16 @@ def ingest_file(
     """
     items = read_items(stream)
     index = 0
-    with ThreadPoolExecutor(1, "tally-ingest") as writer:
-        under_way: tuple[_Batch, Future[list[Receipt]]] | None = None
-        while taken := list(islice(items, batch_events)):
-            checked = check_items(runtime, [item.value for item in taken])
-            prepared = runtime.prepare([event for event in checked if isinstance(event, UsageEvent)])
-            if under_way is not None:
-                yield _finish(*under_way, advance)
-            under_way = _Batch(taken, checked, index), writer.submit(runtime.write, prepared)
-            index += len(taken)
+    under_way: tuple[_Batch, Future[list[Receipt]]] | None = None
+    while taken := list(islice(items, batch_events)):
+        checked = check_items(runtime, [item.value for item in taken])
+        future = runtime.submit([event for event in checked if isinstance(event, UsageEvent)])
         if under_way is not None:
             yield _finish(*under_way, advance)
+        under_way = _Batch(taken, checked, index), future
+        index += len(taken)
+    if under_way is not None:
+        yield _finish(*under_way, advance)
 
 
 class _Batch(NamedTuple):

@@ -10,8 +10,9 @@ from collections import Counter
 from dataclasses import dataclass
 
 from tallystick.app.runtime import Runtime
-from tallystick.journal.corrections import add_corrections, lock_org, orgs_with_unpriced, unpriced_facts
+from tallystick.journal.corrections import add_corrections, lock_org, orgs_with_unpriced, unpriced_entries
 from tallystick.journal.writer import fits
+from tallystick.ledger.entry import entry_event
 
 _BATCH_ENTRIES = 2000
 
@@ -44,25 +45,29 @@ def reprice(runtime: Runtime) -> Repricing:
     """
     corrected = corrected_pico = 0
     remaining: Counter[tuple[str | None, str, str]] = Counter()
-    with runtime.database.connection() as connection:
+    with runtime.database.operator() as connection:
         orgs = orgs_with_unpriced(connection)
     for org_id in orgs:
         after = 0
         while True:
-            with runtime.database.connection() as connection:
-                last_seq = lock_org(connection, org_id)
-                facts = unpriced_facts(connection, org_id, after_seq=after, limit=_BATCH_ENTRIES)
-                priced = [(seq, event, runtime.card.price_event(event)) for seq, event in facts]
-                known = [one for one in priced if one[2].total_pico is not None and fits(one[2])]
-                add_corrections(connection, org_id, last_seq, known, runtime.clock())
+            with runtime.database.writer() as connection:
+                head = lock_org(connection, org_id)
+                entries = unpriced_entries(connection, org_id, after_seq=after, limit=_BATCH_ENTRIES)
+                priced = [
+                    (entry, runtime.card.price_event(event))
+                    for entry in entries
+                    if (event := entry_event(entry)) is not None
+                ]
+                known = [(entry, cost) for entry, cost in priced if cost.total_pico is not None and fits(cost)]
+                add_corrections(connection, head, known, runtime.clock())
             corrected += len(known)
-            corrected_pico += sum(cost.total_pico or 0 for _, _, cost in known)
-            for _, event, cost in priced:
+            corrected_pico += sum(cost.total_pico or 0 for _, cost in known)
+            for entry, cost in priced:
                 if cost.total_pico is None or not fits(cost):
                     reason = cost.reason or "its cost is beyond what one entry can hold"
-                    remaining[event.provider, event.model, reason] += 1
-            if len(facts) < _BATCH_ENTRIES:
+                    remaining[entry.provider, entry.model or "", reason] += 1
+            if len(entries) < _BATCH_ENTRIES:
                 break
-            after = facts[-1][0]
+            after = entries[-1].seq
     listed = [StillUnpriced(*key, requests) for key, requests in remaining.most_common()]
     return Repricing(runtime.card.version, corrected, corrected_pico, tuple(listed))

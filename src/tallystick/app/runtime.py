@@ -5,10 +5,12 @@ Everything that a command or the API does with stored data begins with `open_run
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from tallystick.app.rates_store import load_cards
 from tallystick.app.settings import Settings
@@ -16,10 +18,12 @@ from tallystick.core.errors import BadInput
 from tallystick.core.instants import Clock
 from tallystick.journal.contracts import declared_meters
 from tallystick.journal.database import Database
+from tallystick.journal.group_writer import GroupWriter
 from tallystick.journal.migrate import migrate
 from tallystick.journal.self_test import check_walls
 from tallystick.journal.server import EmbeddedServer
-from tallystick.journal.writer import Batch, prepare, write
+from tallystick.journal.writer import Batch, prepare
+from tallystick.ledger.encoding import SALT_BYTES
 from tallystick.ledger.receipt import Receipt
 from tallystick.rates.card import CardHistory
 from tallystick.rates.pricing import RateCard
@@ -39,12 +43,14 @@ class Runtime:
     Attributes:
         settings: what the operator has set.
         database: `database.org(org_id)`, `.operator()` and `.writer()` each give one transaction.
+        writer: writes events for all threads of this process.
         clock: the present instant; a fixed one in tests.
         cards: every rate-card version in the database, in the order in which we came to know them.
     """
 
     settings: Settings
     database: Database
+    writer: GroupWriter
     clock: Clock
     cards: CardHistory
     _known_meters: frozenset[str] = field(default=frozenset())
@@ -55,16 +61,28 @@ class Runtime:
         return self.cards.latest
 
     def append(self, events: Sequence[UsageEvent]) -> list[Receipt]:
-        """Store checked events, each exactly once: `write` of what `prepare` gives."""
-        return self.write(self.prepare(events))
+        """Store checked events, each exactly once, together with what other threads store at that moment.
+
+        One receipt for each event, in order; what was accepted is on disk when this returns.
+
+        Raises:
+            Unavailable: as `submit`, or as its future.
+        """
+        return self.submit(events).result()
+
+    def submit(self, events: Sequence[UsageEvent]) -> Future[list[Receipt]]:
+        """Price and encode checked events, as recorded now, and have them written; it does not wait for that.
+
+        Raises:
+            Unavailable: `journal_busy`, `database_unreachable` or `journal_closed`; see `GroupWriter.submit`.
+        """
+        return self.writer.submit(self.prepare(events))
 
     def prepare(self, events: Sequence[UsageEvent]) -> Batch:
         """Price and encode checked events, as recorded now; nothing is stored yet."""
-        return prepare(events, self.clock(), self.card)
-
-    def write(self, batch: Batch) -> list[Receipt]:
-        """Store a prepared batch in one transaction; see `journal.writer.write`."""
-        return write(self.database, batch)
+        now, days = self.clock(), self.settings.retention_days
+        known_since = None if days is None else now - timedelta(days=days)
+        return prepare(events, now, self.card, os.urandom(SALT_BYTES * len(events)), known_since=known_since)
 
     def known_meters(self, *, reload: bool = False) -> frozenset[str]:
         """The built-in meters and those that applied contracts declare, as last read from the database."""
@@ -99,7 +117,15 @@ def open_runtime(settings: Settings, clock: Clock = utc_now) -> Iterator[Runtime
         database = Database(url, role_logins=role_logins)
         stack.callback(database.close)
         check_walls(database)
-        yield Runtime(settings, database, clock, load_cards(database, settings, clock()))
+        cards = load_cards(database, settings, clock())
+        writer = GroupWriter(
+            database.connect_writer,
+            linger_seconds=settings.group_linger_ms / 1000,
+            group_events_max=settings.group_events_max,
+            queue_events_max=settings.queue_events_max,
+        )
+        stack.callback(writer.close)
+        yield Runtime(settings, database, writer, clock, cards)
 
 
 def _checked_url(url: str) -> str:

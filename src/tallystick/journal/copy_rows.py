@@ -1,28 +1,46 @@
-"""Rows of the two large tables in PostgreSQL's binary COPY format, as bytes.
+"""Rows of `ledger_entries` in PostgreSQL's binary COPY format, as bytes.
 
 A row is a 16-bit field count, then each field as a 32-bit length (-1 for null) and its bytes, all big-endian
-(PostgreSQL documentation, COPY, "Binary Format"). The first field of both is `seq`, which is known only
-under the org head's lock; these functions give what follows it, so that encoding is done before any lock.
+(PostgreSQL documentation, COPY, "Binary Format"). The order of the fields is this module's own (`COLUMNS`): first
+what is known only under the org head's lock, so that all that follows is encoded before; then what repeats from
+event to event, so that it is encoded once; then numbers, all packed in one call; then text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from struct import Struct
 
 import msgspec
-from msgspec.structs import astuple
 
-from tallystick.rates.model import Cost
-from tallystick.usage.event import UsageEvent
+from tallystick.ledger.encoding import SALT_BYTES
+from tallystick.ledger.entry import Entry
 
 SIGNATURE = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 END = b"\xff\xff"
 
-_EVENT_FIELDS, _ENTRY_FIELDS = 22, 17
-_HEAD = Struct(">hiq")  # field count, length of seq, seq
+_LOCKED = ("seq", "time_max", "leaf")
+_EVENT = (
+    "org_id", "kind", "feature", "environment", "provider", "model", "api_key_id", "action", "outcome", "usage_status",
+)  # fmt: skip
+_METERS = ("meter_names",)
+_PRICING = (
+    "rate_version", "status", "reason", "line_meters", "line_price_pico", "line_per", "line_models", "refers_to_seq",
+)  # fmt: skip
+_NUMBERS = (
+    "time", "recorded_at", "meter_quantities", "line_quantities", "line_amount_pico", "cost_pico", "latency_ms",
+    "provider_cost_pico",
+)  # fmt: skip
+_TEXTS = ("request_id", "user_id", "session_id", "salt", "fingerprint", "price_context", "attributes")
+
+COLUMNS = (*_LOCKED, *_EVENT, *_METERS, *_PRICING, *_NUMBERS, *_TEXTS)
+"""The columns in the order in which a row has them."""
+assert set(COLUMNS) == set(Entry._fields)
+
+_CACHED_MAX = 1 << 14
+_HEAD = Struct(">hiqiqi32s").pack
 _LENGTH = Struct(">i").pack
 _INTEGER = Struct(">iq").pack
 _NULL = _LENGTH(-1)
@@ -32,84 +50,194 @@ _MICROSECOND = timedelta(microseconds=1)
 _json = msgspec.json.Encoder(order="sorted").encode
 
 
-def event_row_head(seq: int) -> bytes:
-    """The start of an event's row, up to and with `seq`."""
-    return _HEAD.pack(_EVENT_FIELDS, 8, seq)
+def row_head(seq: int, time_max_us: int, leaf: bytes) -> bytes:
+    """The start of a row: what is known once the org's head is locked."""
+    return _HEAD(len(COLUMNS), 8, seq, 8, time_max_us, 32, leaf)
 
 
-def entry_row_head(seq: int) -> bytes:
-    """The start of an entry's row, up to and with `seq`."""
-    return _HEAD.pack(_ENTRY_FIELDS, 8, seq)
+def microseconds(instant: datetime) -> int:
+    """Since 2000 UTC, as PostgreSQL stores an instant."""
+    return (instant - _EPOCH) // _MICROSECOND
 
 
-def row_tails(event: UsageEvent, cost: Cost, recorded_at: datetime, fingerprint: bytes) -> tuple[bytes, bytes]:
-    """What follows `seq` in the rows of a raw fact (its meters sorted by name) and of its priced entry."""
-    org_id, request_id = _text(event.org_id), _text(event.request_id)
-    times = _instant(event.time) + _common_instant(recorded_at)
-    meters = event.meters
-    names, names_field = _names(tuple(meters))
-    latency_ms, provider_cost_pico = event.latency_ms, event.provider_cost_pico
-    fact = b"".join(
-        (
-            org_id,
-            request_id,
-            times,
-            _text(event.user_id),
-            _text(event.session_id),
-            _common_texts(event.feature, event.environment, event.provider, event.model),
-            _common_texts(event.api_key_id, event.action),
-            _NULL if latency_ms is None else _INTEGER(8, latency_ms),
-            _common_texts(event.outcome, event.usage_status),
-            names_field,
-            _bigint_array([meters[name] for name in names]),
-            _jsonb(event.price_context),
-            _NULL if provider_cost_pico is None else _INTEGER(8, provider_cost_pico),
-            _jsonb(event.attributes),
-            b"\x00\x00\x00\x20",
-            fingerprint,
-        )
-    )
-    return fact, b"".join((org_id, _USAGE, request_id, times, _cost_fields(cost), _NULL, _text(cost.reason)))
+def instant_of(microseconds_: int) -> datetime:
+    """The instant, in UTC, of so many microseconds since 2000."""
+    return _EPOCH + microseconds_ * _MICROSECOND
 
 
-def correction_row_tail(event: UsageEvent, cost: Cost, recorded_at: datetime, refers_to_seq: int) -> bytes:
-    """What follows `seq` in the row of an entry that gives an earlier one its cost."""
-    ids = (_text(event.org_id), _text("correction"), _text(event.request_id))
-    times = (_instant(event.time), _instant(recorded_at))
-    return b"".join((*ids, *times, _cost_fields(cost), _INTEGER(8, refers_to_seq), _text(cost.reason)))
-
-
-def _cost_fields(cost: Cost) -> bytes:
-    """From `rate_version` to `line_models`."""
-    total = cost.total_pico
-    head = _common_texts(cost.rate_version, cost.status) + (_NULL if total is None else _INTEGER(8, total))
-    if not cost.lines:
-        return head + _NO_LINES
-    # CostLine's own order: meter, quantity, price_pico, per, amount_pico, model.
-    meters, quantities, prices, pers, amounts, models = zip(*map(astuple, cost.lines), strict=True)
-    return b"".join(
-        (
-            head,
-            _text_array(meters),
-            _bigint_array(quantities),
-            _prices(prices, pers),
-            _bigint_array(amounts),
-            _text_array(models) if any(models) else _NULL,
-        )
+@lru_cache(maxsize=_CACHED_MAX)
+def event_texts(
+    org_id: str,
+    feature: str,
+    environment: str,
+    provider: str | None,
+    model: str,
+    api_key_id: str | None,
+    action: str | None,
+    outcome: str,
+    usage_status: str,
+) -> bytes:
+    """The fields `_EVENT` of a usage entry."""
+    return text_fields(
+        org_id, "usage", feature, environment, provider, model, api_key_id, action, outcome, usage_status
     )
 
 
-@lru_cache(maxsize=8192)
-def _names(meters: tuple[str, ...]) -> tuple[tuple[str, ...], bytes]:
-    """The meters sorted by name, and as a field."""
+@lru_cache(maxsize=_CACHED_MAX)
+def meter_names(meters: tuple[str, ...]) -> tuple[tuple[str, ...], bytes]:
+    """The meters sorted by name, and the field `meter_names`."""
     names = tuple(sorted(meters))
     return names, _text_array(names)
 
 
-@lru_cache(maxsize=8192)
-def _prices(prices: tuple[int | None, ...], pers: tuple[int | None, ...]) -> bytes:
-    """The two fields; they repeat from event to event."""
-    return _bigint_array(prices) + _bigint_array(pers)
+@lru_cache(maxsize=_CACHED_MAX)
+def pricing_fields(
+    rate_version: str,
+    status: str,
+    reason: str | None,
+    meters: tuple[str, ...],
+    price_pico: tuple[int | None, ...],
+    per: tuple[int | None, ...],
+    models: tuple[str | None, ...] | None,
+    refers_to_seq: int | None = None,
+) -> bytes:
+    """The fields `_PRICING`."""
+    lines = _text_array(meters) + _bigint_array(price_pico) + _bigint_array(per)
+    return b"".join(
+        (
+            text_fields(rate_version, status, reason),
+            lines,
+            _NULL if models is None else _text_array(models),
+            _integer(refers_to_seq),
+        )
+    )
+
+
+def numbers(
+    time_us: int,
+    recorded_us: int,
+    quantities: Sequence[int],
+    line_quantities: Sequence[int],
+    amounts: Sequence[int | None],
+    cost_pico: int | None,
+    latency_ms: int | None,
+    provider_cost_pico: int | None,
+) -> bytes:
+    """The fields `_NUMBERS` of a usage entry."""
+    if (
+        cost_pico is None
+        or latency_ms is None
+        or provider_cost_pico is not None
+        or not quantities
+        or not amounts
+        or None in amounts
+    ):
+        return b"".join(
+            (
+                _INTEGER(8, time_us),
+                _INTEGER(8, recorded_us),
+                _bigint_array(quantities),
+                _bigint_array(line_quantities),
+                _bigint_array(amounts),
+                _integer(cost_pico),
+                _integer(latency_ms),
+                _integer(provider_cost_pico),
+            )
+        )
+    # The usual event, in one call: an array's header is as long as two bigints with their lengths.
+    pack, fields, head, line_head = _number_fields(len(quantities), len(amounts))
+    fields = fields.copy()
+    fields[1::2] = (
+        time_us, recorded_us, *head, *quantities, *line_head, *line_quantities, *line_head, *amounts, cost_pico,
+        latency_ms,
+    )  # type: ignore[assignment] # fmt: skip
+    return pack(*fields) + _NULL
+
+
+@lru_cache(maxsize=1024)
+def _number_fields(
+    quantities: int, lines: int
+) -> tuple[Callable[..., bytes], list[int], tuple[int, int], tuple[int, int]]:
+    """How to pack numbers: each even place with the length of the bigint after it, or what stands there in a header."""
+    heads = [[20 + 12 * count, _BIGINT_OID] for count in (quantities, lines)]
+    lengths = [8, 8, *heads[0], *[8] * quantities, *heads[1], *[8] * lines, *heads[1], *[8] * lines, 8, 8]
+    fields = [0] * (2 * len(lengths))
+    fields[::2] = lengths
+    # one dimension and no nulls; the size and the lower bound of that dimension
+    return (
+        Struct(">" + "iq" * len(lengths)).pack,
+        fields,
+        (1 << 32, quantities << 32 | 1),
+        (1 << 32, lines << 32 | 1),
+    )
+
+
+def event_personal(
+    request_id: str,
+    user_id: str,
+    session_id: str,
+    salt: bytes,
+    fingerprint: bytes,
+    price_context: Mapping[str, str],
+    attributes: Mapping[str, str],
+) -> bytes:
+    """The fields `_TEXTS` of a usage entry."""
+    request, user, session = request_id.encode(), user_id.encode(), session_id.encode()
+    return b"".join(
+        (
+            _LENGTH(len(request)), request, _LENGTH(len(user)), user, _LENGTH(len(session)), session,
+            _SALT_LENGTH, salt, _HASH_LENGTH, fingerprint,
+            _jsonb(price_context) if price_context else _NO_TABLE,
+            _jsonb(attributes) if attributes else _NO_TABLE,
+        )
+    )  # fmt: skip
+
+
+def entry_row(entry: Entry) -> bytes:
+    """Any entry as a row: the plain way, for those that come seldom."""
+    pricing = (
+        entry.rate_version,
+        entry.status,
+        entry.reason,
+        tuple(entry.line_meters),
+        tuple(entry.line_price_pico),
+        tuple(entry.line_per),
+        None if entry.line_models is None else tuple(entry.line_models),
+        entry.refers_to_seq,
+    )
+    return b"".join(
+        (
+            row_head(entry.seq, microseconds(entry.time_max), entry.leaf),
+            text_fields(*[getattr(entry, name) for name in _EVENT]),
+            _NULL if entry.meter_names is None else _text_array(tuple(entry.meter_names)),
+            pricing_fields(*pricing),
+            _INTEGER(8, microseconds(entry.time)),
+            _INTEGER(8, microseconds(entry.recorded_at)),
+            _NULL if entry.meter_quantities is None else _bigint_array(entry.meter_quantities),
+            _bigint_array(entry.line_quantities),
+            _bigint_array(entry.line_amount_pico),
+            _integer(entry.cost_pico),
+            _integer(entry.latency_ms),
+            _integer(entry.provider_cost_pico),
+            text_fields(entry.request_id, entry.user_id, entry.session_id),
+            _bytea(entry.salt),
+            _bytea(entry.fingerprint),
+            _NULL if entry.price_context is None else _jsonb(entry.price_context),
+            _NULL if entry.attributes is None else _jsonb(entry.attributes),
+        )
+    )
+
+
+def text_array(values: Iterable[str]) -> bytes:
+    """A text[] in PostgreSQL's binary form, for a parameter."""
+    elements = [value.encode() for value in values]
+    body = b"".join([part for data in elements for part in (_LENGTH(len(data)), data)])
+    return _ARRAY_HEAD(20 + len(body), 1, 0, _TEXT_OID, len(elements), 1)[4:] + body
+
+
+def text_fields(*values: str | None) -> bytes:
+    """Text fields in a row."""
+    return b"".join(map(_text, values))
 
 
 def _text(value: str | None) -> bytes:
@@ -119,50 +247,26 @@ def _text(value: str | None) -> bytes:
     return _LENGTH(len(data)) + data
 
 
-@lru_cache(maxsize=8192)
-def _common_texts(*values: str | None) -> bytes:
-    """Fields in a row, of text that repeats from event to event."""
-    return b"".join(map(_text, values))
+def _integer(value: int | None) -> bytes:
+    return _NULL if value is None else _INTEGER(8, value)
 
 
-_USAGE = _text("usage")
+def _bytea(value: bytes | None) -> bytes:
+    return _NULL if value is None else _LENGTH(len(value)) + value
 
 
-def _instant(value: datetime) -> bytes:
-    return _INTEGER(8, (value - _EPOCH) // _MICROSECOND)
-
-
-_common_instant = lru_cache(maxsize=16)(_instant)
-
-
-def _jsonb(value: dict[str, str]) -> bytes:
-    if not value:
-        return b"\x00\x00\x00\x03\x01{}"
+def _jsonb(value: Mapping[str, str]) -> bytes:
     data = _json(value)
     return _LENGTH(len(data) + 1) + b"\x01" + data  # jsonb's binary form: version 1, then the text
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=_CACHED_MAX)
 def _text_array(values: tuple[str | None, ...]) -> bytes:
     return _array(_TEXT_OID, len(values), None in values, b"".join(map(_text, values)))
 
 
 def _bigint_array(values: Sequence[int | None]) -> bytes:
-    if None in values:
-        elements = b"".join(_NULL if value is None else _INTEGER(8, value) for value in values)
-        return _array(_BIGINT_OID, len(values), True, elements)
-    count = len(values)
-    if not count:
-        return _EMPTY[_BIGINT_OID]
-    fields: list[int] = [8] * (2 * count)
-    fields[1::2] = values  # type: ignore[assignment]
-    return _bigints(count).pack(20 + 12 * count, 1, 0, _BIGINT_OID, count, 1, *fields)
-
-
-@lru_cache(maxsize=256)
-def _bigints(count: int) -> Struct:
-    """A whole array field of `count` bigints: header, then length and value of each."""
-    return Struct(">6i" + "iq" * count)
+    return _array(_BIGINT_OID, len(values), None in values, b"".join(map(_integer, values)))
 
 
 def _array(oid: int, count: int, has_null: bool, elements: bytes) -> bytes:
@@ -173,4 +277,5 @@ def _array(oid: int, count: int, has_null: bool, elements: bytes) -> bytes:
 
 _ARRAY_HEAD = Struct(">6i").pack
 _EMPTY = {oid: Struct(">4i").pack(12, 0, 0, oid) for oid in (_TEXT_OID, _BIGINT_OID)}
-_NO_LINES = _EMPTY[_TEXT_OID] + 4 * _EMPTY[_BIGINT_OID] + _NULL
+_SALT_LENGTH, _HASH_LENGTH = _LENGTH(SALT_BYTES), _LENGTH(32)
+_NO_TABLE = _jsonb({})

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
-from psycopg.rows import dict_row
-
-from tallystick.journal.copy_rows import SIGNATURE, correction_row_tail, entry_row_head
+from tallystick.journal.copy_rows import entry_row, instant_of
 from tallystick.journal.database import Connection
 from tallystick.journal.named_sql import load_queries
-from tallystick.journal.writer import advance_heads, copy, lock_heads
+from tallystick.journal.writer import Head, copy_rows, line_columns, lock_heads, post
+from tallystick.ledger.entry import ENTRY_COLUMNS, Entry, entry_leaf
 from tallystick.rates.model import Cost
-from tallystick.usage.event import UsageEvent
 
 _SQL = load_queries("corrections")
+_UNPRICED = _SQL["unpriced"].replace(b"{columns}", ", ".join(ENTRY_COLUMNS).encode())
 
 
 def orgs_with_unpriced(connection: Connection) -> list[str]:
@@ -23,36 +21,51 @@ def orgs_with_unpriced(connection: Connection) -> list[str]:
     return [org for (org,) in connection.execute(_SQL["orgs"])]
 
 
-def unpriced_facts(connection: Connection, org_id: str, *, after_seq: int, limit: int) -> list[tuple[int, UsageEvent]]:
-    """The facts, by sequence, of the org's next unpriced entries that no correction refers to."""
-    with connection.cursor(row_factory=dict_row) as cursor:
-        cursor.execute(_SQL["unpriced"], {"org": org_id, "after": after_seq, "limit": limit})
-        return [_fact(row) for row in cursor]
+def unpriced_entries(connection: Connection, org_id: str, *, after_seq: int, limit: int) -> list[Entry]:
+    """The org's next unpriced usage entries that no correction refers to, by sequence."""
+    found = connection.execute(_UNPRICED, {"org": org_id, "after": after_seq, "limit": limit}, binary=True)
+    return [Entry(*row) for row in found]
 
 
-def _fact(row: dict[str, Any]) -> tuple[int, UsageEvent]:
-    seq = row.pop("seq")
-    meters = dict(zip(row.pop("meter_names"), row.pop("meter_quantities"), strict=True))
-    return seq, UsageEvent(meters=meters, **row)
-
-
-def lock_org(connection: Connection, org_id: str) -> int:
-    """Be the only writer of the org until the transaction ends; its last sequence number. Call it first."""
+def lock_org(connection: Connection, org_id: str) -> Head:
+    """Be the only writer of the org until the transaction ends: where it stands. Call it first."""
     return lock_heads(connection, [org_id])[org_id]
 
 
 def add_corrections(
-    connection: Connection,
-    org_id: str,
-    last_seq: int,
-    corrections: Sequence[tuple[int, UsageEvent, Cost]],
-    recorded_at: datetime,
+    connection: Connection, head: Head, corrections: Sequence[tuple[Entry, Cost]], recorded_at: datetime
 ) -> None:
-    """Append a correction for each (seq it refers to, event, cost), numbered on from `last_seq`; the org is locked."""
-    rows = [SIGNATURE]
-    for number, (seq, event, cost) in enumerate(corrections, last_seq + 1):
-        tail = correction_row_tail(event, cost, recorded_at, seq)
-        rows += (entry_row_head(number), tail)
-    if corrections:
-        copy(connection, "copy_entries", rows)
-        advance_heads(connection, {org_id: last_seq + len(corrections)})
+    """Append a correction for each (entry, its cost) of one org, which is locked; move its balances and its head."""
+    rows = []
+    for entry, cost in corrections:
+        head.seq += 1
+        rows.append(entry_row(_correction(entry, cost, head, recorded_at)))
+        head.amount_pico += cost.total_pico or 0
+    if rows:
+        copy_rows(connection, rows)
+        post(connection, {corrections[0][0].org_id: head}, recorded_at)
+
+
+def _correction(entry: Entry, cost: Cost, head: Head, recorded_at: datetime) -> Entry:
+    meters, quantities, price_pico, per, amount_pico, models = line_columns(cost.lines)
+    correction = Entry._make([None] * len(ENTRY_COLUMNS))._replace(
+        org_id=entry.org_id,
+        seq=head.seq,
+        kind="correction",
+        request_id=entry.request_id,
+        time=entry.time,
+        time_max=instant_of(head.time_max_us),
+        recorded_at=recorded_at,
+        rate_version=cost.rate_version,
+        status=cost.status,
+        cost_pico=cost.total_pico,
+        line_meters=meters,
+        line_quantities=quantities,
+        line_price_pico=price_pico,
+        line_per=per,
+        line_amount_pico=amount_pico,
+        line_models=models,
+        refers_to_seq=entry.seq,
+        reason=cost.reason,
+    )
+    return correction._replace(leaf=entry_leaf(correction))

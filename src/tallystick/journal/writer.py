@@ -1,10 +1,10 @@
-"""The writer: a batch of events becomes ledger entries in one transaction, each event exactly once.
+"""The writer: events become ledger entries in one transaction, each exactly once.
 
-    before any lock   fingerprint, price and encode every event                          (pure)
-    one transaction   lock the org heads, in order of org
+    before any lock   price, encode and fingerprint every event                          (pure: `prepare`)
+    one transaction   lock the org heads, in order of org                                (`write`)
                       probe which request ids are stored; compare fingerprints
-                      give the new events the next numbers of their orgs
-                      COPY facts and entries; move the heads; commit, durably
+                      give the new events the next numbers of their orgs, and their leaves
+                      COPY the entries; post the transfers, move balances and heads; commit, durably
     after the commit  receipts
 
 The head's lock makes the writer of an org alone with it, so that what the probe did not find cannot appear
@@ -13,24 +13,43 @@ before the commit, and numbers have no gaps: a transaction that fails takes its 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
+from hashlib import sha256
+from itertools import chain
+from operator import attrgetter
 from typing import NamedTuple, Protocol
 
-import psycopg
+import msgspec
 
 from tallystick.core.money import PICO_MAX
-from tallystick.journal.copy_rows import END, SIGNATURE, entry_row_head, event_row_head, row_tails
-from tallystick.journal.database import Connection, Database
+from tallystick.journal.copy_rows import (
+    COLUMNS,
+    END,
+    SIGNATURE,
+    event_personal,
+    event_texts,
+    instant_of,
+    meter_names,
+    microseconds,
+    numbers,
+    pricing_fields,
+    row_head,
+)
+from tallystick.journal.database import Connection
 from tallystick.journal.named_sql import load_queries
-from tallystick.ledger.encoding import fingerprint
+from tallystick.journal.steps import reached
+from tallystick.ledger.accounts import ORG_ACCOUNTS, PROVIDER_PAYABLE, PROVIDER_USAGE_COST, USD
+from tallystick.ledger.encoding import SALT_BYTES, core_json, event_fingerprint, fingerprint, personal_json
+from tallystick.ledger.entry import ENTRY_COLUMNS, Entry, entry_event, entry_template, instant_json, preimage, unknown
 from tallystick.ledger.receipt import Receipt
-from tallystick.rates.model import Cost
+from tallystick.rates.model import Cost, CostLine
 from tallystick.usage.event import UsageEvent
 
 _SQL = load_queries("writer")
-_ATTEMPTS_MAX = 5  # of a transaction that lost a deadlock; locks are taken in one order, so one is hardly ever lost
-_COPY_BYTES = 1 << 18
+_COPY = _SQL["copy_entries"].replace(b"{columns}", ", ".join(COLUMNS).encode())
+_ENTRY = _SQL["entry"].replace(b"{columns}", ", ".join(ENTRY_COLUMNS).encode())
+_COPY_ROWS = 500  # that go to the server at a time, so that it takes some in while the next are made
 
 Key = tuple[str, str]
 """Org and request id: the identity of an event."""
@@ -42,156 +61,168 @@ class Card(Protocol):
     def price_event(self, event: UsageEvent) -> Cost: ...
 
 
-# Made for every event: a NamedTuple costs a third of a frozen dataclass.
-class _Encoded(NamedTuple):
-    """A new event's rows, whole but for the number it will get, and what its receipt will say."""
+class Refusal(NamedTuple):
+    """Why an event is not written, should it not be stored already."""
 
+    code: str
+    reason: str
+
+
+# Made for every event, so they are msgspec's: built in C.
+class Row(msgspec.Struct, gc=False):
+    """An event as it will be written: whole, but for what is known only under the head's lock."""
+
+    entry_json: bytes
+    tail: bytes
+    """Of its row, after what `row_head` gives."""
+    time_us: int
+    time_json: bytes
+    salt: bytes
     fingerprint: bytes
-    cost: Cost
-    event_tail: bytes
-    entry_tail: bytes
+    cost_pico: int | None
+    status: str
+    rate_version: str
+    reason: str | None
+    recorded_at: datetime
+    refusal: Refusal | None = None
 
 
-class _Stored(NamedTuple):
-    """What is stored under a request id, by an earlier batch or by this one."""
+class Stored(msgspec.Struct, gc=False):
+    """What is stored under a request id, by an earlier group or by this one; `salt` is None once it was erased."""
 
     seq: int
     recorded_at: datetime
     fingerprint: bytes
+    salt: bytes | None
+    leaf: bytes
     cost_pico: int | None
     status: str
     rate_version: str
     reason: str | None
 
 
+class Head(msgspec.Struct, gc=False):
+    """Where an org stands while its head is locked, and what this transaction adds to it."""
+
+    seq: int
+    first_seq: int
+    time_max_us: int
+    time_max_json: bytes
+    amount_pico: int = 0
+
+
 class Batch(NamedTuple):
-    """Events, priced and encoded, ready to be written; one transaction's worth."""
+    """Events, priced and encoded, ready to be written."""
 
     events: Sequence[UsageEvent]
-    fingerprints: Sequence[bytes]
-    encoded: dict[Key, _Encoded]
-    out_of_range: dict[bytes, Key]
-    """By fingerprint, the events that no entry can hold the cost of."""
+    keys: list[Key]
+    rows: list[Row]
     recorded_at: datetime
 
 
-def append(database: Database, events: Sequence[UsageEvent], recorded_at: datetime, card: Card) -> list[Receipt]:
-    """Store the events and their cost; one receipt for each, in order: `write` of what `prepare` gives."""
-    return write(database, prepare(events, recorded_at, card))
+_key = attrgetter("org_id", "request_id")
+_texts = attrgetter(
+    "org_id", "feature", "environment", "provider", "model", "api_key_id", "action", "outcome", "usage_status"
+)
 
 
-def prepare(events: Sequence[UsageEvent], recorded_at: datetime, card: Card) -> Batch:
-    """Fingerprint, price and encode the events. It is pure, and may be done while another batch is written."""
-    encoded: dict[Key, _Encoded] = {}
-    fingerprints = []
-    out_of_range: dict[bytes, Key] = {}
-    for event in events:
-        digest = fingerprint(event)
-        fingerprints.append(digest)
-        key = (event.org_id, event.request_id)
-        if key not in encoded:
-            cost = card.price_event(event)
-            if fits(cost):
-                encoded[key] = _Encoded(digest, cost, *row_tails(event, cost, recorded_at, digest))
-            else:
-                out_of_range[digest] = key
-    return Batch(events, fingerprints, encoded, out_of_range, recorded_at)
+def prepare(
+    events: Sequence[UsageEvent],
+    recorded_at: datetime,
+    card: Card,
+    salts: bytes,
+    *,
+    known_since: datetime | None = None,
+) -> Batch:
+    """Price, encode and fingerprint the events. It is pure, and may be done while others are written.
 
-
-def write(database: Database, batch: Batch) -> list[Receipt]:
-    """Store a batch; one receipt for each event, in order.
-
-    When it returns, everything `accepted` is on disk. An event that comes again, in this batch or a later one,
-    is a `duplicate` with the original's receipt; with other content it is a `conflict`, and nothing is written
-    for it. An event whose cost no entry can hold is `rejected`. None of them harms the others.
-
-    Raises:
-        Unavailable: `database_unreachable`; sending the same events again is safe.
+    Args:
+        events: checked ones.
+        recorded_at: the present instant.
+        card: prices them.
+        salts: `SALT_BYTES` random bytes for each event.
+        known_since: since when repeated events are known as such; one from before is not taken. None: since ever.
     """
-    before, written = _write_with_retry(database, batch)
-    receipts = []
-    for event, digest in zip(batch.events, batch.fingerprints, strict=True):
-        key = (event.org_id, event.request_id)
-        if key in before:
-            receipts.append(_repeated(event, digest, before[key]))
-        elif digest in batch.out_of_range:
-            receipts.append(_out_of_range(event, digest))
-        else:
-            receipts.append(_receipt("accepted", event, digest, written[key]))
-            before[key] = written[key]  # the next one of this batch under the same id repeats it
-    return receipts
-
-
-def _write_with_retry(database: Database, batch: Batch) -> tuple[dict[Key, _Stored], dict[Key, _Stored]]:
-    attempt = 1
-    while True:
-        try:
-            with database.connection() as connection:
-                return _write(connection, batch)
-        except psycopg.errors.TransactionRollback:
-            if attempt == _ATTEMPTS_MAX:
-                raise
-            attempt += 1
-
-
-def _write(connection: Connection, batch: Batch) -> tuple[dict[Key, _Stored], dict[Key, _Stored]]:
-    """What was stored before, and what this call has written."""
-    encoded, recorded_at = batch.encoded, batch.recorded_at
-    heads = lock_heads(connection, sorted({org for org, _ in encoded}))
-    # What is out of range now may have been stored while it had no price; for that no lock is needed.
-    before = _probe(connection, list({**encoded, **dict.fromkeys(batch.out_of_range.values())}), heads)
-    written: dict[Key, _Stored] = {}
-    event_rows, entry_rows = [SIGNATURE], [SIGNATURE]
-    for key, (digest, cost, event_tail, entry_tail) in encoded.items():
-        if key in before:
+    recorded_us, recorded_json = microseconds(recorded_at), instant_json(recorded_at)
+    rows = []
+    for number, event in enumerate(events):
+        salt = salts[number * SALT_BYTES : (number + 1) * SALT_BYTES]
+        cost = card.price_event(event)
+        refusal = _refusal(event, cost, known_since)
+        core = core_json(event)
+        digest = fingerprint(salt, core, personal_json(event.session_id, event.user_id, event.attributes))
+        if refusal is not None:
+            rows.append(Row(b"", b"", 0, b"", salt, digest, None, "", "", None, recorded_at, refusal))
             continue
-        seq = heads[key[0]] = heads[key[0]] + 1
-        event_rows += (event_row_head(seq), event_tail)
-        entry_rows += (entry_row_head(seq), entry_tail)
-        written[key] = _Stored(seq, recorded_at, digest, cost.total_pico, cost.status, cost.rate_version, cost.reason)
-    if written:
-        copy(connection, "copy_events", event_rows)
-        copy(connection, "copy_entries", entry_rows)
-        advance_heads(connection, {org: heads[org] for org, _ in written})
-    return before, written
+        meters, quantities, prices, pers, amounts, models = line_columns(cost.lines)
+        status, version, reason, total = cost.status, cost.rate_version, cost.reason, cost.total_pico
+        template = entry_template(
+            "usage", meters, prices, pers, models, unknown(amounts), version, status, reason, total is not None
+        )
+        known = amounts if total is not None else [amount for amount in amounts if amount is not None]
+        totals = () if total is None else (total,)
+        entry_json = template % (*known, *quantities, *totals, core, digest.hex().encode(), recorded_json)
+        time = event.time
+        time_us = microseconds(time)
+        names, names_field = meter_names(tuple(event.meters))
+        tail = b"".join(
+            (
+                event_texts(*_texts(event)),
+                names_field,
+                pricing_fields(version, status, reason, meters, prices, pers, models),
+                numbers(
+                    time_us,
+                    recorded_us,
+                    [event.meters[name] for name in names],
+                    quantities,
+                    amounts,
+                    total,
+                    event.latency_ms,
+                    event.provider_cost_pico,
+                ),
+                event_personal(
+                    event.request_id,
+                    event.user_id,
+                    event.session_id,
+                    salt,
+                    digest,
+                    event.price_context,
+                    event.attributes,
+                ),
+            )
+        )
+        rows.append(
+            Row(
+                entry_json, tail, time_us, instant_json(time), salt, digest, total, status, version, reason, recorded_at
+            )
+        )
+    return Batch(events, list(map(_key, events)), rows, recorded_at)
 
 
-def lock_heads(connection: Connection, orgs: list[str]) -> dict[str, int]:
-    """Lock the orgs' heads (made when missing) until the transaction ends: the last sequence number of each."""
-    if not orgs:
-        return {}
-    heads = dict(connection.execute(_SQL["lock_heads"], {"orgs": orgs}).fetchall())
-    if len(heads) < len(orgs):
-        # Locks already held are kept; taking the missing ones now could close a circle with another batch,
-        # so give them up and start again with every head in place.
-        connection.rollback()
-        connection.execute(_SQL["add_missing_heads"], {"orgs": [org for org in orgs if org not in heads]})
-        connection.commit()
-        heads = dict(connection.execute(_SQL["lock_heads"], {"orgs": orgs}).fetchall())
-    return heads
+_line = attrgetter("meter", "quantity", "price_pico", "per", "amount_pico", "model")
+_Integers = tuple[int | None, ...]
+LineColumns = tuple[tuple[str, ...], tuple[int, ...], _Integers, _Integers, _Integers, tuple[str | None, ...] | None]
+_NO_LINES: LineColumns = ((), (), (), (), (), None)
 
 
-def advance_heads(connection: Connection, heads: dict[str, int]) -> None:
-    """Record the new last sequence numbers; the heads are locked."""
-    connection.execute(_SQL["advance_heads"], {"orgs": list(heads), "seqs": list(heads.values())})
+def line_columns(lines: Sequence[CostLine]) -> LineColumns:
+    """A cost's lines as the table has them: meters, quantities, price_pico, per, amount_pico, and models if any."""
+    if not lines:
+        return _NO_LINES
+    meters, quantities, prices, pers, amounts, models = zip(*map(_line, lines), strict=True)
+    return meters, quantities, prices, pers, amounts, models if any(models) else None
 
 
-def copy(connection: Connection, query: str, rows: list[bytes]) -> None:
-    """Send rows (after `SIGNATURE`) through the binary COPY of that name."""
-    rows.append(END)
-    data = memoryview(b"".join(rows))
-    with connection.cursor() as cursor, cursor.copy(_SQL[query]) as stream:
-        for start in range(0, len(data), _COPY_BYTES):
-            stream.write(data[start : start + _COPY_BYTES])
-
-
-def _probe(connection: Connection, keys: list[Key], heads: dict[str, int]) -> dict[Key, _Stored]:
-    asked = [key for key in keys if heads.get(key[0], 1)]  # an org at sequence 0 has nothing stored
-    if not asked:
-        return {}
-    parameters = {"orgs": [org for org, _ in asked], "requests": [request for _, request in asked]}
-    found = connection.execute(_SQL["probe"], parameters, binary=True).fetchall()
-    return {asked[index - 1]: _Stored(*rest) for index, *rest in found}
+def _refusal(event: UsageEvent, cost: Cost, known_since: datetime | None) -> Refusal | None:
+    if known_since is not None and event.time < known_since:
+        return Refusal(
+            "outside_dedup_window",
+            f"it is older than the time for which repeated events are known here, which begins at "
+            f"{known_since.isoformat().replace('+00:00', 'Z')}: it cannot be told from one that is counted already",
+        )
+    if not fits(cost):
+        return Refusal("cost_out_of_range", "its cost is beyond what one entry can hold, about 9.2 million USD")
+    return None
 
 
 def fits(cost: Cost) -> bool:
@@ -204,14 +235,164 @@ def fits(cost: Cost) -> bool:
     return True
 
 
-def _receipt(status: str, event: UsageEvent, digest: bytes, stored: _Stored) -> Receipt:
+def write(connection: Connection, batches: Sequence[Batch]) -> list[list[Receipt]]:
+    """Store batches in one transaction, and commit it; for each, one receipt for each event, in order.
+
+    When it returns, everything `accepted` is on disk. An event that comes again, in this group or a later one,
+    is a `duplicate` with the original's receipt; with other content it is a `conflict`, and nothing is written
+    for it. An event whose cost no entry can hold, or that is too old to be told from one that is counted already,
+    is `rejected`. None of them harms the others.
+
+    Args:
+        connection: the writer's, outside of a transaction.
+        batches: in the order in which they came: of several events with one id the first is written.
+
+    Raises:
+        psycopg.Error: nothing of it is known to be stored; writing the same batches again is safe.
+    """
+    events = list(chain.from_iterable(batch.events for batch in batches))
+    keys = list(chain.from_iterable(batch.keys for batch in batches))
+    rows = list(chain.from_iterable(batch.rows for batch in batches))
+    heads = lock_heads(connection, sorted({key[0] for key, row in zip(keys, rows, strict=True) if row.refusal is None}))
+    reached("append.locked")
+    stored = _probe(connection, keys, heads)
+    reached("append.probed")
+    places = _new_places(keys, rows, stored)
+    receipts: list[Receipt | None] = [None] * len(keys)
+    if places:
+        _copy_new(connection, keys, rows, heads, places, receipts, stored)
+        reached("append.copied")
+        recorded_at = max(batch.recorded_at for batch in batches)
+        post(connection, {org: heads[org] for org in places}, recorded_at)
+        reached("append.posted")
+    for place, receipt in enumerate(receipts):
+        if receipt is None:
+            receipts[place] = _unwritten(connection, events[place], rows[place], stored.get(keys[place]))
+    connection.commit()
+    reached("append.committed")
+    answers = iter(receipts)
+    return [[next(answers) for _ in batch.keys] for batch in batches]  # type: ignore[misc]
+
+
+def _new_places(keys: list[Key], rows: list[Row], stored: dict[Key, Stored]) -> dict[str, list[int]]:
+    """By org, which of the events are to be written: the first of each id, in order."""
+    seen = set(stored)
+    places: dict[str, list[int]] = {}
+    for place, key in enumerate(keys):
+        if key not in seen and rows[place].refusal is None:
+            seen.add(key)
+            places.setdefault(key[0], []).append(place)
+    return places
+
+
+def _copy_new(
+    connection: Connection,
+    keys: list[Key],
+    rows: list[Row],
+    heads: dict[str, Head],
+    places: dict[str, list[int]],
+    receipts: list[Receipt | None],
+    stored: dict[Key, Stored],
+) -> None:
+    """Number the new events, hash them, send them, and fill in their receipts; org by org, as the table has them."""
+    parts = [SIGNATURE]
+    with connection.cursor() as cursor, cursor.copy(_COPY) as stream:
+        for org in sorted(places):
+            head = heads[org]
+            for place in places[org]:
+                row = rows[place]
+                head.seq = seq = head.seq + 1
+                if row.time_us > head.time_max_us:
+                    head.time_max_us, head.time_max_json = row.time_us, row.time_json
+                leaf = sha256(b"\x00" + preimage(row.entry_json, seq, head.time_max_json)).digest()
+                parts += (row_head(seq, head.time_max_us, leaf), row.tail)
+                cost_pico = row.cost_pico
+                if cost_pico is not None:
+                    head.amount_pico += cost_pico
+                key = keys[place]
+                stored[key] = one = Stored(
+                    seq,
+                    row.recorded_at,
+                    row.fingerprint,
+                    row.salt,
+                    leaf,
+                    cost_pico,
+                    row.status,
+                    row.rate_version,
+                    row.reason,
+                )
+                receipts[place] = _receipt("accepted", key, one)
+                if len(parts) > 2 * _COPY_ROWS:
+                    stream.write(b"".join(parts))
+                    parts.clear()
+        parts.append(END)
+        stream.write(b"".join(parts))
+
+
+def lock_heads(connection: Connection, orgs: list[str]) -> dict[str, Head]:
+    """Lock the orgs' heads (made when missing) until the transaction ends: where each stands."""
+    if not orgs:
+        return {}
+    found = _locked(connection, orgs)
+    if len(found) < len(orgs):
+        # Locks already held are kept; taking the missing ones now could close a circle with another group,
+        # so give them up and start again with every head in place.
+        connection.rollback()
+        known = {org for org, _, _ in found}
+        missing = {"orgs": [org for org in orgs if org not in known], "asset": USD, "accounts": list(ORG_ACCOUNTS)}
+        connection.execute(_SQL["add_missing_heads"], missing)
+        connection.commit()
+        found = _locked(connection, orgs)
+    return {org: Head(seq, seq + 1, microseconds(time_max), instant_json(time_max)) for org, seq, time_max in found}
+
+
+def _locked(connection: Connection, orgs: list[str]) -> list[tuple[str, int, datetime]]:
+    return connection.execute(_SQL["lock_heads"], {"orgs": orgs}, binary=True).fetchall()
+
+
+def post(connection: Connection, heads: dict[str, Head], recorded_at: datetime) -> None:
+    """Post what entries have added to their orgs, which are locked: transfers, balances, and the heads themselves."""
+    moved = list(heads.values())
+    parameters = {
+        "orgs": list(heads),
+        "first_seqs": [head.first_seq for head in moved],
+        "last_seqs": [head.seq for head in moved],
+        "time_max": [instant_of(head.time_max_us) for head in moved],
+        "amounts": [str(head.amount_pico) for head in moved],
+        "debit": PROVIDER_USAGE_COST,
+        "credit": PROVIDER_PAYABLE,
+        "asset": USD,
+        "recorded_at": recorded_at,
+    }
+    connection.execute(_SQL["post"], parameters)
+
+
+def copy_rows(connection: Connection, rows: Sequence[bytes]) -> None:
+    """Send whole rows, as `copy_rows.entry_row` makes them."""
+    with connection.cursor() as cursor, cursor.copy(_COPY) as stream:
+        stream.write(b"".join((SIGNATURE, *rows, END)))
+
+
+def _probe(connection: Connection, keys: list[Key], heads: dict[str, Head]) -> dict[Key, Stored]:
+    # An org at sequence 0 has nothing stored. One whose head was not locked has only events that are refused unless
+    # they are stored already; for that no lock is needed.
+    asked = [key for key in dict.fromkeys(keys) if key[0] not in heads or heads[key[0]].seq]
+    if not asked:
+        return {}
+    parameters = {"orgs": [org for org, _ in asked], "requests": [request for _, request in asked]}
+    found = connection.execute(_SQL["probe"], parameters, binary=True).fetchall()
+    return {asked[index - 1]: Stored(*rest) for index, *rest in found}
+
+
+def _receipt(status: str, key: Key, stored: Stored) -> Receipt:
     return Receipt(
         status=status,  # type: ignore[arg-type]
-        org_id=event.org_id,
-        request_id=event.request_id,
-        fingerprint=digest.hex(),
+        org_id=key[0],
+        request_id=key[1],
+        fingerprint=stored.fingerprint.hex(),
         seq=stored.seq,
         recorded_at=stored.recorded_at,
+        leaf=stored.leaf.hex(),
         cost_pico=stored.cost_pico,
         cost_status=stored.status,  # type: ignore[arg-type]
         rate_version=stored.rate_version,
@@ -219,14 +400,34 @@ def _receipt(status: str, event: UsageEvent, digest: bytes, stored: _Stored) -> 
     )
 
 
-def _repeated(event: UsageEvent, digest: bytes, stored: _Stored) -> Receipt:
-    if digest == stored.fingerprint:
-        return _receipt("duplicate", event, digest, stored)
+def _unwritten(connection: Connection, event: UsageEvent, row: Row, stored: Stored | None) -> Receipt:
+    """The receipt of an event that this transaction did not write."""
+    key = (event.org_id, event.request_id)
+    if stored is None:
+        refusal = row.refusal or Refusal("", "")
+        return Receipt(
+            status="rejected",
+            org_id=event.org_id,
+            request_id=event.request_id,
+            fingerprint=row.fingerprint.hex(),
+            code=refusal.code,
+            reason=refusal.reason,
+        )
+    if stored.salt == row.salt:
+        # This very batch has been written: the connection was lost before its commit was confirmed.
+        return _receipt("accepted", key, stored)
+    if stored.salt is None:
+        offered, same = row.fingerprint, core_json(event) == _stored_core(connection, event.org_id, stored.seq)
+    else:
+        offered = event_fingerprint(event, stored.salt)
+        same = offered == stored.fingerprint
+    if same:
+        return _receipt("duplicate", key, stored)
     return Receipt(
         status="conflict",
         org_id=event.org_id,
         request_id=event.request_id,
-        fingerprint=digest.hex(),
+        fingerprint=offered.hex(),
         seq=stored.seq,
         recorded_at=stored.recorded_at,
         stored_fingerprint=stored.fingerprint.hex(),
@@ -235,12 +436,8 @@ def _repeated(event: UsageEvent, digest: bytes, stored: _Stored) -> Receipt:
     )
 
 
-def _out_of_range(event: UsageEvent, digest: bytes) -> Receipt:
-    return Receipt(
-        status="rejected",
-        org_id=event.org_id,
-        request_id=event.request_id,
-        fingerprint=digest.hex(),
-        code="cost_out_of_range",
-        reason="its cost is beyond what one entry can hold, about 9.2 million USD",
-    )
+def _stored_core(connection: Connection, org_id: str, seq: int) -> bytes:
+    """The core of an entry whose personal data was erased."""
+    row = connection.execute(_ENTRY, {"org": org_id, "seq": seq}).fetchone()
+    event = None if row is None else entry_event(Entry(*row))
+    return b"" if event is None else core_json(event)

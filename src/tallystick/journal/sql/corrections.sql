@@ -10,13 +10,8 @@ where status = 'unpriced' and kind = 'usage' and not exists (
 order by org_id
 
 -- name: unpriced
--- The next unpriced, uncorrected entries of one org above a sequence, with the facts that they price.
-select event.seq, event.org_id, event.request_id, event.time, event.user_id, event.session_id, event.feature,
-       event.environment, event.provider, event.model, event.api_key_id, event.action, event.latency_ms, event.outcome,
-       event.usage_status, event.meter_names, event.meter_quantities, event.price_context, event.provider_cost_pico,
-       event.attributes
-from ledger_entries as entry
-join usage_events as event using (org_id, seq)
+-- The next unpriced, uncorrected entries of one org above a sequence.
+select {columns} from ledger_entries as entry
 where entry.org_id = %(org)s and entry.seq > %(after)s and entry.status = 'unpriced' and entry.kind = 'usage'
     and not exists (
         select from ledger_entries as correction
