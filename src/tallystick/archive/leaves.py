@@ -1,0 +1,202 @@
+"""The leaves that entries make, a batch of Arrow columns at a time.
+
+`ledger.entry.entry_leaf` says what a leaf is; with the row made for it, it takes 45 microseconds. Here the same bytes
+are put together column by column, in 7. Where that gives another leaf than the row carries, and for corrections,
+`entry_leaf` decides: so what is said to be wrong is wrong by the definition itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC
+from hashlib import sha256
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tallystick.archive.columns import ENTRY_SCHEMA, LIST_COLUMNS
+from tallystick.ledger.encoding import canonical_json
+from tallystick.ledger.entry import Entry, entry_leaf
+
+_NEEDS_ESCAPING = r'["\\\x00-\x1f]'
+_JSON_COLUMNS = ("price_context", "attributes")
+_INSTANTS = ("time", "time_max", "recorded_at")
+NO_LEAF = bytes(32)
+"""In the place of a leaf that a row cannot make: it holds what no entry may hold."""
+
+
+def batch_leaves(batch: pa.RecordBatch) -> list[bytes]:
+    """The leaf of every entry, computed from its other columns.
+
+    Args:
+        batch: the columns of `ENTRY_SCHEMA`; the personal ones are not needed.
+    """
+    stored = batch.column("leaf").to_pylist()
+    usage = pc.equal(batch.column("kind"), "usage")
+    if usage.true_count == batch.num_rows:
+        leaves = _usage_leaves(batch)
+    else:
+        computed = iter(_usage_leaves(batch.filter(usage)))
+        leaves = [next(computed) if one else NO_LEAF for one in usage.to_pylist()]
+    for place, leaf in enumerate(leaves):
+        if leaf != stored[place]:
+            (entry,) = batch_entries(batch.slice(place, 1))
+            leaves[place] = _defined_leaf(entry)
+    return leaves
+
+
+def batch_entries(batch: pa.RecordBatch) -> Iterator[Entry]:
+    """The rows of a batch with the columns of `ENTRY_SCHEMA`."""
+    columns = [_python_values(batch.column(name), name) for name in ENTRY_SCHEMA.names]
+    return map(Entry._make, zip(*columns, strict=True))
+
+
+def _python_values(column: pa.Array, name: str) -> list[object]:
+    if name in _JSON_COLUMNS:
+        return [None if text is None else msgspec.json.decode(text) for text in column.to_pylist()]
+    if name in _INSTANTS:  # pyarrow's own zone is another object than the one that the rest compares with
+        return [value.replace(tzinfo=UTC) for value in column.to_pylist()]
+    if name in LIST_COLUMNS:
+        return [None if values is None else tuple(values) for values in column.to_pylist()]
+    values: list[object] = column.to_pylist()
+    return values
+
+
+def _defined_leaf(entry: Entry) -> bytes:
+    try:
+        return entry_leaf(entry)
+    except (ValueError, TypeError, AttributeError, OverflowError):
+        return NO_LEAF
+
+
+def _usage_leaves(batch: pa.RecordBatch) -> list[bytes]:
+    if not batch.num_rows:
+        return []
+    column = batch.column
+    parts: list[pa.Array | str] = [
+        '\x00{"entry":{"cost":{"lines":{"amount_pico":[',
+        _joined(column("line_amount_pico"), _quoted_or_null),
+        '],"meters":[',
+        _joined(column("line_meters"), _texts),
+        "]",
+        _optional(',"models":[', _joined(column("line_models"), _texts_or_null), "]"),
+        ',"per":[',
+        _joined(column("line_per"), _quoted_or_null),
+        '],"price_pico":[',
+        _joined(column("line_price_pico"), _quoted_or_null),
+        '],"quantities":[',
+        _joined(column("line_quantities"), _quoted_or_null),
+        ']},"rate_version":',
+        _texts(column("rate_version")),
+        _optional(',"reason":', _texts(column("reason"))),
+        ',"status":',
+        _texts(column("status")),
+        ',"total_pico":',
+        _quoted_or_null(column("cost_pico")),
+        '},"fact":{',
+        _optional('"action":', _texts(column("action")), ","),
+        _optional('"api_key_id":', _texts(column("api_key_id")), ","),
+        '"environment":',
+        _texts(column("environment")),
+        ',"feature":',
+        _texts(column("feature")),
+        _optional(',"latency_ms":', column("latency_ms").cast(pa.string())),
+        ',"meters":{',
+        _meters(batch),
+        '},"model":',
+        _texts(column("model")),
+        ',"org_id":',
+        _texts(column("org_id")),
+        _optional(',"outcome":', _texts(_unless(column("outcome"), "success"))),
+        _optional(',"price_context":', _mapped(column("price_context"), _context)),
+        _optional(',"provider":', _texts(column("provider"))),
+        _optional(',"provider_cost_pico":"', column("provider_cost_pico").cast(pa.string()), '"'),
+        ',"request_id":',
+        _texts(column("request_id")),
+        ',"time":"',
+        _instants(column("time")),
+        '"',
+        _optional(',"usage_status":', _texts(_unless(column("usage_status"), "final"))),
+        '},"fingerprint":"',
+        pa.array([value.hex() if value else None for value in column("fingerprint").to_pylist()], pa.string()),
+        '","kind":"usage","recorded_at":"',
+        _instants(column("recorded_at").dictionary_encode()),
+        '"},"seq":',
+        column("seq").cast(pa.string()),
+        ',"time_max":"',
+        _instants(column("time_max")),
+        '"}',
+    ]
+    # A null where a value is due makes the whole null: no leaf, and the definition says what is wrong.
+    preimages = pc.binary_join_element_wise(*parts, "").cast(pa.large_binary()).to_pylist()
+    return [NO_LEAF if one is None else sha256(one).digest() for one in preimages]
+
+
+def _texts(column: pa.Array) -> pa.Array:
+    """JSON strings; null stays null."""
+    if not pc.any(pc.match_substring_regex(column, _NEEDS_ESCAPING)).as_py():
+        return pc.binary_join_element_wise('"', column, '"', "")
+    return _mapped(column, msgspec.json.encode)
+
+
+def _texts_or_null(column: pa.Array) -> pa.Array:
+    return pc.fill_null(_texts(column), "null")
+
+
+def _quoted_or_null(column: pa.Array) -> pa.Array:
+    """Integers as strings of digits; null is written out."""
+    return pc.fill_null(pc.binary_join_element_wise('"', column.cast(pa.string()), '"', ""), "null")
+
+
+def _mapped(column: pa.Array, function: Callable[[str], bytes | None]) -> pa.Array:
+    """The function's text for each value, called once for each distinct one."""
+    coded = column.dictionary_encode()
+    made = [function(value) for value in coded.dictionary.to_pylist()]
+    return pa.array([None if one is None else one.decode() for one in made], pa.string()).take(coded.indices)
+
+
+def _context(text: str) -> bytes | None:
+    table = msgspec.json.decode(text)
+    return canonical_json(table) if table else None
+
+
+def _unless(column: pa.Array, value: str) -> pa.Array:
+    """Null where the column has its default."""
+    return pc.if_else(pc.equal(column, value), pa.scalar(None, pa.string()), column)
+
+
+def _optional(before: str, column: pa.Array, after: str = "") -> pa.Array:
+    """A member that is left out where there is no value."""
+    return pc.fill_null(pc.binary_join_element_wise(before, column, after, ""), "")
+
+
+def _joined(lists: pa.Array, encoded: Callable[[pa.Array], pa.Array]) -> pa.Array:
+    """The elements of each list, encoded and separated by commas; a null list stays null."""
+    return pc.binary_join(_relisted(lists, encoded(lists.flatten())), ",")
+
+
+def _meters(batch: pa.RecordBatch) -> pa.Array:
+    names, quantities = batch.column("meter_names"), batch.column("meter_quantities")
+    if not pc.list_value_length(names).equals(pc.list_value_length(quantities)):
+        return pa.nulls(batch.num_rows, pa.string())
+    members = pc.binary_join_element_wise(_texts(names.flatten()), quantities.flatten().cast(pa.string()), ":")
+    return pc.binary_join(_relisted(names, members), ",")
+
+
+def _relisted(lists: pa.Array, elements: pa.Array) -> pa.Array:
+    """Lists of the same lengths, over other elements."""
+    lengths = pc.list_value_length(lists)
+    ends = pc.cumulative_sum(pc.fill_null(lengths, 0)).cast(pa.int32())
+    offsets = pa.concat_arrays([pa.array([0], pa.int32()), ends])
+    return pa.ListArray.from_arrays(offsets, elements, mask=lengths.is_null())
+
+
+def _instants(column: pa.Array) -> pa.Array:
+    """RFC 3339 in UTC with `Z`, microseconds only when there are any."""
+    if isinstance(column, pa.DictionaryArray):
+        return _instants(column.dictionary).take(column.indices)
+    # Without its zone, which is UTC, no database of zones is asked.
+    text = column.cast(pa.timestamp("us")).cast(pa.string())
+    text = pc.utf8_replace_slice(text, 10, 11, "T")
+    return pc.binary_join_element_wise(pc.replace_substring(text, ".000000", ""), "Z", "")

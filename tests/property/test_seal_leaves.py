@@ -1,0 +1,134 @@
+"""Leaves made column by column are those that the definition gives, for every entry that there can be."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tallystick.archive import leaves
+from tallystick.archive.columns import ENTRY_SCHEMA
+from tallystick.archive.leaves import batch_entries, batch_leaves
+from tallystick.ledger.encoding import canonical_json
+from tallystick.ledger.entry import Entry, entry_leaf
+
+TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=8)
+MAYBE = st.none() | TEXT
+BIGINT = st.integers(-(2**63), 2**63 - 1)
+INSTANT = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1)).map(lambda value: value.replace(tzinfo=UTC)) | (
+    st.integers(0, 10**9).map(lambda seconds: datetime(2000, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds))
+)
+TABLE = st.dictionaries(TEXT, TEXT, max_size=3)
+
+
+@st.composite
+def rows(draw: st.DrawFn) -> dict[str, Any]:
+    usage = draw(st.booleans())
+    meters = draw(st.dictionaries(TEXT, st.integers(0, 2**53), max_size=4))
+    lines = draw(st.integers(0, 4))
+
+    def each(values: st.SearchStrategy[Any]) -> list[Any]:
+        return draw(st.lists(values, min_size=lines, max_size=lines))
+
+    status = draw(st.sampled_from(["final", "unpriced"]))
+    row: dict[str, Any] = dict.fromkeys(ENTRY_SCHEMA.names)
+    row |= {
+        "org_id": draw(TEXT),
+        "seq": draw(st.integers(1, 2**53)),
+        "kind": "usage" if usage else "correction",
+        "request_id": draw(TEXT),
+        "time": draw(INSTANT),
+        "time_max": draw(INSTANT),
+        "recorded_at": draw(INSTANT),
+        "rate_version": draw(TEXT),
+        "status": status,
+        "cost_pico": None if status == "unpriced" else draw(BIGINT),
+        "line_meters": each(TEXT),
+        "line_quantities": each(BIGINT),
+        "line_price_pico": each(st.none() | BIGINT),
+        "line_per": each(st.none() | BIGINT),
+        "line_amount_pico": each(st.none() | BIGINT),
+        "line_models": (draw(st.booleans()) and each(MAYBE)) or None,
+        "reason": draw(MAYBE),
+        "leaf": bytes(32),
+    }
+    if not usage:
+        return row | {"refers_to_seq": draw(st.integers(1, 2**53))}
+    context = draw(TABLE)
+    return row | {
+        **{name: draw(TEXT) for name in ("feature", "environment", "model", "user_id", "session_id")},
+        **{name: draw(MAYBE) for name in ("provider", "api_key_id", "action")},
+        "latency_ms": draw(st.none() | st.integers(0, 2**53)),
+        "outcome": draw(st.sampled_from(["success", "failure"])),
+        "usage_status": draw(st.sampled_from(["final", "partial", "estimated"])),
+        "meter_names": sorted(meters),
+        "meter_quantities": [meters[name] for name in sorted(meters)],
+        "price_context": canonical_json(context).decode() if context or draw(st.booleans()) else None,
+        "provider_cost_pico": draw(st.none() | BIGINT),
+        "fingerprint": draw(st.binary(min_size=32, max_size=32)),
+    }
+
+
+def batch_of(rows: list[dict[str, Any]]) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pylist(rows, schema=ENTRY_SCHEMA)
+
+
+def with_leaves(rows: list[dict[str, Any]]) -> pa.RecordBatch:
+    defined = [entry_leaf(entry) for entry in batch_entries(batch_of(rows))]
+    return batch_of([row | {"leaf": leaf} for row, leaf in zip(rows, defined, strict=True)])
+
+
+@given(st.lists(rows(), min_size=1, max_size=12))
+def test_leaves_by_columns_are_those_of_the_definition(many: list[dict[str, Any]]) -> None:
+    batch = with_leaves(many)
+
+    assert batch_leaves(batch) == batch.column("leaf").to_pylist()
+
+
+@given(st.lists(rows(), min_size=1, max_size=12))
+def test_usage_needs_the_definition_for_no_row(many: list[dict[str, Any]]) -> None:
+    usage = [row for row in many if row["kind"] == "usage"]
+    batch = with_leaves(usage)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(leaves, "entry_leaf", lambda _entry: pytest.fail("a row was left to the definition"))
+        assert batch_leaves(batch) == batch.column("leaf").to_pylist()
+
+
+@given(st.lists(rows(), min_size=1, max_size=6), st.data())
+def test_a_changed_column_gives_another_leaf(many: list[dict[str, Any]], data: st.DataObject) -> None:
+    batch = with_leaves(many)
+    place = data.draw(st.integers(0, len(many) - 1))
+    entry = list(batch_entries(batch))[place]
+    name = data.draw(st.sampled_from([name for name in Entry._fields if _counts(name, entry)]))
+    changed = batch.to_pylist()
+    changed[place][name] = _other(changed[place][name])
+
+    computed = batch_leaves(batch_of(changed))
+
+    assert [one == kept for one, kept in zip(computed, batch.column("leaf").to_pylist(), strict=True)] == [
+        index != place for index in range(len(many))
+    ]
+
+
+def _counts(name: str, entry: Entry) -> bool:
+    """Whether the leaf covers the column, and it has a value that can be another one of its type."""
+    if name in ("leaf", "kind", "user_id", "session_id", "attributes", "salt", "price_context", "line_models"):
+        return False
+    return getattr(entry, name) not in (None, ())
+
+
+def _other(value: Any) -> Any:
+    if isinstance(value, list):
+        return [*value[:-1], _other(value[-1])]
+    if isinstance(value, datetime):
+        return value + timedelta(microseconds=1)
+    if isinstance(value, bytes):
+        return bytes([value[0] ^ 1]) + value[1:]
+    if isinstance(value, str):
+        return value + "x"
+    return 1 if value is None else value - 1 if value > 0 else value + 1
