@@ -11,6 +11,7 @@ The journal is synchronous: everything that touches it runs in a bounded pool of
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -29,6 +30,7 @@ from tallystick.api.bodies import BodyBudget
 from tallystick.api.context import refuse_nul
 from tallystick.api.event_schema import EVENTS_PATH
 from tallystick.api.linger import Linger
+from tallystick.api.logs import LineBuffer
 from tallystick.api.openapi import describe
 from tallystick.api.problems import (
     answer_http_exception,
@@ -37,6 +39,7 @@ from tallystick.api.problems import (
     answer_validation_error,
 )
 from tallystick.api.request_log import RequestLog
+from tallystick.api.single_events import SingleEvents
 from tallystick.app.rates_watch import RatesWatch
 from tallystick.app.runtime import Runtime
 from tallystick.app.settings import Settings
@@ -93,13 +96,20 @@ def build_api(settings: Settings) -> FastAPI:
 
 
 @asynccontextmanager
-async def _running(api: FastAPI) -> AsyncIterator[None]:
-    """While the server runs: threads are bounded, and newer rate cards are looked for."""
+async def _running(api: FastAPI) -> AsyncIterator[dict[str, Any]]:
+    """While the server runs: threads are bounded, and newer rate cards are looked for.
+
+    What is given to the server is the short way for single events, which its protocol takes before any route.
+    """
     # The routes that are plain functions run in the framework's pool, which is this one.
     anyio.to_thread.current_default_thread_limiter().total_tokens = CONTROL_THREADS
+    runtime: Runtime = api.state.runtime
+    await anyio.to_thread.run_sync(runtime.known_meters)  # what asks the database is asked before anybody waits
+    log = LineBuffer(asyncio.get_running_loop())
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_watch_rates, RatesWatch(api.state.runtime))
-        yield
+        tasks.start_soon(_watch_rates, RatesWatch(runtime))
+        yield {"single_events": SingleEvents(runtime, log)}
+        log.flush()
         tasks.cancel_scope.cancel()
 
 

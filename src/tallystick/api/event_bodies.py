@@ -46,11 +46,23 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class EventBody:
-    """A body taken apart. `alone` is true for one event by itself, which is answered as such, not as a batch."""
+    """A body taken apart.
+
+    Attributes:
+        items: one for each event, in order.
+        alone: it is one event by itself, which is answered as such, not as a batch.
+        cloudevents: the items are CloudEvents.
+        in_lines: it is JSON Lines, and each item knows its line.
+    """
 
     items: list[Item]
     alone: bool
     cloudevents: bool
+    in_lines: bool = False
+
+    def values(self) -> list[Any]:
+        """Each item's JSON value, or the `BadInput` in its place."""
+        return [item.error or item.value for item in self.items]
 
 
 def read_event_body(body: bytes, media_type: str, *, events_max: int) -> EventBody:
@@ -64,7 +76,7 @@ def read_event_body(body: bytes, media_type: str, *, events_max: int) -> EventBo
     text = without_bom(body)
     match media_type:
         case "application/x-ndjson" | "application/jsonl":
-            return EventBody(_read_lines(text, events_max), alone=False, cloudevents=False)
+            return EventBody(_read_lines(text, events_max), alone=False, cloudevents=False, in_lines=True)
         case "application/json":
             if _is_array(text):
                 return EventBody(_read_array(text, events_max), alone=False, cloudevents=False)

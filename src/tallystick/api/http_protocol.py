@@ -1,32 +1,221 @@
-"""What is not HTTP at all is answered like every other refusal: a problem document, with an id that is in the log."""
+"""The server's HTTP protocol: uvicorn's, with limits on how long callers may take, and a short way for events.
+
+What is not HTTP at all is answered like every other refusal: a problem document, with an id that is in the log. So is
+a caller whose head is too large, or who takes too long to send what they announced. One who does not read their
+answers is left after a while.
+
+A single event of a usual size does not pass through the layers of the application (see `single_events`): they
+would take longer than everything else that is done for it.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+from collections.abc import Callable
+from functools import partial
+from time import perf_counter
+from typing import Any
 
 import structlog
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
 
+from tallystick.api.event_answers import Answer
 from tallystick.api.problems import problem, problem_response
+from tallystick.api.request_log import CLIENT_LEFT, choose_request_id
+from tallystick.api.single_events import SingleEvents, goes_the_short_way
+
+HEAD_BYTES_MAX = 64 * 1024
+"""The largest first line and headers together."""
+HEAD_SECONDS_MAX = 10
+"""How long a head may take, and how long a new connection may stay silent."""
+BODY_SECONDS_MAX = 30
+"""How long a body may take, and a second more for each `BODY_BYTES_PER_SECOND` of it that have come."""
+BODY_BYTES_PER_SECOND = 4096
+UNREAD_SECONDS_MAX = 60
+"""How long an answer may stay unread by a caller whose connection can hold no more of it."""
+_LOOK_SECONDS = 1.0
 
 _log = structlog.get_logger("tallystick.api")
 
+_MALFORMED = (
+    400,
+    "malformed_http",
+    "what was sent is not an HTTP request: its first line, a header, a length or a chunk is malformed",
+    "send HTTP/1.1; addresses are shorter than 64 KiB",
+)
+_HEAD_TOO_LARGE = (
+    431,
+    "head_too_large",
+    "the first line and the headers of the request have more than 64 KiB together",
+    "send fewer or shorter headers",
+)
+_TOO_SLOW = (
+    408,
+    "request_too_slow",
+    "the request did not arrive in the time that there is for it",
+    "send it again, without pauses",
+)
 
-class ProblemHttpProtocol(HttpToolsProtocol):
-    """The server's HTTP protocol; only its answer to what it cannot parse is ours."""
+
+class TallyHttpProtocol(HttpToolsProtocol):
+    """One connection; see the module. `app_state["single_events"]`, where there is one, is the short way."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.single_events: SingleEvents | None = app_state.get("single_events")
+        self._short: RequestResponseCycle | None = None
+        self._after_writing: Callable[[], None] | None = None
+        self._head_since: float | None = self.loop.time()
+        self._head_bytes = 0
+        self._body_since: float | None = None
+        self._body_bytes = 0
+        self._unread_since: float | None = None
+        if not getattr(server_state, "looks_for_slow_callers", False):
+            server_state.looks_for_slow_callers = True  # type: ignore[attr-defined]
+            self.loop.call_later(_LOOK_SECONDS, _refuse_slow_callers, server_state, self.loop)
+
+    # ── what arrives ────────────────────────────────────────────────────────────────────────────
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what has come; a head that does not end is not kept."""
+        if self._head_since is None and self._body_since is None and self.cycle.response_complete:
+            self._head_since = self.loop.time()
+        super().data_received(data)
+        if self._head_since is not None:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
+                self._refuse(*_HEAD_TOO_LARGE)
+
+    def on_headers_complete(self) -> None:
+        """The head is there, and the body is to come."""
+        self._head_since, self._head_bytes = None, 0
+        self._body_since, self._body_bytes = self.loop.time(), 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of the body is there."""
+        self._body_bytes += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is there; if it is one for the short way, it goes."""
+        self._body_since = None
+        super().on_message_complete()
+        if self.cycle.response_complete:  # it was refused before it was all here; the next is awaited from now
+            self._head_since = self.loop.time()
+        if self._short is not None and self._short is self.cycle:
+            self._go_the_short_way(self.cycle)
 
     def send_400_response(self, msg: str) -> None:
         """Answer with `malformed_http` and close the connection: where the next request would begin is not known."""
+        self._refuse(*_MALFORMED, reason=msg)
+
+    def _refuse(self, status: int, code: str, detail: str, next_step: str, *, reason: str | None = None) -> None:
+        """Answer what is not, or not wholly, a request, and close; in the middle of another answer only close."""
         request_id = "req_" + secrets.token_hex(16)
-        document = problem(
-            400,
-            "malformed_http",
-            "what was sent is not an HTTP request: its first line, a header, a length or a chunk is malformed",
-            "send HTTP/1.1; addresses are shorter than 64 KiB",
-            request_id=request_id,
-        )
-        response = problem_response(document, {"Request-Id": request_id, "Connection": "close"})
-        head = b"".join(name + b": " + value + b"\r\n" for name, value in response.raw_headers)
-        self.transport.write(b"HTTP/1.1 400 Bad Request\r\n" + head + b"\r\n" + bytes(response.body))
+        if not self._is_answering():
+            document = problem(status, code, detail, next_step, request_id=request_id)
+            response = problem_response(document, {"Request-Id": request_id, "Connection": "close"})
+            head = b"".join(name + b": " + value + b"\r\n" for name, value in response.raw_headers)
+            self.transport.write(STATUS_LINE[status] + head + b"\r\n" + bytes(response.body))
         self.transport.close()
-        _log.warning("request_not_read", request_id=request_id, status=400, reason=msg)
+        _log.warning("request_not_read", request_id=request_id, status=status, reason=reason or detail)
+
+    def _is_answering(self) -> bool:
+        """Whether bytes written now could land in the middle of another answer, or before it."""
+        cycle: RequestResponseCycle | None = getattr(self, "cycle", None)  # there is none before the first request
+        if cycle is None or cycle.response_complete:
+            return False
+        return cycle.response_started or bool(self.pipeline) or self._body_since is None
+
+    # ── slow callers ────────────────────────────────────────────────────────────────────────────
+
+    def pause_writing(self) -> None:
+        """The connection can hold no more of the answer."""
+        self._unread_since = self.loop.time()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        """The caller has read on; what was put off until then follows."""
+        self._unread_since = None
+        super().resume_writing()
+        after, self._after_writing = self._after_writing, None
+        if after is not None:
+            after()
+
+    def refuse_if_slow(self, now: float) -> None:
+        """Refuse a request that takes too long to arrive, and leave a caller who does not read."""
+        if self.transport.is_closing():
+            return
+        if self._unread_since is not None and now - self._unread_since > UNREAD_SECONDS_MAX:
+            self.transport.abort()
+        elif self._head_since is not None:
+            if now - self._head_since > HEAD_SECONDS_MAX:
+                self._refuse(*_TOO_SLOW) if self._head_bytes else self.transport.close()
+        elif self._body_since is not None:
+            if self.flow.read_paused:  # it is we who are not reading
+                self._body_since, self._body_bytes = now, 0
+            elif now - self._body_since > BODY_SECONDS_MAX + self._body_bytes / BODY_BYTES_PER_SECOND:
+                self._refuse(*_TOO_SLOW)
+
+    # ── the short way ───────────────────────────────────────────────────────────────────────────
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        short = self.single_events
+        if short is None or not goes_the_short_way(cycle.scope, short.body_bytes_max):
+            super()._start_asgi_task(cycle, app)
+        elif cycle.more_body:
+            self._short = cycle
+        else:
+            self._go_the_short_way(cycle)
+
+    def _go_the_short_way(self, cycle: RequestResponseCycle) -> None:
+        self._short = None
+        assert self.single_events is not None  # noqa: S101 - it was asked whether the request goes this way
+        request_id = choose_request_id(cycle.scope["headers"])
+        reply = partial(self._reply, cycle, request_id, perf_counter())
+        if cycle.waiting_for_100_continue or not self.single_events.take(bytes(cycle.body), request_id, reply):
+            super()._start_asgi_task(cycle, self.app)
+
+    def _reply(self, cycle: RequestResponseCycle, request_id: str, started: float, answer: Answer) -> None:
+        assert self.single_events is not None  # noqa: S101 - it is who replies
+        status = CLIENT_LEFT if cycle.disconnected else answer.status
+        self.single_events.log(status, request_id, perf_counter() - started)
+        if cycle.disconnected:
+            return
+        lines = [STATUS_LINE[answer.status]]
+        lines += [name + b": " + value + b"\r\n" for name, value in cycle.default_headers]
+        for name, value in (answer.headers or {}).items():
+            lines.append(f"{name}: {value}\r\n".encode("latin-1"))
+        closing = b"" if cycle.keep_alive else b"connection: close\r\n"
+        lines.append(
+            b"content-length: %d\r\ncontent-type: %b\r\nrequest-id: %b\r\n%b\r\n"
+            % (len(answer.body), answer.media_type.encode(), request_id.encode(), closing)
+        )
+        lines.append(answer.body)
+        self.transport.write(b"".join(lines))
+        cycle.response_started = cycle.response_complete = True
+        if not cycle.keep_alive:
+            self.transport.close()
+        if self.flow.write_paused:  # the next request waits until this answer is read
+            self.flow.pause_reading()
+            self._after_writing = self.on_response_complete
+        else:
+            self.on_response_complete()
+
+
+def _refuse_slow_callers(server_state: ServerState, loop: asyncio.AbstractEventLoop) -> None:
+    now = loop.time()
+    for connection in list(server_state.connections):
+        if isinstance(connection, TallyHttpProtocol):
+            connection.refuse_if_slow(now)
+    loop.call_later(_LOOK_SECONDS, _refuse_slow_callers, server_state, loop)

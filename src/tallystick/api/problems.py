@@ -23,7 +23,6 @@ from starlette.responses import Response
 from tallystick.core.errors import BadInput, Conflict, NotFound, Problems, TallyError, Unavailable
 
 PROBLEM_TYPE = "application/problem+json"
-RETRY_AFTER_SECONDS = 1
 ERRORS_MAX = 100
 """How many faults one document lists; when there are more, `error_count` says how many."""
 
@@ -41,6 +40,9 @@ _STATUS_OF_CODE = {
     "too_many_values": 413,
     "unsupported_media_type": 415,
     "unsupported_content_encoding": 415,
+    # There is nothing wrong, but more is coming in than is being written: the sender is to slow down.
+    "journal_busy": 429,
+    "spool_full": 429,
 }
 _HTTP_PROBLEMS = {
     404: ("not_found", "there is nothing at this address", "see /openapi.json for the addresses there are"),
@@ -118,7 +120,8 @@ def error_response(error: TallyError, request_id: str, **more: Any) -> Response:
         status, error.code, error.detail, error.next_step, request_id=request_id, where=error.where, errors=errors
     )
     document |= more
-    return problem_response(document, {"Retry-After": str(RETRY_AFTER_SECONDS)} if status == 503 else None)
+    headers = {"Retry-After": str(error.retry_after_seconds)} if isinstance(error, Unavailable) else None
+    return problem_response(document, headers)
 
 
 def internal_error_response(request_id: str) -> Response:

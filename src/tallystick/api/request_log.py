@@ -10,27 +10,30 @@ from __future__ import annotations
 import re
 import secrets
 import time
+from collections.abc import Iterable
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tallystick.api.problems import internal_error_response
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@~-]{0,127}")
+_ID_HEADERS = (b"request-id", b"x-request-id")
 CLIENT_LEFT = 499
 """Logged, never sent: the caller left before the answer."""
 
 _log = structlog.get_logger("tallystick.api")
 
 
-def choose_request_id(headers: Headers) -> str:
-    """The caller's id when it is well-formed (`REQUEST_ID`), else a new one."""
-    for name in ("request-id", "x-request-id"):
-        given = headers.get(name)
-        if given is not None and REQUEST_ID.fullmatch(given):
-            return given
+def choose_request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """The caller's id when it is well-formed (`REQUEST_ID`), else a new one. Names of headers are in lower case."""
+    given = {name: value for name, value in headers if name in _ID_HEADERS}
+    for name in _ID_HEADERS if given else ():
+        text = given.get(name, b"").decode("latin-1")
+        if REQUEST_ID.fullmatch(text):
+            return text
     return "req_" + secrets.token_hex(16)
 
 
@@ -45,7 +48,7 @@ class RequestLog:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        request_id = choose_request_id(Headers(scope=scope))
+        request_id = choose_request_id(scope["headers"])
         scope["request_id"] = request_id
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)

@@ -1,24 +1,20 @@
-"""`tally serve`: the database and the API in one process."""
+"""`tally serve`: the database and the API, in one process or in several behind one address."""
 
 from __future__ import annotations
 
 import ipaddress
-import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
 
 from tallystick.app.settings import Settings
+from tallystick.cli.http_server import BACKLOG, run_server, signals_to_exit
 from tallystick.cli.output import say
 from tallystick.core.errors import BadInput, Unavailable
-
-GRACE_SECONDS = 30
-"""How long requests that are being served may go on after the signal to stop."""
 
 
 def register(app: typer.Typer) -> None:
@@ -32,20 +28,37 @@ def serve(
         int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one [default: 8080].")
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder of everything that is stored.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Processes that serve requests [default: 1].")
+    ] = None,
 ) -> None:
     """Start the database and the API; stop on Ctrl-C or SIGTERM once what is under way is answered."""
-    given: dict[str, Any] = {"host": host, "port": port, "data_dir": data_dir}
+    given: dict[str, Any] = {"host": host, "port": port, "data_dir": data_dir, "workers": workers}
     settings = Settings(**{name: value for name, value in given.items() if value is not None})
-    with _signals_to_exit(), _listening_socket(settings.host, settings.port) as listener:
-        from tallystick.api.app import create_app
+    code = 0
+    with signals_to_exit(), _listening_socket(settings.host, settings.port) as listener:
         from tallystick.api.logs import configure_logging
         from tallystick.app.runtime import open_runtime
+
+        def on_listening() -> None:
+            say(f"listening on {_address_of(listener, settings.host)}")
+            if not _is_loopback(listener):
+                say("callers are not authenticated: let only a proxy that does so reach this address")
 
         configure_logging()
         say("starting the database …")
         with open_runtime(settings) as runtime:
-            _run(create_app(runtime), listener, _address_of(listener, settings.host))
+            if settings.workers == 1:
+                from tallystick.api.app import create_app
+
+                run_server(create_app(runtime), listener, on_listening=on_listening)
+            else:
+                from tallystick.cli.workers import Workers
+
+                listener.listen(BACKLOG)  # callers wait, rather than being refused, while no worker is there
+                code = Workers(settings, listener, on_listening=on_listening).run()
     say("stopped")
+    raise typer.Exit(code)
 
 
 @contextmanager
@@ -84,58 +97,6 @@ def _listening_socket(host: str, port: int) -> Iterator[socket.socket]:
 def _address_of(listener: socket.socket, host: str) -> str:
     port = listener.getsockname()[1]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-@contextmanager
-def _signals_to_exit() -> Iterator[None]:
-    """Until the server handles signals itself, one of them unwinds what was started; afterwards they are as before."""
-
-    def leave(_number: int, _frame: FrameType | None) -> None:
-        raise typer.Exit(0)
-
-    before = {number: signal.signal(number, leave) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _run(app: Any, listener: socket.socket, address: str) -> None:
-    import uvicorn
-
-    from tallystick.api.http_protocol import ProblemHttpProtocol
-
-    class Server(uvicorn.Server):
-        """Says where it listens once it does, and ends by returning: what was opened around it is to be closed."""
-
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            say(f"listening on {address}")
-            if not _is_loopback(listener):
-                say("callers are not authenticated: let only a proxy that does so reach this address")
-
-        @contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
-            try:
-                yield
-            finally:
-                for number, handler in before.items():
-                    signal.signal(number, handler)
-
-    config = uvicorn.Config(
-        app,
-        loop="uvloop",
-        http=ProblemHttpProtocol,
-        ws="none",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=GRACE_SECONDS,
-    )
-    Server(config).run(sockets=[listener])
 
 
 def _is_loopback(listener: socket.socket) -> bool:

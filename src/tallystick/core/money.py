@@ -75,7 +75,9 @@ def format_decimal(value: Fraction | int) -> str:
 
 def pico_to_usd(pico: int) -> str:
     """USD as the shortest plain decimal string: `pico_to_usd(1_500_000) == "0.0000015"`."""
-    return format_decimal(Fraction(pico, PICO_PER_USD))
+    sign = "-" if pico < 0 else ""
+    whole, rest = divmod(abs(pico), PICO_PER_USD)
+    return f"{sign}{whole}.{rest:012d}".rstrip("0") if rest else f"{sign}{whole}"
 
 
 def cents_to_usd(cents: int) -> str:
