@@ -31,16 +31,20 @@ def check_walls(database: Database) -> None:
 
     Raises:
         Unavailable: `tenant_isolation_broken` or `append_only_broken`, naming each role and table and the statements
-            that mend it; `database_unreachable`.
+            that mend it; `rights_missing`, likewise; `database_unreachable`.
     """
     with database.operator() as connection:
         isolation = _faults(connection, _ISOLATION)
         history = _faults(connection, _HISTORY)
-    isolation = isolation or _seen_without_org(database)
+        missing = _faults(connection, ("missing_rights",))
+    if not isolation and not missing:
+        isolation = _seen_without_org(database)
     if isolation:
         raise _broken("tenant_isolation_broken", "tenants are not kept apart in this database", isolation)
     if history:
         raise _broken("append_only_broken", "what was recorded could be changed in this database", history)
+    if missing:
+        raise _broken("rights_missing", "the roles of this database lack rights, as after a restore", missing)
 
 
 def _faults(connection: Connection, queries: tuple[str, ...]) -> list[_Fault]:

@@ -1,5 +1,6 @@
 -- What would let a session see or change more than it may. Each row: a sentence, and the statement that mends it.
--- The roles' names and the tables that move (org_heads, account_balances) are given.
+-- The roles' names and the tables that move (org_heads, account_balances) are given. Tables and views are ours when
+-- tenants may read them; what an administrator keeps beside them for other uses is no matter.
 
 -- name: powers
 -- Attributes that go around every wall. The writer and the operator bypass row-level security by design.
@@ -19,6 +20,7 @@ order by 1
 select format('role %%s is a member of %%s, %%s', ours.rolname, other.rolname, case
            when other.rolsuper then 'a superuser'
            when other.rolbypassrls then 'which bypasses row-level security'
+           when other.rolname = 'pg_write_all_data' then 'which writes to every table'
            when other.rolname like 'pg\_%%' then 'which reaches the server''s files or programs'
            else 'which owns tables' end),
        format('revoke %%I from %%I', other.rolname, ours.rolname)
@@ -27,7 +29,7 @@ join pg_roles as other on other.oid <> ours.oid and pg_has_role(ours.oid, other.
 where ours.rolname = any(%(roles)s::text[]) and not ours.rolsuper and (
     other.rolsuper
     or other.rolbypassrls and (ours.rolname = %(app)s::text or other.rolname = %(keeper)s::text)
-    or other.rolname in ('pg_read_server_files', 'pg_write_server_files', 'pg_execute_server_program')
+    or other.rolname in ('pg_write_all_data', 'pg_read_server_files', 'pg_write_server_files', 'pg_execute_server_program')
     or exists (select from pg_class where relowner = other.oid and relnamespace = 'public'::regnamespace)
 )
 order by 1
@@ -49,11 +51,13 @@ with walled as (
     from pg_class as class
     join pg_attribute as attribute on attribute.attrelid = class.oid and attribute.attname = 'org_id' and not attribute.attisdropped
     where class.relnamespace = 'public'::regnamespace and class.relkind in ('r', 'p', 'm', 'f')
+        and has_any_column_privilege(%(app)s::text, class.oid, 'SELECT, INSERT, UPDATE')
 )
 select format('row-level security is off on table %%s', relname), format('alter table %%I enable row level security', relname)
 from walled where not relrowsecurity
 union all
-select format('row-level security is not forced on the owner of table %%s', relname), format('alter table %%I force row level security', relname)
+select format('row-level security is not forced on the owner of table %%s', relname),
+       format('alter table %%I force row level security', relname)
 from walled where relrowsecurity and not relforcerowsecurity
 union all
 select format('table %%s lacks the policy own_org', relname), format('create policy own_org on %%I using (%%s)', relname, %(policy)s::text)
@@ -75,6 +79,7 @@ order by 1
 select format('view %%s reads with its owner''s rights', relname), format('alter view %%I set (security_invoker = true)', relname)
 from pg_class
 where relnamespace = 'public'::regnamespace and relkind = 'v' and not coalesce(reloptions, '{}') @> '{security_invoker=true}'
+    and has_any_column_privilege(%(app)s::text, oid, 'SELECT')
 order by 1
 
 -- name: functions
@@ -124,15 +129,27 @@ select format('nothing refuses to %%s rows of table %%s', what, relname),
 from pg_class as class
 cross join (values ('delete', 8), ('update', 16), ('truncate', 32)) as change (what, bit)
 where relnamespace = 'public'::regnamespace and relkind in ('r', 'p') and relname <> 'alembic_version'
+    and has_any_column_privilege(%(app)s::text, class.oid, 'SELECT')
     and not (what = 'update' and relname = any(%(moving)s::text[]))
     and not exists (
         select from pg_trigger where tgrelid = class.oid and tgtype & 2 > 0 and tgtype & bit > 0 and tgenabled = 'A' and tgqual is null
     )
 order by 1
 
+-- name: missing_rights
+-- Each of our roles reads every table, as far as the policies let it. Ours are those that the migrations guard.
+select format('role %%s may not read table %%s', role.rolname, class.relname),
+       format('grant select on %%I to %%I', class.relname, role.rolname)
+from pg_class as class cross join pg_roles as role
+where class.relnamespace = 'public'::regnamespace and class.relkind in ('r', 'p') and class.relname <> 'alembic_version'
+    and role.rolname = any(%(roles)s::text[]) and not has_table_privilege(role.oid, class.oid, 'SELECT')
+    and exists (select from pg_trigger where tgrelid = class.oid and tgname in ('append_only', 'stays'))
+order by 1
+
 -- name: tables_of_orgs
--- Every table with an org_id, quoted, and whether this session is under its policies.
+-- Every table with an org_id that this session may read, quoted, and whether it is under its policies.
 select quote_ident(relname), row_security_active(class.oid)
 from pg_class as class join pg_attribute as attribute on attrelid = class.oid
 where relnamespace = 'public'::regnamespace and relkind in ('r', 'p') and attname = 'org_id' and not attisdropped
+    and has_any_column_privilege(class.oid, 'SELECT')
 order by 1
