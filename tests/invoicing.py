@@ -9,6 +9,9 @@ from typing import Any
 from tallystick.app.contracts import apply_contract
 from tallystick.app.orgs import set_subscription
 from tallystick.app.runtime import Runtime
+from tallystick.ledger.encoding import event_fingerprint
+from tallystick.ledger.entry import Entry, entry_leaf
+from tallystick.rates.model import Cost
 from tallystick.usage.event import UsageEvent
 
 CONTRACT = """
@@ -87,3 +90,44 @@ def record(runtime: Runtime, events: Iterable[UsageEvent]) -> None:
     """Store the events; every one of them is new."""
     receipts = runtime.append(list(events))
     assert [receipt.status for receipt in receipts] == ["accepted"] * len(receipts)
+
+
+def usage_entry(one: UsageEvent, cost: Cost, seq: int = 1, *, recorded_at: datetime | None = None) -> Entry:
+    """The event as the ledger stores it, made here from the schema and not by the writer."""
+    salt = bytes(range(16))
+    members = {
+        "kind": "usage",
+        **{name: getattr(one, name) for name in Entry._fields if hasattr(one, name)},
+        "meter_names": sorted(one.meters),
+        "meter_quantities": [one.meters[name] for name in sorted(one.meters)],
+        "salt": salt,
+        "fingerprint": event_fingerprint(one, salt),
+    }
+    return _entry(members, one, cost, seq, recorded_at)
+
+
+def correction_entry(
+    one: UsageEvent, cost: Cost, seq: int, refers_to_seq: int, *, recorded_at: datetime | None = None
+) -> Entry:
+    """The entry that gives the event's own entry its cost."""
+    return _entry({"kind": "correction", "refers_to_seq": refers_to_seq}, one, cost, seq, recorded_at)
+
+
+def _entry(members: dict[str, Any], one: UsageEvent, cost: Cost, seq: int, recorded_at: datetime | None) -> Entry:
+    columns: dict[str, Any] = dict.fromkeys(Entry._fields)
+    columns |= members | {"org_id": one.org_id, "request_id": one.request_id, "time": one.time, "time_max": one.time}
+    columns |= {"seq": seq, "recorded_at": recorded_at or one.time, "leaf": b""}
+    columns |= {"rate_version": cost.rate_version, "status": cost.status, "reason": cost.reason}
+    columns["cost_pico"] = cost.total_pico
+    for line, column in (
+        ("meter", "line_meters"),
+        ("quantity", "line_quantities"),
+        ("price_pico", "line_price_pico"),
+        ("per", "line_per"),
+        ("amount_pico", "line_amount_pico"),
+    ):
+        columns[column] = [getattr(each, line) for each in cost.lines]
+    models = [each.model for each in cost.lines]
+    columns["line_models"] = models if any(models) else None
+    entry = Entry(**columns)
+    return entry._replace(leaf=entry_leaf(entry))

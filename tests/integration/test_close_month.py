@@ -10,6 +10,7 @@ from fractions import Fraction
 import pytest
 
 from invoicing import CONTRACT, apply, event, record, subscribe
+from journal_helpers import append_in_the_past, count
 from tallystick.app.close_month import MonthResult, close_month, orgs_to_close, preview_invoice
 from tallystick.app.invoices import find_invoice, list_invoices, requests_behind, show_invoice
 from tallystick.app.replay import replay_invoice
@@ -17,7 +18,6 @@ from tallystick.app.reprice import reprice
 from tallystick.app.runtime import Runtime
 from tallystick.core.errors import BadInput, NotFound
 from tallystick.invoice.model import Invoice
-from tallystick.journal.writer import append
 
 OCTOBER = "2026-10"
 
@@ -133,10 +133,8 @@ def test_requests_that_arrive_while_a_month_is_closed_are_on_it_whole_or_late(ru
         sending.result()
     invoice = closed(result)
     shown = show_invoice(runtime, invoice.invoice_id)
-    with runtime.database.connection() as connection:
-        ((stored,),) = connection.execute("select count(*) from usage_events").fetchall()
     assert invoice.ledger.events == invoice.ledger.through_seq
-    assert invoice.ledger.events + shown.late_events == stored
+    assert invoice.ledger.events + shown.late_events == count(runtime, "ledger_entries")
     assert quantities(invoice)["tokens_in"] == str(1000 * invoice.ledger.events)
     assert replay_invoice(runtime, invoice.invoice_id).identical
 
@@ -169,7 +167,7 @@ def test_a_month_begins_and_ends_on_the_clocks_of_the_org(runtime: Runtime) -> N
     invoice = closed(result)
     assert (invoice.period.start, invoice.period.end) == ("2026-09-30T22:00:00Z", "2026-10-31T23:00:00Z")
     behind = requests_behind(runtime, invoice.invoice_id, 2)
-    assert [fact.event.request_id for fact in behind] == ["first", "last"]
+    assert [fact.entry.request_id for fact in behind] == ["first", "last"]
 
 
 def test_a_month_that_is_not_over_there_is_refused_and_may_be_previewed(runtime: Runtime) -> None:
@@ -306,9 +304,8 @@ def test_a_share_of_an_unknown_cost_is_refused_until_the_cost_is_known(runtime: 
     subscribe(runtime, "globex")
     subscribe(runtime, "initech", "resale")
     record(runtime, [event("r1")])
-    past = runtime.cards.at(runtime.cards.versions[0].name)  # before this model was known
     unknown = event("r2", org_id="initech", provider="anthropic", model="claude-sonnet-4-5")
-    (receipt,) = append(runtime.database, [unknown], runtime.clock(), past)
+    (receipt,) = append_in_the_past(runtime, [unknown])  # before this model was known
     assert receipt.cost_status == "unpriced"
     ours, theirs = close_month(runtime, OCTOBER)
     assert ours.status == "closed"
@@ -345,8 +342,7 @@ def test_a_share_of_cost_follows_what_the_provider_itself_stated(runtime: Runtim
 def test_a_correction_after_the_close_changes_nothing(runtime: Runtime) -> None:
     apply(runtime)
     subscribe(runtime, "globex")
-    past = runtime.cards.at(runtime.cards.versions[0].name)
-    append(runtime.database, [event("r1", provider="anthropic", model="claude-sonnet-4-5")], runtime.clock(), past)
+    append_in_the_past(runtime, [event("r1", provider="anthropic", model="claude-sonnet-4-5")])
     (result,) = close_month(runtime, OCTOBER)
     assert closed(result).internal.unpriced_events == 1
     reprice(runtime)
@@ -405,7 +401,7 @@ def test_the_requests_behind_a_line_are_exactly_those_that_it_charges(runtime: R
     close_month(runtime, OCTOBER)
     out = next(line for line in show_invoice(runtime, "globex/2026-10").invoice.lines if line.meter == "tokens_out")
     behind = list(requests_behind(runtime, "globex/2026-10", out.number))
-    assert [fact.event.request_id for fact in behind] == ["plain", "thinking"]
+    assert [fact.entry.request_id for fact in behind] == ["plain", "thinking"]
     assert len(list(requests_behind(runtime, "globex/2026-10", out.number, limit=1))) == 1
     assert list(requests_behind(runtime, "globex/2026-10", 1)) == []
     with pytest.raises(BadInput) as refused:

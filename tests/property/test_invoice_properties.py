@@ -9,6 +9,7 @@ from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from fractions import Fraction
 from functools import cache
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,10 +19,11 @@ from tallystick.contract.loader import load_contract
 from tallystick.core.periods import month_period
 from tallystick.invoice.build import Terms, build_invoice
 from tallystick.invoice.canonical import canonical_json
-from tallystick.invoice.digest import FactsHash, facts_sha256, invoice_digest
-from tallystick.invoice.model import Invoice, parse_invoice
+from tallystick.invoice.digest import EntriesHash, entries_sha256, invoice_digest
+from tallystick.invoice.model import Invoice, LedgerPin, parse_invoice
 from tallystick.invoice.usage import PeriodFacts, PeriodSums
-from tallystick.ledger.encoding import fingerprint
+from tallystick.ledger.encoding import event_fingerprint
+from tallystick.ledger.merkle import root
 from tallystick.rates.card import RateCard
 from tallystick.usage.event import UsageEvent
 
@@ -70,8 +72,16 @@ def facts_of(events: Sequence[UsageEvent]) -> PeriodFacts:
     sums = PeriodSums()
     for one in events:
         sums.add_request(one, card().price_event(one))
-    numbered = [(seq, fingerprint(one)) for seq, one in enumerate(events, start=1)]
-    return PeriodFacts(sums, len(events), facts_sha256(numbered), len(events))
+    leaves = [event_fingerprint(one, bytes(16)) for one in events]  # 32 bytes that tell events apart
+    pin = LedgerPin(
+        first_seq=min(1, len(events)),
+        through_seq=len(events),
+        events=len(events),
+        entries_sha256=entries_sha256(enumerate(leaves, start=1)),
+        tree_size=len(events),
+        root=root(leaves).hex(),
+    )
+    return PeriodFacts(sums, pin)
 
 
 def cents(usd: Fraction) -> Decimal:
@@ -188,21 +198,22 @@ def test_the_same_input_gives_the_same_bytes_and_the_document_reads_back(
 
 
 @given(usages, st.integers(1, 2**53 - 1))
-def test_another_fact_hash_or_another_sequence_is_another_digest(
-    usage: list[tuple[Meters, str, str]], through_seq: int
+def test_anything_else_pinned_of_the_ledger_is_another_digest(
+    usage: list[tuple[Meters, str, str]], number: int
 ) -> None:
     facts = facts_of(events_of(usage))
     invoice = build_invoice(terms("pro"), facts)
-    assert build_invoice(terms("pro"), replace(facts, facts_sha256="0" * 64)).digest != invoice.digest
-    if through_seq != facts.through_seq:
-        assert build_invoice(terms("pro"), replace(facts, through_seq=through_seq)).digest != invoice.digest
+    for name in LedgerPin.__struct_fields__:
+        other = number if isinstance(getattr(facts.ledger, name), int) else "0" * 64
+        if other != getattr(facts.ledger, name):
+            changed = replace(facts, ledger=msgspec.structs.replace(facts.ledger, **{name: other}))
+            assert build_invoice(terms("pro"), changed).digest != invoice.digest
 
 
-@given(st.lists(st.tuples(st.integers(1, 2**63 - 1), st.binary(min_size=32, max_size=32)), unique_by=lambda f: f[0]))
-def test_facts_hash_alike_one_by_one_and_in_blocks(facts: list[tuple[int, bytes]]) -> None:
-    facts.sort()
-    blocks = FactsHash()
-    for start in range(0, len(facts), 3):
-        blocks.add_block(b"".join(seq.to_bytes(8, "big") + mark for seq, mark in facts[start : start + 3]))
-    assert blocks.hexdigest() == facts_sha256(facts)
-    assert blocks.events == len(facts)
+@given(st.lists(st.tuples(st.integers(1, 2**63 - 1), st.binary(min_size=32, max_size=32)), unique_by=lambda e: e[0]))
+def test_entries_hash_alike_one_by_one_and_in_blocks(entries: list[tuple[int, bytes]]) -> None:
+    entries.sort()
+    blocks = EntriesHash()
+    for start in range(0, len(entries), 3):
+        blocks.add_block(b"".join(seq.to_bytes(8, "big") + leaf for seq, leaf in entries[start : start + 3]))
+    assert blocks.hexdigest() == entries_sha256(entries)

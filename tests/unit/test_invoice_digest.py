@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tallystick.invoice.canonical import canonical_json
-from tallystick.invoice.digest import FactsHash, facts_sha256, internal_sha256, invoice_digest, invoice_id
+from tallystick.invoice.digest import EntriesHash, entries_sha256, internal_sha256, invoice_digest, invoice_id
 from tallystick.invoice.model import Invoice, parse_invoice
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "invoice.md").read_text(encoding="utf-8")
@@ -37,13 +37,16 @@ def plain(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def facts() -> list[tuple[int, bytes]]:
-    return [(int(seq), bytes.fromhex(mark)) for seq, mark in map(str.split, block("facts").splitlines())]
+def entries() -> list[tuple[int, bytes]]:
+    return [(int(seq), bytes.fromhex(leaf)) for seq, leaf in map(str.split, block("entries").splitlines())]
 
 
 def test_the_published_example_can_be_checked_without_this_program(document: dict[str, Any]) -> None:
-    content = b"".join(seq.to_bytes(8, "big") + mark for seq, mark in facts())
-    assert document["ledger"]["facts_sha256"] == sha256("tallystick/invoice-facts/v1", content)
+    content = b"".join(seq.to_bytes(8, "big") + leaf for seq, leaf in entries())
+    assert document["ledger"]["entries_sha256"] == sha256("tallystick/invoice-entries/v2", content)
+    (_, first), (_, second) = entries()
+    assert document["ledger"]["tree_size"] == document["ledger"]["through_seq"] == 2
+    assert document["ledger"]["root"] == hashlib.sha256(b"\x01" + first + second).hexdigest()
     assert (
         document["invoice_id"]
         == "inv_"
@@ -54,11 +57,11 @@ def test_the_published_example_can_be_checked_without_this_program(document: dic
     )
     assert document["internal_sha256"] == sha256("tallystick/invoice-internal/v1", plain(document["internal"]))
     covered = {key: value for key, value in document.items() if key not in ("digest", "internal")}
-    assert document["digest"] == "sha256:" + sha256("tallystick/invoice/v1", plain(covered))
+    assert document["digest"] == "sha256:" + sha256("tallystick/invoice/v2", plain(covered))
 
 
 def test_the_program_agrees_with_the_published_example(document: dict[str, Any]) -> None:
-    assert facts_sha256(facts()) == document["ledger"]["facts_sha256"]
+    assert entries_sha256(entries()) == document["ledger"]["entries_sha256"]
     assert invoice_id("globex", "acme", "2026-10") == document["invoice_id"]
     assert internal_sha256(document["internal"]) == document["internal_sha256"]
     assert invoice_digest(document) == document["digest"]
@@ -95,16 +98,16 @@ def test_a_customer_without_the_internal_section_can_check_the_digest(document: 
     assert invoice_digest(document) == document["digest"]
 
 
-def test_facts_out_of_order_or_of_another_length_are_refused() -> None:
-    running = FactsHash()
+def test_entries_out_of_order_or_of_another_length_are_refused() -> None:
+    running = EntriesHash()
     running.add(5, bytes(32))
-    with pytest.raises(ValueError, match="fact 5 after 5"):
+    with pytest.raises(ValueError, match="entry 5 after 5"):
         running.add(5, bytes(32))
     with pytest.raises(ValueError, match="31 bytes"):
         running.add(6, bytes(31))
     with pytest.raises(ValueError, match="a block of 39 bytes"):
         running.add_block((7).to_bytes(8, "big") + bytes(31))
-    with pytest.raises(ValueError, match="after fact 5"):
+    with pytest.raises(ValueError, match="after entry 5"):
         running.add_block((3).to_bytes(8, "big") + bytes(32))
 
 

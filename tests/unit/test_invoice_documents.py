@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 
 import pytest
 
-from invoicing import CONTRACT, event
+from invoicing import CONTRACT, correction_entry, event, usage_entry
 from tallystick.app.cards import load_card_history
 from tallystick.contract.loader import load_contract
 from tallystick.core.errors import BadInput, NotFound
 from tallystick.core.periods import month_period
 from tallystick.invoice.build import Terms, build_invoice
 from tallystick.invoice.compare import Difference, document_differences
-from tallystick.invoice.digest import facts_sha256
+from tallystick.invoice.digest import entries_sha256
 from tallystick.invoice.explain import explain
-from tallystick.invoice.facts import StoredEntry, StoredFact, recheck
+from tallystick.invoice.facts import Corrections, StoredFact, recheck
 from tallystick.invoice.line_rows import LINE_COLUMNS, lines_csv
-from tallystick.invoice.model import Invoice, parse_invoice
+from tallystick.invoice.model import Invoice, LedgerPin, parse_invoice
 from tallystick.invoice.request_rows import request_header, request_row
 from tallystick.invoice.tables import csv_table
 from tallystick.invoice.text import WIDTH, invoice_text
 from tallystick.invoice.usage import PeriodFacts, PeriodSums
-from tallystick.ledger.encoding import fingerprint
+from tallystick.ledger.merkle import root
 from tallystick.rates.card import CardHistory
+from tallystick.rates.model import Cost
 from tallystick.usage.event import UsageEvent
 
 NOW = datetime(2026, 11, 2, tzinfo=UTC)
@@ -39,10 +39,19 @@ def cards() -> CardHistory:
 
 
 def invoice_of(plan: str, *events: UsageEvent, contract: str = CONTRACT) -> Invoice:
-    sums = PeriodSums()
-    for one in events:
-        sums.add_request(one, cards().latest.price_event(one))
-    marks = [(seq, fingerprint(one)) for seq, one in enumerate(events, start=1)]
+    sums, leaves = PeriodSums(), []
+    for seq, one in enumerate(events, start=1):
+        cost = cards().latest.price_event(one)
+        sums.add_request(one, cost)
+        leaves.append(usage_entry(one, cost, seq).leaf)
+    pin = LedgerPin(
+        first_seq=min(1, len(events)),
+        through_seq=len(events),
+        events=len(events),
+        entries_sha256=entries_sha256(enumerate(leaves, start=1)),
+        tree_size=len(events),
+        root=root(leaves).hex(),
+    )
     terms = Terms(
         org_id="globex",
         period=month_period("2026-10"),
@@ -53,18 +62,15 @@ def invoice_of(plan: str, *events: UsageEvent, contract: str = CONTRACT) -> Invo
         subscriptions_known=1,
         in_force_at=datetime(2026, 10, 1, tzinfo=UTC),
     )
-    return build_invoice(terms, PeriodFacts(sums, len(events), facts_sha256(marks), len(events)))
+    return build_invoice(terms, PeriodFacts(sums, pin))
 
 
 def stored(one: UsageEvent, version: str | None = None, corrected: str | None = None) -> StoredFact:
-    def entry(seq: int, name: str | None) -> StoredEntry:
-        cost = (cards().latest if name is None else cards().at(name)).price_event(one)
-        return StoredEntry(
-            seq, one.request_id, one.time, NOW, cost.rate_version, cost.status, cost.total_pico, cost.lines, cost.reason
-        )
+    def cost(name: str | None) -> Cost:
+        return (cards().latest if name is None else cards().at(name)).price_event(one)
 
-    correction = None if corrected is None else entry(2, corrected)
-    return StoredFact(1, NOW, fingerprint(one), one, entry(1, version), correction)
+    correction = None if corrected is None else correction_entry(one, cost(corrected), 2, 1, recorded_at=NOW)
+    return StoredFact(usage_entry(one, cost(version), recorded_at=NOW), correction)
 
 
 def sentences(invoice: Invoice) -> list[str]:
@@ -130,7 +136,9 @@ def test_the_page_fits_its_width_and_says_what_is_due_and_why(plan: str) -> None
     for line in page.splitlines():
         assert len(line) <= WIDTH, line
         assert line == line.rstrip()
-    for said in (invoice.invoice_id, invoice.digest, invoice.ledger.facts_sha256, invoice.contract.sha256, "globex"):
+    ledger = invoice.ledger
+    hashes = (invoice.digest, ledger.entries_sha256, ledger.root, invoice.contract.sha256)
+    for said in (invoice.invoice_id, "globex", *hashes):
         assert said in page
     assert f"{invoice.total_cents // 100:,}.{invoice.total_cents % 100:02d}" in page
     assert "In development, which is not charged: 1 request" in page
@@ -202,8 +210,7 @@ def test_a_request_is_one_row_with_every_tag_and_text_that_is_no_formula() -> No
 
 def test_a_negative_cost_stays_a_number_and_an_unknown_one_an_empty_cell() -> None:
     fact = stored(event("r1"))
-    assert fact.entry is not None
-    less = replace(fact, entry=replace(fact.entry, cost_pico=-1))
+    less = StoredFact(fact.entry._replace(cost_pico=-1), None)
     header = request_header(["tokens_in"], with_cost=True)
     row = dict(zip(header, request_row(less, ["tokens_in"], lambda _: False, with_cost=True), strict=True))
     assert (row["cost_usd"], row["charged"]) == ("-0.000000000001", "no: environment")
@@ -225,22 +232,74 @@ def test_an_untouched_fact_rechecks_without_a_difference_also_when_corrected() -
     for fact in (stored(one), stored(one, first), stored(one, first, latest)):
         again = recheck(fact, cards().at)
         assert again.differences == ()
-        assert again.fingerprint == fact.fingerprint
-        assert fact.priced is not None
+        assert again.leaf == fact.entry.leaf
+        assert again.event == one
         assert again.cost is not None
         assert again.cost.total_pico == fact.priced.cost_pico
 
 
-def test_a_fact_without_an_entry_or_with_an_unknown_card_is_a_difference() -> None:
+def test_an_unknown_card_is_a_difference() -> None:
     fact = stored(event("r1"))
-    (gone,) = recheck(replace(fact, entry=None), cards().at).differences
-    assert gone.sentence() == ("request r1, entry 1: ledger entry: stored missing, recomputed one entry for the fact")
-    assert fact.entry is not None
-    unknown = recheck(replace(fact, entry=replace(fact.entry, rate_version="x")), cards().at)
+    unknown = recheck(StoredFact(fact.entry._replace(rate_version="x"), None), cards().at)
     assert unknown.cost is None
-    assert [one.field for one in unknown.differences] == ["cost"]
+    assert [one.field for one in unknown.differences] == ["leaf", "cost"]
     with pytest.raises(NotFound):
         cards().at("x")
+
+
+def test_an_erased_request_still_has_its_leaf_and_its_cost() -> None:
+    entry = stored(event("r1", attributes={"region": "eu"})).entry
+    erased = StoredFact(entry._replace(user_id=None, session_id=None, attributes=None, salt=None), None)
+    again = recheck(erased, cards().at)
+    assert (again.differences, again.leaf) == ((), entry.leaf)
+    assert erased.is_erased
+    header = request_header(["tokens_in"], with_cost=True)
+    row = dict(zip(header, request_row(erased, ["tokens_in"], lambda _: True, with_cost=True), strict=True))
+    assert (row["user_id"], row["session_id"], row["attributes"]) == ("", "", "")
+    assert (row["tokens_in_quantity"], row["cost_usd"]) == ("1000", "0.00021")
+    # Half an erasure is none: what is left no longer opens the fingerprint.
+    for kept in ({"user_id": None}, {"session_id": None}, {"attributes": None}, {"salt": bytes(16)}):
+        (difference,) = recheck(StoredFact(entry._replace(**kept), None), cards().at).differences
+        assert difference.field == "fingerprint of the fact"
+
+
+def test_each_column_of_an_entry_is_seen_by_its_recheck() -> None:
+    one = event("r1", attributes={"a": "b"}, price_context={"service_tier": "batch"}, latency_ms=3)
+    entry = stored(one).entry
+    changes: dict[str, object] = {
+        "kind": "correction",
+        "outcome": "failure",
+        "usage_status": "partial",
+        "status": "partial",
+        "price_context": {"service_tier": "flex"},
+        "attributes": {"a": "c"},
+        "salt": bytes(16),
+        "fingerprint": bytes(32),
+        "leaf": bytes(32),
+        "line_models": ["m", None],
+        "provider_cost_pico": 7,
+    }
+    assert set(entry._fields) >= set(changes)
+    for name in set(entry._fields) - {"refers_to_seq"}:  # null in every row of usage: the database sees to it
+        value = getattr(entry, name)
+        if name in changes:
+            changed = changes[name]
+        elif isinstance(value, list):
+            changed = [*value[:-1], "other" if isinstance(value[-1], str) else 987_654_321]
+        elif isinstance(value, datetime):
+            changed = value - timedelta(microseconds=1)
+        else:
+            changed = 987_654_321 if isinstance(value, int) else "other"
+        assert recheck(StoredFact(entry._replace(**{name: changed}), None), cards().at).differences, name
+
+
+def test_corrections_are_found_in_step_and_those_that_refer_to_nothing_are_told() -> None:
+    one, latest = event("r1"), cards().latest
+    corrections = [correction_entry(one, latest.price_event(one), 10 + seq, seq) for seq in (1, 3, 4, 8)]
+    found = Corrections(corrections)
+    assert [(found.of(seq) or corrections[0]).seq for seq in (1, 2, 4)] == [11, 11, 14]
+    assert found.of(5) is None
+    assert [entry.refers_to_seq for entry in found.finish()] == [3, 8]
 
 
 def test_documents_are_compared_member_by_member() -> None:

@@ -89,8 +89,8 @@ class RequestBehind(Answer):
     seq: int
     request_id: str
     time: Instant
-    user_id: str
-    session_id: str
+    user_id: str | None
+    session_id: str | None
     feature: str
     environment: str
     provider: str | None
@@ -116,7 +116,10 @@ class Difference(Answer):
 
 
 class ReplayReport(Answer):
-    """What a replay found; `differences` spells out the first thousand, `difference_count` counts all."""
+    """What a replay found; `differences` spells out the first thousand, `difference_count` counts all.
+
+    Of the `events`, `erased` have no personal data any more; everything but that was checked.
+    """
 
     invoice_id: str
     org_id: str
@@ -125,5 +128,6 @@ class ReplayReport(Answer):
     digest: str
     recomputed_digest: str | None
     events: int
+    erased: int
     difference_count: int
     differences: list[Difference]

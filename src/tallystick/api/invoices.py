@@ -173,9 +173,9 @@ def get_requests_behind(
     facts = requests_behind(runtime, invoice_id, line, limit=limit)
     requests = []
     for fact in facts:
-        event = fact.event
-        members = {name: getattr(event, name) for name in RequestBehind.model_fields if hasattr(event, name)}
-        requests.append({"seq": fact.seq, **members})
+        entry = fact.entry
+        members = {name: getattr(entry, name) for name in RequestBehind.model_fields if hasattr(entry, name)}
+        requests.append({**members, "meters": fact.meters})
     return RequestsBehind.model_validate({"invoice_id": invoice_id, "line": line, "requests": requests})
 
 

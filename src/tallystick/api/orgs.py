@@ -98,14 +98,17 @@ class Correction(Answer):
 
 
 class StoredEvent(Answer):
-    """A fact as it arrived, where it stands in the org's ledger, and what it cost us."""
+    """A fact as it arrived, where it stands in the org's ledger, and what it cost us.
+
+    Where a person was erased, `erased` is true, and there is no user, session or attribute any more.
+    """
 
     seq: int
     request_id: str
     time: Instant
     recorded_at: Instant
-    user_id: str
-    session_id: str
+    user_id: str | None
+    session_id: str | None
     feature: str
     environment: str
     provider: str | None
@@ -119,7 +122,9 @@ class StoredEvent(Answer):
     price_context: dict[str, str]
     provider_cost_usd: str | None
     attributes: dict[str, str]
+    erased: bool
     fingerprint: str
+    leaf: str
     cost_usd: str | None
     cost_status: str
     rate_version: str

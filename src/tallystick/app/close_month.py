@@ -50,6 +50,7 @@ def preview_invoice(runtime: Runtime, org_id: str, label: str) -> Invoice:
     Raises:
         NotFound: `no_subscription`.
         BadInput: `invalid_month`, `no_contract_in_force`, `unknown_plan`, `cost_unknown` or `total_out_of_range`.
+        Conflict: `period_archived` or `ledger_incomplete`.
         Unavailable: `database_unreachable`.
     """
     terms = _terms(runtime, org_id, label, _contract_versions(runtime))
@@ -63,7 +64,7 @@ def orgs_to_close(runtime: Runtime, label: str) -> list[str]:
         BadInput: `invalid_month`.
     """
     month = month_period(label)
-    with runtime.database.connection() as connection:
+    with runtime.database.operator() as connection:
         by_org: dict[str, list[Subscription]] = {}
         for one in list_subscriptions(connection):
             by_org.setdefault(one.org_id, []).append(one)
@@ -108,7 +109,7 @@ def _close_org(
     runtime: Runtime, org_id: str, label: str, versions: Callable[[str], Sequence[ContractVersion]]
 ) -> MonthResult:
     try:
-        with runtime.database.connection() as connection:
+        with runtime.database.org(org_id) as connection:
             found = invoice_by_month(connection, org_id, label)
         if found is not None:
             return MonthResult(org_id, "already_closed", parse_invoice(found.document))
@@ -139,7 +140,7 @@ def _store(runtime: Runtime, terms: Terms, invoice: Invoice) -> MonthResult:
         total_cents=invoice.total_cents,
         closed_at=runtime.clock(),
     )
-    with runtime.database.connection() as connection:
+    with runtime.database.org(terms.org_id) as connection:
         lock_month(connection, terms.org_id, terms.period.label)
         found = invoice_by_month(connection, terms.org_id, terms.period.label)
         if found is None:
@@ -149,7 +150,7 @@ def _store(runtime: Runtime, terms: Terms, invoice: Invoice) -> MonthResult:
 
 
 def _terms(runtime: Runtime, org_id: str, label: str, versions: Callable[[str], Sequence[ContractVersion]]) -> Terms:
-    with runtime.database.connection() as connection:
+    with runtime.database.org(org_id) as connection:
         subscriptions = list_subscriptions(connection, org_id)
     return choose_terms(org_id, label, subscriptions, versions)
 
@@ -159,7 +160,7 @@ def _contract_versions(runtime: Runtime) -> Callable[[str], Sequence[ContractVer
 
     @cache
     def versions(contract: str) -> Sequence[ContractVersion]:
-        with runtime.database.connection() as connection:
+        with runtime.database.operator() as connection:
             return list_contract_versions(connection, contract)
 
     return versions

@@ -18,7 +18,8 @@ from tallystick.invoice.request_rows import request_header, request_row
 from tallystick.invoice.tables import csv_table
 from tallystick.invoice.text import invoice_text
 from tallystick.journal.invoices import InvoiceRow
-from tallystick.journal.period_facts import begin_reading, period_meters, stream_facts
+from tallystick.journal.period_entries import period_meters, stream_facts
+from tallystick.journal.period_scope import begin_reading
 
 ExportFormat = Literal["csv", "lines-csv", "json", "text"]
 FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
@@ -66,7 +67,7 @@ def export_invoice(
     stored = find_invoice(runtime, reference)
     invoice = parse_invoice(stored.document)
     if export_format == "csv":
-        with runtime.database.connection() as connection:
+        with runtime.database.org(stored.row.org_id) as connection:
             charges = pinned_contract(connection, stored.row).charges
         return _requests_csv(runtime, stored.row, charges, with_cost=not for_customer, progress=progress)
     if export_format == "lines-csv":
@@ -92,7 +93,7 @@ def _requests_csv(
     with_cost: bool,
     progress: Callable[[int], object] | None,
 ) -> Iterator[str]:
-    with runtime.database.connection() as connection:
+    with runtime.database.org(row.org_id) as connection:
         begin_reading(connection)
         meters = period_meters(connection, scope_of(row))
         rows = (

@@ -20,13 +20,13 @@ from tallystick.journal.invoices import (
     InvoiceRow,
     LateRequest,
     StoredInvoice,
-    count_late,
     invoice_by_id,
     invoice_by_month,
     late_requests,
     list_invoice_rows,
 )
-from tallystick.journal.period_facts import Scope, begin_reading, stream_facts
+from tallystick.journal.period_entries import stream_facts
+from tallystick.journal.period_scope import Scope, begin_reading
 
 __all__ = [
     "InvoiceRow",
@@ -75,8 +75,12 @@ def find_invoice(runtime: Runtime, reference: str) -> StoredInvoice:
     by_month = bool(slash and org_id and _MONTH.fullmatch(label))
     if by_month:
         month_period(label)
-    with runtime.database.connection() as connection:
-        found = invoice_by_month(connection, org_id, label) if by_month else invoice_by_id(connection, reference)
+    if by_month:
+        with runtime.database.org(org_id) as connection:
+            found = invoice_by_month(connection, org_id, label)
+    else:
+        with runtime.database.operator() as connection:
+            found = invoice_by_id(connection, reference)
     if found is not None:
         return found
     if by_month:
@@ -103,7 +107,7 @@ def list_invoices(runtime: Runtime, *, org_id: str | None = None, month: str | N
     """
     if month is not None:
         month_period(month)
-    with runtime.database.connection() as connection:
+    with runtime.database.operator() if org_id is None else runtime.database.org(org_id) as connection:
         return list_invoice_rows(connection, org_id, month)
 
 
@@ -114,9 +118,9 @@ def show_invoice(runtime: Runtime, reference: str) -> ShownInvoice:
         NotFound: `unknown_invoice`.
     """
     stored = find_invoice(runtime, reference)
-    with runtime.database.connection() as connection:
-        count = count_late(connection, stored.row)
-        late = late_requests(connection, stored.row, LATE_SHOWN_MAX) if count else []
+    with runtime.database.org(stored.row.org_id) as connection:
+        begin_reading(connection)
+        count, late = late_requests(connection, stored.row, LATE_SHOWN_MAX)
     return ShownInvoice(stored.row, parse_invoice(stored.document), count, tuple(late))
 
 
@@ -151,7 +155,7 @@ def requests_behind(runtime: Runtime, reference: str, number: int, *, limit: int
     meters = [use.meter for use in line.metered]
     if not meters:
         return iter(())
-    with runtime.database.connection() as connection:
+    with runtime.database.org(stored.row.org_id) as connection:
         environments = pinned_contract(connection, stored.row).environments
     uncharged = [name for name, terms in environments.items() if not terms.charge]
     return _stream_behind(runtime, stored.row, meters, uncharged, limit)
@@ -160,7 +164,7 @@ def requests_behind(runtime: Runtime, reference: str, number: int, *, limit: int
 def _stream_behind(
     runtime: Runtime, row: InvoiceRow, meters: list[str], uncharged: list[str], limit: int | None
 ) -> Iterator[StoredFact]:
-    with runtime.database.connection() as connection:
+    with runtime.database.org(row.org_id) as connection:
         begin_reading(connection)
         yield from stream_facts(connection, scope_of(row), meters=meters, uncharged=uncharged, limit=limit)
 

@@ -8,13 +8,15 @@ from tallystick.app.runtime import Runtime
 from tallystick.core.errors import BadInput, NotFound
 from tallystick.core.instants import format_instant
 from tallystick.core.money import pico_to_usd
-from tallystick.journal.listing import events_after, knows_org
+from tallystick.invoice.facts import StoredFact, stored_lines
+from tallystick.journal.listing import knows_org, requests_after
+from tallystick.rates.model import CostLine
 
 PAGE_EVENTS_MAX = 1000
 _CURSOR_MAX = 2**63 - 1
 _FACT_FIELDS = (
     "seq", "request_id", "user_id", "session_id", "feature", "environment", "provider", "model", "api_key_id",
-    "action", "latency_ms", "outcome", "usage_status", "price_context", "attributes", "fingerprint",
+    "action", "latency_ms", "outcome", "usage_status",
 )  # fmt: skip
 
 
@@ -36,8 +38,8 @@ def list_org_events(runtime: Runtime, org_id: str, *, cursor: str | None = None,
             next_step="ask for fewer, and follow next_cursor",
             where="limit",
         )
-    with runtime.database.connection() as connection:
-        rows = events_after(connection, org_id, after_seq, limit + 1)
+    with runtime.database.org(org_id) as connection:
+        rows = requests_after(connection, org_id, after_seq, limit + 1)
         if not rows and not knows_org(connection, org_id):
             raise NotFound(
                 "unknown_org",
@@ -61,44 +63,44 @@ def _parse_cursor(cursor: str | None) -> int:
     return int(cursor)
 
 
-def _as_json(row: dict[str, Any]) -> dict[str, Any]:
-    corrected = row["correction_seq"] is not None
+def _as_json(fact: StoredFact) -> dict[str, Any]:
+    entry, correction = fact.entry, fact.correction
     return {
-        **{name: row[name] for name in _FACT_FIELDS},
-        "time": format_instant(row["time"]),
-        "recorded_at": format_instant(row["recorded_at"]),
-        "meters": dict(zip(row["meter_names"], row["meter_quantities"], strict=True)),
-        "provider_cost_usd": _usd(row["provider_cost_pico"]),
-        "cost_usd": _usd(row["cost_pico"]),
-        "cost_status": row["status"],
-        "rate_version": row["rate_version"],
-        "reason": row["reason"],
-        "lines": _lines(row),
-        "correction": {
-            "seq": row["correction_seq"],
-            "cost_usd": _usd(row["correction_cost_pico"]),
-            "cost_status": row["correction_status"],
-            "rate_version": row["correction_rate_version"],
-        }
-        if corrected
-        else None,
+        **{name: getattr(entry, name) for name in _FACT_FIELDS},
+        "time": format_instant(entry.time),
+        "recorded_at": format_instant(entry.recorded_at),
+        "meters": fact.meters,
+        "price_context": entry.price_context,
+        "attributes": entry.attributes or {},
+        "erased": fact.is_erased,
+        "provider_cost_usd": _usd(entry.provider_cost_pico),
+        "fingerprint": None if entry.fingerprint is None else entry.fingerprint.hex(),
+        "leaf": entry.leaf.hex(),
+        "cost_usd": _usd(entry.cost_pico),
+        "cost_status": entry.status,
+        "rate_version": entry.rate_version,
+        "reason": entry.reason,
+        "lines": [_line(line) for line in stored_lines(entry)],
+        "correction": None
+        if correction is None
+        else {
+            "seq": correction.seq,
+            "cost_usd": _usd(correction.cost_pico),
+            "cost_status": correction.status,
+            "rate_version": correction.rate_version,
+        },
     }
 
 
-def _lines(row: dict[str, Any]) -> list[dict[str, Any]]:
-    models = row["line_models"] or [None] * len(row["line_meters"])
-    columns = ("line_meters", "line_quantities", "line_price_pico", "line_per", "line_amount_pico")
-    lines = []
-    for meter, quantity, price, per, amount, model in zip(*(row[name] for name in columns), models, strict=True):
-        line = {
-            "meter": meter,
-            "quantity": quantity,
-            "rate_usd": _usd(price),
-            "per": per,
-            "amount_usd": _usd(amount),
-        }
-        lines.append(line if model is None else {**line, "model": model})
-    return lines
+def _line(line: CostLine) -> dict[str, Any]:
+    members = {
+        "meter": line.meter,
+        "quantity": line.quantity,
+        "rate_usd": _usd(line.price_pico),
+        "per": line.per,
+        "amount_usd": _usd(line.amount_pico),
+    }
+    return members if line.model is None else {**members, "model": line.model}
 
 
 def _usd(pico: int | None) -> str | None:

@@ -1,8 +1,9 @@
 """Replay: compute a closed invoice again, from raw facts and versions only, and compare to the last bit.
 
-Nothing that was computed before is believed. Every fact is read as it was stored, its fingerprint and its
-cost are computed again under its own rate version, quantities are summed here and not by the database, the
-contract's text is hashed and read again, the terms are chosen again, and the invoice is built again.
+Nothing that was computed before is believed. Every fact is read as it was stored, its leaf, its fingerprint and its
+cost are computed again under its own rate version, quantities are summed here and not by the database, the root of
+the org's Merkle tree is computed again, the contract's text is hashed and read again, the terms are chosen again, and
+the invoice is built again.
 """
 
 from __future__ import annotations
@@ -22,14 +23,17 @@ from tallystick.core.instants import format_instant
 from tallystick.invoice.build import Terms, build_invoice
 from tallystick.invoice.canonical import canonical_json
 from tallystick.invoice.compare import Difference, document_differences
-from tallystick.invoice.digest import FactsHash, internal_sha256, invoice_digest
-from tallystick.invoice.facts import recheck
+from tallystick.invoice.digest import EntriesHash, internal_sha256, invoice_digest
+from tallystick.invoice.facts import Corrections, Rechecked, StoredFact, name_of, recheck, recheck_leaf
 from tallystick.invoice.model import Invoice, parse_invoice
 from tallystick.invoice.usage import PeriodFacts, PeriodSums
 from tallystick.journal.contracts import ContractVersion, list_contract_versions
 from tallystick.journal.database import Connection
 from tallystick.journal.invoices import StoredInvoice
-from tallystick.journal.period_facts import begin_reading, entries_astray, sequence_gaps, stream_facts
+from tallystick.journal.period_entries import erased_unrecorded, sequence_gaps, stream_corrections, stream_span
+from tallystick.journal.period_facts import ledger_pin
+from tallystick.journal.period_pin import sealed_size, tree_at
+from tallystick.journal.period_scope import Span, begin_reading, find_span
 from tallystick.journal.rate_versions import list_rate_versions, read_cards
 from tallystick.journal.subscriptions import list_subscriptions
 from tallystick.rates.card import RateCard
@@ -49,6 +53,8 @@ class ReplayReport:
     digest: str
     recomputed_digest: str | None = None
     events: int = 0
+    erased: int = 0
+    """Requests whose personal data was erased: all of them but the opening of their fingerprint was checked."""
     difference_count: int = 0
     differences: list[Difference] = field(default_factory=list)
 
@@ -72,6 +78,7 @@ class ReplayReport:
             "digest": self.digest,
             "recomputed_digest": self.recomputed_digest,
             "events": self.events,
+            "erased": self.erased,
             "difference_count": self.difference_count,
             "differences": [one.as_dict() for one in self.differences],
         }
@@ -97,11 +104,11 @@ def replay_invoice(
     row = stored.row
     report = ReplayReport(row.invoice_id, row.org_id, row.period, row.digest)
     report.add(*_record_differences(stored, invoice))
-    with runtime.database.connection() as connection:
+    with runtime.database.org(row.org_id) as connection:
         begin_reading(connection)
         report.add(*_card_differences(connection, invoice))
-        facts = _recount(runtime, connection, stored, report, progress)
-        report.add(*_missing(connection, stored))
+        facts, span = _recount(runtime, connection, stored, report, progress)
+        report.add(*_missing(connection, span))
         terms = _terms_again(connection, invoice, report)
     if terms is None:
         return report
@@ -134,6 +141,7 @@ def _record_differences(stored: StoredInvoice, invoice: Invoice) -> list[Differe
         ("column contract_sha256", row.contract_sha256, invoice.contract.sha256),
         ("column plan", row.plan, invoice.contract.plan),
         ("column through_seq", row.through_seq, invoice.ledger.through_seq),
+        ("ledger.tree_size of the document", invoice.ledger.tree_size, invoice.ledger.through_seq),
         ("column digest", row.digest, invoice.digest),
         ("column total_cents", row.total_cents, invoice.total_cents),
     ]  # fmt: skip
@@ -165,24 +173,41 @@ def _recount(
     stored: StoredInvoice,
     report: ReplayReport,
     progress: Callable[[int], object] | None,
-) -> PeriodFacts:
-    """Every fact once more, one at a time."""
-    sums = PeriodSums()
-    facts_hash = FactsHash()
+) -> tuple[PeriodFacts, Span]:
+    """Every entry once more, one at a time, and where the ledger has them."""
+    sums, entries_hash = PeriodSums(), EntriesHash()
     card_of = _cards(runtime)
-    for fact in stream_facts(connection, scope_of(stored.row)):
-        again = recheck(fact, card_of)
-        report.add(*again.differences)
-        facts_hash.add(fact.seq, again.fingerprint)
-        event, cost = fact.event, again.cost
-        if cost is None:
-            sums.add_uncosted(event)
-        else:
-            sums.add_request(event, cost)
-        report.events += 1
-        if progress is not None and report.events % _PROGRESS_EVENTS == 0:
-            progress(_PROGRESS_EVENTS)
-    return PeriodFacts(sums, stored.row.through_seq, facts_hash.hexdigest(), facts_hash.events)
+    scope = scope_of(stored.row)
+    span = find_span(connection, scope)
+    corrections = Corrections(stream_corrections(connection, span))
+    for entry in stream_span(connection, span):
+        if entry.kind == "usage" and scope.start <= entry.time < scope.end:
+            again = recheck(StoredFact(entry, corrections.of(entry.seq)), card_of)
+            leaf = again.leaf
+            report.add(*again.differences)
+            report.erased += entry.salt is None
+            _add(sums, again)
+            report.events += 1
+            if progress is not None and report.events % _PROGRESS_EVENTS == 0:
+                progress(_PROGRESS_EVENTS)
+        else:  # a correction, which was priced again with its request; or an entry that lies between those of the period
+            leaf, differs = recheck_leaf(entry)
+            if differs is not None:
+                report.add(differs)
+        if scope.start <= entry.time < scope.end:
+            entries_hash.add(entry.seq, leaf)
+    for astray in corrections.finish():
+        report.add(Difference(name_of(astray), "refers_to_seq", str(astray.refers_to_seq), "a request of the period"))
+    tree = tree_at(connection, scope.org_id, scope.through_seq, sealed_until=span.first_seq - 1)
+    pin = ledger_pin(span, report.events, entries_hash.hexdigest(), tree.size, tree.root())
+    return PeriodFacts(sums, pin), span
+
+
+def _add(sums: PeriodSums, again: Rechecked) -> None:
+    if again.cost is None:
+        sums.add_uncosted(again.event)
+    else:
+        sums.add_request(again.event, again.cost)
 
 
 def _cards(runtime: Runtime) -> Callable[[str], RateCard]:
@@ -199,19 +224,18 @@ def _cards(runtime: Runtime) -> Callable[[str], RateCard]:
     return card_of
 
 
-def _missing(connection: Connection, stored: StoredInvoice) -> list[Difference]:
+def _missing(connection: Connection, span: Span) -> list[Difference]:
     """What the ledger should hold and does not."""
-    gaps = sequence_gaps(connection, stored.row.org_id, stored.row.through_seq)
+    org_id, _, _, through_seq = span.scope
+    sealed = sealed_size(connection, org_id, span.first_seq - 1)
     differences = [
         Difference(f"entry {first}" if first == last else f"entries {first} to {last}", "ledger", None, "in the ledger")
-        for first, last in gaps
+        for first, last in sequence_gaps(connection, org_id, sealed + 1, through_seq)
     ]
-    for seq, request_id, fact_is_missing in entries_astray(connection, scope_of(stored.row)):
-        where = f"request {request_id}, entry {seq}"
-        if fact_is_missing:
-            differences.append(Difference(where, "raw fact", None, "one fact for the entry"))
-        else:
-            differences.append(Difference(where, "raw fact", "another time or request id", "those of its entry"))
+    differences += [
+        Difference(f"request {request_id}, entry {seq}", "personal data", None, "there, or recorded as erased")
+        for seq, request_id in erased_unrecorded(connection, span)
+    ]
     return differences
 
 

@@ -217,7 +217,8 @@ def replay_command(invoice_id: Reference, as_json: JsonOption = False) -> None:
     if as_json:
         print_json(report.as_dict())
     elif report.identical:
-        print_text(f"identical: {report.invoice_id}, {report.events:,} requests, {report.digest}")
+        erased = f" ({report.erased:,} erased)" if report.erased else ""
+        print_text(f"identical: {report.invoice_id}, {report.events:,} requests{erased}, {report.digest}")
     else:
         for difference in report.differences:
             print_text(difference.sentence())

@@ -85,18 +85,18 @@ def row_cells(row: InvoiceRow) -> list[str]:
 
 def request_json(fact: StoredFact, line: InvoiceLine) -> dict[str, Any]:
     """A request behind a line as plain JSON."""
-    event = fact.event
-    quantities = {use.meter: event.meters[use.meter] for use in line.metered if event.meters.get(use.meter)}
+    entry, used = fact.entry, fact.meters
+    quantities = {use.meter: used[use.meter] for use in line.metered if used.get(use.meter)}
     return {
-        "seq": fact.seq,
-        "request_id": event.request_id,
-        "time": format_instant(event.time),
-        "user_id": event.user_id,
-        "session_id": event.session_id,
-        "feature": event.feature,
-        "environment": event.environment,
-        "provider": event.provider,
-        "model": event.model,
+        "seq": entry.seq,
+        "request_id": entry.request_id,
+        "time": format_instant(entry.time),
+        "user_id": entry.user_id,
+        "session_id": entry.session_id,
+        "feature": entry.feature,
+        "environment": entry.environment,
+        "provider": entry.provider,
+        "model": entry.model,
         "quantities": quantities,
     }
 

@@ -29,7 +29,6 @@ from tallystick.invoice.model import (
     InvoiceLine,
     InvoicePeriod,
     InvoiceTier,
-    LedgerPin,
     MeterUse,
     ModelCost,
     NotCharged,
@@ -108,7 +107,7 @@ def build_invoice(terms: Terms, facts: PeriodFacts) -> Invoice:
             in_force_at=format_instant(terms.in_force_at),
         ),
         rates=tuple(RateUse(rate_version=name, events=count) for name, count in sorted(facts.sums.rates.items())),
-        ledger=LedgerPin(through_seq=facts.through_seq, events=facts.events, facts_sha256=facts.facts_sha256),
+        ledger=facts.ledger,
         lines=lines,
         not_charged=NotCharged(
             meters=tuple(

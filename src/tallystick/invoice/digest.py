@@ -14,13 +14,13 @@ from typing import Any
 from tallystick.invoice.canonical import canonical_json
 
 ID_TAG = b"tallystick/invoice-id/v1\n"
-FACTS_TAG = b"tallystick/invoice-facts/v1\n"
+ENTRIES_TAG = b"tallystick/invoice-entries/v2\n"
 INTERNAL_TAG = b"tallystick/invoice-internal/v1\n"
-INVOICE_TAG = b"tallystick/invoice/v1\n"
+INVOICE_TAG = b"tallystick/invoice/v2\n"
 
-FINGERPRINT_BYTES = 32
-FACT_BYTES = 8 + FINGERPRINT_BYTES
-"""One fact's part of the facts hash: its sequence number (8 bytes, big-endian) and its fingerprint."""
+LEAF_BYTES = 32
+MARK_BYTES = 8 + LEAF_BYTES
+"""One entry's part of the entries hash: its sequence number (8 bytes, big-endian) and its leaf."""
 
 
 def invoice_id(org_id: str, contract: str, label: str) -> str:
@@ -28,55 +28,52 @@ def invoice_id(org_id: str, contract: str, label: str) -> str:
     return "inv_" + hashlib.sha256(ID_TAG + canonical_json([org_id, contract, label])).hexdigest()[:32]
 
 
-class FactsHash:
-    """The hash over every fact of a period, fed in ascending sequence; it holds no more than one state.
+class EntriesHash:
+    """The hash over every ledger entry of a period, fed in ascending sequence; it holds no more than one state.
 
-    Facts are those whose time lies in the period and whose sequence the invoice's `through_seq` covers,
-    charged or not.
+    Entries are usage, charged or not, and corrections, whose time lies in the period (a correction has the time of
+    the entry that it refers to) and whose sequence the invoice's `through_seq` covers.
     """
 
     def __init__(self) -> None:
-        self._hash = hashlib.sha256(FACTS_TAG)
+        self._hash = hashlib.sha256(ENTRIES_TAG)
         self._last = 0
-        self.events = 0
 
-    def add(self, seq: int, fingerprint: bytes) -> None:
-        """One fact. `seq` must rise from call to call.
+    def add(self, seq: int, leaf: bytes) -> None:
+        """One entry. `seq` must rise from call to call.
 
         Raises:
-            ValueError: out of order, or a fingerprint that is not 32 bytes long.
+            ValueError: out of order, or a leaf that is not 32 bytes long.
         """
-        if seq <= self._last or len(fingerprint) != FINGERPRINT_BYTES:
-            raise ValueError(f"fact {seq} after {self._last} with a fingerprint of {len(fingerprint)} bytes")
-        self._hash.update(seq.to_bytes(8, "big") + fingerprint)
+        if seq <= self._last or len(leaf) != LEAF_BYTES:
+            raise ValueError(f"entry {seq} after {self._last} with a leaf of {len(leaf)} bytes")
+        self._hash.update(seq.to_bytes(8, "big") + leaf)
         self._last = seq
-        self.events += 1
 
     def add_block(self, block: bytes | memoryview) -> None:
-        """Many facts at once, already written as 40 bytes each, in ascending sequence.
+        """Many entries at once, already written as 40 bytes each, in ascending sequence.
 
         Raises:
-            ValueError: out of order, or not a whole number of facts.
+            ValueError: out of order, or not a whole number of entries.
         """
         if not len(block):
             return
         first = int.from_bytes(block[:8], "big")
-        if len(block) % FACT_BYTES or first <= self._last:
-            raise ValueError(f"a block of {len(block)} bytes from fact {first} on, after fact {self._last}")
+        if len(block) % MARK_BYTES or first <= self._last:
+            raise ValueError(f"a block of {len(block)} bytes from entry {first} on, after entry {self._last}")
         self._hash.update(block)
-        self._last = int.from_bytes(block[-FACT_BYTES:-FINGERPRINT_BYTES], "big")
-        self.events += len(block) // FACT_BYTES
+        self._last = int.from_bytes(block[-MARK_BYTES:-LEAF_BYTES], "big")
 
     def hexdigest(self) -> str:
         """64 hex digits."""
         return self._hash.hexdigest()
 
 
-def facts_sha256(facts: Iterable[tuple[int, bytes]]) -> str:
-    """The facts hash of (sequence, fingerprint) pairs in ascending sequence."""
-    running = FactsHash()
-    for seq, fingerprint in facts:
-        running.add(seq, fingerprint)
+def entries_sha256(entries: Iterable[tuple[int, bytes]]) -> str:
+    """The entries hash of (sequence, leaf) pairs in ascending sequence."""
+    running = EntriesHash()
+    for seq, leaf in entries:
+        running.add(seq, leaf)
     return running.hexdigest()
 
 

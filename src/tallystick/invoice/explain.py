@@ -145,7 +145,9 @@ def _evidence(invoice: Invoice) -> tuple[str, ...]:
     versions = [f"{use.rate_version} ({counted(use.events, 'request')})" for use in invoice.rates]
     return (
         f"The invoice covers {counted(ledger.events, 'request')}, all that the ledger of {invoice.org_id} held for the "
-        f"period up to its entry {ledger.through_seq:,}; their facts hash to {ledger.facts_sha256}.",
+        f"period up to its entry {ledger.through_seq:,}; their entries hash to {ledger.entries_sha256}.",
+        f"The Merkle tree over the first {counted(ledger.tree_size, 'entry', 'entries')} of that ledger has the root "
+        f"{ledger.root}.",
         f"Their cost was computed with rate card {listed(versions)}." if versions else "No rate card was needed.",
         f"The contract's content hashes to {invoice.contract.sha256}.",
         f"The digest over facts, versions and lines is {invoice.digest}.",

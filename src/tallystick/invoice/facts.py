@@ -1,18 +1,24 @@
-"""A stored fact with what the ledger says it cost, and the check that recomputes it."""
+"""Ledger entries as they are stored, and the check that recomputes one: its leaf, its fingerprint, its cost."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Protocol
+from itertools import zip_longest
+from typing import Any, Protocol
+
+import msgspec
 
 from tallystick.core.errors import TallyError
 from tallystick.core.instants import format_instant
 from tallystick.invoice.compare import Difference
-from tallystick.ledger.encoding import fingerprint
-from tallystick.rates.model import Cost, CostLine, CostStatus
+from tallystick.ledger.encoding import event_fingerprint
+from tallystick.ledger.entry import ERASED, Entry, entry_leaf
+from tallystick.rates.model import Cost, CostLine
 from tallystick.usage.event import UsageEvent
+
+NO_LEAF = bytes(32)
+"""In the place of the leaf of a row that holds what no entry may hold."""
 
 
 class Card(Protocol):
@@ -22,101 +28,212 @@ class Card(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class StoredEntry:
-    """One ledger entry: the cost of a fact, or the correction that takes its place. Amounts in pico-USD."""
-
-    seq: int
-    request_id: str
-    time: datetime
-    recorded_at: datetime
-    rate_version: str
-    status: CostStatus
-    cost_pico: int | None
-    lines: tuple[CostLine, ...]
-    reason: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class StoredFact:
-    """One raw fact as it is stored, with its entry (None when that is gone) and its correction, if any.
+    """One request as it is stored: its entry, and the correction that takes the place of its cost, if any."""
 
-    `torn` is a field that holds what no fact may hold, and its stored text; None unless something changed it from
-    outside. The event has what is sound of it.
-    """
-
-    seq: int
-    recorded_at: datetime
-    fingerprint: bytes
-    event: UsageEvent
-    entry: StoredEntry | None
-    correction: StoredEntry | None
-    torn: tuple[str, str] | None = None
+    entry: Entry
+    correction: Entry | None
 
     @property
-    def priced(self) -> StoredEntry | None:
-        """The entry that counts: the correction when there is one."""
+    def priced(self) -> Entry:
+        """The entry whose cost counts: the correction when there is one."""
         return self.correction or self.entry
+
+    @property
+    def is_erased(self) -> bool:
+        """Whether the personal data was removed; its salt went with it."""
+        return self.entry.salt is None
+
+    @property
+    def meters(self) -> dict[str, int]:
+        """The raw quantities; only the sound ones, should something have changed them from outside."""
+        return sound_meters(self.entry)[0]
+
+
+class Corrections:
+    """Finds the correction of each entry, as entries are gone through in ascending sequence.
+
+    Args:
+        corrections: in the order of the entries that they refer to; read as far as is needed.
+    """
+
+    def __init__(self, corrections: Iterable[Entry]) -> None:
+        self._rest = iter(corrections)
+        self._next = next(self._rest, None)
+        self.astray: list[Entry] = []
+        """Corrections passed over, which refer to none of the entries that were asked about."""
+
+    def of(self, seq: int) -> Entry | None:
+        """The correction of that entry. `seq` must rise from call to call."""
+        while self._next is not None and (self._next.refers_to_seq or 0) < seq:
+            self._pass_over(self._next)
+        found = self._next
+        if found is None or found.refers_to_seq != seq:
+            return None
+        self._next = next(self._rest, None)
+        return found
+
+    def finish(self) -> list[Entry]:
+        """Pass over what is left; all that were."""
+        while self._next is not None:
+            self._pass_over(self._next)
+        return self.astray
+
+    def _pass_over(self, correction: Entry) -> None:
+        self.astray.append(correction)
+        self._next = next(self._rest, None)
 
 
 @dataclass(frozen=True, slots=True)
 class Rechecked:
-    """One fact computed again: its fingerprint, the cost that counts (None when it cannot be computed, or the
-    fact has no entry), and everything that is not as stored.
+    """One request computed again.
+
+    Attributes:
+        event: what is sound of the raw fact.
+        leaf: the leaf that its entry's columns make; `NO_LEAF` when they hold what no entry may hold.
+        cost: the cost that counts; None when it cannot be computed.
+        differences: everything that is not as stored.
     """
 
-    fingerprint: bytes
+    event: UsageEvent
+    leaf: bytes
     cost: Cost | None
     differences: tuple[Difference, ...]
 
 
 def recheck(fact: StoredFact, card_of: Callable[[str], Card]) -> Rechecked:
-    """Compute one fact's fingerprint and cost again, from the raw fact and the rate version that priced it.
+    """Compute one request's leaf, fingerprint and cost again, from the raw fact and the rate version that priced it.
+
+    Where personal data was erased, the fingerprint cannot be computed again; all else is, the fingerprint's own place
+    in the leaf included.
 
     Args:
         fact: what is stored.
         card_of: gives the rate card of a version's name; it raises TallyError when there is none.
     """
-    recomputed = fingerprint(fact.event)
     entry, correction = fact.entry, fact.correction
-    whole = fact.torn is None and entry is not None and entry.recorded_at == fact.recorded_at
-    if whole and entry is not None and correction is None and recomputed == fact.fingerprint:  # nearly always
-        cost = _priced(fact.event, entry, card_of)
-        if isinstance(cost, Cost) and _agrees(fact.event, entry, cost):
-            return Rechecked(recomputed, cost, ())
-    differences: list[Difference] = []
-    where = f"request {fact.event.request_id}, entry {fact.seq}"
-    if recomputed != fact.fingerprint:
-        differences.append(Difference(where, "fingerprint of the fact", fact.fingerprint.hex(), recomputed.hex()))
-    if fact.torn is not None:
-        differences.append(Difference(where, *fact.torn, "what a fact may hold"))
-    if entry is None:
-        differences.append(Difference(where, "ledger entry", None, "one entry for the fact"))
-    elif entry.recorded_at != fact.recorded_at:
-        of_entry = f"{format_instant(entry.recorded_at)} in its entry"
-        differences.append(Difference(where, "recorded_at", format_instant(fact.recorded_at), of_entry))
+    where = name_of(entry)
+    event, torn = _event(entry)
+    leaf, differs = recheck_leaf(entry)
+    differences = [] if differs is None else [differs]
+    if entry.salt is not None:
+        again = _fingerprint(event, entry.salt)
+        if again != entry.fingerprint:
+            differences.append(
+                Difference(where, "fingerprint of the fact", _hex(entry.fingerprint), _hex(again) or "nothing")
+            )
+    if torn is not None:
+        differences.append(Difference(where, *torn, "what a fact may hold"))
     counts: Cost | None = None
     for stored in (entry, correction):
         if stored is not None:
+            cost = _priced(event, stored, card_of)
+            counts = cost if isinstance(cost, Cost) else None
+            if counts is not None and _agrees(event, stored, counts):  # nearly always
+                continue
             named = where if stored is entry else f"{where}, correction {stored.seq}"
-            again = _priced(fact.event, stored, card_of)
-            counts = again if isinstance(again, Cost) else None
-            if isinstance(again, TallyError):
-                differences.append(Difference(named, "cost", _pico(stored.cost_pico), f"nothing: {again.detail}"))
+            if isinstance(cost, TallyError):
+                differences.append(Difference(named, "cost", _pico(stored.cost_pico), f"nothing: {cost.detail}"))
             else:
-                differences += _entry_differences(named, fact.event, stored, again)
-    return Rechecked(recomputed, counts, tuple(differences))
+                differences += _entry_differences(named, event, stored, cost)
+    return Rechecked(event, leaf, counts, tuple(differences))
 
 
-def _priced(event: UsageEvent, entry: StoredEntry, card_of: Callable[[str], Card]) -> Cost | TallyError:
+def recheck_leaf(entry: Entry) -> tuple[bytes, Difference | None]:
+    """The leaf that the entry's columns make, and how it differs from the stored one."""
+    try:
+        leaf = entry_leaf(entry)
+    except (TypeError, ValueError, AttributeError, OverflowError, msgspec.MsgspecError):
+        return NO_LEAF, Difference(name_of(entry), "leaf", _hex(entry.leaf), "what no entry may hold")
+    if leaf == entry.leaf:
+        return leaf, None
+    return leaf, Difference(name_of(entry), "leaf", _hex(entry.leaf), leaf.hex())
+
+
+def name_of(entry: Entry) -> str:
+    """What a difference calls the entry."""
+    if entry.kind == "correction":
+        return f"request {entry.request_id}, entry {entry.refers_to_seq}, correction {entry.seq}"
+    return f"request {entry.request_id}, entry {entry.seq}"
+
+
+def stored_lines(entry: Entry) -> tuple[CostLine, ...]:
+    """The lines of the entry's cost. Arrays of other lengths were changed from outside: what is missing is null."""
+    arrays: list[Any] = [
+        entry.line_meters,
+        entry.line_quantities,
+        entry.line_price_pico,
+        entry.line_per,
+        entry.line_amount_pico,
+    ]
+    arrays.append([None] * len(entry.line_meters) if entry.line_models is None else entry.line_models)
+    return tuple(CostLine(*values) for values in zip_longest(*arrays))
+
+
+def sound_meters(entry: Entry) -> tuple[dict[str, int], tuple[str, str] | None]:
+    """The meters of a request, and how they are out of step: what was changed from outside may hold anything."""
+    names, quantities = entry.meter_names or (), entry.meter_quantities or ()
+    try:
+        meters: dict[str, int] = dict(zip(names, quantities, strict=True))
+        if len(meters) == len(names) and None not in meters and None not in meters.values():
+            return meters, None
+    except (TypeError, ValueError):  # other lengths, or lists in lists
+        pass
+    pairs = zip(names, quantities, strict=False)
+    sound = {name: quantity for name, quantity in pairs if isinstance(name, str) and isinstance(quantity, int)}
+    return sound, ("meters", f"{names} with quantities {quantities}")
+
+
+def _event(entry: Entry) -> tuple[UsageEvent, tuple[str, str] | None]:
+    """What is sound of the raw fact, and a field of it that holds what no fact may hold."""
+    meters, torn = sound_meters(entry)
+    tables: dict[str, dict[str, str]] = {}
+    for name in ("price_context", "attributes"):
+        value: Any = getattr(entry, name)
+        sound = isinstance(value, dict) and all(isinstance(member, str) for member in value.values())
+        tables[name] = value if sound else {}
+        if not sound and (value is not None or name == "price_context"):
+            torn = (name, str(value))
+    event = UsageEvent(
+        org_id=entry.org_id,
+        request_id=entry.request_id,
+        time=entry.time,
+        user_id=ERASED if entry.user_id is None else entry.user_id,
+        session_id=ERASED if entry.session_id is None else entry.session_id,
+        feature=entry.feature or "",
+        environment=entry.environment or "",
+        model=entry.model or "",
+        meters=meters,
+        provider=entry.provider,
+        api_key_id=entry.api_key_id,
+        action=entry.action,
+        latency_ms=entry.latency_ms,
+        outcome=entry.outcome,  # type: ignore[arg-type]
+        usage_status=entry.usage_status,  # type: ignore[arg-type]
+        price_context=tables["price_context"],
+        provider_cost_pico=entry.provider_cost_pico,
+        attributes=tables["attributes"],
+    )
+    return event, torn
+
+
+def _fingerprint(event: UsageEvent, salt: bytes) -> bytes | None:
+    try:
+        return event_fingerprint(event, salt)
+    except (TypeError, ValueError, msgspec.MsgspecError):
+        return None
+
+
+def _priced(event: UsageEvent, entry: Entry, card_of: Callable[[str], Card]) -> Cost | TallyError:
     try:
         return card_of(entry.rate_version).price_event(event)
     except TallyError as error:
         return error
 
 
-def _agrees(event: UsageEvent, entry: StoredEntry, cost: Cost) -> bool:
+def _agrees(event: UsageEvent, entry: Entry, cost: Cost) -> bool:
     return (
-        entry.lines == cost.lines
+        stored_lines(entry) == cost.lines
         and entry.cost_pico == cost.total_pico
         and entry.status == cost.status
         and entry.rate_version == cost.rate_version
@@ -126,13 +243,14 @@ def _agrees(event: UsageEvent, entry: StoredEntry, cost: Cost) -> bool:
     )
 
 
-def _entry_differences(where: str, event: UsageEvent, entry: StoredEntry, cost: Cost) -> Iterator[Difference]:
+def _entry_differences(where: str, event: UsageEvent, entry: Entry, cost: Cost) -> Iterator[Difference]:
     if entry.time != event.time:
         yield Difference(where, "time", format_instant(entry.time), format_instant(event.time))
     if entry.request_id != event.request_id:
         yield Difference(where, "request_id", entry.request_id, event.request_id)
-    if entry.lines != cost.lines:
-        yield from _line_differences(where, entry.lines, cost.lines)
+    lines = stored_lines(entry)
+    if lines != cost.lines:
+        yield from _line_differences(where, lines, cost.lines)
     sides = (
         ("cost_pico", entry.cost_pico, cost.total_pico),
         ("status", entry.status, cost.status),
@@ -169,3 +287,7 @@ def _pico(amount: int | None) -> str:
 
 def _text(value: object) -> str | None:
     return None if value is None else str(value)
+
+
+def _hex(value: bytes | None) -> str | None:
+    return None if value is None else value.hex()

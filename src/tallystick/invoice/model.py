@@ -14,7 +14,7 @@ import msgspec
 from tallystick.core.errors import BadInput
 from tallystick.invoice.canonical import canonical_json
 
-FORMAT = "tallystick/invoice/v1"
+FORMAT = "tallystick/invoice/v2"
 
 LineKind = Literal["base_fee", "usage", "commit_true_up"]
 NotChargedReason = Literal["failure", "environment"]
@@ -57,17 +57,25 @@ class RateUse(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class LedgerPin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Exactly which facts the invoice covers.
+    """Exactly which entries of the org's ledger the invoice covers, and where they stand in its Merkle tree.
 
     Attributes:
+        first_seq: the first entry at which the ledger had reached the period: all before it are older. 0 when there
+            is none up to `through_seq`.
         through_seq: the org's last ledger sequence when the invoice was built; what came later is not on it.
-        events: how many facts of the period there were, charged or not.
-        facts_sha256: the hash over them, in ascending sequence (`docs/invoice.md`).
+        events: how many requests of the period there were, charged or not.
+        entries_sha256: the hash over the period's entries, requests and corrections, in ascending sequence
+            (`docs/invoice.md`).
+        tree_size: how many leaves the org's tree had, one an entry: `through_seq`.
+        root: the root of that tree, in hex (`docs/ledger.md`).
     """
 
+    first_seq: int
     through_seq: int
     events: int
-    facts_sha256: str
+    entries_sha256: str
+    tree_size: int
+    root: str
 
 
 class MeterUse(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,17 +1,18 @@
 """The requests of an invoice as a table: one row each, straight from the ledger, never from a total.
 
 Columns are fixed, save for two for each meter of the period (its quantity and what it cost us), in the order
-in which meters are shown. A meter that a request does not have is an empty cell; so is a cost that is not known.
+in which meters are shown. A meter that a request does not have is an empty cell; so is a cost that is not known, and
+personal data that was erased.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from tallystick.core.instants import format_instant
 from tallystick.core.money import pico_to_usd
-from tallystick.invoice.facts import StoredFact
+from tallystick.invoice.facts import StoredFact, stored_lines
 from tallystick.invoice.tables import text_cell
 
 _BEFORE = (
@@ -33,39 +34,39 @@ def request_row(
     fact: StoredFact, meters: Sequence[str], charges: Callable[[str], bool], *, with_cost: bool
 ) -> tuple[str, ...]:
     """One request. `charges` says of an environment whether what happens in it is charged."""
-    event = fact.event
+    entry, used = fact.entry, fact.meters
+    environment = entry.environment or ""
     row = [
-        str(fact.seq),
-        text_cell(event.request_id),
-        format_instant(event.time),
-        format_instant(fact.recorded_at),
-        text_cell(event.org_id),
-        text_cell(event.user_id),
-        text_cell(event.session_id),
-        text_cell(event.feature),
-        text_cell(event.environment),
-        text_cell(event.api_key_id),
-        text_cell(event.action),
-        text_cell(event.provider),
-        text_cell(event.model),
-        event.outcome,
-        event.usage_status,
-        "" if event.latency_ms is None else str(event.latency_ms),
-        "no: environment" if not charges(event.environment) else "no: failure" if event.outcome == "failure" else "yes",
+        str(entry.seq),
+        text_cell(entry.request_id),
+        format_instant(entry.time),
+        format_instant(entry.recorded_at),
+        text_cell(entry.org_id),
+        text_cell(entry.user_id),
+        text_cell(entry.session_id),
+        text_cell(entry.feature),
+        text_cell(environment),
+        text_cell(entry.api_key_id),
+        text_cell(entry.action),
+        text_cell(entry.provider),
+        text_cell(entry.model),
+        entry.outcome or "",
+        entry.usage_status or "",
+        "" if entry.latency_ms is None else str(entry.latency_ms),
+        "no: environment" if not charges(environment) else "no: failure" if entry.outcome == "failure" else "yes",
     ]
-    row += [str(event.meters[meter]) if meter in event.meters else "" for meter in meters]
+    row += [str(used[meter]) if meter in used else "" for meter in meters]
     if with_cost:
         row += _cost_cells(fact, meters)
-    row += [_object_cell(event.price_context), _object_cell(event.attributes), fact.fingerprint.hex()]
+    fingerprint = "" if entry.fingerprint is None else entry.fingerprint.hex()
+    row += [_object_cell(entry.price_context), _object_cell(entry.attributes), fingerprint]
     return tuple(row)
 
 
 def _cost_cells(fact: StoredFact, meters: Sequence[str]) -> list[str]:
     priced = fact.priced
-    if priced is None:
-        return [""] * (len(_COST) + len(meters))
     amounts: dict[str, int | None] = {}
-    for line in priced.lines:  # a meter has two lines when part of the work was done by another model
+    for line in stored_lines(priced):  # a meter has two lines when part of the work was done by another model
         known = amounts.get(line.meter, 0)
         amounts[line.meter] = None if known is None or line.amount_pico is None else known + line.amount_pico
     return [
@@ -82,5 +83,5 @@ def _usd(pico: int | None) -> str:
     return "" if pico is None else pico_to_usd(pico)
 
 
-def _object_cell(value: dict[str, str]) -> str:
+def _object_cell(value: Mapping[str, str] | None) -> str:
     return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")) if value else ""

@@ -102,7 +102,13 @@ def _evidence(invoice: Invoice) -> Iterator[str]:
     yield from _field("Requests", f"{invoice.ledger.events:,}, up to ledger entry {invoice.ledger.through_seq:,}")
     for use in invoice.rates:
         yield from _field("Rate card", f"{use.rate_version} ({counted(use.events, 'request')})")
-    hashes = {"Facts": invoice.ledger.facts_sha256, "Contract": invoice.contract.sha256, "Digest": invoice.digest}
+    ledger = invoice.ledger
+    hashes = {
+        "Entries": ledger.entries_sha256,
+        f"Root of the ledger's first {ledger.tree_size:,} entries": ledger.root,
+        "Contract": invoice.contract.sha256,
+        "Digest": invoice.digest,
+    }
     for label, value in hashes.items():  # whole, so that they can be searched for
         yield label
         yield f"    {value if ':' in value else 'sha256:' + value}"

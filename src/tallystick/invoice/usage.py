@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tallystick.invoice.model import LedgerPin
 from tallystick.rates.model import Cost
 from tallystick.usage.event import UsageEvent
 
@@ -107,9 +108,7 @@ class PeriodSums:
 
 @dataclass(frozen=True, slots=True)
 class PeriodFacts:
-    """A period's facts, pinned: their sums, their hash, and the last ledger sequence that was looked at."""
+    """A period's facts: their sums, and which entries of the ledger they are."""
 
     sums: PeriodSums
-    through_seq: int
-    facts_sha256: str
-    events: int
+    ledger: LedgerPin

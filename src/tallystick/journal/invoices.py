@@ -9,6 +9,7 @@ from datetime import datetime
 from tallystick.core.periods import Period
 from tallystick.journal.database import Connection
 from tallystick.journal.named_sql import load_queries
+from tallystick.journal.period_scope import Scope, find_span, read_head
 
 _SQL = load_queries("invoices")
 
@@ -80,16 +81,16 @@ def insert_invoice(connection: Connection, invoice: StoredInvoice) -> None:
     connection.execute(_SQL["insert_invoice"], {**values, **bounds, "document": invoice.document})
 
 
-def count_late(connection: Connection, row: InvoiceRow) -> int:
-    """How many requests of the month arrived after it was closed."""
-    (found,) = connection.execute(_SQL["count_late"], _late(row)).fetchall()
-    count: int = found[0]
-    return count
+def late_requests(connection: Connection, row: InvoiceRow, limit: int) -> tuple[int, list[LateRequest]]:
+    """How many requests of the month arrived after it was closed, and the first of them as they arrived.
 
-
-def late_requests(connection: Connection, row: InvoiceRow, limit: int) -> list[LateRequest]:
-    """The first of them, in the order in which they arrived."""
-    return [LateRequest(*one) for one in connection.execute(_SQL["late_requests"], {**_late(row), "limit": limit})]
+    The connection is the org's, in one snapshot.
+    """
+    last_seq = read_head(connection, row.org_id).last_seq
+    span = find_span(connection, Scope(row.org_id, row.period_start, row.period_end, last_seq))
+    bounds = {"through_seq": row.through_seq, "last_seq": last_seq, "limit": limit}
+    found = connection.execute(_SQL["late_requests"], span.parameters() | bounds).fetchall()
+    return (found[0][0] if found else 0), [LateRequest(*late) for _, *late in found]
 
 
 def unsubscribed_orgs(connection: Connection, period: Period) -> list[str]:
@@ -102,10 +103,6 @@ def orgs_that_used(connection: Connection, periods: Mapping[str, Period]) -> lis
     starts, ends = ([getattr(period, bound) for period in periods.values()] for bound in ("start", "end"))
     rows = connection.execute(_SQL["orgs_that_used"], {"orgs": list(periods), "starts": starts, "ends": ends})
     return [org for (org,) in rows]
-
-
-def _late(row: InvoiceRow) -> dict[str, object]:
-    return {"org": row.org_id, "start": row.period_start, "end": row.period_end, "through_seq": row.through_seq}
 
 
 def _stored(row: tuple[object, ...] | None) -> StoredInvoice | None:

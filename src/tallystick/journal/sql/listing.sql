@@ -1,22 +1,17 @@
 -- Reading an org's ledger in the order in which it was written.
 
--- name: events_after
--- The org's facts with seq above the cursor, each with its entry and, when there is one, its correction.
-select event.seq, event.request_id, event.time, event.recorded_at, event.user_id, event.session_id, event.feature,
-       event.environment, event.provider, event.model, event.api_key_id, event.action, event.latency_ms,
-       event.outcome, event.usage_status, event.meter_names, event.meter_quantities, event.price_context,
-       event.provider_cost_pico, event.attributes, encode(event.fingerprint, 'hex') as fingerprint,
-       entry.rate_version, entry.status, entry.cost_pico, entry.line_meters, entry.line_quantities,
-       entry.line_price_pico, entry.line_per, entry.line_amount_pico, entry.line_models, entry.reason,
-       correction.seq as correction_seq, correction.rate_version as correction_rate_version,
-       correction.status as correction_status, correction.cost_pico as correction_cost_pico
-from usage_events as event
-join ledger_entries as entry using (org_id, seq)
-left join ledger_entries as correction
-    on correction.org_id = %(org)s and correction.kind = 'correction' and correction.refers_to_seq = event.seq
-where event.org_id = %(org)s and event.seq > %(after)s
-order by event.seq
+-- name: requests_after
+-- The org's requests with seq above the cursor.
+select * from ledger_entries
+where org_id = %(org)s and seq > %(after)s and kind = 'usage'
+order by seq
 limit %(limit)s
+
+-- name: corrections_of
+-- The corrections that refer to these entries, in their order.
+select * from ledger_entries
+where org_id = %(org)s and kind = 'correction' and refers_to_seq = any(%(seqs)s)
+order by refers_to_seq
 
 -- name: knows_org
 -- Whether the org has an event or a subscription.

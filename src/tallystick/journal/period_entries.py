@@ -1,0 +1,89 @@
+"""The entries of one org and period, streamed one at a time in ascending sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from itertools import chain
+from typing import Any, NamedTuple
+
+import msgspec
+from psycopg.types.json import set_json_loads
+
+from tallystick.invoice.facts import Corrections, StoredFact
+from tallystick.journal.database import Connection
+from tallystick.journal.named_sql import load_queries
+from tallystick.journal.period_scope import Scope, Span, find_span
+from tallystick.ledger.entry import Entry
+from tallystick.usage.meters import meter_order
+
+_SQL = load_queries("period")
+_FETCH_ROWS = 2000
+
+
+class Unrecorded(NamedTuple):
+    """A request whose personal data is gone, and of whose erasure there is no record."""
+
+    seq: int
+    request_id: str
+
+
+def stream_facts(
+    connection: Connection,
+    scope: Scope,
+    *,
+    meters: Sequence[str] | None = None,
+    uncharged: Sequence[str] = (),
+    limit: int | None = None,
+) -> Iterator[StoredFact]:
+    """The period's requests with their corrections, through cursors of the server: memory stays small.
+
+    Args:
+        connection: one transaction, open for as long as facts are read; `begin_reading` makes it a fast one.
+        scope: which facts.
+        meters: only requests that used one of these and are charged.
+        uncharged: with `meters`, the environments that are not charged.
+        limit: at most so many.
+    """
+    span = find_span(connection, scope)
+    chosen = {"meters": None if meters is None else list(meters), "uncharged": list(uncharged), "limit": limit}
+    with closing(stream_corrections(connection, span)) as stream:
+        corrections = Corrections(stream)
+        for entry in _stream(connection, "requests", span.parameters() | chosen):
+            yield StoredFact(entry, corrections.of(entry.seq))
+
+
+def stream_span(connection: Connection, span: Span) -> Iterator[Entry]:
+    """Every entry from the span's first to its bound, of the period or not, then the period's later ones."""
+    parameters = span.parameters()
+    return chain(_stream(connection, "dense_entries", parameters), _stream(connection, "late_entries", parameters))
+
+
+def stream_corrections(connection: Connection, span: Span) -> Generator[Entry]:
+    """The period's corrections, in the order of the entries that they refer to."""
+    return _stream(connection, "corrections", span.parameters())
+
+
+def period_meters(connection: Connection, scope: Scope) -> list[str]:
+    """The meters that any of the requests counted or cost something for, in the order in which they are shown."""
+    rows = connection.execute(_SQL["period_meters"], find_span(connection, scope).parameters())
+    return sorted((meter for (meter,) in rows), key=meter_order)
+
+
+def erased_unrecorded(connection: Connection, span: Span) -> list[Unrecorded]:
+    """Requests of the span whose personal data was removed in another way than by erasing a person."""
+    return [Unrecorded(*row) for row in connection.execute(_SQL["erased_unrecorded"], span.parameters())]
+
+
+def sequence_gaps(connection: Connection, org_id: str, from_seq: int, through_seq: int) -> list[tuple[int, int]]:
+    """The holes in the org's dense sequence, as (first, last); an untouched ledger has none."""
+    parameters = {"org": org_id, "from_seq": from_seq, "through_seq": through_seq}
+    return [(first, last) for first, last in connection.execute(_SQL["sequence_gaps"], parameters)]
+
+
+def _stream(connection: Connection, query: str, parameters: dict[str, Any]) -> Generator[Entry]:
+    with connection.cursor(query) as cursor:
+        cursor.itersize = _FETCH_ROWS
+        set_json_loads(msgspec.json.decode, cursor)
+        cursor.execute(_SQL[query], parameters, binary=True)
+        yield from map(Entry._make, cursor)
