@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from struct import Struct
+from typing import Any
 
 import msgspec
 
@@ -118,7 +119,7 @@ def numbers(
     recorded_us: int,
     quantities: Sequence[int],
     line_quantities: Sequence[int],
-    amounts: Sequence[int | None],
+    amounts: Sequence[Any],
     cost_pico: int | None,
     latency_ms: int | None,
     provider_cost_pico: int | None,
@@ -150,7 +151,7 @@ def numbers(
     fields[1::2] = (
         time_us, recorded_us, *head, *quantities, *line_head, *line_quantities, *line_head, *amounts, cost_pico,
         latency_ms,
-    )  # type: ignore[assignment] # fmt: skip
+    )  # fmt: skip
     return pack(*fields) + _NULL
 
 

@@ -22,6 +22,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from tallystick.core.instants import format_instant
 from tallystick.core.money import PICO_MAX
 from tallystick.journal.copy_rows import (
     COLUMNS,
@@ -109,6 +110,8 @@ class Head(msgspec.Struct, gc=False):
     time_max_us: int
     time_max_json: bytes
     amount_pico: int = 0
+    known_since_us: int = 0
+    """Entries of before may have left the database: an event of before that is not stored may be one of them."""
 
 
 class Batch(NamedTuple):
@@ -141,7 +144,7 @@ def prepare(
         recorded_at: the present instant.
         card: prices them.
         salts: `SALT_BYTES` random bytes for each event.
-        known_since: since when repeated events are known as such; one from before is not taken. None: since ever.
+        known_since: an event of before is not taken, unless it is stored. None: any is.
     """
     recorded_us, recorded_json = microseconds(recorded_at), instant_json(recorded_at)
     rows = []
@@ -215,14 +218,18 @@ def line_columns(lines: Sequence[CostLine]) -> LineColumns:
 
 def _refusal(event: UsageEvent, cost: Cost, known_since: datetime | None) -> Refusal | None:
     if known_since is not None and event.time < known_since:
-        return Refusal(
-            "outside_dedup_window",
-            f"it is older than the time for which repeated events are known here, which begins at "
-            f"{known_since.isoformat().replace('+00:00', 'Z')}: it cannot be told from one that is counted already",
-        )
+        return _too_old(known_since)
     if not fits(cost):
         return Refusal("cost_out_of_range", "its cost is beyond what one entry can hold, about 9.2 million USD")
     return None
+
+
+def _too_old(known_since: datetime) -> Refusal:
+    return Refusal(
+        "outside_dedup_window",
+        f"it is of before {format_instant(known_since)}, since when repeated events are known as such here: it cannot be "
+        "told from one that is counted already",
+    )
 
 
 def fits(cost: Cost) -> bool:
@@ -257,7 +264,7 @@ def write(connection: Connection, batches: Sequence[Batch]) -> list[list[Receipt
     reached("append.locked")
     stored = _probe(connection, keys, heads)
     reached("append.probed")
-    places = _new_places(keys, rows, stored)
+    places = _new_places(keys, rows, heads, stored)
     receipts: list[Receipt | None] = [None] * len(keys)
     if places:
         _copy_new(connection, keys, rows, heads, places, receipts, stored)
@@ -274,14 +281,21 @@ def write(connection: Connection, batches: Sequence[Batch]) -> list[list[Receipt
     return [[next(answers) for _ in batch.keys] for batch in batches]  # type: ignore[misc]
 
 
-def _new_places(keys: list[Key], rows: list[Row], stored: dict[Key, Stored]) -> dict[str, list[int]]:
+def _new_places(
+    keys: list[Key], rows: list[Row], heads: dict[str, Head], stored: dict[Key, Stored]
+) -> dict[str, list[int]]:
     """By org, which of the events are to be written: the first of each id, in order."""
     seen = set(stored)
     places: dict[str, list[int]] = {}
     for place, key in enumerate(keys):
-        if key not in seen and rows[place].refusal is None:
-            seen.add(key)
-            places.setdefault(key[0], []).append(place)
+        row = rows[place]
+        if key in seen or row.refusal is not None:
+            continue
+        if row.time_us < heads[key[0]].known_since_us:
+            row.refusal = _too_old(instant_of(heads[key[0]].known_since_us))
+            continue
+        seen.add(key)
+        places.setdefault(key[0], []).append(place)
     return places
 
 
@@ -338,15 +352,18 @@ def lock_heads(connection: Connection, orgs: list[str]) -> dict[str, Head]:
         # Locks already held are kept; taking the missing ones now could close a circle with another group,
         # so give them up and start again with every head in place.
         connection.rollback()
-        known = {org for org, _, _ in found}
+        known = {org for org, *_ in found}
         missing = {"orgs": [org for org in orgs if org not in known], "asset": USD, "accounts": list(ORG_ACCOUNTS)}
         connection.execute(_SQL["add_missing_heads"], missing)
         connection.commit()
         found = _locked(connection, orgs)
-    return {org: Head(seq, seq + 1, microseconds(time_max), instant_json(time_max)) for org, seq, time_max in found}
+    return {
+        org: Head(seq, seq + 1, microseconds(time_max), instant_json(time_max), 0, microseconds(forgotten_until))
+        for org, seq, time_max, forgotten_until in found
+    }
 
 
-def _locked(connection: Connection, orgs: list[str]) -> list[tuple[str, int, datetime]]:
+def _locked(connection: Connection, orgs: list[str]) -> list[tuple[str, int, datetime, datetime]]:
     return connection.execute(_SQL["lock_heads"], {"orgs": orgs}, binary=True).fetchall()
 
 

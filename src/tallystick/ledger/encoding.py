@@ -1,4 +1,4 @@
-"""The canonical form of a raw fact, and its fingerprint: what makes a repeated event the same event.
+r"""The canonical form of a raw fact, and its fingerprint: what makes a repeated event the same event.
 
 The canonical form is RFC 8785 JSON: no white space, members sorted by UTF-16 code units, text in UTF-8 with only the
 escapes that JSON requires. It holds what the caller sent and nothing else (not the time of recording, no sequence
@@ -11,7 +11,7 @@ Members that are absent, null or have their default value are left out. `time` i
 microseconds only when there are any; quantities and `latency_ms` are JSON integers (all below 2**53);
 `provider_cost_pico` is a string of digits, since it may be larger than that.
 
-    fingerprint = SHA-256(PREFIX ‖ salt ‖ core ‖ "\\n" ‖ personal)
+    fingerprint = SHA-256(PREFIX ‖ salt ‖ core ‖ "\n" ‖ personal)
 
 The salt is 16 random bytes of the entry's own. Without it nobody can find out by trying who was meant; so once salt
 and personal data are erased, what remains tells nothing about the person, and still proves that nothing was changed.
@@ -49,7 +49,7 @@ class _Core(msgspec.Struct, omit_defaults=True, gc=False):
     model: str | None = None
     org_id: str | None = None
     outcome: str | None = None
-    price_context: Mapping[str, str] | None = None
+    price_context: Mapping[str, str] | msgspec.Raw | None = None
     provider: str | None = None
     provider_cost_pico: str | None = None
     request_id: str | None = None
@@ -60,7 +60,7 @@ class _Core(msgspec.Struct, omit_defaults=True, gc=False):
 class _Personal(msgspec.Struct, omit_defaults=True, gc=False):
     """The personal part's members, in canonical order; None is left out."""
 
-    attributes: Mapping[str, str] | None = None
+    attributes: Mapping[str, str] | msgspec.Raw | None = None
     session_id: str | None = None
     user_id: str | None = None
 
@@ -106,7 +106,7 @@ def event_fingerprint(event: UsageEvent, salt: bytes) -> bytes:
 
 
 def canonical_table(table: Mapping[str, str]) -> Mapping[str, str] | msgspec.Raw:
-    """What msgspec writes canonically: the table itself, unless its keys sort otherwise by UTF-16 than by code point."""
+    """What msgspec writes canonically: the table itself, unless its keys may sort otherwise by UTF-16."""
     if "".join(table).isascii():
         return table
     return msgspec.Raw(canonical_json(table))

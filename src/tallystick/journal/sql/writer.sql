@@ -15,7 +15,7 @@ select added.org_id, account, %(asset)s from added cross join unnest(%(accounts)
 -- name: lock_heads
 -- Lock the heads of the group's orgs, always in the same order, and read where their sequences stand. Whoever holds
 -- a head's lock is the only writer of that org until the transaction ends.
-select org_id, last_seq, time_max from org_heads where org_id = any(%(orgs)s::text[]) order by org_id for update
+select org_id, last_seq, time_max, forgotten_until from org_heads where org_id = any(%(orgs)s::text[]) order by org_id for update
 
 -- name: probe
 -- Which of these (org, request id) are stored already, with what the receipt of each said. The lateral join makes it
