@@ -41,6 +41,22 @@ SEAL_ENTRIES_MIN = 100_000
 SEAL_AGE_MAX = timedelta(minutes=15)
 """Fewer are sealed once the oldest of them has waited so long: small blocks cost a reader more than they hold."""
 _ORGS_MAX = 50_000
+"""Most orgs in one block: each is a row, a statement and a line of the query that reads it."""
+
+SEAL_STEPS = (
+    "seal.begun",
+    "seal.read",
+    "seal.written",
+    "seal.verified",
+    "seal.people_in_place",
+    "seal.block_in_place",
+    "seal.recorded",
+    "seal.committed",
+    "seal.signed",
+    "seal.checkpoint_recorded",
+    "seal.done",
+)
+"""The named steps of sealing a block, in their order."""
 
 
 class SealReport(NamedTuple):
@@ -72,11 +88,27 @@ def seal_is_due(runtime: Runtime) -> bool:
         return _is_due(connection, sealing.unsealed(connection), runtime.clock()) or _lacks_checkpoint(connection)
 
 
+def unsealed_entries(runtime: Runtime) -> int:
+    """How many entries no block holds."""
+    with runtime.database.operator() as connection:
+        return sum(one.entries for one in sealing.unsealed(connection))
+
+
+def all_blocks(runtime: Runtime) -> list[Block]:
+    """Every sealed block, in order."""
+    with runtime.database.operator() as connection:
+        return sealing.list_blocks(connection)
+
+
 def seal_once(runtime: Runtime, *, everything: bool = False, progress: Progress | None = None) -> SealReport:
     """Seal what is due, up to where each org stands now; with `everything`, whatever there is.
 
     Safe at any time and from any number of processes: one seals, the others leave politely. Whatever kills it,
     running it again goes on without a gap or a duplicate.
+
+    Args:
+        everything: seal whatever there is, and wait for another process that is sealing.
+        progress: called with the number of entries as they are verified.
 
     Raises:
         Conflict: `blocks_ahead`, `block_exists`; see `archive.store`. `signing_key_unknown`, `log_origin_changed`.
@@ -90,29 +122,26 @@ def seal_once(runtime: Runtime, *, everything: bool = False, progress: Progress 
 def _seal(runtime: Runtime, everything: bool, progress: Progress) -> SealReport:
     store = block_store(runtime.settings)
     store.prepare()
-    with runtime.database.operator() as connection:
-        if not sealing.try_lock(connection):
+    with (
+        runtime.database.operator() as watch
+    ):  # held through the run; each block is recorded in a transaction of its own
+        if not sealing.be_sealer(watch, wait=everything):
             return SealReport(busy=True)
-        ranges = sealing.unsealed(connection)
+        ranges = sealing.unsealed(watch)
         pending = sum(one.entries for one in ranges)
-        if not everything and not _is_due(connection, ranges, runtime.clock()):
-            ranges = []
-    blocks: list[Block] = []
-    tampered: list[Tampered] = []
-    _sign_checkpoint(runtime, store)
-    waiting = list(reversed(ranges))
-    while waiting:
-        part = _take(waiting, runtime.settings.block_entries_max)
-        sealed = _seal_block(runtime, store, part, progress)
-        if sealed is None:
-            break  # another process has sealed in the meantime, and goes on
-        block, found = sealed
-        tampered += found
-        bad = {one.org_id for one in found}
-        waiting = [one for one in waiting if one.org_id not in bad]
-        if block is not None:
-            blocks.append(block)
-            _sign_checkpoint(runtime, store)
+        due = everything or _is_due(watch, ranges, runtime.clock())
+        _sign_checkpoint(runtime, store)
+        waiting = list(reversed(ranges)) if due else []
+        blocks: list[Block] = []
+        tampered: list[Tampered] = []
+        while waiting:
+            block, found = _seal_block(runtime, store, _take(waiting, runtime.settings.block_entries_max), progress)
+            tampered += found
+            bad = {one.org_id for one in found}
+            waiting = [one for one in waiting if one.org_id not in bad]
+            if block is not None:
+                blocks.append(block)
+                _sign_checkpoint(runtime, store)
     entries = sum(block.entries for block in blocks)
     return SealReport(tuple(blocks), entries, pending - entries, tuple(tampered))
 
@@ -143,16 +172,13 @@ def _take(waiting: list[OrgRange], entries_max: int) -> list[OrgRange]:
 
 def _seal_block(
     runtime: Runtime, store: BlockStore, ranges: list[OrgRange], progress: Progress
-) -> tuple[Block | None, list[Tampered]] | None:
-    """The block (none when nothing of the ranges is sound) and what is not; None when another process was first."""
+) -> tuple[Block | None, list[Tampered]]:
+    """The block, none when nothing of the ranges is sound, and what is not sound."""
     with runtime.database.operator() as connection:
-        if not sealing.try_lock(connection):
-            return None
+        sealing.lock_folder(connection)
         number = sealing.last_block(connection) + 1
         store.tidy(number - 1)
         trees = _trees(connection, ranges)
-        if any(trees[one.org_id].size != one.first_seq - 1 for one in ranges):
-            return None
         reached("seal.begun")
         block, tampered = _write_block(runtime, store, connection, number, ranges, trees, progress)
     reached("seal.committed")
@@ -203,8 +229,7 @@ def _lacks_checkpoint(connection: Connection) -> bool:
 def _sign_checkpoint(runtime: Runtime, store: BlockStore) -> None:
     """Sign the log as it stands, unless it is signed already, and see that every checkpoint has its file."""
     with runtime.database.operator() as connection:
-        if not sealing.try_lock(connection):
-            return
+        sealing.lock_folder(connection)
         if _lacks_checkpoint(connection):
             key = open_signing_key(runtime)
             newest = latest_checkpoint(connection)

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _SQL = load_queries("sealing")
-_LOCK_KEY = 0x7A11_5EA1  # any fixed number other than the other locks'
+# Any fixed numbers other than the other locks'.
+_SEALER_KEY, _FOLDER_KEY = 0x7A11_5EA1, 0x7A11_5EA2
 _BATCH_BYTES = 16 << 20
 
 
@@ -75,21 +76,21 @@ class BlockRange(NamedTuple):
     last_seq: int
 
 
-def try_lock(connection: Connection) -> bool:
-    """Be the one that writes into the blocks folder, until the transaction ends; False: another one is.
+def be_sealer(connection: Connection, *, wait: bool) -> bool:
+    """Be the one process that seals, until the transaction ends; False: another one does, and `wait` was not said."""
+    connection.execute(_SQL["patience"])
+    row = connection.execute(_SQL["wait_to_seal" if wait else "try_to_seal"], {"key": _SEALER_KEY}).fetchone()
+    return wait or bool(row and row[0])
+
+
+def lock_folder(connection: Connection) -> None:
+    """Be the one that changes files in the blocks folder, until the transaction ends; wait for whoever does now.
 
     What is recorded in the same transaction is recorded under the lock for certain: when the connection is lost,
     so are the lock and the transaction.
     """
     connection.execute(_SQL["patience"])
-    row = connection.execute(_SQL["try_lock"], {"key": _LOCK_KEY}).fetchone()
-    return bool(row and row[0])
-
-
-def lock(connection: Connection) -> None:
-    """The same, waiting for the one who has it."""
-    connection.execute(_SQL["patience"])
-    connection.execute(_SQL["lock"], {"key": _LOCK_KEY})
+    connection.execute(_SQL["lock"], {"key": _FOLDER_KEY})
 
 
 def unsealed(connection: Connection) -> list[OrgRange]:

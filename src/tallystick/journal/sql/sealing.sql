@@ -1,11 +1,15 @@
 -- Sealing: which entries are not sealed yet, and the record of blocks and checkpoints.
 
--- name: try_lock
--- One process at a time writes into the blocks folder; the lock goes with the transaction.
+-- name: try_to_seal
+-- One process at a time seals; the lock goes with the transaction.
 select pg_try_advisory_xact_lock(%(key)s)
 
--- name: lock
+-- name: wait_to_seal
 -- The same, waiting for it.
+select pg_advisory_xact_lock(%(key)s)
+
+-- name: lock
+-- One process at a time changes files in the blocks folder: a sealer, an eraser, or one that checks what it lets go.
 select pg_advisory_xact_lock(%(key)s)
 
 -- name: patience
