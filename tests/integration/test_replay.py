@@ -9,16 +9,16 @@ import psycopg
 import pytest
 
 from invoicing import CONTRACT, apply, event, record, subscribe
+from journal_helpers import append_in_the_past, query
 from tallystick.app.close_month import close_month
 from tallystick.app.orgs import set_subscription
 from tallystick.app.replay import DIFFERENCES_MAX, ReplayReport, replay_invoice
 from tallystick.app.reprice import reprice
 from tallystick.app.runtime import Runtime
 from tallystick.core.errors import BadInput
-from tallystick.journal.writer import append
-from tallystick.ledger.encoding import fingerprint
+from tallystick.ledger.encoding import event_fingerprint
+from tallystick.ledger.entry import Entry, entry_leaf
 
-TABLES = ("usage_events", "ledger_entries", "invoices", "contract_versions", "subscriptions", "rate_versions")
 Tamper = Callable[..., ReplayReport]
 
 
@@ -28,8 +28,7 @@ def tamper(runtime: Runtime, database_url: str) -> Tamper:
     apply(runtime)
     subscribe(runtime, "globex")
     record(runtime, [event(f"r{number}") for number in range(1, 5)])
-    past = runtime.cards.at(runtime.cards.versions[0].name)
-    append(runtime.database, [event("r5", provider="anthropic", model="claude-sonnet-4-5")], runtime.clock(), past)
+    append_in_the_past(runtime, [event("r5", provider="anthropic", model="claude-sonnet-4-5")])
     reprice(runtime)
     (result,) = close_month(runtime, "2026-10")
     assert result.status == "closed"
@@ -37,8 +36,10 @@ def tamper(runtime: Runtime, database_url: str) -> Tamper:
 
     def change(*statements: str) -> ReplayReport:
         with psycopg.connect(database_url, autocommit=True) as connection:
-            for table in TABLES:
-                connection.execute(f"alter table {table} disable trigger append_only")
+            for (table,) in connection.execute(
+                "select distinct tgrelid::regclass::text from pg_trigger where not tgisinternal"
+            ):
+                connection.execute(f"alter table {table} disable trigger user")
             for statement in statements:
                 assert connection.execute(statement).rowcount != 0, f"nothing was changed by {statement}"
         return replay_invoice(runtime, "globex/2026-10")
@@ -46,7 +47,6 @@ def tamper(runtime: Runtime, database_url: str) -> Tamper:
     return change
 
 
-EVENT = "update usage_events set {} where request_id = 'r2'"
 ENTRY = "update ledger_entries set {} where request_id = 'r2'"
 CORRECTION = "update ledger_entries set {} where kind = 'correction'"
 DEARER = "update contract_versions set source_text = replace(source_text, '0.10', '0.20')"
@@ -56,39 +56,51 @@ FORGED = "update invoices set document = replace(document, '10.00', '11.00')"
 @pytest.mark.parametrize(
     ("change", "where", "field"),
     [
-        (EVENT.format("meter_quantities = '{999, 100}'"), "request r2, entry 2", "fingerprint of the fact"),
-        (EVENT.format("meter_quantities = '{999, 100}'"), "request r2, entry 2", "cost line 1 (tokens_in), quantity"),
-        (EVENT.format("meter_quantities = '{999, 100}'"), "the invoice", "lines[1].quantity"),
-        (EVENT.format("user_id = 'somebody-else'"), "request r2, entry 2", "fingerprint of the fact"),
-        (EVENT.format("attributes = '{\"a\": \"b\"}'"), "request r2, entry 2", "fingerprint of the fact"),
-        (EVENT.format("environment = 'development'"), "the invoice", "lines[1].quantity"),
-        (EVENT.format("outcome = 'failure'"), "the invoice", "not_charged.events[0]"),
-        (EVENT.format("model = 'gpt-4o'"), "request r2, entry 2", "cost_pico"),
-        (EVENT.format("time = '2026-10-20T00:00:00Z'"), "request r2, entry 2", "time"),
-        (EVENT.format("time = '2026-12-01T00:00:00Z'"), "request r2, entry 2", "raw fact"),
-        (EVENT.format("request_id = 'rx'"), "request rx, entry 2", "request_id"),
-        (EVENT.format("meter_names = meter_names || '{zz}'"), "request r2, entry 2", "meters"),
-        (EVENT.format("meter_quantities = meter_quantities || '{7}'"), "request r2, entry 2", "meters"),
-        (EVENT.format("meter_quantities = '{1000, null}'"), "request r2, entry 2", "meters"),
+        (ENTRY.format("meter_quantities = '{999, 100}'"), "request r2, entry 2", "leaf"),
+        (ENTRY.format("meter_quantities = '{999, 100}'"), "request r2, entry 2", "fingerprint of the fact"),
+        (ENTRY.format("meter_quantities = '{999, 100}'"), "request r2, entry 2", "cost line 1 (tokens_in), quantity"),
+        (ENTRY.format("meter_quantities = '{999, 100}'"), "the invoice", "lines[1].quantity"),
+        (ENTRY.format("user_id = 'somebody-else'"), "request r2, entry 2", "fingerprint of the fact"),
+        (ENTRY.format("user_id = null"), "request r2, entry 2", "fingerprint of the fact"),
+        (ENTRY.format("attributes = '{\"a\": \"b\"}'"), "request r2, entry 2", "fingerprint of the fact"),
+        (ENTRY.format("salt = sha256('')"), "request r2, entry 2", "fingerprint of the fact"),
         (
-            EVENT.format("meter_names = meter_names || meter_names, meter_quantities = '{1000, 100, 1000, 100}'"),
+            ENTRY.format("user_id = null, session_id = null, attributes = null, salt = null"),
+            "request r2, entry 2",
+            "personal data",
+        ),
+        (ENTRY.format("environment = 'development'"), "the invoice", "lines[1].quantity"),
+        (ENTRY.format("outcome = 'failure'"), "the invoice", "not_charged.events[0]"),
+        (ENTRY.format("model = 'gpt-4o'"), "request r2, entry 2", "cost_pico"),
+        (ENTRY.format("time = '2026-10-10T00:00:00Z'"), "request r2, entry 2", "leaf"),
+        (ENTRY.format("time = '2026-09-10T00:00:00Z'"), "request r2, entry 2", "leaf"),
+        (ENTRY.format("time = '2026-09-10T00:00:00Z'"), "the invoice", "ledger.events"),
+        (ENTRY.format("time = '2026-12-01T00:00:00Z', time_max = '2026-12-01T00:00:00Z'"), "the invoice", "ledger.events"),
+        (ENTRY.format("time_max = '2026-10-20T00:00:00Z'"), "request r2, entry 2", "leaf"),
+        (ENTRY.format("request_id = 'rx'"), "request rx, entry 2", "leaf"),
+        (ENTRY.format("meter_names = meter_names || '{zz}'"), "request r2, entry 2", "meters"),
+        (ENTRY.format("meter_quantities = meter_quantities || '{7}'"), "request r2, entry 2", "meters"),
+        (ENTRY.format("meter_quantities = '{1000, null}'"), "request r2, entry 2", "meters"),
+        (
+            ENTRY.format("meter_names = meter_names || meter_names, meter_quantities = '{1000, 100, 1000, 100}'"),
             "request r2, entry 2",
             "meters",
         ),
-        (EVENT.format("meter_names = array[meter_names, meter_names]"), "request r2, entry 2", "meters"),
-        (EVENT.format("recorded_at = recorded_at - interval '1 day'"), "request r2, entry 2", "recorded_at"),
-        (EVENT.format("price_context = '[]'"), "request r2, entry 2", "fingerprint of the fact"),
-        (EVENT.format("price_context = '[7]'"), "request r2, entry 2", "price_context"),
-        (EVENT.format("price_context = '{\"service_tier\": 5}'"), "request r2, entry 2", "price_context"),
-        (EVENT.format("attributes = '{\"a\": 5}'"), "request r2, entry 2", "fingerprint of the fact"),
+        (ENTRY.format("meter_names = array[meter_names, meter_names]"), "request r2, entry 2", "meters"),
+        (ENTRY.format("recorded_at = recorded_at - interval '1 day'"), "request r2, entry 2", "leaf"),
+        (ENTRY.format("price_context = '[]'"), "request r2, entry 2", "price_context"),
+        (ENTRY.format("price_context = '[7]'"), "request r2, entry 2", "price_context"),
+        (ENTRY.format("price_context = '{\"service_tier\": 5}'"), "request r2, entry 2", "price_context"),
+        (ENTRY.format("attributes = '{\"a\": 5}'"), "request r2, entry 2", "attributes"),
         (ENTRY.format("line_meters = line_meters || '{zz}'"), "request r2, entry 2", "cost line 3"),
         (ENTRY.format("line_quantities = line_quantities || '{7}'"), "request r2, entry 2", "cost line 3"),
         (ENTRY.format("line_price_pico = line_price_pico || '{7}'"), "request r2, entry 2", "cost line 3"),
         (ENTRY.format("line_per = line_per || '{7}'"), "request r2, entry 2", "cost line 3"),
         (ENTRY.format("line_amount_pico = line_amount_pico || '{7}'"), "request r2, entry 2", "cost line 3"),
         (ENTRY.format("line_amount_pico = '{}'"), "request r2, entry 2", "cost line 1 (tokens_in), amount_pico"),
-        (ENTRY.format("recorded_at = recorded_at - interval '1 day'"), "request r2, entry 2", "recorded_at"),
-        (EVENT.format("fingerprint = sha256('')"), "request r2, entry 2", "fingerprint of the fact"),
+        (ENTRY.format("fingerprint = sha256('')"), "request r2, entry 2", "fingerprint of the fact"),
+        (ENTRY.format("leaf = sha256('')"), "request r2, entry 2", "leaf"),
+        (ENTRY.format("leaf = sha256('')"), "the invoice", "ledger.root"),
         (ENTRY.format("cost_pico = cost_pico + 1"), "request r2, entry 2", "cost_pico"),
         (ENTRY.format("line_amount_pico[2] = 0"), "request r2, entry 2", "cost line 2 (tokens_out), amount_pico"),
         (ENTRY.format("line_price_pico[1] = 1"), "request r2, entry 2", "cost line 1 (tokens_in), price_pico"),
@@ -96,13 +108,16 @@ FORGED = "update invoices set document = replace(document, '10.00', '11.00')"
         (ENTRY.format("rate_version = 'genai-prices-0.0.1'"), "the invoice", "rates[1]"),
         (ENTRY.format("rate_version = 'of my own'"), "request r2, entry 2", "cost"),
         (ENTRY.format("status = 'estimated'"), "request r2, entry 2", "status"),
-        (ENTRY.format("time = '2026-10-20T00:00:00Z'"), "request r2, entry 2", "time"),
+        (CORRECTION.format("recorded_at = recorded_at + interval '1 s'"), "request r5, entry 5, correction 6", "leaf"),
+        (CORRECTION.format("refers_to_seq = 4"), "request r5, entry 4, correction 6", "leaf"),
+        (CORRECTION.format("request_id = 'r4'"), "request r5, entry 5, correction 6", "request_id"),
         (CORRECTION.format("cost_pico = 1"), "request r5, entry 5, correction 6", "cost_pico"),
         ("delete from ledger_entries where kind = 'correction'", "entry 6", "ledger"),
-        ("delete from usage_events where request_id = 'r2'", "request r2, entry 2", "raw fact"),
-        ("delete from ledger_entries where request_id = 'r2'", "request r2, entry 2", "ledger entry"),
         ("delete from ledger_entries where request_id = 'r2'", "entry 2", "ledger"),
+        ("delete from ledger_entries where request_id = 'r2'", "the invoice", "ledger.entries_sha256"),
+        ("delete from ledger_entries where request_id = 'r2'", "the invoice", "ledger.tree_size"),
         ("delete from ledger_entries where seq < 4", "entries 1 to 3", "ledger"),
+        ("delete from ledger_entries where seq < 4", "the invoice", "ledger.first_seq"),
         (DEARER, "the stored contract", "sha256"),
         (DEARER, "the invoice", "lines[1].exact_usd"),
         ("update contract_versions set source_text = 'gone'", "the invoice", "contract and plan"),
@@ -142,27 +157,38 @@ def test_a_count_that_is_no_json_integer_is_refused_with_its_reason(tamper: Tamp
     assert refused.value.code == "invalid_invoice_document"
 
 
-def test_a_fact_and_its_entry_that_vanish_together_are_missed(tamper: Tamper) -> None:
-    report = tamper(
-        "delete from usage_events where request_id = 'r2'", "delete from ledger_entries where request_id = 'r2'"
-    )
-    found = {(one.where, one.field) for one in report.differences}
-    assert {("entry 2", "ledger"), ("the invoice", "ledger.facts_sha256"), ("the invoice", "digest")} <= found
-
-
-def test_a_forger_who_keeps_every_entry_in_step_is_still_found_by_the_digest(tamper: Tamper, runtime: Runtime) -> None:
-    # The fact, its fingerprint and its cost are all changed so that each agrees with the others.
+def test_a_forger_who_keeps_every_entry_in_step_is_still_found_by_the_root(tamper: Tamper, runtime: Runtime) -> None:
+    # The fact, its fingerprint, its cost and its leaf are all changed so that each agrees with the others.
     forged = event("r2", meters={"tokens_in": 2000, "tokens_out": 100})
     cost = runtime.card.price_event(forged)
+    ((*columns,),) = query(runtime, "select * from ledger_entries where request_id = 'r2'")
+    entry = Entry(*columns)
+    assert entry.salt is not None
+    entry = entry._replace(
+        meter_quantities=[2000, 100],
+        line_quantities=[2000, 100],
+        line_amount_pico=[line.amount_pico for line in cost.lines],
+        cost_pico=cost.total_pico,
+        fingerprint=event_fingerprint(forged, entry.salt),
+    )
     amounts = ", ".join(str(line.amount_pico) for line in cost.lines)
-    mark = fingerprint(forged).hex()
     report = tamper(
-        EVENT.format(f"meter_quantities = '{{2000, 100}}', fingerprint = '\\x{mark}'"),
-        ENTRY.format(f"cost_pico = {cost.total_pico}, line_quantities = '{{2000, 100}}'"),
-        ENTRY.format(f"line_amount_pico = '{{{amounts}}}'"),
+        ENTRY.format(
+            f"meter_quantities = '{{2000, 100}}', fingerprint = '\\x{(entry.fingerprint or b'').hex()}', "
+            f"cost_pico = {cost.total_pico}, line_quantities = '{{2000, 100}}', line_amount_pico = '{{{amounts}}}', "
+            f"leaf = '\\x{entry_leaf(entry).hex()}'"
+        )
     )
     assert {one.where for one in report.differences} == {"the invoice"}
-    assert {"lines[1].quantity", "ledger.facts_sha256", "digest"} <= {one.field for one in report.differences}
+    fields = {one.field for one in report.differences}
+    assert {"lines[1].quantity", "ledger.entries_sha256", "ledger.root", "digest"} <= fields
+
+
+def test_an_erased_person_is_told_and_hinders_no_replay(tamper: Tamper, runtime: Runtime) -> None:
+    report = tamper("select erase_person('globex', 'user-1')")
+    assert report.identical
+    assert (report.events, report.erased) == (5, 5)
+    assert report.as_dict()["erased"] == 5
 
 
 def test_what_comes_later_moves_nothing(tamper: Tamper, runtime: Runtime) -> None:
@@ -183,10 +209,10 @@ def test_a_report_spells_out_some_differences_and_counts_them_all(runtime: Runti
     record(runtime, [event(f"r{number}") for number in range(DIFFERENCES_MAX + 50)])
     close_month(runtime, "2026-10")
     with psycopg.connect(database_url, autocommit=True) as connection:
-        connection.execute("alter table ledger_entries disable trigger append_only")
+        connection.execute("alter table ledger_entries disable trigger user")
         connection.execute("update ledger_entries set cost_pico = cost_pico + 1")
     report = replay_invoice(runtime, "globex/2026-10")
-    assert report.difference_count == DIFFERENCES_MAX + 50
+    # Of each request its leaf and its cost; of the invoice, the hash over the entries and with it the digest.
+    assert report.difference_count == 2 * (DIFFERENCES_MAX + 50) + 2
     assert len(report.differences) == DIFFERENCES_MAX
-    assert report.digest == report.recomputed_digest  # the invoice itself is as it was, and yet:
     assert not report.identical
