@@ -52,60 +52,83 @@ def fill(folder: Path, *, leave_bytes: int = 0) -> Path:
     return ballast
 
 
+Cut = Callable[[str, bytes], int | None]
+
+
 class Proxy:
-    """A TCP proxy before a server on a Unix socket, which cuts connections when `cut` says so.
+    """A TCP proxy before a server on a Unix socket: it can be gone and come back, and cuts connections on demand.
 
     `cut(direction, data)` is asked about every piece that passes ("up": from the client to the server), and answers
     how many bytes of it still pass before both sides are cut, or None to let it all pass.
     """
 
-    def __init__(self, url: str, cut: Callable[[str, bytes], int | None]) -> None:
+    def __init__(self, url: str, cut: Cut = lambda _direction, _data: None) -> None:
         head, _, query = url.partition("?host=")
         self._target = unquote(query) + "/.s.PGSQL.5432"
-        self._cut = cut
+        self._open: set[socket.socket] = set()
+        self._listener: socket.socket | None = None
+        self._port = 0
+        self.cut = cut
         self.cuts = 0
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"{head.replace('@/', f'@127.0.0.1:{self._listener.getsockname()[1]}/')}?sslmode=disable"
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.start()
+        self.url = f"{head.replace('@/', f'@127.0.0.1:{self._port}/')}?sslmode=disable"
 
-    def _accept(self) -> None:
+    def __enter__(self) -> Proxy:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Take connections."""
+        self._listener = socket.create_server(("127.0.0.1", self._port))
+        self._port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def stop(self) -> None:
+        """Refuse new connections, and break those there are."""
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            with suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
+            listener.close()
+        for end in list(self._open):
+            _break(end)
+
+    def _accept(self, listener: socket.socket) -> None:
         while True:
             try:
-                client, _ = self._listener.accept()
+                client, _ = listener.accept()
             except OSError:
                 return
             server = socket.socket(socket.AF_UNIX)
+            self._open |= {client, server}
             try:
                 server.connect(self._target)
             except OSError:
                 client.close()
                 continue
-            pair = (client, server)
-            threading.Thread(target=self._pump, args=("up", client, server, pair), daemon=True).start()
-            threading.Thread(target=self._pump, args=("down", server, client, pair), daemon=True).start()
+            for direction, source, target in (("up", client, server), ("down", server, client)):
+                threading.Thread(target=self._pump, args=(direction, source, target), daemon=True).start()
 
-    def _pump(
-        self, direction: str, source: socket.socket, target: socket.socket, pair: tuple[socket.socket, ...]
-    ) -> None:
+    def _pump(self, direction: str, source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):
             while data := source.recv(1 << 16):
-                passing = self._cut(direction, data)
-                if passing is None:
-                    target.sendall(data)
-                    continue
-                target.sendall(data[:passing])
-                self.cuts += 1
-                break
-        for end in pair:
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
-    def close(self) -> None:
-        """Take no more connections."""
-        self._listener.close()
+                passing = self.cut(direction, data)
+                target.sendall(data if passing is None else data[:passing])
+                if passing is not None:
+                    self.cuts += 1
+                    break
+        _break(source)
+        _break(target)
 
 
-def cut_at_commit(moments: random.Random, *, one_in: int = 5) -> Callable[[str, bytes], int | None]:
+def _break(end: socket.socket) -> None:
+    with suppress(OSError):
+        end.shutdown(socket.SHUT_RDWR)
+
+
+def cut_at_commit(moments: random.Random, *, one_in: int = 5) -> Cut:
     """Cut at one in so many commits: before it reaches the server, or after, when only its answer is lost."""
     cut_answer = threading.Event()
 
@@ -125,7 +148,7 @@ def cut_at_commit(moments: random.Random, *, one_in: int = 5) -> Callable[[str, 
     return cut
 
 
-def cut_at_bytes(moments: random.Random, *, mean_bytes: int) -> Callable[[str, bytes], int | None]:
+def cut_at_bytes(moments: random.Random, *, mean_bytes: int) -> Cut:
     """Cut at a byte of chance, in either direction."""
     left = [int(moments.expovariate(1 / mean_bytes))]
     lock = threading.Lock()

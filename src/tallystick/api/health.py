@@ -1,10 +1,11 @@
-"""Is the process alive, and can it do its work?"""
+"""Is the process alive, and can it take events?"""
 
 from __future__ import annotations
 
 from typing import Literal
 
 from fastapi import APIRouter, Response
+from pydantic import Field
 
 from tallystick.api.context import OpenRuntime
 from tallystick.api.shapes import Answer
@@ -20,18 +21,28 @@ class Alive(Answer):
 
 
 class ReadinessCheck(Answer):
-    """One thing that is needed, whether it is there, and a sentence about it."""
+    """One thing that was looked at: whether it is as it should be, a sentence about it, and what was measured."""
 
     name: str
     ok: bool
     detail: str
+    figures: dict[str, int | float | str | None]
 
 
 class Readiness(Answer):
-    """Whether everything that is needed is there."""
+    """Whether events are taken, and how.
+
+    `mode`: `normal`, they are written to the ledger; `spooling`, the database is away and they are kept on disk for it;
+    `refusing`, they are refused, and the checks say why. `degraded`: something is not as it should be, although events
+    may be taken.
+    """
 
     ready: bool
-    checks: list[ReadinessCheck]
+    mode: Literal["normal", "spooling", "refusing"]
+    degraded: bool
+    checks: list[ReadinessCheck] = Field(
+        description="database, migrations, rate_cards, writer, spool, disk, and embedded_server where there is one."
+    )
 
 
 @router.get("/healthz", operation_id="get_health", summary="Whether the process is alive")
@@ -43,13 +54,22 @@ async def get_health() -> Alive:
 @router.get(
     "/readyz",
     operation_id="get_readiness",
-    summary="Whether it can do its work",
-    responses={503: {"model": Readiness, "description": "Something that is needed is not there; it says what."}},
+    summary="Whether it takes events",
+    responses={503: {"model": Readiness, "description": "Events are refused; the checks say why."}},
 )
 def get_readiness(runtime: OpenRuntime, response: Response) -> Readiness:
-    """The database, its schema and the rate cards, each with its reason."""
-    checks = [ReadinessCheck(name=each.name, ok=each.ok, detail=each.detail) for each in check_readiness(runtime)]
-    ready = all(check.ok for check in checks)
-    if not ready:
+    """The mode that it is in, and all that it needs, each with its reason."""
+    found = check_readiness(runtime)
+    if not found.ready:
         response.status_code = 503
-    return Readiness(ready=ready, checks=checks)
+    return Readiness.model_validate(
+        {
+            "ready": found.ready,
+            "mode": found.mode,
+            "degraded": found.degraded,
+            "checks": [
+                ReadinessCheck(name=one.name, ok=one.ok, detail=one.detail, figures=dict(one.figures))
+                for one in found.checks
+            ],
+        }
+    )

@@ -1,27 +1,75 @@
-"""Whether this process can do its work: each thing it needs, and why not when it cannot."""
+"""Whether this process can take events, and how: each thing that it needs, and why not where it cannot.
+
+| mode | what becomes of an event |
+|---|---|
+| `normal` | it is written to the ledger |
+| `spooling` | the database is away; it is kept on this machine's disk and written later |
+| `refusing` | it is refused; the checks say why |
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
+from tallystick.app.disk import RESERVE_BYTES
 from tallystick.app.runtime import Runtime
 from tallystick.core.errors import TallyError
 from tallystick.journal.migrations import revisions
 from tallystick.journal.probe import probe
+from tallystick.journal.server_folder import free_bytes
+
+Mode = Literal["normal", "spooling", "refusing"]
+Figures = Mapping[str, int | float | str | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that is needed: its name, whether it is there, and a sentence."""
+    """One thing that was looked at: its name, whether it is as it should be, a sentence, and what was measured."""
 
     name: str
     ok: bool
     detail: str
+    figures: Figures = field(default_factory=dict)
 
 
-def check_readiness(runtime: Runtime) -> list[Check]:
-    """The database, its schema and the rate cards; it takes a few seconds at most, whatever is wrong."""
-    return [*_check_database(runtime.database.url), _check_rate_cards(runtime)]
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """What was found.
+
+    Attributes:
+        mode: what becomes of events.
+        degraded: something is not as it should be, whether events are taken or not.
+        checks: everything that was looked at.
+    """
+
+    mode: Mode
+    degraded: bool
+    checks: Sequence[Check]
+
+    @property
+    def ready(self) -> bool:
+        """Whether events are taken."""
+        return self.mode != "refusing"
+
+
+def check_readiness(runtime: Runtime, more: Sequence[Check] = ()) -> Readiness:
+    """Look at everything; it takes a few milliseconds, or some seconds while a database does not answer.
+
+    Args:
+        runtime: an open one.
+        more: checks of what runs beside it; they may degrade the service and never make it refuse.
+    """
+    database, migrations = _check_database(runtime.database.url)
+    writer, cards, disk = _check_writer(runtime), _check_rate_cards(runtime), _check_disk(runtime)
+    spool, takes_more, is_empty = _check_spool(runtime)
+    if database.ok and writer.ok:
+        mode: Mode = "normal" if migrations.ok and cards.ok and disk.ok else "refusing"
+    else:
+        mode = "spooling" if runtime.spools and takes_more and cards.ok and disk.ok else "refusing"
+    checks = [database, migrations, cards, writer, spool, disk, *_check_server(runtime), *more]
+    return Readiness(mode, not is_empty or not all(check.ok for check in checks), checks)
 
 
 def schema_revision() -> str:
@@ -29,17 +77,17 @@ def schema_revision() -> str:
     return revisions()[-1]
 
 
-def _check_database(url: str) -> list[Check]:
+def _check_database(url: str) -> tuple[Check, Check]:
     try:
         server_version, revision = probe(url)
     except TallyError as error:
-        return [Check("database", False, error.detail), Check("migrations", False, "the database could not be asked")]
+        return Check("database", False, error.detail), Check("migrations", False, "the database could not be asked")
     needed = schema_revision()
     detail = f"the schema is at {revision}"
-    return [
+    return (
         Check("database", True, f"PostgreSQL {server_version // 10000} answers"),
         Check("migrations", revision == needed, detail if revision == needed else f"{detail}, and {needed} is needed"),
-    ]
+    )
 
 
 def _check_rate_cards(runtime: Runtime) -> Check:
@@ -47,3 +95,66 @@ def _check_rate_cards(runtime: Runtime) -> Check:
     if not versions:
         return Check("rate_cards", False, "no rate card is loaded")
     return Check("rate_cards", True, f"{len(versions)} versions are loaded")
+
+
+def _check_writer(runtime: Runtime) -> Check:
+    state = runtime.writer.state()
+    age = state.last_commit_age_seconds
+    figures = {
+        "queue_events": state.queue_events,
+        "queue_events_max": state.queue_events_max,
+        "events_written": state.events_written,
+        "last_commit_age_seconds": None if age is None else round(age, 3),
+        "last_error": state.last_error,
+    }
+    if state.down is not None:
+        return Check("writer", False, f"the database cannot be written to: {state.down}", figures)
+    waiting = f"{state.queue_events:,} of at most {state.queue_events_max:,} events wait to be written"
+    return Check("writer", state.queue_events < state.queue_events_max, waiting, figures)
+
+
+def _check_spool(runtime: Runtime) -> tuple[Check, bool, bool]:
+    """The check, whether the spool takes more events, and whether none waits in it."""
+    spools, events_max = runtime.spools, runtime.settings.spool_events_max
+    try:
+        state = runtime.spool_state()
+    except TallyError as error:
+        return Check("spool", False, error.detail), False, True
+    figures = {
+        "waiting": state.waiting,
+        "waiting_max": events_max,
+        "oldest": state.oldest,
+        "refused": state.refused,
+    }
+    takes_more = state.waiting + state.refused < events_max
+    parts = ["spools events while the database is away" if spools else "events are refused while the database is away"]
+    if state.waiting:
+        parts.append(f"{state.waiting:,} wait since {state.oldest}")
+    if not takes_more:
+        parts.append("it is full")
+    if state.refused:
+        parts.append(f"{state.refused:,} were refused by the ledger: see `tally spool`")
+    ok = not state.refused and (takes_more or not spools)
+    return Check("spool", ok, "; ".join(parts), figures), takes_more, not state.waiting
+
+
+def _check_disk(runtime: Runtime) -> Check:
+    folder = runtime.settings.data_dir
+    free = free_bytes(folder)
+    # Somebody else's server has a disk of its own; ours, and the spool, need this one.
+    needed = RESERVE_BYTES if runtime.needs_disk else 0
+    detail = f"{free // 1_000_000:,} MB are free in {folder}"
+    if free < needed:
+        detail += f", and {needed // 1_000_000:,} MB are kept in reserve"
+    return Check("disk", free >= needed, detail, {"free_bytes": free, "reserve_bytes": needed})
+
+
+def _check_server(runtime: Runtime) -> list[Check]:
+    state = runtime.server_state()
+    if state is None:
+        return []
+    figures = {"restarts": state.restarts}
+    if state.error is not None:
+        return [Check("embedded_server", False, state.error.detail, figures)]
+    detail = "it runs" if state.running else "it is gone, and being started again"
+    return [Check("embedded_server", state.running, detail, figures)]

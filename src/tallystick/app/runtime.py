@@ -8,12 +8,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from tallystick.app.disk import DiskGuard
 from tallystick.app.rates_store import load_cards
 from tallystick.app.settings import Settings
+from tallystick.app.spool import SpoolGate
+from tallystick.app.spool_drain import Drainer
 from tallystick.core.errors import BadInput
 from tallystick.core.instants import Clock
 from tallystick.journal.contracts import declared_meters
@@ -21,7 +24,8 @@ from tallystick.journal.database import Database
 from tallystick.journal.group_writer import GroupWriter
 from tallystick.journal.migrate import migrate
 from tallystick.journal.self_test import check_walls
-from tallystick.journal.server import EmbeddedServer
+from tallystick.journal.server import EmbeddedServer, ServerState
+from tallystick.journal.spool import Spool, SpoolState
 from tallystick.journal.writer import Batch, prepare
 from tallystick.ledger.encoding import SALT_BYTES
 from tallystick.ledger.receipt import Receipt
@@ -46,6 +50,7 @@ class Runtime:
         writer: writes events for all threads of this process.
         clock: the present instant; a fixed one in tests.
         cards: every rate-card version in the database, in the order in which we came to know them.
+        server: the embedded database server, None where somebody else's is used.
     """
 
     settings: Settings
@@ -53,7 +58,21 @@ class Runtime:
     writer: GroupWriter
     clock: Clock
     cards: CardHistory
+    server: EmbeddedServer | None = None
     _known_meters: frozenset[str] = field(default=frozenset())
+    _gate: SpoolGate = field(init=False)
+    _disk: DiskGuard | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        settings = self.settings
+        self._disk = DiskGuard(settings.data_dir) if self.server is not None else None
+        self._gate = SpoolGate(
+            self.open_spool,
+            self.write,
+            self.clock,
+            spools=self.spools,
+            queue_events_max=settings.queue_events_max,
+        )
 
     @property
     def card(self) -> RateCard:
@@ -73,16 +92,58 @@ class Runtime:
     def submit(self, events: Sequence[UsageEvent]) -> Future[list[Receipt]]:
         """Price and encode checked events, as recorded now, and have them written; it does not wait for that.
 
-        Raises:
-            Unavailable: `journal_busy`, `database_unreachable` or `journal_closed`; see `GroupWriter.submit`.
-        """
-        return self.writer.submit(self.prepare(events))
+        While the database is away they are spooled, where the operator wants that: see `app.spool`.
 
-    def prepare(self, events: Sequence[UsageEvent]) -> Batch:
+        Raises:
+            Unavailable: `journal_busy`, `database_unreachable`, `journal_closed`, `storage_full`, or what the spool
+                raises; also as the future's error.
+        """
+        if self._disk is not None:
+            self._disk.check()
+        return self._gate.submit(events)
+
+    def write(self, events: Sequence[UsageEvent], salts: bytes | None = None) -> Future[list[Receipt]]:
+        """As `submit`, past the spool; `salts` are those of the events' fingerprints, when they have some already."""
+        return self.writer.submit(self.prepare(events, salts))
+
+    def prepare(self, events: Sequence[UsageEvent], salts: bytes | None = None) -> Batch:
         """Price and encode checked events, as recorded now; nothing is stored yet."""
         now, days = self.clock(), self.settings.retention_days
         known_since = None if days is None else now - timedelta(days=days)
-        return prepare(events, now, self.card, os.urandom(SALT_BYTES * len(events)), known_since=known_since)
+        salts = os.urandom(SALT_BYTES * len(events)) if salts is None else salts
+        return prepare(events, now, self.card, salts, known_since=known_since)
+
+    @property
+    def spools(self) -> bool:
+        """Whether events are kept on this machine's disk while the database is away."""
+        return self.settings.when_database_away == "spool"
+
+    @property
+    def needs_disk(self) -> bool:
+        """Whether events end up on the disk of the data directory, now or while the database is away."""
+        return self.server is not None or self.spools
+
+    def open_spool(self) -> Spool:
+        """The spool of this data directory, for the thread that calls; it is to be closed."""
+        return Spool(self.settings.data_dir, events_max=self.settings.spool_events_max)
+
+    def spool_state(self) -> SpoolState:
+        """What is in the spool.
+
+        Raises:
+            Unavailable: `spool_unusable`.
+        """
+        with closing(self.open_spool()) as spool:
+            return spool.state()
+
+    def server_state(self) -> ServerState | None:
+        """How the embedded server fares; None where there is none."""
+        return None if self.server is None else self.server.state()
+
+    def close(self) -> None:
+        """Write what waits, then stop writing."""
+        self.writer.close()
+        self._gate.close()
 
     def known_meters(self, *, reload: bool = False) -> frozenset[str]:
         """The built-in meters and those that applied contracts declare, as last read from the database."""
@@ -107,8 +168,10 @@ def open_runtime(settings: Settings, clock: Clock = utc_now) -> Iterator[Runtime
         Conflict: a rate-card file contradicts the version of that name in the database.
     """
     with ExitStack() as stack:
+        server = None
         if settings.database_url is None:
-            url = stack.enter_context(EmbeddedServer(settings.data_dir))
+            server = EmbeddedServer(settings.data_dir)
+            url = stack.enter_context(server)
         else:
             url = _checked_url(settings.database_url)
         # Our own server lets the roles log in; elsewhere the login that was configured becomes each of them.
@@ -124,8 +187,11 @@ def open_runtime(settings: Settings, clock: Clock = utc_now) -> Iterator[Runtime
             group_events_max=settings.group_events_max,
             queue_events_max=settings.queue_events_max,
         )
-        stack.callback(writer.close)
-        yield Runtime(settings, database, writer, clock, cards)
+        runtime = Runtime(settings, database, writer, clock, cards, server)
+        stack.callback(runtime.close)
+        drainer = Drainer(runtime.open_spool, runtime.write, clock)
+        stack.callback(drainer.stop)
+        yield runtime
 
 
 def _checked_url(url: str) -> str:

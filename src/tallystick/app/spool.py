@@ -24,8 +24,8 @@ from tallystick.journal.spool import Spool, Waiting
 from tallystick.ledger.receipt import Receipt
 from tallystick.usage.event import UsageEvent
 
-Write = Callable[[Sequence[UsageEvent], Sequence[bytes] | None], Answer]
-"""Hands events to the journal, with the salts of their fingerprints where they have some already."""
+Write = Callable[[Sequence[UsageEvent]], Answer]
+"""Hands events to the journal."""
 OpenSpool = Callable[[], Spool]
 
 AWAY = "database_unreachable"
@@ -53,7 +53,7 @@ class SpoolGate:
         """
         if self._look.may_hold_events():
             return self._submit_after_looking(events)
-        return self._to_journal(events) if self.spools else self._write(events, None)
+        return self._to_journal(events) if self.spools else self._write(events)
 
     def close(self) -> None:
         """Finish what was begun; nothing may be submitted after."""
@@ -96,7 +96,7 @@ class SpoolGate:
                 answer.set_exception(error)
 
         try:
-            written = self._write(events, None)
+            written = self._write(events)
         except Unavailable as error:
             if not self._is_for_the_spool(error):
                 raise

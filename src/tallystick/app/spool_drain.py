@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import NamedTuple
 
 from tallystick.app.spool_keeper import Answer
@@ -20,8 +21,8 @@ from tallystick.journal.steps import reached
 from tallystick.ledger.receipt import Receipt
 from tallystick.usage.event import UsageEvent
 
-Write = Callable[[Sequence[UsageEvent], Sequence[bytes]], Answer]
-"""Hands events to the journal, with the salts of their fingerprints."""
+Write = Callable[[Sequence[UsageEvent], bytes], Answer]
+"""Hands events to the journal, with the salts of their fingerprints, one after the other."""
 
 DRAIN_EVENTS = 2000
 """Events that leave the spool together: one transaction of the journal, and one of the spool."""
@@ -87,7 +88,7 @@ def drain(
 
 def _offer(write: Write, batch: Sequence[Waiting]) -> tuple[list[Waiting], list[_Refusal]]:
     try:
-        receipts = write([one.event for one in batch], [one.salt for one in batch]).result()
+        receipts = write([one.event for one in batch], b"".join(one.salt for one in batch)).result()
     except TallyError:
         raise
     except Exception:
@@ -107,7 +108,7 @@ def _offer_each(write: Write, batch: Sequence[Waiting]) -> tuple[list[Waiting], 
     broken: list[tuple[Waiting, Exception]] = []
     for one in batch:
         try:
-            receipts = write([one.event], [one.salt]).result()
+            receipts = write([one.event], one.salt).result()
         except TallyError:
             raise
         except Exception as error:
@@ -142,6 +143,7 @@ class Drainer:
         self._write = write
         self._clock = clock
         self._stopping = threading.Event()
+        self._tell_what_waits()
         self._thread = threading.Thread(target=self._run, name="tally-spool-drain", daemon=True)
         self._thread.start()
 
@@ -149,6 +151,14 @@ class Drainer:
         """Begin no more; what is being written is finished."""
         self._stopping.set()
         self._thread.join()
+
+    def _tell_what_waits(self) -> None:
+        """A loss of power may have taken the flag, and left the events that it stands for."""
+        with closing(self._open_spool()) as spool:
+            try:
+                spool.tidy()
+            except Unavailable as error:
+                _log.error("the spool cannot be looked into: %s", error.detail)
 
     def _run(self) -> None:
         spool = self._open_spool()

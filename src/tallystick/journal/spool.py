@@ -105,6 +105,7 @@ class Spool:
         self.events_max = events_max
         self._file = self.folder / "spool.sqlite"
         self._flag = self.folder / "waiting"
+        self._flag_path = str(self._flag)
         self._connection: sqlite3.Connection | None = None
 
     def close(self) -> None:
@@ -118,7 +119,7 @@ class Spool:
 
     def may_hold_events(self) -> bool:
         """Whether anything may be waiting: one look for a file, in any thread."""
-        return self._flag.exists()
+        return os.path.exists(self._flag_path)
 
     def find(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Waiting]:
         """The events that wait under these keys, (org, request id).
