@@ -87,13 +87,13 @@ CLOUD_EVENT: Schema = {
 
 EVENT_RESULT: Schema = {
     "type": "object",
-    "description": "What became of one event. Only `accepted` wrote anything; a `duplicate` has the receipt of the "
-    "original; of a `conflict` and a `rejected` nothing was written.",
+    "description": "What became of one event. `accepted` is written to the ledger, `spooled` to disk until the ledger "
+    "can be reached again; a `duplicate` has the receipt of the original; of the others nothing was written.",
     "required": ["index", "status"],
     "properties": {
         "index": {"type": "integer", "minimum": 0, "description": "Its place in the body."},
         "line": {"type": "integer", "minimum": 1, "description": "Its line, in JSON Lines."},
-        "status": {"enum": ["accepted", "duplicate", "conflict", "rejected"]},
+        "status": {"enum": ["accepted", "duplicate", "conflict", "rejected", "spooled"]},
         "org_id": {"type": ["string", "null"]},
         "request_id": {"type": ["string", "null"]},
         "seq": {"type": ["integer", "null"], "description": "Its place in the org's gapless sequence, from 1."},
@@ -104,7 +104,11 @@ EVENT_RESULT: Schema = {
         },
         "cost_status": {"enum": ["final", "partial", "estimated", "unpriced"]},
         "rate_version": {"type": "string"},
-        "fingerprint": {"type": "string", "description": "SHA-256 of the content, in hex."},
+        "fingerprint": {"type": "string", "description": "Salted SHA-256 of the content, in hex."},
+        "leaf": {
+            "type": ["string", "null"],
+            "description": "Hash of the stored entry, in hex: its leaf in the org's Merkle tree, at place seq.",
+        },
         "stored_fingerprint": {"type": "string", "description": "For a conflict: of the content that is stored."},
         "reason": {"type": "string", "description": "Why it is unpriced, when it is."},
         "code": {"type": "string"},
@@ -125,6 +129,7 @@ EVENT_RESULTS: Schema = {
     "properties": {
         "results": {"type": "array", "items": _ref("EventResult"), "description": "One for each event, in order."},
         **{name: {"type": "integer", "minimum": 0} for name in ("accepted", "duplicate", "conflict", "rejected")},
+        "spooled": {"type": "integer", "minimum": 0, "description": "Left out where there are none."},
     },
 }
 
@@ -167,12 +172,17 @@ def events_operation(problem: Schema) -> Schema:
         "responses": {
             "200": {"description": "Every event is accepted, or a duplicate of one that was.", "content": results},
             "201": {"description": "The one event that was sent alone is accepted.", "content": results},
+            "202": {
+                "description": "Every event is taken; the ledger cannot be reached, and some wait for it on disk.",
+                "content": results,
+            },
             "207": {"description": "Some events of the batch were not taken; each says why.", "content": results},
             "400": {"description": "The body cannot be read; nothing was taken.", **problem},
             "409": {"description": "The one event sent alone conflicts with what is stored.", **problem},
             "413": {"description": "The body has too many bytes or events; nothing was taken.", **problem},
             "415": {"description": "The body's type or encoding is not taken.", **problem},
             "422": {"description": "The one event sent alone is rejected.", **problem},
+            "429": {"description": "More comes in than is being written; see Retry-After.", **problem},
             "503": {"description": "Nothing was taken, or it is not known; sending it again is safe.", **problem},
         },
     }

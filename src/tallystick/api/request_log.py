@@ -7,8 +7,8 @@ every line that is logged while the request is served.
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 import time
 from collections.abc import Iterable
 
@@ -34,7 +34,7 @@ def choose_request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
         text = given.get(name, b"").decode("latin-1")
         if REQUEST_ID.fullmatch(text):
             return text
-    return "req_" + secrets.token_hex(16)
+    return "req_" + os.urandom(16).hex()
 
 
 class RequestLog:

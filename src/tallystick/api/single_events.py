@@ -29,7 +29,7 @@ from tallystick.app.runtime import Runtime
 from tallystick.core.errors import TallyError
 from tallystick.core.json_text import has_unique_keys
 from tallystick.ledger.receipt import Receipt
-from tallystick.usage.batch_checks import all_sound
+from tallystick.usage.checks import sound_event
 from tallystick.usage.event import UsageEvent
 
 BODY_BYTES_MAX = 16 * 1024
@@ -127,8 +127,7 @@ class SingleEvents:
         except (ValueError, RecursionError):
             return None
         runtime = self.runtime
-        events = all_sound([raw], now=runtime.clock(), known_meters=runtime.known_meters())
-        return events[0] if events else None
+        return sound_event(raw, now=runtime.clock(), known_meters=runtime.known_meters())
 
     def _submit_gathered(self) -> None:
         gathered, self._gathered = self._gathered, []

@@ -64,8 +64,8 @@ def check_event(raw: object, *, now: datetime, known_meters: Collection[str]) ->
             `too_many_attributes`, `unknown_price_context`.
         Problems: `invalid_event`, several of them.
     """
-    event = _convert(raw)
-    if event is not None and _is_sound(event, now, known_meters):
+    event = sound_event(raw, now=now, known_meters=known_meters)
+    if event is not None:
         return event
     if isinstance(raw, Mapping) and isinstance(raw.get("provider_cost_pico"), str):
         digits = str(raw["provider_cost_pico"])
@@ -75,6 +75,12 @@ def check_event(raw: object, *, now: datetime, known_meters: Collection[str]) ->
     if len(problems) == 1:
         raise problems[0]
     raise Problems("invalid_event", problems, next_step="mend each field, then send the event again")
+
+
+def sound_event(raw: object, *, now: datetime, known_meters: Collection[str]) -> UsageEvent | None:
+    """What `check_event` gives; None, at once, for what it may refuse. Arguments as there."""
+    event = _convert(raw)
+    return event if event is not None and _is_sound(event, now, known_meters) else None
 
 
 def check_text(where: str, value: object) -> None:
