@@ -130,7 +130,7 @@ def _fill(runtime: Runtime) -> None:
 
 def _bare_sum(runtime: Runtime) -> float:
     start = time.perf_counter()
-    with runtime.database.connection() as connection:
+    with runtime.database.operator() as connection:
         connection.execute(_SUM, [_START, _START + timedelta(days=30)]).fetchall()
     return time.perf_counter() - start
 

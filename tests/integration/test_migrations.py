@@ -12,13 +12,12 @@ from psycopg.conninfo import make_conninfo
 
 from conftest import NOW
 from journal_helpers import raw_event
-from tallystick.app.runtime import Runtime, open_runtime
+from tallystick.app.runtime import open_runtime
 from tallystick.app.settings import Settings
 from tallystick.core.errors import BadInput, Unavailable
 from tallystick.journal.database import Database
 from tallystick.journal.migrate import current_revision, migrate
 from tallystick.journal.migrations import revisions
-from tallystick.journal.writer import write
 from tallystick.usage.checks import check_event
 from tallystick.usage.meters import METERS
 
@@ -64,13 +63,12 @@ def test_the_tables_are_where_the_grants_are_whatever_the_search_path_of_the_log
         assert connection.execute("select count(*) from public.ledger_entries").fetchone() == (0,)
 
 
-def test_a_database_that_has_become_read_only_is_unavailable_and_no_fault_of_ours(
-    runtime: Runtime, database_url: str
-) -> None:
+@pytest.mark.parametrize("role", ["operator", "writer"])
+def test_a_database_that_has_become_read_only_is_unavailable_and_no_fault_of_ours(database_url: str, role: str) -> None:
     read_only = Database(make_conninfo(database_url, options="-c default_transaction_read_only=on"))
-    read_only.open()
-    with pytest.raises(Unavailable) as caught:
-        write(read_only, runtime.prepare([EVENT]))
+    table = "signing_keys" if role == "operator" else "org_heads"
+    with pytest.raises(Unavailable) as caught, getattr(read_only, role)() as connection:
+        connection.execute(f"insert into {table} table {table}".encode())
     read_only.close()
     assert caught.value.code == "database_unreachable"
 
@@ -85,10 +83,10 @@ def test_what_the_server_or_the_shell_sets_changes_nothing(
     event = msgspec.structs.replace(EVENT, request_id="é1", user_id="ü")
     with open_runtime(Settings(database_url=database_url, data_dir=tmp_path), lambda: NOW) as runtime:
         receipts = [*runtime.append([event]), *runtime.append([event])]
-        with runtime.database.connection() as connection:
+        with runtime.database.operator() as connection:
             assert connection.execute("show transaction_isolation").fetchone() == ("read committed",)
     with psycopg.connect(database_url, client_encoding="utf8") as connection:
-        assert connection.execute("select request_id, user_id from usage_events").fetchall() == [("é1", "ü")]
+        assert connection.execute("select request_id, user_id from ledger_entries").fetchall() == [("é1", "ü")]
     assert [receipt.status for receipt in receipts] == ["accepted", "duplicate"]
     assert receipts[1].recorded_at == NOW
 

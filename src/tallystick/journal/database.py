@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 
 from tallystick.core.errors import BadInput
-from tallystick.journal.migrate import unreachable
+from tallystick.journal.migrate import storage_full, unreachable
 from tallystick.journal.pool import Connection, Pool
 from tallystick.journal.roles import APP, LOGINS, OPERATOR, WRITER, session_conninfo
 
@@ -42,24 +42,14 @@ class Database:
         self._pools = {
             role: Pool(partial(self.connect, role), connections_max=_CONNECTIONS_MAX[role]) for role in LOGINS
         }
-        self._owner = Pool(lambda: _connect(session_conninfo(url)), connections_max=8)
 
     def conninfo(self, role: str) -> str:
         """How another library connects as that role, as libpq takes it."""
         return session_conninfo(self.url, role, role_logins=self._role_logins)
 
-    def open(self) -> None:
-        """Connect once, to find out whether that is possible.
-
-        Raises:
-            Unavailable: `database_unreachable`.
-        """
-        with self.operator():
-            pass
-
     def close(self) -> None:
         """Close every connection; blocks that are under way end first."""
-        for pool in (*self._pools.values(), self._owner):
+        for pool in self._pools.values():
             pool.close()
 
     @contextmanager
@@ -87,8 +77,8 @@ class Database:
 
         Raises:
             Unavailable: `database_unreachable`, when the connection is lost or none can be had within about 3 seconds;
-                `database_busy`, when all stay at work. Whether a commit that was under way arrived is unknown then;
-                writes here are safe to send again.
+                `database_busy`, when all stay at work; `storage_full`. Whether a commit that was under way arrived is
+                unknown then; writes here are safe to send again.
         """
         with _lost_connections_named(), self._pools[OPERATOR].transaction(_FRESH) as connection:
             yield connection
@@ -111,12 +101,6 @@ class Database:
         """A connection in one of the roles, as `connect_writer()`."""
         return _connect(self.conninfo(role))
 
-    @contextmanager
-    def connection(self) -> Iterator[Connection]:
-        """One transaction of the configured login."""
-        with _lost_connections_named(), self._owner.transaction(_FRESH) as connection:
-            yield connection
-
 
 def _connect(conninfo: str) -> Connection:
     return psycopg.connect(conninfo, prepare_threshold=None)
@@ -138,6 +122,8 @@ def _lost_connections_named() -> Iterator[None]:
         raise unreachable(error) from error
     except psycopg.errors.ReadOnlySqlTransaction as error:  # it has become a standby
         raise unreachable(error) from error
+    except psycopg.errors.DiskFull as error:
+        raise storage_full(error) from error
     except psycopg.OperationalError as error:
         if isinstance(error, psycopg.errors.TransactionRollback):  # deadlock, serialization: the caller retries
             raise

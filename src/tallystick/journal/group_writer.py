@@ -30,7 +30,7 @@ import psycopg
 
 from tallystick.core.errors import Unavailable
 from tallystick.journal.database import Connection
-from tallystick.journal.migrate import unreachable
+from tallystick.journal.migrate import storage_full, unreachable
 from tallystick.journal.steps import reached
 from tallystick.journal.writer import Batch, write
 from tallystick.ledger.receipt import Receipt
@@ -243,7 +243,7 @@ class GroupWriter:
                 else:
                     self._roll_back()
                     if isinstance(error, psycopg.errors.DiskFull):
-                        raise _storage_full(error) from error
+                        raise storage_full(error) from error
                     raise
             except BaseException:
                 self._roll_back()
@@ -320,12 +320,3 @@ def _fail(group: Sequence[_Submission], error: Unavailable) -> None:
 
 def _unreachable(detail: str) -> Unavailable:
     return unreachable(RuntimeError(detail))
-
-
-def _storage_full(error: psycopg.Error) -> Unavailable:
-    return Unavailable(
-        "storage_full",
-        f"the database has no space left: {' '.join(str(error).split())}",
-        next_step="make space on the disk of the database, then send the same again: nothing is counted twice",
-        retry_after_seconds=10,
-    )

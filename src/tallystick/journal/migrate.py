@@ -65,6 +65,16 @@ def unreachable(error: Exception) -> Unavailable:
     )
 
 
+def storage_full(error: Exception) -> Unavailable:
+    """The error for a database that has no space left; it takes up again by itself when there is some."""
+    return Unavailable(
+        "storage_full",
+        f"the database has no space left: {' '.join(str(error).split())}",
+        next_step="make space on the disk of the database, then send the same again: nothing is counted twice",
+        retry_after_seconds=10,
+    )
+
+
 def current_revision(connection: psycopg.Connection[tuple[object, ...]]) -> str | None:
     """The revision that the database is at, None before the first migration.
 
