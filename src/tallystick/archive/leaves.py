@@ -19,6 +19,7 @@ from tallystick.archive.columns import ENTRY_SCHEMA, LIST_COLUMNS
 from tallystick.ledger.encoding import canonical_json
 from tallystick.ledger.entry import Entry, entry_leaf
 
+SLICE_ROWS = 4096  # their text stays in the processor's cache
 _NEEDS_ESCAPING = r'["\\\x00-\x1f]'
 _JSON_COLUMNS = ("price_context", "attributes")
 _INSTANTS = ("time", "time_max", "recorded_at")
@@ -32,10 +33,18 @@ def batch_leaves(batch: pa.RecordBatch) -> list[bytes]:
     Args:
         batch: the columns of `ENTRY_SCHEMA`; the personal ones are not needed.
     """
+    leaves: list[bytes] = []
+    for start in range(0, batch.num_rows, SLICE_ROWS):
+        leaves += slice_leaves(batch.slice(start, SLICE_ROWS))
+    return leaves
+
+
+def slice_leaves(batch: pa.RecordBatch, core: pa.Array | None = None) -> list[bytes]:
+    """The same for at most `SLICE_ROWS` entries. `core`: what `core_texts` gives of usage alone, when it is at hand."""
     stored = batch.column("leaf").to_pylist()
     usage = pc.equal(batch.column("kind"), "usage")
     if usage.true_count == batch.num_rows:
-        leaves = _usage_leaves(batch)
+        leaves = _usage_leaves(batch, core)
     else:
         computed = iter(_usage_leaves(batch.filter(usage)))
         leaves = [next(computed) if one else NO_LEAF for one in usage.to_pylist()]
@@ -70,31 +79,11 @@ def _defined_leaf(entry: Entry) -> bytes:
         return NO_LEAF
 
 
-def _usage_leaves(batch: pa.RecordBatch) -> list[bytes]:
-    if not batch.num_rows:
-        return []
+def core_texts(batch: pa.RecordBatch) -> pa.Array:
+    """The canonical JSON of what no erasure touches of each usage entry; null where a value is missing."""
     column = batch.column
     parts: list[pa.Array | str] = [
-        '\x00{"entry":{"cost":{"lines":{"amount_pico":[',
-        _joined(column("line_amount_pico"), _quoted_or_null),
-        '],"meters":[',
-        _joined(column("line_meters"), _texts),
-        "]",
-        _optional(',"models":[', _joined(column("line_models"), _texts_or_null), "]"),
-        ',"per":[',
-        _joined(column("line_per"), _quoted_or_null),
-        '],"price_pico":[',
-        _joined(column("line_price_pico"), _quoted_or_null),
-        '],"quantities":[',
-        _joined(column("line_quantities"), _quoted_or_null),
-        ']},"rate_version":',
-        _texts(column("rate_version")),
-        _optional(',"reason":', _texts(column("reason"))),
-        ',"status":',
-        _texts(column("status")),
-        ',"total_pico":',
-        _quoted_or_null(column("cost_pico")),
-        '},"fact":{',
+        "{",
         _optional('"action":', _texts(column("action")), ","),
         _optional('"api_key_id":', _texts(column("api_key_id")), ","),
         '"environment":',
@@ -118,7 +107,38 @@ def _usage_leaves(batch: pa.RecordBatch) -> list[bytes]:
         _instants(column("time")),
         '"',
         _optional(',"usage_status":', _texts(_unless(column("usage_status"), "final"))),
-        '},"fingerprint":"',
+        "}",
+    ]
+    return pc.binary_join_element_wise(*parts, "")
+
+
+def _usage_leaves(batch: pa.RecordBatch, core: pa.Array | None = None) -> list[bytes]:
+    if not batch.num_rows:
+        return []
+    column = batch.column
+    parts: list[pa.Array | str] = [
+        '\x00{"entry":{"cost":{"lines":{"amount_pico":[',
+        _joined(column("line_amount_pico"), _quoted_or_null),
+        '],"meters":[',
+        _joined(column("line_meters"), _texts),
+        "]",
+        _optional(',"models":[', _joined(column("line_models"), _texts_or_null), "]"),
+        ',"per":[',
+        _joined(column("line_per"), _quoted_or_null),
+        '],"price_pico":[',
+        _joined(column("line_price_pico"), _quoted_or_null),
+        '],"quantities":[',
+        _joined(column("line_quantities"), _quoted_or_null),
+        ']},"rate_version":',
+        _texts(column("rate_version")),
+        _optional(',"reason":', _texts(column("reason"))),
+        ',"status":',
+        _texts(column("status")),
+        ',"total_pico":',
+        _quoted_or_null(column("cost_pico")),
+        '},"fact":',
+        core_texts(batch) if core is None else core,
+        ',"fingerprint":"',
         pa.array([value.hex() if value else None for value in column("fingerprint").to_pylist()], pa.string()),
         '","kind":"usage","recorded_at":"',
         _instants(column("recorded_at").dictionary_encode()),
