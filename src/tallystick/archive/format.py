@@ -151,7 +151,7 @@ def block_info(main: Path) -> BlockInfo:
     Raises:
         BadInput: `broken_block`.
     """
-    with _named_faults(main):
+    with named_faults(main):
         return _info(pq.read_schema(main), main)
 
 
@@ -168,7 +168,7 @@ def _info(schema: pa.Schema, main: Path) -> BlockInfo:
     return info
 
 
-class _named_faults:  # noqa: N801 - it is used as a verb
+class named_faults:  # noqa: N801 - it is used as a verb
     """What pyarrow says of a file that is no good, as `broken_block`."""
 
     def __init__(self, path: Path) -> None:
@@ -213,7 +213,7 @@ def read_block(main: Path, people: Path | None) -> pa.Table:
 
 def iterate_block(main: Path, people: Path | None, *, rows: int = GROUP_ROWS) -> Iterator[pa.RecordBatch]:
     """The same, in batches of at most `rows` entries: memory does not grow with the block."""
-    with _named_faults(main):
+    with named_faults(main):
         with pq.ParquetFile(main, read_dictionary=[*REPEATING_COLUMNS, "pricing"]) as file:
             info = _info(file.schema_arrow, main)
             found = _People(people)
@@ -237,7 +237,7 @@ class _People:
         self._rows = PEOPLE_SCHEMA.empty_table()
         self._next: Iterator[pa.RecordBatch] = iter(())
         if path is not None:
-            with _named_faults(path):
+            with named_faults(path):
                 file = pq.ParquetFile(path)
                 if not file.schema_arrow.remove_metadata().equals(PEOPLE_SCHEMA):
                     raise _broken(path, "its columns are not those of a people file")
@@ -248,7 +248,7 @@ class _People:
         count = len(orgs)
         if self._path is None:
             return {name: pa.nulls(count, ENTRY_SCHEMA.field(name).type) for name in PERSONAL_COLUMNS}
-        with _named_faults(self._path):
+        with named_faults(self._path):
             while self._rows.num_rows < count:
                 batch = next(self._next, None)
                 if batch is None:
