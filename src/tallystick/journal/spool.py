@@ -239,6 +239,20 @@ class Spool:
                 self._raise_flag()
         return back
 
+    def dismiss(self, org_id: str, request_id: str) -> int:
+        """Drop what was refused under this id, because somebody has seen to it; how many events that were.
+
+        Raises:
+            Unavailable: `storage_full` or `spool_unusable`; then nothing has changed.
+        """
+        if not self._file.exists():
+            return 0
+        with self._transaction(write=True) as connection:
+            dropped = connection.execute(
+                "delete from refused where org_id = ? and request_id = ?", [org_id, request_id]
+            )
+            return dropped.rowcount
+
     def tidy(self) -> None:
         """When nothing waits any more: say so to the other processes, and give the disk back.
 
