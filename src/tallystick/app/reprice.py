@@ -13,6 +13,7 @@ from tallystick.app.runtime import Runtime
 from tallystick.journal.corrections import add_corrections, lock_org, orgs_with_unpriced, unpriced_entries
 from tallystick.journal.writer import fits
 from tallystick.ledger.entry import entry_event
+from tallystick.rates.steps import CostRow
 
 _BATCH_ENTRIES = 2000
 
@@ -54,16 +55,16 @@ def reprice(runtime: Runtime) -> Repricing:
                 head = lock_org(connection, org_id)
                 entries = unpriced_entries(connection, org_id, after_seq=after, limit=_BATCH_ENTRIES)
                 priced = [
-                    (entry, runtime.card.price_event(event))
+                    (entry, runtime.card.price_row(event))
                     for entry in entries
                     if (event := entry_event(entry)) is not None
                 ]
-                known = [(entry, cost) for entry, cost in priced if cost.total_pico is not None and fits(cost)]
+                known = [(entry, cost) for entry, cost in priced if cost.total_pico is not None and _fits(cost)]
                 add_corrections(connection, head, known, runtime.clock())
             corrected += len(known)
             corrected_pico += sum(cost.total_pico or 0 for _, cost in known)
             for entry, cost in priced:
-                if cost.total_pico is None or not fits(cost):
+                if cost.total_pico is None or not _fits(cost):
                     reason = cost.reason or "its cost is beyond what one entry can hold"
                     remaining[entry.provider, entry.model or "", reason] += 1
             if len(entries) < _BATCH_ENTRIES:
@@ -71,3 +72,7 @@ def reprice(runtime: Runtime) -> Repricing:
             after = entries[-1].seq
     listed = [StillUnpriced(*key, requests) for key, requests in remaining.most_common()]
     return Repricing(runtime.card.version, corrected, corrected_pico, tuple(listed))
+
+
+def _fits(cost: CostRow) -> bool:
+    return fits(cost.total_pico, cost.amount_pico)

@@ -8,13 +8,16 @@ event to event, so that it is encoded once; then numbers, all packed in one call
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from struct import Struct
 from typing import Any
 
 import msgspec
+from psycopg import adapters
+from psycopg.adapt import Dumper
+from psycopg.pq import Format
 
 from tallystick.ledger.encoding import SALT_BYTES
 from tallystick.ledger.entry import Entry
@@ -38,14 +41,13 @@ _TEXTS = ("request_id", "user_id", "session_id", "salt", "fingerprint", "price_c
 
 COLUMNS = (*_LOCKED, *_EVENT, *_METERS, *_PRICING, *_NUMBERS, *_TEXTS)
 """The columns in the order in which a row has them."""
-assert set(COLUMNS) == set(Entry._fields)
 
 _CACHED_MAX = 1 << 14
 _HEAD = Struct(">hiqiqi32s").pack
 _LENGTH = Struct(">i").pack
 _INTEGER = Struct(">iq").pack
 _NULL = _LENGTH(-1)
-_TEXT_OID, _BIGINT_OID = 25, 20
+_TEXT_OID, _TEXT_ARRAY_OID, _BIGINT_OID = 25, 1009, 20
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _json = msgspec.json.Encoder(order="sorted").encode
@@ -173,7 +175,7 @@ def _number_fields(
     )
 
 
-def event_personal(
+def ids_and_tables(
     request_id: str,
     user_id: str,
     session_id: str,
@@ -229,11 +231,22 @@ def entry_row(entry: Entry) -> bytes:
     )
 
 
-def text_array(values: Iterable[str]) -> bytes:
-    """A text[] in PostgreSQL's binary form, for a parameter."""
-    elements = [value.encode() for value in values]
-    body = b"".join([part for data in elements for part in (_LENGTH(len(data)), data)])
-    return _ARRAY_HEAD(20 + len(body), 1, 0, _TEXT_OID, len(elements), 1)[4:] + body
+class TextArray:
+    """A text[] as a query's parameter, written at once: psycopg's own way looks at each text for what to escape."""
+
+    def __init__(self, values: Sequence[str]) -> None:
+        self.data = _array(_TEXT_OID, len(values), False, text_fields(*values))[4:]
+
+
+class _TextArrayDumper(Dumper):
+    format = Format.BINARY
+    oid = _TEXT_ARRAY_OID
+
+    def dump(self, obj: TextArray) -> bytes:
+        return obj.data
+
+
+adapters.register_dumper(TextArray, _TextArrayDumper)
 
 
 def text_fields(*values: str | None) -> bytes:

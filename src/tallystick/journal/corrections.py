@@ -8,9 +8,9 @@ from datetime import datetime
 from tallystick.journal.copy_rows import entry_row, instant_of
 from tallystick.journal.database import Connection
 from tallystick.journal.named_sql import load_queries
-from tallystick.journal.writer import Head, copy_rows, line_columns, lock_heads, post
+from tallystick.journal.writer import Head, copy_rows, lock_heads, post
 from tallystick.ledger.entry import ENTRY_COLUMNS, Entry, entry_leaf
-from tallystick.rates.model import Cost
+from tallystick.rates.steps import CostRow
 
 _SQL = load_queries("corrections")
 _UNPRICED = _SQL["unpriced"].replace(b"{columns}", ", ".join(ENTRY_COLUMNS).encode())
@@ -33,7 +33,7 @@ def lock_org(connection: Connection, org_id: str) -> Head:
 
 
 def add_corrections(
-    connection: Connection, head: Head, corrections: Sequence[tuple[Entry, Cost]], recorded_at: datetime
+    connection: Connection, head: Head, corrections: Sequence[tuple[Entry, CostRow]], recorded_at: datetime
 ) -> None:
     """Append a correction for each (entry, its cost) of one org, which is locked; move its balances and its head."""
     rows = []
@@ -46,8 +46,7 @@ def add_corrections(
         post(connection, {corrections[0][0].org_id: head}, recorded_at)
 
 
-def _correction(entry: Entry, cost: Cost, head: Head, recorded_at: datetime) -> Entry:
-    meters, quantities, price_pico, per, amount_pico, models = line_columns(cost.lines)
+def _correction(entry: Entry, cost: CostRow, head: Head, recorded_at: datetime) -> Entry:
     correction = Entry._make([None] * len(ENTRY_COLUMNS))._replace(
         org_id=entry.org_id,
         seq=head.seq,
@@ -59,12 +58,12 @@ def _correction(entry: Entry, cost: Cost, head: Head, recorded_at: datetime) -> 
         rate_version=cost.rate_version,
         status=cost.status,
         cost_pico=cost.total_pico,
-        line_meters=meters,
-        line_quantities=quantities,
-        line_price_pico=price_pico,
-        line_per=per,
-        line_amount_pico=amount_pico,
-        line_models=models,
+        line_meters=cost.meters,
+        line_quantities=cost.quantities,
+        line_price_pico=cost.price_pico,
+        line_per=cost.per,
+        line_amount_pico=cost.amount_pico,
+        line_models=cost.models,
         refers_to_seq=entry.seq,
         reason=cost.reason,
     )

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-_hook: Callable[[str], object] | None = None
+Hook = Callable[[str], object]
+_installed: list[Hook] = []
 
 
 def reached(step: str) -> None:
     """Say that this step is done, such as `append.committed`."""
-    if _hook is not None:
-        _hook(step)
+    for hook in _installed:
+        hook(step)
 
 
-def install(hook: Callable[[str], object] | None) -> None:
-    """Have `hook` called at every step from now on; None takes it away."""
-    global _hook
-    _hook = hook
+def install(hook: Hook | None) -> None:
+    """Have `hook` called at every step from now on, in the place of the one before; None takes it away."""
+    _installed[:] = [] if hook is None else [hook]
 
 
 APPEND_STEPS = (

@@ -13,8 +13,9 @@ before the commit, and numbers have no gaps: a transaction that fails takes its 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 from hashlib import sha256
 from itertools import chain
 from operator import attrgetter
@@ -28,8 +29,9 @@ from tallystick.journal.copy_rows import (
     COLUMNS,
     END,
     SIGNATURE,
-    event_personal,
+    TextArray,
     event_texts,
+    ids_and_tables,
     instant_of,
     meter_names,
     microseconds,
@@ -42,9 +44,18 @@ from tallystick.journal.named_sql import load_queries
 from tallystick.journal.steps import reached
 from tallystick.ledger.accounts import ORG_ACCOUNTS, PROVIDER_PAYABLE, PROVIDER_USAGE_COST, USD
 from tallystick.ledger.encoding import SALT_BYTES, core_json, event_fingerprint, fingerprint, personal_json
-from tallystick.ledger.entry import ENTRY_COLUMNS, Entry, entry_event, entry_template, instant_json, preimage, unknown
+from tallystick.ledger.entry import (
+    ENTRY_COLUMNS,
+    Entry,
+    entry_event,
+    entry_template,
+    instant_json,
+    known,
+    preimage,
+    unknown,
+)
 from tallystick.ledger.receipt import Receipt
-from tallystick.rates.model import Cost, CostLine
+from tallystick.rates.steps import CostRow, Integers
 from tallystick.usage.event import UsageEvent
 
 _SQL = load_queries("writer")
@@ -59,7 +70,7 @@ Key = tuple[str, str]
 class Card(Protocol):
     """What the writer needs of a rate card: a pure price for an event."""
 
-    def price_event(self, event: UsageEvent) -> Cost: ...
+    def price_row(self, event: UsageEvent) -> CostRow: ...
 
 
 class Refusal(NamedTuple):
@@ -147,97 +158,111 @@ def prepare(
         known_since: an event of before is not taken, unless it is stored. None: any is.
     """
     recorded_us, recorded_json = microseconds(recorded_at), instant_json(recorded_at)
+    price, known_since_us = card.price_row, None if known_since is None else microseconds(known_since)
     rows = []
     for number, event in enumerate(events):
         salt = salts[number * SALT_BYTES : (number + 1) * SALT_BYTES]
-        cost = card.price_event(event)
-        refusal = _refusal(event, cost, known_since)
         core = core_json(event)
-        digest = fingerprint(salt, core, personal_json(event.session_id, event.user_id, event.attributes))
-        if refusal is not None:
-            rows.append(Row(b"", b"", 0, b"", salt, digest, None, "", "", None, recorded_at, refusal))
+        session_id, user_id, attributes = event.session_id, event.user_id, event.attributes
+        digest = fingerprint(salt, core, personal_json(session_id, user_id, attributes))
+        time_us, cost = microseconds(event.time), price(event)
+        if not fits(cost.total_pico, cost.amount_pico):
+            rows.append(_refused(event, salt, digest, recorded_at, _OUT_OF_RANGE))
             continue
-        meters, quantities, prices, pers, amounts, models = line_columns(cost.lines)
-        status, version, reason, total = cost.status, cost.rate_version, cost.reason, cost.total_pico
-        template = entry_template(
-            "usage", meters, prices, pers, models, unknown(amounts), version, status, reason, total is not None
+        if known_since_us is not None and time_us < known_since_us:
+            rows.append(_refused(event, salt, digest, recorded_at, _too_old(known_since_us)))
+            continue
+        total, status, reason = cost.total_pico, cost.status, cost.reason
+        amounts, quantities = cost.amount_pico, cost.quantities
+        template, pricing = _priced_alike(
+            cost.meters, cost.price_pico, cost.per, cost.models, unknown(amounts), cost.rate_version, status, reason
         )
-        known = amounts if total is not None else [amount for amount in amounts if amount is not None]
-        totals = () if total is None else (total,)
-        entry_json = template % (*known, *quantities, *totals, core, digest.hex().encode(), recorded_json)
-        time = event.time
-        time_us = microseconds(time)
-        names, names_field = meter_names(tuple(event.meters))
+        entry_json = template % (
+            *(amounts if total is not None else known(amounts)),
+            *quantities,
+            *(() if total is None else (total,)),
+            core,
+            digest.hex().encode(),
+            recorded_json,
+        )
+        meters = event.meters
+        names, names_field = meter_names(tuple(meters))
         tail = b"".join(
             (
                 event_texts(*_texts(event)),
                 names_field,
-                pricing_fields(version, status, reason, meters, prices, pers, models),
+                pricing,
                 numbers(
                     time_us,
                     recorded_us,
-                    [event.meters[name] for name in names],
+                    [meters[name] for name in names],
                     quantities,
                     amounts,
                     total,
                     event.latency_ms,
                     event.provider_cost_pico,
                 ),
-                event_personal(
-                    event.request_id,
-                    event.user_id,
-                    event.session_id,
-                    salt,
-                    digest,
-                    event.price_context,
-                    event.attributes,
-                ),
+                ids_and_tables(event.request_id, user_id, session_id, salt, digest, event.price_context, attributes),
             )
         )
         rows.append(
             Row(
-                entry_json, tail, time_us, instant_json(time), salt, digest, total, status, version, reason, recorded_at
+                entry_json,
+                tail,
+                time_us,
+                instant_json(event.time),
+                salt,
+                digest,
+                total,
+                status,
+                cost.rate_version,
+                reason,
+                recorded_at,
             )
         )
     return Batch(events, list(map(_key, events)), rows, recorded_at)
 
 
-_line = attrgetter("meter", "quantity", "price_pico", "per", "amount_pico", "model")
-_Integers = tuple[int | None, ...]
-LineColumns = tuple[tuple[str, ...], tuple[int, ...], _Integers, _Integers, _Integers, tuple[str | None, ...] | None]
-_NO_LINES: LineColumns = ((), (), (), (), (), None)
-
-
-def line_columns(lines: Sequence[CostLine]) -> LineColumns:
-    """A cost's lines as the table has them: meters, quantities, price_pico, per, amount_pico, and models if any."""
-    if not lines:
-        return _NO_LINES
-    meters, quantities, prices, pers, amounts, models = zip(*map(_line, lines), strict=True)
-    return meters, quantities, prices, pers, amounts, models if any(models) else None
-
-
-def _refusal(event: UsageEvent, cost: Cost, known_since: datetime | None) -> Refusal | None:
-    if known_since is not None and event.time < known_since:
-        return _too_old(known_since)
-    if not fits(cost):
-        return Refusal("cost_out_of_range", "its cost is beyond what one entry can hold, about 9.2 million USD")
-    return None
-
-
-def _too_old(known_since: datetime) -> Refusal:
-    return Refusal(
-        "outside_dedup_window",
-        f"it is of before {format_instant(known_since)}, since when repeated events are known as such here: it cannot be "
-        "told from one that is counted already",
+@lru_cache(maxsize=1 << 14)
+def _priced_alike(
+    meters: tuple[str, ...],
+    price_pico: Integers,
+    per: Integers,
+    models: tuple[str | None, ...] | None,
+    without_amount: tuple[bool, ...] | None,
+    rate_version: str,
+    status: str,
+    reason: str | None,
+) -> tuple[bytes, bytes]:
+    """What events that are priced alike have in common: the template of E, and fields of the row."""
+    priced = status != "unpriced"
+    return (
+        entry_template("usage", meters, price_pico, per, models, without_amount, rate_version, status, reason, priced),
+        pricing_fields(rate_version, status, reason, meters, price_pico, per, models),
     )
 
 
-def fits(cost: Cost) -> bool:
+def _refused(event: UsageEvent, salt: bytes, digest: bytes, recorded_at: datetime, refusal: Refusal) -> Row:
+    return Row(b"", b"", 0, b"", salt, digest, None, "", "", None, recorded_at, refusal)
+
+
+_OUT_OF_RANGE = Refusal("cost_out_of_range", "its cost is beyond what one entry can hold, about 9.2 million USD")
+
+
+def _too_old(known_since_us: int) -> Refusal:
+    return Refusal(
+        "outside_dedup_window",
+        f"it is of before {format_instant(instant_of(known_since_us))}, since when repeated events are known as such: "
+        "it cannot be told from one that is counted already",
+    )
+
+
+def fits(total_pico: int | None, amount_pico: Sequence[int | None]) -> bool:
     """Whether every amount fits an entry's bigint columns."""
-    if not -PICO_MAX <= (cost.total_pico or 0) <= PICO_MAX:
+    if total_pico is not None and not -PICO_MAX <= total_pico <= PICO_MAX:
         return False
-    for line in cost.lines:  # noqa: SIM110 - a generator takes twice as long, and this runs for every event
-        if not -PICO_MAX <= (line.amount_pico or 0) <= PICO_MAX:
+    for amount in amount_pico:  # noqa: SIM110 - a generator takes twice as long, and this runs for every event
+        if amount is not None and not -PICO_MAX <= amount <= PICO_MAX:
             return False
     return True
 
@@ -292,7 +317,7 @@ def _new_places(
         if key in seen or row.refusal is not None:
             continue
         if row.time_us < heads[key[0]].known_since_us:
-            row.refusal = _too_old(instant_of(heads[key[0]].known_since_us))
+            row.refusal = _too_old(heads[key[0]].known_since_us)
             continue
         seen.add(key)
         places.setdefault(key[0], []).append(place)
@@ -396,7 +421,8 @@ def _probe(connection: Connection, keys: list[Key], heads: dict[str, Head]) -> d
     asked = [key for key in dict.fromkeys(keys) if key[0] not in heads or heads[key[0]].seq]
     if not asked:
         return {}
-    parameters = {"orgs": [org for org, _ in asked], "requests": [request for _, request in asked]}
+    orgs, requests = zip(*asked, strict=True)
+    parameters = {"orgs": TextArray(orgs), "requests": TextArray(requests)}
     found = connection.execute(_SQL["probe"], parameters, binary=True).fetchall()
     return {asked[index - 1]: Stored(*rest) for index, *rest in found}
 

@@ -125,8 +125,8 @@ def _entry_json(entry: Entry) -> bytes:
         entry.reason,
         total is not None,
     )
-    known = [amount for amount in amounts if amount is not None]
-    cost = (*known, *entry.line_quantities) if total is None else (*known, *entry.line_quantities, total)
+    totals = () if total is None else (total,)
+    cost = (*known(amounts), *entry.line_quantities, *totals)
     recorded_at = _text(entry.recorded_at)
     if entry.kind == "usage":
         core, digest = core_json(_fact(entry)), entry.fingerprint or b""
@@ -138,6 +138,11 @@ def _entry_json(entry: Entry) -> bytes:
 def unknown(amounts: Sequence[int | None]) -> tuple[bool, ...] | None:
     """Which lines have no amount; None where all have one."""
     return tuple([amount is None for amount in amounts]) if None in amounts else None
+
+
+def known(amounts: Sequence[int | None]) -> list[int]:
+    """The amounts that there are."""
+    return [amount for amount in amounts if amount is not None]
 
 
 @lru_cache(maxsize=_TEMPLATES_MAX)

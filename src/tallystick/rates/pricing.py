@@ -13,6 +13,7 @@ from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
+from operator import mul
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tallystick.rates.effective import effective_rows
@@ -21,7 +22,6 @@ from tallystick.rates.lines import (
     carried,
     is_token,
     of_model,
-    provider_billed,
     request_lines,
     shown,
     unknown_model,
@@ -30,8 +30,9 @@ from tallystick.rates.lines import (
 from tallystick.rates.model import Cost, CostLine, CostStatus, RateRow
 from tallystick.rates.names import Names, Resolved
 from tallystick.rates.plan import Context, Plan, Span, VersionedLine, compile_plan, context_of
+from tallystick.rates.steps import Bracket, CostRow, Shape, line_columns, shape_of, without_zeros
 from tallystick.usage.event import UsageEvent, UsageStatus
-from tallystick.usage.meters import PROMPT_METERS, meter_order
+from tallystick.usage.meters import meter_order
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,32 +57,6 @@ class Part(NamedTuple):
     meters: Mapping[str, int]
 
 
-_Step = tuple[str, int, int, int]
-"""(meter, price_pico, per, unit): amount = quantity × unit."""
-
-
-class _Steps(NamedTuple):
-    """How a set of meters is priced in one span by plain multiplications, which cliff the prompt is past deciding."""
-
-    cliffs: tuple[int, ...]
-    prompt: tuple[str, ...]
-    """The meters whose sum is the prompt size."""
-    brackets: tuple[tuple[_Step, ...], ...]
-    """Steps up to the first cliff, then above each."""
-
-
-class _Shape(NamedTuple):
-    """How one set of meters of one model in one context is priced, span by span."""
-
-    provider: str
-    model: str
-    plan: Plan
-    spans: tuple[_Steps | None, ...]
-    """None where it takes more than multiplications."""
-    always: tuple[_Step, ...] | None
-    """The steps where neither the instant nor the prompt matters."""
-
-
 class RateCard:
     """The rates as they were known at one version.
 
@@ -100,7 +75,7 @@ class RateCard:
         self.version = header.version
         self.known_at = header.known_at
         self._plans: dict[tuple[Resolved, Context], Plan] = {}
-        self._shapes: dict[tuple[str, str, tuple[str, ...], Context], _Shape | None] = {}
+        self._shapes: dict[tuple[str, str, tuple[str, ...], Context], Shape | None] = {}
 
     @cached_property
     def names(self) -> Names:
@@ -148,26 +123,13 @@ class RateCard:
         """
         if provider is None or provider_cost_pico is not None:
             return self._price_slowly(provider, model, meters, at, price_context, usage_status, provider_cost_pico)
-        context = context_of(price_context) if price_context else ()
-        key = (provider, model, tuple(meters), context)
-        try:
-            shape = self._shapes[key]
-        except KeyError:
-            shape = self._shape(key)
-        if shape is None:
+        shape = self._shape_for(provider, model, meters, price_context)
+        bracket = None if shape is None else _bracket(shape, meters, at)
+        if shape is None or bracket is None:
             return self._price_slowly(provider, model, meters, at, price_context, usage_status, None)
-        steps = shape.always
-        if steps is None:
-            span = shape.spans[_index(shape.plan, at)]
-            if span is None:
-                return self._price_slowly(provider, model, meters, at, price_context, usage_status, None)
-            bracket = 0
-            if span.cliffs:
-                bracket = bisect_left(span.cliffs, sum([meters[meter] for meter in span.prompt]))
-            steps = span.brackets[bracket]
         total = 0
         lines = []
-        for meter, price_pico, per, unit in steps:
+        for meter, price_pico, per, unit in zip(*bracket, strict=True):
             quantity = meters[meter]
             if quantity:
                 amount = quantity * unit
@@ -186,6 +148,23 @@ class RateCard:
             event.usage_status,
             event.provider_cost_pico,
         )
+
+    def price_row(self, event: UsageEvent) -> CostRow:
+        """What a usage event cost us, as columns: the same as `price_event`, in half the time."""
+        provider, meters = event.provider, event.meters
+        if provider is not None and event.provider_cost_pico is None:
+            if 0 in meters.values():
+                meters = without_zeros(meters)
+            shape = self._shape_for(provider, event.model, meters, event.price_context) if meters else None
+            bracket = None if shape is None else _bracket(shape, meters, event.time)
+            if bracket is not None:
+                names, price_pico, per, units = bracket
+                quantities = [meters[name] for name in names]
+                amounts = list(map(mul, quantities, units))
+                status = event.usage_status
+                return CostRow(names, quantities, price_pico, per, amounts, None, sum(amounts), status, self.version)
+        cost = self.price_event(event)
+        return CostRow(*line_columns(cost.lines), cost.total_pico, cost.status, cost.rate_version, cost.reason)
 
     def price_parts(
         self,
@@ -273,18 +252,23 @@ class RateCard:
             self._plans[key] = compile_plan(name, self._lines(resolved), context)
         return self._plans[key]
 
-    def _shape(self, key: tuple[str, str, tuple[str, ...], Context]) -> _Shape | None:
+    def _shape_for(
+        self, provider: str, model: str, meters: Mapping[str, int], price_context: Mapping[str, str]
+    ) -> Shape | None:
+        key = (provider, model, tuple(meters), context_of(price_context) if price_context else ())
+        try:
+            return self._shapes[key]
+        except KeyError:
+            return self._shape(key)
+
+    def _shape(self, key: tuple[str, str, tuple[str, ...], Context]) -> Shape | None:
         if len(self._shapes) >= _SHAPES_MAX:
             self._shapes.clear()
         provider, model, meters, context = key
-        shape = None
         resolved = self.resolve(provider, model)
+        shape = None
         if resolved is not None:
-            plan = self.plan(resolved, context)
-            spans = tuple(_steps(span, meters) for span in plan.spans)
-            first = spans[0]
-            always = first.brackets[0] if len(spans) == 1 and first is not None and not first.cliffs else None
-            shape = _Shape(resolved.provider, resolved.model, plan, spans, always)
+            shape = shape_of(resolved.provider, resolved.model, self.plan(resolved, context), meters)
         self._shapes[key] = shape
         return shape
 
@@ -333,39 +317,17 @@ class RateCard:
         return Cost(provider, model, tuple(lines), total, usage_status, self.version)
 
 
-def _index(plan: Plan, at: datetime) -> int:
-    index = len(plan.bounds)
-    while index and at < plan.bounds[index - 1]:
+def _bracket(shape: Shape, meters: Mapping[str, int], at: datetime) -> Bracket | None:
+    """How these quantities are priced at that instant; None where it takes more than multiplications."""
+    if shape.always is not None:
+        return shape.always
+    bounds = shape.plan.bounds
+    index = len(bounds)
+    while index and at < bounds[index - 1]:
         index -= 1
-    return index
-
-
-def _steps(span: Span, meters: tuple[str, ...]) -> _Steps | None:
-    if span.refusal is not None or ("requests" in span.rules and "requests" not in meters):
+    steps = shape.spans[index]
+    if steps is None:
         return None
-    rules = [span.rules[meter] for meter in meters if meter in span.rules]
-    cliffs = sorted({above for rule in rules for above, _ in rule.tiers})
-    brackets = []
-    for prompt in (0, *(above + 1 for above in cliffs)):
-        steps = _plain_steps(span, meters, prompt)
-        if steps is None:
-            return None
-        brackets.append(steps)
-    return _Steps(tuple(cliffs), tuple(meter for meter in meters if meter in PROMPT_METERS), tuple(brackets))
-
-
-def _plain_steps(span: Span, meters: tuple[str, ...], prompt: int) -> tuple[_Step, ...] | None:
-    """The steps at one prompt size, or None when a meter takes more than a multiplication."""
-    steps = []
-    for meter in sorted(meters, key=meter_order):
-        rule = span.rules.get(meter)
-        if rule is None:
-            if provider_billed(meter):
-                return None
-            steps.append((meter, 0, 1, 0))
-            continue
-        price = rule.price_for(prompt, 0)
-        if rule.windows or rule.quantity_min or price % rule.per:
-            return None
-        steps.append((meter, price, rule.per, price // rule.per))
-    return tuple(steps)
+    if not steps.cliffs:
+        return steps.brackets[0]
+    return steps.brackets[bisect_left(steps.cliffs, sum([meters[meter] for meter in steps.prompt]))]
