@@ -315,3 +315,15 @@ def test_an_event_that_breaks_the_writer_is_set_apart_and_the_others_are_written
         with pytest.raises(RuntimeError):  # alone, it may be the writer that is broken: it goes on waiting
             drain(spool, write, lambda: NOW)
         assert spool.state().waiting == 1
+
+
+def test_an_event_whose_meter_cannot_be_looked_up_is_asked_for_again_and_harms_no_neighbour(
+    proxy: Proxy, tmp_path: Path
+) -> None:
+    # A contract that declares it may have been applied a moment before the outage: to call it unknown would lose it.
+    with opened(proxy, tmp_path) as runtime:
+        proxy.stop()
+        strange = raw_event("r2", meters={"pages_read": 1})
+        results = ingest_events(runtime, [raw_event("r1"), strange, raw_event("r3", model="")])
+        assert statuses(results) == ["spooled", "rejected", "rejected"]
+        assert [one.error.code for one in results if one.error] == ["database_unreachable", "empty_text"]

@@ -19,9 +19,9 @@ TAKEN = ("accepted", "duplicate")
 
 
 class Refused(NamedTuple):
-    """An item that is no sound event: why, and its request id where it has one."""
+    """An item that is no sound event, or cannot be known to be one now: why, and its request id where it has one."""
 
-    error: BadInput
+    error: TallyError
     request_id: str | None = None
 
 

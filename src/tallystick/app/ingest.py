@@ -6,10 +6,11 @@ import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from datetime import datetime
 
 from tallystick.app.event_results import EventResult, Refused, results_of
 from tallystick.app.runtime import Runtime
-from tallystick.core.errors import BadInput, Problems, Unavailable
+from tallystick.core.errors import BadInput, Problems, TallyError, Unavailable
 from tallystick.ledger.receipt import Receipt
 from tallystick.usage.batch_checks import all_sound, check_events
 from tallystick.usage.checks import TEXT_CHARS_MAX
@@ -53,14 +54,26 @@ def check_items(
         if events is not None:
             return list(events)
     raws = sent if cloudevents is False else [_unpacked(item, cloudevents) for item in sent]
-    checked = check_events(raws, now=now, known_meters=known_meters)
+    checked: Sequence[UsageEvent | TallyError] = check_events(raws, now=now, known_meters=known_meters)
     if any(map(_mentions_unknown_meter, checked)):
-        # A contract that declares it may have been applied since the meters were read.
-        checked = check_events(raws, now=now, known_meters=runtime.known_meters(reload=True))
+        checked = _check_again(runtime, raws, checked, now)
     return [
-        Refused(event, _request_id(item)) if isinstance(event, BadInput) else event
+        Refused(event, _request_id(item)) if isinstance(event, TallyError) else event
         for event, item in zip(checked, sent, strict=True)
     ]
+
+
+def _check_again(
+    runtime: Runtime, raws: Sequence[object], checked: Sequence[UsageEvent | TallyError], now: datetime
+) -> Sequence[UsageEvent | TallyError]:
+    """Check once more: a contract that declares an unknown meter may have been applied since the meters were read."""
+    try:
+        return check_events(raws, now=now, known_meters=runtime.known_meters(reload=True))
+    except Unavailable as error:
+        if not runtime.spools:
+            raise
+        # Its sender comes again when the meters can be read; the others need not wait for that.
+        return [error if _mentions_unknown_meter(event) else event for event in checked]
 
 
 def sound_ones(checked: Iterable[UsageEvent | Refused]) -> list[UsageEvent]:
@@ -110,8 +123,8 @@ def _request_id(item: object) -> str | None:
     return found[:TEXT_CHARS_MAX] if isinstance(found, str) and found.isprintable() else None
 
 
-def _mentions_unknown_meter(event: UsageEvent | BadInput) -> bool:
-    if not isinstance(event, BadInput):
+def _mentions_unknown_meter(event: UsageEvent | TallyError) -> bool:
+    if not isinstance(event, TallyError):
         return False
     problems = event.problems if isinstance(event, Problems) else (event,)
     return any(problem.code == "unknown_meter" for problem in problems)

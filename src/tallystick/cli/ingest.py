@@ -44,7 +44,8 @@ def ingest(
 ) -> None:
     """Take in usage events from a file: each is stored exactly once, however often the file is taken in.
 
-    Exit code 0 when every event is stored now, whether it was before or not; 1 when some were rejected or in conflict.
+    Exit code 0 when every event is stored now, whether it was before or not, or waits in the spool; 1 when some were
+    rejected or in conflict.
     """
     counts: Counter[str] = Counter()
     problems: list[dict[str, object]] = []
@@ -72,6 +73,9 @@ def ingest(
             for result in batch:
                 note(result)
     summary = {status: counts[status] for status in _STATUSES}
+    if counts["spooled"]:
+        summary["spooled"] = counts["spooled"]
+        say("the database was away: what was spooled is on disk, and written once it is back; see `tally spool`")
     if as_json:
         print_json({"events": sum(summary.values()), **summary, "problems": problems})
     else:
