@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from functools import partial
 from time import perf_counter
 from typing import Any
 
 import structlog
 from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
@@ -60,6 +61,22 @@ _TOO_SLOW = (
 )
 
 
+class _Flow(FlowControl):
+    """Reads on only when nothing that was read still waits for its turn.
+
+    Who sends request after request without waiting would otherwise fill the memory with them.
+    """
+
+    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def resume_reading(self) -> None:
+        """Read on, unless requests wait."""
+        if not self._waiting:
+            super().resume_reading()
+
+
 class TallyHttpProtocol(HttpToolsProtocol):
     """One connection; see the module. `app_state["single_events"]`, where there is one, is the short way."""
 
@@ -82,6 +99,11 @@ class TallyHttpProtocol(HttpToolsProtocol):
         if not getattr(server_state, "looks_for_slow_callers", False):
             server_state.looks_for_slow_callers = True  # type: ignore[attr-defined]
             self.loop.call_later(_LOOK_SECONDS, _refuse_slow_callers, server_state, self.loop)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A caller has connected."""
+        super().connection_made(transport)
+        self.flow = _Flow(transport, self.pipeline)
 
     # ── what arrives ────────────────────────────────────────────────────────────────────────────
 

@@ -1,0 +1,319 @@
+"""Single events take a short way through the server: its answers are the long way's, and every limit holds there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import uvicorn
+
+from journal_helpers import query, raw_event
+from tallystick.api import http_protocol
+from tallystick.api.app import create_app
+from tallystick.api.single_events import SingleEvents, goes_the_short_way
+
+HEAD = "POST /v1/events{query} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nRequest-Id: job-7\r\n"
+
+
+class Caller:
+    """One connection, and the answers that come over it."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+        self.held = b""
+
+    def send(self, body: bytes, *, query: str = "", headers: str = "") -> None:
+        head = HEAD.format(query=query) + headers + f"Content-Length: {len(body)}\r\n\r\n"
+        self.socket.sendall(head.encode() + body)
+
+    def answer(self) -> tuple[int, dict[str, str], bytes]:
+        while (end := self.held.find(b"\r\n\r\n")) < 0:
+            self._more()
+        lines = self.held[:end].decode().split("\r\n")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}
+        whole = end + 4 + int(headers["content-length"])
+        while len(self.held) < whole:
+            self._more()
+        body, self.held = self.held[end + 4 : whole], self.held[whole:]
+        return int(lines[0].split()[1]), headers, body
+
+    def _more(self) -> None:
+        part = self.socket.recv(65536)
+        assert part, "the connection was closed"
+        self.held += part
+
+    def is_closed(self) -> bool:
+        """Wait until the server has closed the connection; whether it said nothing before."""
+        try:
+            return b"".join(iter(lambda: self.socket.recv(65536), b"")) == b""
+        except ConnectionResetError:
+            return True
+
+
+@pytest.fixture
+def port(runtime) -> Iterator[int]:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        config = uvicorn.Config(
+            create_app(runtime), http=http_protocol.TallyHttpProtocol, loop="uvloop", log_config=None, access_log=False
+        )
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        yield listener.getsockname()[1]
+        server.should_exit = True
+        thread.join(20)
+
+
+@pytest.fixture
+def call(port: int) -> Iterator[Callable[[], Caller]]:
+    callers: list[Caller] = []
+
+    def connect() -> Caller:
+        callers.append(Caller(port))
+        return callers[-1]
+
+    yield connect
+    for caller in callers:
+        caller.socket.close()
+
+
+def encoded(request_id: str = "r1", **more: object) -> bytes:
+    return json.dumps(raw_event(request_id, **more)).encode()
+
+
+# In the order in which they are sent, with the status of their answers.
+BODIES = [
+    (encoded("a"), 201),
+    (encoded("a"), 200),
+    (encoded("a", latency_ms=7), 409),
+    (encoded("b", model="gpt-99-imaginary"), 201),
+    (encoded("c", attributes={"k": 'é"\\\n'}, time="2026-10-15T12:00:00.123456789+02:00"), 201),
+    (encoded("d", provider_cost_pico="12"), 201),
+    (encoded("e", meters={"tokens_in": -1}), 422),
+    (encoded("e", meters={"tokens_inn": 1}, nonsense=1), 422),
+    (encoded("f")[:-1] + b', "org_id": "other"}', 400),
+    (b"[" + encoded("g") + b"]", 200),
+    (b"[]", 200),
+    (b" \n" + encoded("h"), 201),
+    (b"\xef\xbb\xbf" + encoded("i"), 201),
+    (b'{"specversion": "1.0"}', 422),
+    (b"{", 400),
+    (b"\xff", 400),
+    (b"7", 422),
+    (encoded("j", model="gpt-5", meters={"tokens_out": 10**12}), 422),
+]
+DIFFERS = re.compile(rb'"(fingerprint|stored_fingerprint|leaf)":"[0-9a-f]{64}"|"seq":\d+|ledger entry \d+')
+
+
+def test_every_answer_is_that_of_the_long_way(call):
+    short, long = call(), call()
+    for body, status in BODIES:
+        short.send(body.replace(b'"acme"', b'"org-s"'))
+        # An address with a query, even an empty one of a name, is not taken the short way.
+        long.send(body.replace(b'"acme"', b'"org-l"'), query="?x")
+        (one, headers, answer), (other, other_headers, other_answer) = short.answer(), long.answer()
+        assert (one, other) == (status, status), answer
+        assert DIFFERS.sub(b"", answer.replace(b"org-s", b"org-l")) == DIFFERS.sub(b"", other_answer)
+        headers.pop("date"), other_headers.pop("date")
+        assert headers == other_headers
+        assert headers["request-id"] == "job-7"
+
+
+def test_sound_single_events_do_take_the_short_way():
+    # Were they all to go the long way, the test above would compare it with itself.
+    scope = {"path": "/v1/events", "method": "POST", "query_string": b""}
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"300")]
+    assert goes_the_short_way({**scope, "headers": headers}, 16384)
+    assert not goes_the_short_way({**scope, "headers": headers}, 299)
+    assert not goes_the_short_way({**scope, "headers": [*headers, (b"content-encoding", b"gzip")]}, 16384)
+    assert not goes_the_short_way({**scope, "headers": headers, "query_string": b"x"}, 16384)
+
+
+def test_requests_sent_without_waiting_are_answered_in_their_order(call):
+    caller = call()
+    look = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+    for number in range(5):
+        caller.send(encoded(f"p{number}"))
+        caller.socket.sendall(look)
+        caller.send(encoded(f"p{number}"), query="?x")
+        caller.send(encoded(f"p{number}", latency_ms=1))
+    for _ in range(5):
+        assert [caller.answer()[0] for _ in range(4)] == [201, 200, 200, 409]
+
+
+def test_a_request_that_arrives_byte_by_byte_is_one_request(call):
+    caller = call()
+    body = encoded("slow")
+    for byte in HEAD.format(query="").encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body:
+        caller.socket.sendall(bytes([byte]))
+    assert caller.answer()[0] == 201
+
+
+def test_who_says_close_is_answered_and_the_connection_is_closed(call):
+    caller = call()
+    caller.send(encoded("z"), headers="Connection: close\r\n")
+    status, headers, _ = caller.answer()
+    assert (status, headers["connection"]) == (201, "close")
+    assert caller.is_closed()
+
+
+def test_an_event_sent_over_many_connections_at_once_is_stored_once(call, runtime):
+    def send(number: int) -> list[int]:
+        caller = call()
+        statuses = []
+        for turn in range(10):
+            caller.send(encoded(f"r{(number + turn) % 20}"))
+            statuses.append(caller.answer()[0])
+        return statuses
+
+    with ThreadPoolExecutor(16) as pool:
+        statuses = [status for answered in pool.map(send, range(16)) for status in answered]
+    assert (statuses.count(201), statuses.count(200)) == (20, 140)
+    assert query(runtime, "select array_agg(seq order by seq) from ledger_entries") == [(list(range(1, 21)),)]
+
+
+def test_a_caller_who_leaves_before_the_answer_has_their_event_stored(call, runtime):
+    caller = call()
+    caller.send(encoded("left"))
+    caller.socket.close()
+    other = call()
+    deadline = time.monotonic() + 10
+    while not query(runtime, "select 1 from ledger_entries where request_id = 'left'"):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    other.send(encoded("left"))
+    assert other.answer()[0] == 200
+
+
+@pytest.mark.parametrize("way", ["", "?x"], ids=["short", "long"])
+def test_a_full_queue_is_429_with_the_seconds_to_wait_and_takes_nothing(call, runtime, way: str):
+    runtime.append([])  # nothing; and yet the writer is there
+    first = call()
+    first.send(encoded("first"))
+    assert first.answer()[0] == 201
+    with runtime.database.writer() as held:
+        held.execute("select from org_heads for update")  # so that what is being written now waits
+        batch = b"[" + b",".join(encoded(f"w{number}") for number in range(1000)) + b"]"
+        waiting = []
+        for _ in range(200):
+            waiting.append(call())
+            waiting[-1].send(batch)
+            if runtime.writer.state().queue_events + 1000 > runtime.settings.queue_events_max:
+                break
+            time.sleep(0.02)
+        deadline = time.monotonic() + 20
+        while True:
+            caller = call()
+            caller.send(b"[" + encoded("busy") + b"]" if way else encoded("busy"), query=way)
+            caller.socket.settimeout(0.5)
+            try:
+                status, headers, body = caller.answer()
+                break
+            except TimeoutError:  # it has found room
+                assert time.monotonic() < deadline
+        assert (status, json.loads(body)["code"]) == (429, "journal_busy")
+        assert headers["content-type"] == "application/problem+json"
+        assert 1 <= int(headers["retry-after"]) <= 60
+
+
+def test_a_head_without_end_is_refused(call):
+    caller = call()
+    caller.socket.sendall(b"POST /v1/events HTTP/1.1\r\nX-Filler: " + b"x" * http_protocol.HEAD_BYTES_MAX)
+    status, _, body = caller.answer()
+    assert (status, json.loads(body)["code"]) == (431, "head_too_large")
+    assert caller.is_closed()
+
+
+def test_who_takes_too_long_is_refused_and_who_says_nothing_is_left(call, monkeypatch):
+    monkeypatch.setattr(http_protocol, "HEAD_SECONDS_MAX", 0.5)
+    monkeypatch.setattr(http_protocol, "BODY_SECONDS_MAX", 0.5)
+    silent, slow_head, slow_body = call(), call(), call()
+    slow_head.socket.sendall(b"POST /v1/events HTTP/1.1\r\n")
+    slow_body.socket.sendall(HEAD.format(query="").encode() + b"Content-Length: 300\r\n\r\n{")
+    for caller in (slow_head, slow_body):
+        status, headers, body = caller.answer()
+        assert (status, json.loads(body)["code"]) == (408, "request_too_slow")
+        assert json.loads(body)["request_id"] == headers["request-id"]
+        assert caller.is_closed()
+    assert silent.is_closed()
+    late = call()
+    late.send(encoded("late"))
+    assert late.answer()[0] == 201, "the others are served as ever"
+
+
+def test_a_body_that_keeps_coming_may_take_its_time(call, monkeypatch):
+    monkeypatch.setattr(http_protocol, "BODY_SECONDS_MAX", 0.2)
+    body = encoded("steady") + b" " * 20_000
+    caller = call()
+    caller.socket.sendall(HEAD.format(query="").encode() + f"Content-Length: {len(body)}\r\n\r\n".encode())
+    for at in range(0, len(body), 1000):
+        caller.socket.sendall(body[at : at + 1000])
+        time.sleep(0.1)  # 10,000 bytes a second
+    assert caller.answer()[0] == 201
+
+
+def test_who_does_not_read_the_answers_is_left(call, monkeypatch):
+    monkeypatch.setattr(http_protocol, "UNREAD_SECONDS_MAX", 0.5)
+    caller = call()
+    asked = b"".join([HEAD.format(query="").encode() + b"Content-Length: 2\r\n\r\n{}"] * 100)
+    with pytest.raises(ConnectionError):
+        caller.socket.sendall(asked * 1000)
+
+
+def test_who_sends_on_and_on_without_waiting_is_held_up_not_kept_in_memory(call):
+    caller = call()
+    caller.socket.settimeout(3)
+    sent = 0
+    asked = b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 100
+    with contextlib.suppress(TimeoutError):
+        while sent < 200_000_000:
+            sent += caller.socket.send(asked)
+    assert sent < 50_000_000  # what the kernel holds of both directions, and no more
+
+
+class _Runtime:
+    """Stands where the runtime stands, and fails when one of the events is the guilty one."""
+
+    def __init__(self, runtime) -> None:
+        self._runtime, self.settings = runtime, runtime.settings
+        self.clock, self.known_meters = runtime.clock, runtime.known_meters
+
+    def submit(self, events):
+        if any(event.request_id == "guilty" for event in events):
+            raise RuntimeError("the secret is 42")
+        return self._runtime.submit(events)
+
+
+def test_one_event_that_makes_the_writer_fail_fails_alone(runtime):
+    async def send_all() -> dict[str, tuple[int, bytes]]:
+        answers: dict[str, tuple[int, bytes]] = {}
+        single = SingleEvents(_Runtime(runtime), _NoLog())  # type: ignore[arg-type]
+        names = ["a", "guilty", "b"]
+        for name in names:
+            taken = single.take(
+                encoded(name), "id", lambda answer, name=name: answers.update({name: (answer.status, answer.body)})
+            )
+            assert taken
+        while len(answers) < len(names):
+            await asyncio.sleep(0.01)
+        return answers
+
+    answers = asyncio.run(asyncio.wait_for(send_all(), 20))
+    assert {name: status for name, (status, _) in answers.items()} == {"a": 201, "guilty": 500, "b": 201}
+    assert b"42" not in answers["guilty"][1]
+
+
+class _NoLog:
+    def add(self, line: bytes) -> None:
+        pass
