@@ -98,7 +98,8 @@ class Pool:
             return self._idle.pop() if self._idle else None
 
     def _give_back(self, connection: Connection) -> None:
-        if not connection.closed and connection.info.transaction_status == TransactionStatus.IDLE:
+        idle = not connection.closed and connection.info.transaction_status == TransactionStatus.IDLE
+        if idle and not connection.autocommit:
             with self._lock:
                 if not self._closed:
                     self._idle.append(connection)

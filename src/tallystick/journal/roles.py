@@ -65,15 +65,13 @@ def session_conninfo(url: str, role: str | None = None, *, role_logins: bool = F
     if role is not None and not role_logins:
         settings["role"] = role
     options = " ".join(f"-c {name}={value}" for name, value in settings.items())
-    changed: dict[str, str | None] = {
-        # COPY sends bytes as they are, whatever PGCLIENTENCODING says
-        "client_encoding": "utf8",
-        "options": f"{given.get('options') or ''} {options}".strip(),
-        **{name: value for name, value in _PATIENCE.items() if name not in given},
-    }
+    wanted = {**_PATIENCE, **given}
+    wanted["options"] = f"{given.get('options') or ''} {options}".strip()
+    wanted["client_encoding"] = "utf8"  # COPY sends bytes as they are, whatever PGCLIENTENCODING says
     if role is not None and role_logins:
-        changed |= {"user": role, "password": None}  # the password is the configured login's
-    return make_conninfo(url, **changed)
+        wanted["user"] = role
+        wanted.pop("password", None)  # it is the configured login's
+    return make_conninfo("", **wanted)
 
 
 def ensure_roles(connection: psycopg.Connection[tuple[object, ...]], *, may_log_in: bool) -> None:
