@@ -1,0 +1,152 @@
+"""`tally serve --workers 2`: one address, one database, each event once; who dies is replaced, and nobody is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from journal_helpers import raw_event
+
+
+class Workers:
+    """A running `tally serve` of two workers; what they all write to stderr is kept."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.data_dir = data_dir
+        command = [sys.executable, "-c", "from tallystick.cli.main import main; main()", "serve"]
+        self.process = subprocess.Popen(
+            [*command, "--port", "0", "--workers", "2", "--data-dir", str(data_dir)], stderr=subprocess.PIPE, text=True
+        )
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self.wait_until(lambda: self._find(r"listening on (http://\S+)"), 90)
+        self.url = self._find(r"listening on (http://\S+)") or ""
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        self.lines.extend(iter(self.process.stderr.readline, ""))
+
+    def _find(self, pattern: str) -> str | None:
+        found = re.search(pattern, "".join(self.lines))
+        return found[1] if found else None
+
+    def wait_until(self, is_so, seconds: float = 30) -> None:
+        deadline = time.monotonic() + seconds
+        while not is_so():
+            assert time.monotonic() < deadline, "".join(self.lines)
+            time.sleep(0.05)
+
+    def log(self, event: str) -> list[dict]:
+        return [line for line in map(json.loads, filter(_is_json, self.lines)) if line["event"] == event]
+
+    def pids(self) -> list[int]:
+        """Of the workers that run now, as the system knows them."""
+        return [pid for pid in (line["pid"] for line in self.log("worker_started")) if _runs(pid)]
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        code = self.process.wait(60)
+        self._reader.join(10)
+        return code
+
+
+def _is_json(line: str) -> bool:
+    return line.startswith("{")
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.fixture
+def workers(short_dir: Path) -> Iterator[Workers]:
+    started = Workers(short_dir)
+    yield started
+    if started.process.poll() is None:
+        started.stop()
+
+
+def event(request_id: str) -> dict[str, object]:
+    return raw_event(request_id, time="2026-10-01T12:00:00Z")
+
+
+def send(url: str, events: object) -> list[dict]:
+    """On a connection of its own, again and again until it is answered."""
+    while True:
+        try:
+            answer = httpx2.post(url + "/v1/events", json=events, timeout=30)
+        except httpx2.TransportError:
+            continue
+        if answer.status_code != 503:
+            return answer.json()["results"]
+
+
+def test_two_workers_store_each_event_once_though_one_is_killed_under_load_and_is_replaced(workers: Workers):
+    first = workers.pids()
+    assert len(first) == 2
+    answers: list[dict] = []
+
+    def send_batches(number: int) -> None:
+        for turn in range(12):
+            start = (number * 7 + turn) % 40
+            answers.extend(send(workers.url, [event(f"r-{one}") for one in range(start, start + 10)]))
+
+    with ThreadPoolExecutor(6) as pool:
+        sending = [pool.submit(send_batches, number) for number in range(6)]
+        time.sleep(0.3)
+        os.kill(first[0], signal.SIGKILL)
+        for one in sending:
+            one.result()
+    workers.wait_until(lambda: len(workers.pids()) == 2)
+    assert first[0] not in workers.pids()
+    (ended,) = workers.log("worker_ended")
+    assert (ended["pid"], ended["exit_code"]) == (first[0], -signal.SIGKILL)
+
+    assert {answer["status"] for answer in answers} <= {"accepted", "duplicate"}
+    places = {(answer["request_id"], answer["seq"]) for answer in answers}
+    stored = httpx2.get(workers.url + "/v1/orgs/acme/events", params={"limit": 1000}).json()["events"]
+    assert sorted((one["request_id"], one["seq"]) for one in stored) == sorted(places)
+    assert [one["seq"] for one in stored] == list(range(1, len(places) + 1))
+
+    served = {line["request_id"] for line in workers.log("request")}
+    assert len(served) >= 72, "the log of every worker arrives"
+    pids = workers.pids()
+    assert workers.stop() == 0
+    assert workers.lines[-1] == "stopped\n"
+    assert not any(map(_runs, pids))
+    assert not (workers.data_dir / "postgres" / "postmaster.pid").exists()
+
+
+def test_when_the_parent_is_killed_its_workers_end_and_the_next_start_finds_everything(workers: Workers):
+    (receipt,) = send(workers.url, [event("kept")])
+    pids = workers.pids()
+    workers.stop(signal.SIGKILL)
+    workers.wait_until(lambda: not any(map(_runs, pids)))
+    again = Workers(workers.data_dir)
+    assert send(again.url, [event("kept")]) == [{**receipt, "status": "duplicate"}]
+    assert again.stop() == 0
+
+
+def test_ctrl_c_lets_what_is_under_way_be_answered(workers: Workers):
+    with ThreadPoolExecutor(1) as pool:
+        under_way = pool.submit(send, workers.url, [event(f"r-{number}") for number in range(20_000)])
+        time.sleep(0.5)
+        assert workers.stop(signal.SIGINT) == 0
+        assert {answer["status"] for answer in under_way.result()} == {"accepted"}
