@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from errno import EDQUOT, ENOSPC
+from threading import Lock
 from typing import NamedTuple
 
 from tallystick.app.runtime import Runtime
@@ -57,6 +58,11 @@ SEAL_STEPS = (
     "seal.done",
 )
 """The named steps of sealing a block, in their order."""
+
+
+alone = Lock()
+"""One thread of a process at a time works on the blocks folder, as one process does: those that wait for the database's
+lock hold a connection each, and must never keep the one who has it from the connections that it needs."""
 
 
 class SealReport(NamedTuple):
@@ -115,8 +121,13 @@ def seal_once(runtime: Runtime, *, everything: bool = False, progress: Progress 
         BadInput, NotFound: the signing key cannot be used; see `app.signing`.
         Unavailable: `database_unreachable`, `storage_full`, `blocks_folder_unusable`, `block_unsound`.
     """
-    with _full_disks_named():
-        return _seal(runtime, everything, progress or (lambda _: None))
+    if not alone.acquire(blocking=everything):
+        return SealReport(busy=True)
+    try:
+        with full_disks_named():
+            return _seal(runtime, everything, progress or (lambda _: None))
+    finally:
+        alone.release()
 
 
 def _seal(runtime: Runtime, everything: bool, progress: Progress) -> SealReport:
@@ -248,7 +259,8 @@ def _sign_checkpoint(runtime: Runtime, store: BlockStore) -> None:
 
 
 @contextmanager
-def _full_disks_named() -> Iterator[None]:
+def full_disks_named() -> Iterator[None]:
+    """What the operating system says of a file in the blocks folder, as `storage_full` or `blocks_folder_unusable`."""
     try:
         yield
     except OSError as error:

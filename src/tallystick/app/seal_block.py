@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import IO, TYPE_CHECKING, NamedTuple
 
 from tallystick.archive.store import Draft, file_sha256
-from tallystick.core.errors import Unavailable
+from tallystick.core.errors import BadInput, Unavailable
 from tallystick.journal.database import Database
 from tallystick.journal.sealing import Block, OrgRange, SealedRange, read_entries
 from tallystick.journal.steps import reached
@@ -63,7 +63,10 @@ def write_draft(
 
     draft.write(write)
     reached("seal.written")
-    content = _read_back(draft, table, progress)
+    try:
+        content = _read_back(draft, table, progress)
+    except BadInput as error:
+        raise _unsound(draft, error.detail) from None
     reached("seal.verified")
     return content
 

@@ -104,6 +104,19 @@ def write_people(table: pa.Table, people: Target) -> None:
     )
 
 
+def read_people(people: Path) -> pa.Table:
+    """The whole people file.
+
+    Raises:
+        BadInput: `broken_block`, `missing_block`.
+    """
+    with named_faults(people):
+        table = pq.read_table(people)
+        if not table.schema.remove_metadata().equals(PEOPLE_SCHEMA):
+            raise _broken(people, "its columns are not those of a people file")
+        return table
+
+
 def block_schema(meters: Sequence[str]) -> pa.Schema:
     """The columns of a block's own file in which these meters occur."""
     plain = [_field(name) for name in PLAIN_COLUMNS]

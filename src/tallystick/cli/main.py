@@ -10,7 +10,21 @@ import typer
 from typer.core import TyperGroup
 
 from tallystick import __version__
-from tallystick.cli import checkpoint, contract, cost, demo, ingest, invoice, orgs, rates, seal, serve
+from tallystick.cli import (
+    checkpoint,
+    contract,
+    cost,
+    demo,
+    erase,
+    ingest,
+    invoice,
+    orgs,
+    rates,
+    retention,
+    seal,
+    serve,
+    spool,
+)
 from tallystick.cli.output import errors_to_exit_codes, print_text
 from tallystick.core.errors import Unavailable
 
@@ -42,7 +56,7 @@ app = typer.Typer(
 )
 
 # Each module has `register(app)`, which adds its commands.
-for _module in (cost, rates, contract, orgs, ingest, invoice, seal, checkpoint, serve, demo):
+for _module in (cost, rates, contract, orgs, ingest, invoice, seal, erase, retention, checkpoint, spool, serve, demo):
     _module.register(app)
 
 

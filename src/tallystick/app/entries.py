@@ -1,0 +1,73 @@
+"""An org's entries as one sequence, wherever they are: in the database, or, once they have left it, in blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tallystick.app.runtime import Runtime
+from tallystick.app.seal import block_store
+from tallystick.archive.paths import people_path
+from tallystick.core.errors import Conflict
+from tallystick.journal.retention import entries_page
+from tallystick.journal.sealing import blocks_of_org
+from tallystick.ledger.entry import Entry
+
+_PAGE = 4_000
+
+
+def stream_entries(runtime: Runtime, org_id: str, first_seq: int, last_seq: int) -> Iterator[Entry]:
+    """Entries first_seq to last_seq of an org, in order and without a gap; memory does not grow with their number.
+
+    It stays exact while entries leave the database: what is no longer found there is read from its block. Files are
+    read as they are; that they are the sealed ones is for `tally verify` to say.
+
+    Args:
+        last_seq: at most the org's last.
+
+    Raises:
+        Conflict: `entries_missing`: an entry is neither in the database nor in a block; it was taken away.
+        BadInput: `missing_block`, `broken_block`.
+        Unavailable: `database_unreachable`.
+    """
+    next_seq = first_seq
+    while next_seq <= last_seq:
+        with runtime.database.org(org_id) as connection:
+            page = entries_page(connection, org_id, next_seq, last_seq, _PAGE)
+        begins = page[0].seq if page else last_seq + 1
+        if begins > next_seq:
+            yield from _from_blocks(runtime, org_id, next_seq, begins - 1)
+            next_seq = begins
+        for entry in page:
+            if entry.seq != next_seq:
+                raise _missing(org_id, next_seq)
+            yield entry
+            next_seq += 1
+
+
+def _from_blocks(runtime: Runtime, org_id: str, first_seq: int, last_seq: int) -> Iterator[Entry]:
+    from tallystick.archive.leaves import batch_entries
+    from tallystick.archive.org_rows import iterate_org
+
+    with runtime.database.org(org_id) as connection:
+        blocks = blocks_of_org(connection, org_id, first_seq, last_seq)
+    store = block_store(runtime.settings)
+    next_seq = first_seq
+    for block in blocks:
+        main = store.main(block.path)
+        for batch in iterate_org(main, people_path(main), org_id, first_seq, last_seq):
+            for entry in batch_entries(batch):
+                if entry.seq != next_seq:
+                    raise _missing(org_id, next_seq)
+                yield entry
+                next_seq += 1
+    if next_seq <= last_seq:
+        raise _missing(org_id, next_seq)
+
+
+def _missing(org_id: str, seq: int) -> Conflict:
+    return Conflict(
+        "entries_missing",
+        f"entry {seq} of {org_id} is neither in the database nor in a block",
+        next_step="run `tally verify`; restore the database or the blocks folder from a backup",
+        where=org_id,
+    )
