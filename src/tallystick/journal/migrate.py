@@ -41,9 +41,11 @@ def migrate(url: str, *, role_logins: bool = False) -> None:
                     f"the database's encoding is {encoding}, which cannot hold every text",
                     next_step="create one for Tallystick with: create database NAME encoding 'UTF8' template template0",
                 )
-            ensure_roles(connection, may_log_in=role_logins)
+            # A login that owns nothing reads even the revision by right of those roles.
+            ensure_roles(connection, may_log_in=role_logins, will_migrate=not _has_revision(connection))
             if current_revision(connection) == revisions()[-1]:
                 return
+            ensure_roles(connection, may_log_in=role_logins, will_migrate=True)
             connection.execute("select pg_advisory_lock(%s)", [_LOCK_KEY])
             _upgrade(connection)
     except psycopg.OperationalError as error:
@@ -81,7 +83,7 @@ def current_revision(connection: psycopg.Connection[tuple[object, ...]]) -> str 
     Raises:
         Unavailable: `database_is_newer`.
     """
-    if connection.execute("select to_regclass('alembic_version')").fetchone() == (None,):
+    if not _has_revision(connection):
         return None
     row = connection.execute("select version_num from alembic_version").fetchone()
     if row is not None and row[0] not in revisions():
@@ -91,6 +93,10 @@ def current_revision(connection: psycopg.Connection[tuple[object, ...]]) -> str 
             next_step="use the release of Tallystick that migrated it, or a newer one",
         )
     return None if row is None else str(row[0])
+
+
+def _has_revision(connection: psycopg.Connection[tuple[object, ...]]) -> bool:
+    return connection.execute("select to_regclass('alembic_version')").fetchone() != (None,)
 
 
 def _upgrade(connection: psycopg.Connection[tuple[object, ...]]) -> None:

@@ -74,18 +74,19 @@ def session_conninfo(url: str, role: str | None = None, *, role_logins: bool = F
     return make_conninfo("", **wanted)
 
 
-def ensure_roles(connection: psycopg.Connection[tuple[object, ...]], *, may_log_in: bool) -> None:
+def ensure_roles(connection: psycopg.Connection[tuple[object, ...]], *, may_log_in: bool, will_migrate: bool) -> None:
     """Make the roles that the server lacks, and the connection's own role a member of them; in autocommit.
 
     Args:
         connection: of the login that is to become those roles.
         may_log_in: whether sessions log in as the roles themselves.
+        will_migrate: whether functions are about to be given to the keeper, for which one must be a member of it.
 
     Raises:
         Unavailable: `roles_missing`, when the connection's role has no right to; the next step is the SQL to run.
     """
     for attempt in range(_ATTEMPTS):
-        statements = _missing(connection, may_log_in=may_log_in)
+        statements = _missing(connection, may_log_in=may_log_in, will_migrate=will_migrate)
         try:
             for statement in statements:
                 connection.execute(statement.encode())
@@ -104,7 +105,7 @@ def ensure_roles(connection: psycopg.Connection[tuple[object, ...]], *, may_log_
             return
 
 
-def _missing(connection: psycopg.Connection[tuple[object, ...]], *, may_log_in: bool) -> list[str]:
+def _missing(connection: psycopg.Connection[tuple[object, ...]], *, may_log_in: bool, will_migrate: bool) -> list[str]:
     """The statements that are needed before the connection's role can work as the roles."""
     # Up to 15 a member may become the role; since then that is a right of its own, which its maker does not have.
     membership = "set" if connection.info.server_version >= 16_00_00 else "member"
@@ -123,5 +124,6 @@ def _missing(connection: psycopg.Connection[tuple[object, ...]], *, may_log_in: 
         elif wants_login and not can_log_in[role]:
             statements.append(f"alter role {role} login")
     members = {name for name, _, member in found if member}
-    statements += [f"grant {role} to {login}" for role in _BYPASSING if role not in members]
+    needed = _BYPASSING if will_migrate else LOGINS
+    statements += [f"grant {role} to {login}" for role in needed if role not in members]
     return statements
