@@ -38,14 +38,14 @@ class Database:
             role_logins: connect as the roles themselves; the embedded server lets us.
         """
         self.url = url
-        self._role_logins = role_logins
+        self.role_logins = role_logins
         self._pools = {
             role: Pool(partial(self.connect, role), connections_max=_CONNECTIONS_MAX[role]) for role in LOGINS
         }
 
     def conninfo(self, role: str) -> str:
         """How another library connects as that role, as libpq takes it."""
-        return session_conninfo(self.url, role, role_logins=self._role_logins)
+        return session_conninfo(self.url, role, role_logins=self.role_logins)
 
     def close(self) -> None:
         """Close every connection; blocks that are under way end first."""
@@ -60,10 +60,7 @@ class Database:
             BadInput: `invalid_text`, when no org can be called so.
             Unavailable: as `operator()`.
         """
-        if not org_id or "\0" in org_id or not _is_unicode(org_id):
-            raise BadInput(
-                "invalid_text", "no org can be called so", next_step="check the id for stray characters", where="org_id"
-            )
+        check_org_id(org_id)
         # Local to the transaction: it is gone with it, and the next one sets its own.
         chosen = sql.SQL("; set local tallystick.org = {}").format(sql.Literal(org_id)).as_string(None)
         with _lost_connections_named(), self._pools[APP].transaction(_FRESH + chosen) as connection:
@@ -104,6 +101,18 @@ class Database:
 
 def _connect(conninfo: str) -> Connection:
     return psycopg.connect(conninfo, prepare_threshold=None)
+
+
+def check_org_id(org_id: str) -> None:
+    """Refuse what the database cannot hold as an org's id.
+
+    Raises:
+        BadInput: `invalid_text`.
+    """
+    if not org_id or "\0" in org_id or not _is_unicode(org_id):
+        raise BadInput(
+            "invalid_text", "no org can be called so", next_step="check the id for stray characters", where="org_id"
+        )
 
 
 def _is_unicode(text: str) -> bool:

@@ -1,0 +1,136 @@
+-- What a check of the whole ledger reads. An org of null means every org.
+
+-- name: heads
+-- Where each org stands, and the first and last of its entries that are here.
+select head.org_id, head.last_seq, head.time_max, head.forgotten_until, bounds.first_seq, bounds.last_seq
+from org_heads as head
+cross join lateral (
+    select (select seq from ledger_entries where org_id = head.org_id order by seq limit 1) as first_seq,
+           (select seq from ledger_entries where org_id = head.org_id order by seq desc limit 1) as last_seq
+) as bounds
+where %(org)s::text is null or head.org_id = %(org)s
+order by head.org_id
+
+-- name: strangers
+-- Orgs that rows speak of and that have no head: one lookup for each org, not one for each row.
+with recursive entry_org as (
+    (select org_id from ledger_entries order by org_id limit 1)
+    union all
+    select (select org_id from ledger_entries where org_id > entry_org.org_id order by org_id limit 1)
+    from entry_org where entry_org.org_id is not null
+)
+select found.org_id, min(found.what) from (
+    select org_id, 'entries' as what from entry_org where org_id is not null
+    union all select org_id, 'transfers' from transfers
+    union all select org_id, 'balances' from account_balances
+    union all select org_id, 'sealed entries' from block_orgs
+    union all select org_id, 'erasures' from erasures
+) as found
+where not exists (select from org_heads where org_heads.org_id = found.org_id)
+    and (%(org)s::text is null or found.org_id = %(org)s)
+group by found.org_id order by found.org_id
+
+-- name: kept_from
+-- The first entry of each of these orgs that is still here.
+select given.org_id, kept.seq
+from unnest(%(orgs)s::text[]) as given (org_id)
+cross join lateral (select seq from ledger_entries where org_id = given.org_id order by seq limit 1) as kept
+
+-- name: blocks
+select block, path, entries, bytes, time_min, time_max, file_sha256, merkle_root, orgs_root, statement, sealed_at
+from blocks order by block
+
+-- name: block_ranges
+select org_id, first_seq, last_seq, root, frontier from block_orgs where block = %(block)s order by org_id
+
+-- name: stray_ranges
+select org_id, block from block_orgs where block > %(blocks)s order by org_id limit 100
+
+-- name: transfers
+-- The transfers of these ranges, and the one that reaches beyond the end of each.
+select given.org_id, found.seq, found.first_seq, found.debit_account, found.credit_account, found.asset,
+       found.amount_pico::text, found.recorded_at
+from unnest(%(orgs)s::text[], %(firsts)s::bigint[], %(lasts)s::bigint[]) as given (org_id, first_seq, last_seq)
+cross join lateral (
+    (select * from transfers as t where t.org_id = given.org_id and t.seq between given.first_seq and given.last_seq)
+    union all
+    (select * from transfers as t where t.org_id = given.org_id and t.seq > given.last_seq order by t.seq limit 1)
+) as found
+where found.first_seq <= given.last_seq
+order by given.org_id, found.seq
+
+-- name: stray_transfers
+-- Transfers beyond the org's last entry.
+select t.org_id, t.seq from org_heads as head join transfers as t on t.org_id = head.org_id and t.seq > head.last_seq
+where %(org)s::text is null or head.org_id = %(org)s
+order by 1, 2 limit 100
+
+-- name: balances
+-- Accounts whose balance is not the sum of their transfers.
+with moved as (
+    select org_id, account, asset, sum(debit) as debit, sum(credit) as credit
+    from transfers cross join lateral (
+        values (debit_account, amount_pico, 0), (credit_account, 0, amount_pico)
+    ) as side (account, debit, credit)
+    where %(org)s::text is null or org_id = %(org)s
+    group by org_id, account, asset
+), balance as (
+    select * from account_balances where %(org)s::text is null or org_id = %(org)s
+)
+select org_id, account, asset, balance.debit_pico::text, balance.credit_pico::text,
+       coalesce(moved.debit, 0)::text, coalesce(moved.credit, 0)::text
+from balance full join moved using (org_id, account, asset)
+where balance.debit_pico is distinct from coalesce(moved.debit, 0)
+    or balance.credit_pico is distinct from coalesce(moved.credit, 0)
+order by 1, 2, 3 limit 100
+
+-- name: accounts
+-- Orgs that do not have exactly the accounts that every org has.
+select head.org_id, array(select account || ' ' || asset from account_balances as b where b.org_id = head.org_id order by 1)
+from org_heads as head
+where (%(org)s::text is null or head.org_id = %(org)s)
+    and array(select account || ' ' || asset from account_balances as b where b.org_id = head.org_id order by 1) <> %(accounts)s::text[]
+order by 1 limit 100
+
+-- name: erasures
+select given.org_id, found.seq
+from unnest(%(orgs)s::text[], %(firsts)s::bigint[], %(lasts)s::bigint[]) as given (org_id, first_seq, last_seq)
+join erasures as found on found.org_id = given.org_id and found.seq between given.first_seq and given.last_seq
+
+-- name: stray_erasures
+-- Erasures of entries that were never written.
+select e.org_id, e.seq from org_heads as head
+join erasures as e on e.org_id = head.org_id and (e.seq > head.last_seq or e.seq < 1)
+where %(org)s::text is null or head.org_id = %(org)s
+order by 1, 2 limit 100
+
+-- name: entries_at
+-- What a correction says of the entry that it refers to is compared with these.
+select given.org_id, given.seq, entry.kind, entry.status, entry.request_id, entry.time
+from unnest(%(orgs)s::text[], %(seqs)s::bigint[]) as given (org_id, seq)
+join ledger_entries as entry on entry.org_id = given.org_id and entry.seq = given.seq
+
+-- name: corrected_twice
+select org_id, refers_to_seq, max(seq) from ledger_entries
+where kind = 'correction' and (%(org)s::text is null or org_id = %(org)s)
+group by org_id, refers_to_seq having count(*) > 1
+order by 1, 2 limit 100
+
+-- name: invoices
+select invoice_id, org_id, period, period_start, period_end, contract, contract_version, contract_sha256, plan,
+       through_seq, digest, total_cents, document
+from invoices where %(org)s::text is null or org_id = %(org)s
+order by org_id, period, contract
+
+-- name: contracts
+select contract, version, sha256, effective_from, source_name, source_text, meters from contract_versions
+order by contract, effective_from
+
+-- name: rate_versions
+select ordinal, version, known_at, sha256, source, card from rate_versions order by ordinal
+
+-- name: keys
+select key_id, name, public_key from signing_keys order by added_at, key_id
+
+-- name: checkpoints
+select size, note from checkpoints order by size

@@ -1,0 +1,187 @@
+"""Reading an entry back from the bytes that its leaf is the hash of: all of it but the personal data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+
+from tallystick.core.errors import BadInput
+from tallystick.ledger.entry import Entry, entry_leaf
+
+
+class _Lines(msgspec.Struct, forbid_unknown_fields=True):
+    amount_pico: list[str | None]
+    meters: list[str]
+    per: list[str | None]
+    price_pico: list[str | None]
+    quantities: list[str]
+    models: list[str | None] | None = None
+
+
+class _Cost(msgspec.Struct, forbid_unknown_fields=True):
+    lines: _Lines
+    rate_version: str
+    status: str
+    total_pico: str | None
+    reason: str | None = None
+
+
+class _Fact(msgspec.Struct, forbid_unknown_fields=True):
+    environment: str
+    feature: str
+    meters: dict[str, int]
+    model: str
+    org_id: str
+    request_id: str
+    time: datetime
+    action: str | None = None
+    api_key_id: str | None = None
+    latency_ms: int | None = None
+    outcome: str = "success"
+    price_context: dict[str, str] | None = None
+    provider: str | None = None
+    provider_cost_pico: str | None = None
+    usage_status: str = "final"
+
+
+class _Usage(msgspec.Struct, forbid_unknown_fields=True, tag="usage", tag_field="kind"):
+    cost: _Cost
+    fact: _Fact
+    fingerprint: str
+    recorded_at: datetime
+
+
+class _Correction(msgspec.Struct, forbid_unknown_fields=True, tag="correction", tag_field="kind"):
+    cost: _Cost
+    org_id: str
+    recorded_at: datetime
+    refers_to_seq: int
+    request_id: str
+    time: datetime
+
+
+class _Preimage(msgspec.Struct, forbid_unknown_fields=True):
+    entry: _Usage | _Correction
+    seq: int
+    time_max: datetime
+
+
+_decoder = msgspec.json.Decoder(_Preimage)
+
+
+def read_preimage(data: bytes | msgspec.Raw) -> Entry:
+    """The entry whose preimage this is; `leaf` is the hash of its canonical form, however the JSON was laid out.
+
+    Raises:
+        BadInput: `invalid_entry`: it is not the preimage of an entry.
+    """
+    try:
+        found = _decoder.decode(data)
+        entry = _usage(found, found.entry) if isinstance(found.entry, _Usage) else _correction(found, found.entry)
+        return entry._replace(leaf=entry_leaf(entry))
+    except (msgspec.DecodeError, UnicodeError, TypeError, ValueError, OverflowError) as error:
+        raise BadInput(
+            "invalid_entry",
+            f"this is not an entry of a ledger: {error}",
+            next_step="have the proof made again: tally proof invoice ID",
+        ) from None
+
+
+def _usage(found: _Preimage, entry: _Usage) -> Entry:
+    fact, cost, lines = entry.fact, entry.cost, entry.cost.lines
+    return Entry(
+        org_id=fact.org_id,
+        seq=found.seq,
+        kind="usage",
+        request_id=fact.request_id,
+        time=fact.time,
+        time_max=found.time_max,
+        recorded_at=entry.recorded_at,
+        feature=fact.feature,
+        environment=fact.environment,
+        provider=fact.provider,
+        model=fact.model,
+        api_key_id=fact.api_key_id,
+        action=fact.action,
+        latency_ms=fact.latency_ms,
+        outcome=fact.outcome,
+        usage_status=fact.usage_status,
+        meter_names=list(fact.meters),
+        meter_quantities=list(fact.meters.values()),
+        price_context=fact.price_context,
+        provider_cost_pico=_integer(fact.provider_cost_pico),
+        user_id=None,
+        session_id=None,
+        attributes=None,
+        salt=None,
+        fingerprint=bytes.fromhex(entry.fingerprint),
+        rate_version=cost.rate_version,
+        status=cost.status,
+        cost_pico=_integer(cost.total_pico),
+        line_meters=lines.meters,
+        line_quantities=_integers(lines.quantities),
+        line_price_pico=_maybe_integers(lines.price_pico),
+        line_per=_maybe_integers(lines.per),
+        line_amount_pico=_maybe_integers(lines.amount_pico),
+        line_models=lines.models,
+        refers_to_seq=None,
+        reason=cost.reason,
+        leaf=b"",
+    )
+
+
+def _correction(found: _Preimage, entry: _Correction) -> Entry:
+    cost, lines = entry.cost, entry.cost.lines
+    return Entry(
+        org_id=entry.org_id,
+        seq=found.seq,
+        kind="correction",
+        request_id=entry.request_id,
+        time=entry.time,
+        time_max=found.time_max,
+        recorded_at=entry.recorded_at,
+        feature=None,
+        environment=None,
+        provider=None,
+        model=None,
+        api_key_id=None,
+        action=None,
+        latency_ms=None,
+        outcome=None,
+        usage_status=None,
+        meter_names=None,
+        meter_quantities=None,
+        price_context=None,
+        provider_cost_pico=None,
+        user_id=None,
+        session_id=None,
+        attributes=None,
+        salt=None,
+        fingerprint=None,
+        rate_version=cost.rate_version,
+        status=cost.status,
+        cost_pico=_integer(cost.total_pico),
+        line_meters=lines.meters,
+        line_quantities=_integers(lines.quantities),
+        line_price_pico=_maybe_integers(lines.price_pico),
+        line_per=_maybe_integers(lines.per),
+        line_amount_pico=_maybe_integers(lines.amount_pico),
+        line_models=lines.models,
+        refers_to_seq=entry.refers_to_seq,
+        reason=cost.reason,
+        leaf=b"",
+    )
+
+
+def _integer(text: str | None) -> int | None:
+    return None if text is None else int(text)
+
+
+def _integers(texts: Sequence[str]) -> list[int]:
+    return [int(text) for text in texts]
+
+
+def _maybe_integers(texts: Sequence[str | None]) -> list[int | None]:
+    return [None if text is None else int(text) for text in texts]
