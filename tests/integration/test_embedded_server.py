@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from fault_tools import fill, small_disk
 from tallystick.core.errors import Unavailable
 from tallystick.journal.server import EmbeddedServer
+from tallystick.journal.server_process import postmaster_pid
+from tallystick.journal.server_settings import memory_bytes, server_settings
 
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs as another user")
 QUICK = {"fsync": "off"}
@@ -140,3 +147,139 @@ def test_a_server_that_does_not_start_says_where_to_look(short_dir: Path) -> Non
     assert "server.log" in caught.value.next_step
     with EmbeddedServer(short_dir, settings=QUICK) as url:  # and nothing of it stays in the way
         assert answers(url)
+
+
+def wait_for(url: str, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            assert answers(url)
+        except psycopg.OperationalError:
+            assert time.monotonic() < deadline, "it is not back"
+            time.sleep(0.02)
+        else:
+            return
+
+
+def postmaster(server: EmbeddedServer) -> int:
+    pid = postmaster_pid(server.cluster)
+    assert pid is not None
+    return pid
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGQUIT, signal.SIGINT])
+def test_a_postmaster_that_is_killed_or_stopped_is_started_again(short_dir: Path, number: int) -> None:
+    server = EmbeddedServer(short_dir)
+    with server as url:
+        with psycopg.connect(url) as connection:
+            connection.execute("create table kept as select 42 as answer")
+        first = postmaster(server)
+        begun = time.monotonic()
+        os.kill(first, number)
+        while postmaster_pid(server.cluster) in (first, None):
+            assert time.monotonic() - begun < 20
+            time.sleep(0.02)
+        wait_for(url)
+        with psycopg.connect(url) as connection:
+            assert connection.execute("select answer from kept").fetchone() == (42,)
+        assert server.state().running
+        assert server.state().error is None
+
+
+def test_one_of_several_processes_starts_it_again_and_the_others_find_it(short_dir: Path) -> None:
+    servers = [EmbeddedServer(short_dir, settings=QUICK) for _ in range(3)]
+    urls = {server.open() for server in servers}
+    try:
+        (url,) = urls
+        os.kill(postmaster(servers[0]), signal.SIGKILL)
+        time.sleep(0.1)
+        wait_for(url)
+        time.sleep(0.6)  # everybody has looked by then
+        assert sum(server.state().restarts for server in servers) == 1
+    finally:
+        for server in servers:
+            server.close()
+    with pytest.raises(psycopg.OperationalError):
+        answers(url)
+
+
+def test_a_backend_that_outlives_its_postmaster_is_ended_before_another_is_started(short_dir: Path) -> None:
+    # It computes, and does not notice; beside a second postmaster it would write the same files.
+    server = EmbeddedServer(short_dir, settings=QUICK)
+    with server as url, psycopg.connect(url) as connection:
+        pid = connection.info.backend_pid
+        busy = "do $$ declare n bigint := 0; begin loop n := n + 1; end loop; end $$"
+
+        def compute() -> None:
+            with contextlib.suppress(psycopg.Error):
+                connection.execute(busy)
+
+        thread = threading.Thread(target=compute, daemon=True)
+        thread.start()
+        time.sleep(0.3)
+        os.kill(postmaster(server), signal.SIGKILL)
+        time.sleep(0.5)
+        assert Path(f"/proc/{pid}").exists()
+        wait_for(url)
+        assert not Path(f"/proc/{pid}/exe").exists()
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def test_a_torn_pid_file_does_not_keep_it_from_starting(short_dir: Path) -> None:
+    with EmbeddedServer(short_dir, settings=QUICK):
+        pass
+    (short_dir / "postgres" / "postmaster.pid").write_text("")  # a full disk leaves such a one
+    with EmbeddedServer(short_dir, settings=QUICK) as url:
+        assert answers(url)
+
+
+def test_a_full_disk_is_named_and_once_there_is_room_it_starts() -> None:
+    with small_disk(150) as folder:
+        ballast = fill(folder)
+        with pytest.raises(Unavailable) as caught:
+            EmbeddedServer(folder / "data").open()
+        assert caught.value.code == "storage_full"
+        ballast.unlink()
+        with EmbeddedServer(folder / "data") as url:
+            assert answers(url)
+        ballast = fill(folder)
+        with pytest.raises(Unavailable) as caught:
+            EmbeddedServer(folder / "data").open()
+        assert caught.value.code == "storage_full"
+        assert "full" in caught.value.detail
+        ballast.unlink()
+        with EmbeddedServer(folder / "data") as url:
+            assert answers(url)
+
+
+def test_killed_on_a_full_disk_it_is_started_again_as_soon_as_there_is_room() -> None:
+    with small_disk(150) as folder:
+        server = EmbeddedServer(folder / "data")
+        with server as url:
+            with psycopg.connect(url) as connection:
+                connection.execute("create table kept as select 42 as answer")
+            ballast = fill(folder)
+            os.kill(postmaster(server), signal.SIGKILL)
+            deadline = time.monotonic() + 20
+            while server.state().error is None:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            error = server.state().error
+            assert error is not None
+            assert error.code == "storage_full"
+            assert not server.state().running
+            ballast.unlink()
+            wait_for(url)
+            with psycopg.connect(url) as connection:
+                assert connection.execute("select answer from kept").fetchone() == (42,)
+
+
+def test_its_memory_and_log_fit_the_machine(tmp_path: Path) -> None:
+    found = server_settings(tmp_path)
+    megabytes = int(found["shared_buffers"].removesuffix("MB"))
+    assert 128 <= megabytes <= 4096
+    assert megabytes <= max(128, memory_bytes() // 4 >> 20)
+    assert int(found["min_wal_size"].removesuffix("MB")) * 2 <= int(found["max_wal_size"].removesuffix("MB"))
+    with small_disk(150) as folder:
+        assert server_settings(folder / "data")["max_wal_size"] == "64MB"
