@@ -6,6 +6,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import psycopg
+
 from tallystick.app.runtime import Runtime
 from tallystick.journal.writer import prepare
 from tallystick.ledger.encoding import SALT_BYTES
@@ -39,6 +41,23 @@ def query(runtime: Runtime, sql: str, *parameters: Any) -> list[tuple[Any, ...]]
 def count(runtime: Runtime, table: str) -> int:
     """How many rows a table has."""
     return int(query(runtime, f"select count(*) from {table}")[0][0])
+
+
+def tamper(database_url: str, *statements: str) -> None:
+    """Change what is stored as no application can: as its owner, with every trigger off, and on again after."""
+    with psycopg.connect(database_url) as connection:
+        triggers = connection.execute(_TRIGGERS).fetchall()
+        for table, name in triggers:
+            connection.execute(f"alter table {table} disable trigger {name}")
+        for statement in statements:
+            assert connection.execute(statement).rowcount != 0, f"nothing was changed by {statement}"
+        for table, name in triggers:
+            connection.execute(f"alter table {table} enable always trigger {name}")
+
+
+_TRIGGERS = (
+    "select tgrelid::regclass::text, quote_ident(tgname) from pg_trigger where not tgisinternal and tgenabled = 'A'"
+)
 
 
 def append_in_the_past(runtime: Runtime, events: Sequence[UsageEvent]) -> list[Receipt]:

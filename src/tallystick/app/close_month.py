@@ -16,6 +16,7 @@ from tallystick.invoice.build import Terms, build_invoice
 from tallystick.invoice.canonical import canonical_json
 from tallystick.invoice.model import Invoice, parse_invoice
 from tallystick.journal.contracts import ContractVersion, list_contract_versions
+from tallystick.journal.database import check_org_id
 from tallystick.journal.invoices import (
     InvoiceRow,
     StoredInvoice,
@@ -92,10 +93,12 @@ def close_month(
         progress: called with 1 after each org.
 
     Raises:
-        BadInput: `invalid_month`.
+        BadInput: `invalid_month`, or `invalid_text` for what cannot be an org's id.
         Unavailable: `database_unreachable`; months closed until then stay closed, and closing again is safe.
     """
     month_period(label)
+    for org_id in orgs or ():
+        check_org_id(org_id)
     versions = _contract_versions(runtime)
     results = []
     for org_id in dict.fromkeys(orgs_to_close(runtime, label) if orgs is None else orgs):

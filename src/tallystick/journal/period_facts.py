@@ -30,17 +30,17 @@ def sum_period(database: Database, org_id: str, period: Period) -> PeriodFacts:
     """
     with database.org(org_id) as connection:
         begin_reading(connection)
-        last_seq, forgotten_until = read_head(connection, org_id)
-        if forgotten_until is not None and forgotten_until > period.start:
+        head = read_head(connection, org_id)
+        if head.has_left(period.start):
             raise Conflict(
                 "period_archived",
-                f"entries of {org_id} from before {format_instant(forgotten_until)} have left the database for sealed "
+                f"entries of {org_id} up to {format_instant(head.forgotten_until)} have left the database for sealed "
                 f"blocks, and {period.label} begins at {format_instant(period.start)}",
                 next_step="nothing was closed. Months are closed before their entries leave: set TALLY_RETENTION_DAYS "
                 "to more than the days you close in",
                 where=org_id,
             )
-        span = find_span(connection, Scope(org_id, period.start, period.end, last_seq))
+        span = find_span(connection, Scope(org_id, period.start, period.end, head.last_seq))
         sums = _sums(connection, span)
         return PeriodFacts(sums, _pin(connection, span, sum(sums.events.values())))
 

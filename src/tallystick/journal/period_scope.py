@@ -8,7 +8,7 @@ in the small index of late entries. Together that is exact, in whatever order en
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from tallystick.journal.database import Connection
@@ -49,10 +49,21 @@ class Span(NamedTuple):
 
 
 class Head(NamedTuple):
-    """Where an org's sequence stands; entries that have left the database are all older than `forgotten_until`."""
+    """Where an org's sequence stands.
+
+    Attributes:
+        last_seq: the last number given; 0 when there is none.
+        kept_from_seq: the first entry that is still in the database.
+        forgotten_until: where earlier ones have left it for sealed blocks, all of those are older than this.
+    """
 
     last_seq: int
-    forgotten_until: datetime | None
+    kept_from_seq: int
+    forgotten_until: datetime
+
+    def has_left(self, instant: datetime) -> bool:
+        """Whether entries of that instant or later may have left the database."""
+        return self.kept_from_seq > 1 and self.forgotten_until > instant
 
 
 def begin_reading(connection: Connection) -> None:
@@ -62,13 +73,13 @@ def begin_reading(connection: Connection) -> None:
 
 
 def read_head(connection: Connection, org_id: str) -> Head:
-    """The org's head; (0, None) when it has none.
+    """The org's head; all zeros when it has none.
 
     In one snapshot with what is read afterwards nothing at or below `last_seq` is missing, and nothing that arrives
     meanwhile is seen: numbers are given under the head's lock, which is held until the commit.
     """
     row = connection.execute(_SQL["head"], {"org": org_id}).fetchone()
-    return Head(0, None) if row is None else Head(*row)
+    return Head(0, 1, datetime.min.replace(tzinfo=UTC)) if row is None else Head(*row)
 
 
 def find_span(connection: Connection, scope: Scope) -> Span:

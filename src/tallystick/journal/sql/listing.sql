@@ -3,7 +3,7 @@
 -- name: requests_after
 -- The org's requests with seq above the cursor.
 select * from ledger_entries
-where org_id = %(org)s and seq > %(after)s and kind = 'usage'
+where org_id = %(org)s and seq > %(after)s and kind <> 'correction'
 order by seq
 limit %(limit)s
 

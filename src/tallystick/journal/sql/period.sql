@@ -1,6 +1,7 @@
 -- The entries of one org and period. A period is [start, end); only entries up to through_seq are looked at, so that the
 -- same question has the same answer however much arrives later. There is no index by time: see seq_reaching and
--- entries_of_period, which the migrations make.
+-- entries_of_period, which the migrations make. Requests are asked for as `kind <> 'correction'`: for kind = 'usage' the
+-- planner, while it has no statistics, may take the index of request ids, which is in no useful order.
 
 -- name: settings
 -- For queries over many entries of one org. The planner may have no statistics yet, takes a million rows for one, and
@@ -8,9 +9,12 @@
 set local enable_nestloop = off; set local work_mem = '64MB'
 
 -- name: head
--- Where the org's sequence stands in this snapshot: every entry up to it is visible, none is missing but those that
--- have left for sealed blocks, all of which are older than forgotten_until.
-select last_seq, forgotten_until from org_heads where org_id = %(org)s
+-- Where the org's sequence stands in this snapshot: every entry up to it is visible, none is missing but the first ones,
+-- where they have left for sealed blocks; all of those are older than forgotten_until.
+select last_seq,
+       coalesce((select seq from ledger_entries where org_id = %(org)s order by seq limit 1), last_seq + 1),
+       forgotten_until
+from org_heads where org_id = %(org)s
 
 -- name: span
 -- The first entry that is there and at which the ledger had reached the period, and the first at which it was 6 hours
@@ -44,7 +48,7 @@ with request as materialized (
     left join ledger_entries as correction
         on correction.org_id = %(org)s and correction.kind = 'correction' and correction.refers_to_seq = usage.seq
         and correction.refers_to_seq >= %(first_seq)s and correction.seq <= %(through_seq)s
-    where usage.kind = 'usage'
+    where usage.kind <> 'correction'
 )
 select 'quantity' as kind, environment, failed, meter as name, null::text as provider, null::text as model,
        sum(quantity)::numeric(38, 0) as amount, count(*) as requests, 0::bigint as unknown
@@ -109,7 +113,7 @@ order by seq
 -- name: requests
 -- The period's requests in ascending sequence. With `meters`, only charged requests that used one of them.
 select * from entries_of_period(%(org)s, %(start)s, %(end)s, %(first_seq)s, %(bound_seq)s, %(through_seq)s)
-where kind = 'usage' and (%(meters)s::text[] is null or (
+where kind <> 'correction' and (%(meters)s::text[] is null or (
     outcome <> 'failure' and environment <> all(%(uncharged)s::text[])
     and exists (
         select from unnest(meter_names, meter_quantities) as used (meter, quantity)
@@ -138,7 +142,7 @@ cross join lateral unnest(coalesce(meter_names, '{}') || line_meters) as named (
 -- name: erased_unrecorded
 -- Requests in a range whose personal data is gone without a record of its erasure.
 select seq, request_id from ledger_entries as entry
-where org_id = %(org)s and seq >= %(first_seq)s and seq <= %(through_seq)s and kind = 'usage' and salt is null
+where org_id = %(org)s and seq >= %(first_seq)s and seq <= %(through_seq)s and kind <> 'correction' and salt is null
     and not exists (select from erasures where erasures.org_id = entry.org_id and erasures.seq = entry.seq)
 order by seq
 
