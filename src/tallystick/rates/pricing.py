@@ -124,12 +124,12 @@ class RateCard:
         if provider is None or provider_cost_pico is not None:
             return self._price_slowly(provider, model, meters, at, price_context, usage_status, provider_cost_pico)
         shape = self._shape_for(provider, model, meters, price_context)
-        bracket = None if shape is None else _bracket(shape, meters, at)
+        bracket = None if shape is None else shape.always or _bracket(shape, meters, at)
         if shape is None or bracket is None:
             return self._price_slowly(provider, model, meters, at, price_context, usage_status, None)
         total = 0
         lines = []
-        for meter, price_pico, per, unit in zip(*bracket, strict=True):
+        for meter, price_pico, per, unit in bracket.steps:
             quantity = meters[meter]
             if quantity:
                 amount = quantity * unit
@@ -151,18 +151,27 @@ class RateCard:
 
     def price_row(self, event: UsageEvent) -> CostRow:
         """What a usage event cost us, as columns: the same as `price_event`, in half the time."""
-        provider, meters = event.provider, event.meters
-        if provider is not None and event.provider_cost_pico is None:
+        provider, meters, context = event.provider, event.meters, event.price_context
+        if provider is not None and event.provider_cost_pico is None and meters:
             if 0 in meters.values():
                 meters = without_zeros(meters)
-            shape = self._shape_for(provider, event.model, meters, event.price_context) if meters else None
-            bracket = None if shape is None else _bracket(shape, meters, event.time)
-            if bracket is not None:
-                names, price_pico, per, units = bracket
+            shape = self._shape_for(provider, event.model, meters, context)
+            bracket = None if shape is None else shape.always or _bracket(shape, meters, event.time)
+            if bracket is not None and meters:
+                names, price_pico, per, units, _ = bracket
                 quantities = [meters[name] for name in names]
                 amounts = list(map(mul, quantities, units))
-                status = event.usage_status
-                return CostRow(names, quantities, price_pico, per, amounts, None, sum(amounts), status, self.version)
+                return CostRow(
+                    names,
+                    quantities,
+                    price_pico,
+                    per,
+                    amounts,
+                    None,
+                    sum(amounts),
+                    event.usage_status,
+                    self.version,
+                )
         cost = self.price_event(event)
         return CostRow(*line_columns(cost.lines), cost.total_pico, cost.status, cost.rate_version, cost.reason)
 
@@ -255,7 +264,7 @@ class RateCard:
     def _shape_for(
         self, provider: str, model: str, meters: Mapping[str, int], price_context: Mapping[str, str]
     ) -> Shape | None:
-        key = (provider, model, tuple(meters), context_of(price_context) if price_context else ())
+        key = (provider, model, (*meters,), context_of(price_context) if price_context else ())
         try:
             return self._shapes[key]
         except KeyError:

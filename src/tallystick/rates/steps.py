@@ -26,6 +26,8 @@ class Bracket(NamedTuple):
     price_pico: tuple[int, ...]
     per: tuple[int, ...]
     units: tuple[int, ...]
+    steps: tuple[tuple[str, int, int, int], ...]
+    """The same, meter by meter."""
 
 
 class Steps(NamedTuple):
@@ -108,7 +110,8 @@ def _bracket(span: Span, meters: tuple[str, ...], prompt: int) -> Bracket | None
         prices.append(price)
         pers.append(per)
         units.append(price // per)
-    return Bracket(ordered, tuple(prices), tuple(pers), tuple(units))
+    steps = tuple(zip(ordered, prices, pers, units, strict=True))
+    return Bracket(ordered, tuple(prices), tuple(pers), tuple(units), steps)
 
 
 def line_columns(
