@@ -50,9 +50,9 @@ def answer_events(
     counts = Counter([receipt.status for receipt in receipts])
     if len(receipts) == len(checked) and counts["accepted"] + counts["duplicate"] == len(receipts):
         rows: list[TakenResult] = list(map(taken_result, range(len(receipts)), receipts))
-        if read.in_lines:
-            for row, item in zip(rows, read.items, strict=True):
-                row.line = item.line
+        if read.lines is not None:
+            for row, line in zip(rows, read.lines, strict=True):
+                row.line = line
         return _results(rows, counts, alone=read.alone)
     results = results_of(checked, receipts)
     if read.alone and (error := results[0].error) is not None:

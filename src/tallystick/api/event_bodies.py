@@ -49,20 +49,25 @@ class EventBody:
     """A body taken apart.
 
     Attributes:
-        items: one for each event, in order.
+        values: for each event, in order, its JSON value, or the `BadInput` that says why it could not be read.
         alone: it is one event by itself, which is answered as such, not as a batch.
         cloudevents: the items are CloudEvents.
-        in_lines: it is JSON Lines, and each item knows its line.
+        lines: in JSON Lines, the line of each event.
     """
 
-    items: list[Item]
-    alone: bool
-    cloudevents: bool
-    in_lines: bool = False
+    values: list[Any]
+    alone: bool = False
+    cloudevents: bool = False
+    lines: list[int] | None = None
 
-    def values(self) -> list[Any]:
-        """Each item's JSON value, or the `BadInput` in its place."""
-        return [item.error or item.value for item in self.items]
+    @property
+    def items(self) -> list[Item]:
+        """The events one by one."""
+        lines: Sequence[int | None] = self.lines or [None] * len(self.values)
+        return [
+            Item(error=value, line=line) if isinstance(value, BadInput) else Item(value, line=line)
+            for value, line in zip(self.values, lines, strict=True)
+        ]
 
 
 def read_event_body(body: bytes, media_type: str, *, events_max: int) -> EventBody:
@@ -76,11 +81,12 @@ def read_event_body(body: bytes, media_type: str, *, events_max: int) -> EventBo
     text = without_bom(body)
     match media_type:
         case "application/x-ndjson" | "application/jsonl":
-            return EventBody(_read_lines(text, events_max), alone=False, cloudevents=False, in_lines=True)
+            values, lines = _read_lines(text, events_max)
+            return EventBody(values, lines=lines)
         case "application/json":
             if _is_array(text):
-                return EventBody(_read_array(text, events_max), alone=False, cloudevents=False)
-            return EventBody([Item(read_json(text))], alone=True, cloudevents=False)
+                return EventBody(_read_array(text, events_max))
+            return EventBody([read_json(text)], alone=True)
         case "application/cloudevents-batch+json":
             if not _is_array(text):
                 read_json(text)  # what is not JSON at all is better told so
@@ -89,9 +95,9 @@ def read_event_body(body: bytes, media_type: str, *, events_max: int) -> EventBo
                     "a batch of CloudEvents is a JSON array, and this is not one",
                     next_step=f"send an array, or one CloudEvent as {CLOUDEVENT_TYPE}",
                 )
-            return EventBody(_read_array(text, events_max), alone=False, cloudevents=True)
+            return EventBody(_read_array(text, events_max), cloudevents=True)
         case "application/cloudevents+json":
-            return EventBody([Item(read_json(text))], alone=True, cloudevents=True)
+            return EventBody([read_json(text)], alone=True, cloudevents=True)
         case other:
             raise BadInput(
                 "unsupported_media_type",
@@ -105,11 +111,11 @@ def _is_array(text: bytes) -> bool:
     return text.lstrip(b" \t\r\n")[:1] == b"["
 
 
-def _read_array(text: bytes, events_max: int) -> list[Item]:
+def _read_array(text: bytes, events_max: int) -> list[Any]:
     try:
         values = msgspec.json.decode(text, type=list[Any])
         if len(values) <= events_max and has_unique_keys(text, values):
-            return [Item(value) for value in values]
+            return values
     except (ValueError, RecursionError):
         pass  # something in it is wrong: find out which items are to blame, and take the others
     try:
@@ -117,7 +123,7 @@ def _read_array(text: bytes, events_max: int) -> list[Item]:
     except (ValueError, RecursionError):
         raws = _tell_apart(text)
     _check_count(len(raws), events_max)
-    return [_read_item(raw, None) for raw in raws]
+    return list(map(_read_item, raws))
 
 
 def _tell_apart(text: bytes) -> list[bytes]:
@@ -129,28 +135,31 @@ def _tell_apart(text: bytes) -> list[bytes]:
             raise
     raws = split_array(text)
     for index, raw in enumerate(raws):
-        wrong = _read_item(raw, None).error
-        if wrong is not None and wrong.code == "malformed_json":
+        wrong = _read_item(raw)
+        if isinstance(wrong, BadInput) and wrong.code == "malformed_json":
             raise BadInput(wrong.code, wrong.detail, next_step=wrong.next_step, where=f"[{index}]")
     return raws
 
 
-def _read_lines(text: bytes, events_max: int) -> list[Item]:
-    items: list[Item] = []
+def _read_lines(text: bytes, events_max: int) -> tuple[list[Any], list[int]]:
+    values: list[Any] = []
+    lines: list[int] = []
     for number, line in enumerate(BytesIO(text), 1):
         if line.strip(b" \t\r\n"):
-            _check_count(len(items) + 1, events_max)
-            items.append(_read_item(line.rstrip(b"\r\n"), number))
-    if not items:
+            _check_count(len(values) + 1, events_max)
+            values.append(_read_item(line.rstrip(b"\r\n")))
+            lines.append(number)
+    if not values:
         raise BadInput("empty_body", "there is no event in the body", next_step="send one event a line")
-    return items
+    return values, lines
 
 
-def _read_item(raw: bytes | msgspec.Raw, line: int | None) -> Item:
+def _read_item(raw: bytes | msgspec.Raw) -> Any:
+    """Its JSON value, or the `BadInput` that says why there is none."""
     try:
-        return Item(read_json(raw), line=line)
+        return read_json(raw)
     except BadInput as error:
-        return Item(error=error, line=line)
+        return error.with_traceback(None)  # it is kept; the frames that it came through need not be
 
 
 def _check_count(count: int, events_max: int) -> None:

@@ -60,7 +60,7 @@ async def post_events(request: Request) -> Response:
 
 def _offer(runtime: Runtime, body: bytes, media_type: str) -> _Offered:
     read = read_event_body(body, media_type, events_max=runtime.settings.batch_events_max)
-    checked = check_items(runtime, read.values(), cloudevents=read.cloudevents or None)
+    checked = check_items(runtime, read.values, cloudevents=read.cloudevents or None)
     events = sound_ones(checked)
     if 0 < len(events) <= BATCH_EVENTS:
         return _Offered(read, checked, runtime.submit(events))
