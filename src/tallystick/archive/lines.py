@@ -3,15 +3,16 @@
 A row's lists say little that is its own: which meters there are, at what price, per how many, repeats from row
 to row. So a block keeps
 
-    quantity.<meter>   what the event counted; null when it did not name the meter
-    amount.<meter>     what the line costs, in pico-USD; null when there is no such line, or it has no price
+    quantity.<meter>   what the event counted; 0 when it counted none
+    amount.<meter>     what the line costs, in pico-USD; 0 when there is no such line, null when it has no price
     pricing            everything else of the lines, as JSON that repeats: the lines' meters in their order, their
                        price_pico and per, their quantities where they are not the event's (null where they are),
-                       and their models when there are any
+                       their models when there are any, and the meters that the event named with a quantity of zero
 
-and a column of numbers can be summed, and multiplied, without unpacking anything. A row that this cannot hold to
-the last bit (a meter in two lines, a list with a hole) is irregular: its `pricing` is null, and its lists are kept
-as they are, in columns of their own. Its quantities and amounts stand in the flat columns all the same.
+and a column of numbers can be summed, and multiplied, without unpacking anything; it has no holes but unknown
+amounts, which makes arithmetic on it twice as fast. A row that this cannot hold to the last bit (a correction, a
+meter in two lines, a list with a hole) is irregular: its `pricing` is null, and its lists are kept as they are, in
+columns of their own. Its quantities and amounts stand in the flat columns all the same.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import pyarrow.compute as pc
 from tallystick.archive.columns import ENTRY_SCHEMA, LIST_COLUMNS
 
 FLAT_METERS_MAX = 64
-"""Most meters of a block that have columns of their own; a row with another one is irregular."""
+"""Most meters of a block with columns of their own (an integer has as many bits); a row with another is irregular."""
 SHAPES_MAX = 16_384
 """Most different pricings in a slice; rows with further ones are irregular."""
 OWN_AMOUNT = "amount"
@@ -36,6 +37,7 @@ OWN_AMOUNT = "amount"
 
 Int64s = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+Bits = npt.NDArray[np.uint64]
 
 _AS_COUNTED, _CONSTANT, _OWN_PRICE = 0, 1, 2
 
@@ -57,6 +59,7 @@ class Shape(msgspec.Struct, frozen=True, omit_defaults=True):
     per: list[int | None]
     quantities: list[int | None] | None = None
     models: list[str | None] | None = None
+    zeros: list[str] | None = None
 
 
 _encode = msgspec.json.Encoder().encode
@@ -104,30 +107,28 @@ def flat_fields(meters: Sequence[str]) -> list[pa.Field]:
 def to_flat(rows: pa.RecordBatch, meters: Sequence[str]) -> list[pa.Array]:
     """The arrays of `flat_fields(meters)` for these rows."""
     known = pa.array(meters, type=pa.string())
-    count = rows.num_rows
-    regular = np.ones(count, dtype=np.bool_)
     names, quantities = take_apart(rows.column("meter_names")), take_apart(rows.column("meter_quantities"))
     usage = pc.equal(rows.column("kind"), "usage").to_numpy(zero_copy_only=False)
     paired = names.lengths == quantities.lengths
-    regular &= paired & (names.absent == quantities.absent) & (names.absent != usage)
-    counted = np.zeros((len(meters), count), dtype=np.int64)
-    present = np.zeros((len(meters), count), dtype=np.bool_)
-    _place(names, quantities, paired, known, regular, counted, present, ascending=True)
+    regular = usage & paired & ~names.absent & ~quantities.absent
+    counted, present, _ = _place(names, quantities, paired, known, regular, ascending=True)
+    zeros = np.zeros(rows.num_rows, dtype=np.uint64)
+    for code in range(len(meters)):
+        zeros |= (present[code] & (counted[code] == 0)).astype(np.uint64) << np.uint64(code)
 
-    shapes, shape_of_row = _shapes(rows, meters, known, regular, counted, present)
+    shapes, shape_of_row = _shapes(rows, meters, known, regular, counted, zeros)
     regular = shape_of_row >= 0
 
-    amounts = np.zeros((len(meters), count), dtype=np.int64)
-    priced = np.zeros((len(meters), count), dtype=np.bool_)
     of_lines, of_amounts = take_apart(rows.column("line_meters")), take_apart(rows.column("line_amount_pico"))
-    _place(of_lines, of_amounts, of_lines.lengths == of_amounts.lengths, known, regular.copy(), amounts, priced)
+    paired = of_lines.lengths == of_amounts.lengths
+    amounts, _, unknown = _place(of_lines, of_amounts, paired, known, regular.copy())
 
     pricing = pa.DictionaryArray.from_arrays(
         pa.array(shape_of_row, mask=~regular, type=pa.int32()), pa.array(shapes, type=pa.string())
     )
     return [
-        *(pa.array(counted[code], mask=~present[code]) for code in range(len(meters))),
-        *(pa.array(amounts[code], mask=~priced[code]) for code in range(len(meters))),
+        *(pa.array(counted[code]) for code in range(len(meters))),
+        *(pa.array(amounts[code], mask=unknown[code]) for code in range(len(meters))),
         pricing,
         *(_kept(rows.column(name), regular) for name in LIST_COLUMNS),
     ]
@@ -141,24 +142,18 @@ def _kept(column: pa.Array, regular: Bools) -> pa.Array:
 
 
 def _place(
-    names: Lists,
-    numbers: Lists,
-    paired: Bools,
-    known: pa.Array,
-    regular: Bools,
-    into: Int64s,
-    present: Bools,
-    *,
-    ascending: bool = False,
-) -> None:
-    """Put each row's numbers into the rows' places by meter. What cannot be put marks its row in `regular` as false.
+    names: Lists, numbers: Lists, paired: Bools, known: pa.Array, regular: Bools, *, ascending: bool = False
+) -> tuple[Int64s, Bools, Bools]:
+    """Each row's numbers at the rows' places by meter, which places have one, and which have one that is null.
 
-    Of a meter that stands in a row more than once the numbers are added up.
+    What cannot be placed marks its row in `regular` as false. Of a meter that stands in a row more than once the
+    numbers are added up.
     """
+    into = np.zeros((len(known), len(paired)), dtype=np.int64)
+    present = np.zeros((len(known), len(paired)), dtype=np.bool_)
+    unknown = np.zeros((len(known), len(paired)), dtype=np.bool_)
     if not paired.all():  # rows whose lists do not belong together hold nothing that could be placed
-        lost = ~paired
-        regular &= paired
-        names, numbers = _without(names, lost), _without(numbers, lost)
+        names, numbers = _without(names, ~paired), _without(numbers, ~paired)
     row = np.repeat(np.arange(len(names.lengths)), names.lengths)
     code = pc.index_in(names.values, value_set=known).fill_null(-1).to_numpy().astype(np.int64)
     missing = numbers.values.is_null().to_numpy(zero_copy_only=False)
@@ -167,6 +162,8 @@ def _place(
         regular[row[(code < 0) | missing]] = False
         falls = np.flatnonzero((row[1:] == row[:-1]) & (code[1:] <= code[:-1])) + 1
         regular[row[falls]] = False
+    holes = (code >= 0) & missing
+    unknown[code[holes], row[holes]] = True
     usable = (code >= 0) & ~missing
     plain = usable & regular[row]
     into[code[plain], row[plain]] = number[plain]
@@ -174,8 +171,10 @@ def _place(
     for at in np.flatnonzero(usable & ~regular[row]).tolist():
         place = code[at], row[at]
         total = int(into[place]) + int(number[at])
-        if -(2**63) <= total < 2**63:
-            into[place], present[place] = total, True
+        fits = -(2**63) <= total < 2**63
+        into[place], present[place] = (total, True) if fits else (0, False)
+        unknown[place] |= not fits
+    return into, present, unknown
 
 
 def _without(lists: Lists, lost: Bools) -> Lists:
@@ -198,20 +197,20 @@ class _Lines(NamedTuple):
 
 
 def _shapes(
-    rows: pa.RecordBatch, meters: Sequence[str], known: pa.Array, regular: Bools, counted: Int64s, present: Bools
+    rows: pa.RecordBatch, meters: Sequence[str], known: pa.Array, regular: Bools, counted: Int64s, zeros: Bits
 ) -> tuple[list[str], Int64s]:
     """The different pricings as JSON, and for each row which one is its own; -1 for irregular rows."""
     of_row = np.full(rows.num_rows, -1, dtype=np.int64)
     lists = {name: take_apart(rows.column(name)) for name in LIST_COLUMNS if name.startswith("line_")}
     lengths = lists["line_meters"].lengths
-    paired = regular.copy()
+    paired = regular
     for name, one in lists.items():
         optional = one.absent if name == "line_models" else False
-        paired &= optional | (~one.absent & (one.lengths == lengths))
+        paired = paired & (optional | (~one.absent & (one.lengths == lengths)))
     no_models = lists["line_models"].absent
     lists = {name: _without(one, ~paired) for name, one in lists.items()}
     lengths = lists["line_meters"].lengths
-    model_names, lines = _read_lines(lists, known, counted, present)
+    model_names, lines = _read_lines(lists, known, counted)
     regular = paired
     regular[lines.row[lines.code < 0]] = False
     for name in ("line_per", "line_amount_pico"):
@@ -220,7 +219,8 @@ def _shapes(
     regular[lines.row[lists["line_quantities"].values.is_null().to_numpy(zero_copy_only=False)]] = False
 
     starts = _starts(lengths)
-    keys = _row_keys(lines, starts, lengths, no_models)
+    whole = _Whole(starts, lengths, no_models, zeros)
+    keys = _row_keys(lines, whole)
     chosen = np.flatnonzero(regular)
     if not len(chosen):
         return [], of_row
@@ -228,21 +228,20 @@ def _shapes(
     first = np.empty(int(codes.max()) + 1, dtype=np.int64)
     first[codes[::-1]] = chosen[::-1]
     of_row[chosen] = codes
-    _compare_with_first(lines, starts, lengths, no_models, first, of_row)
+    _compare_with_first(lines, whole, first, of_row)
     shapes = []
     sound = np.zeros(len(first), dtype=np.bool_)
     for number, row in enumerate(first.tolist()[:SHAPES_MAX]):
         here = range(int(starts[row]), int(starts[row] + lengths[row]))
         named = [int(lines.code[at]) for at in here]
         sound[number] = len(set(named)) == len(named)
-        shapes.append(_shape_json(lines, here, meters, None if no_models[row] else model_names))
+        named_zero = [meter for code, meter in enumerate(meters) if int(zeros[row]) >> code & 1]
+        shapes.append(_shape_json(lines, here, meters, None if no_models[row] else model_names, named_zero))
     of_row[chosen] = np.where(sound[of_row[chosen]] & (of_row[chosen] >= 0), of_row[chosen], -1)
     return shapes, of_row
 
 
-def _read_lines(
-    lists: dict[str, Lists], known: pa.Array, counted: Int64s, present: Bools
-) -> tuple[list[str | None], _Lines]:
+def _read_lines(lists: dict[str, Lists], known: pa.Array, counted: Int64s) -> tuple[list[str | None], _Lines]:
     head = lists["line_meters"]
     row = np.repeat(np.arange(len(head.lengths)), head.lengths)
     code = pc.index_in(head.values, value_set=known).fill_null(-1).to_numpy().astype(np.int64)
@@ -251,7 +250,7 @@ def _read_lines(
         for name in ("line_quantities", "line_price_pico", "line_per", "line_amount_pico")
     )
     if len(known):
-        as_counted = present[code, row] & (counted[code, row] == quantity)
+        as_counted = (quantity != 0) & (counted[code, row] == quantity)
     else:
         as_counted = np.zeros(len(row), dtype=np.bool_)
     own = ~as_counted & (quantity == 1) & (per == 1) & (price == amount)
@@ -275,6 +274,15 @@ def _read_lines(
     )
 
 
+class _Whole(NamedTuple):
+    """What of each row its pricing says besides the lines: where they start, their number, and what is constant."""
+
+    starts: Int64s
+    lengths: Int64s
+    no_models: Bools
+    zeros: Bits
+
+
 _ODD = tuple(np.uint64(one) for one in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 
 
@@ -285,35 +293,37 @@ def _mixed(value: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     return mixed
 
 
-def _row_keys(lines: _Lines, starts: Int64s, lengths: Int64s, no_models: Bools) -> npt.NDArray[np.uint64]:
+def _row_keys(lines: _Lines, whole: _Whole) -> Bits:
     """A number for each row, the same for the same pricing. It need not be unique: rows are compared afterwards."""
-    key = (np.arange(len(lines.row)) - starts[lines.row]).astype(np.uint64)
+    key = (np.arange(len(lines.row)) - whole.starts[lines.row]).astype(np.uint64)
     small = ((lines.model + 1) << 20) | ((lines.code + 1) << 4) | (lines.how << 1) | lines.unpriced
     for part in (small, lines.price, lines.per, lines.constant):
         key = _mixed(key * _ODD[0] + part.astype(np.uint64))
     sums = np.concatenate([np.zeros(1, dtype=np.uint64), np.cumsum(key, dtype=np.uint64)])
-    total = sums[starts + lengths] - sums[starts]
-    return _mixed(total + no_models.astype(np.uint64))
+    total = sums[whole.starts + whole.lengths] - sums[whole.starts]
+    return _mixed(_mixed(total + whole.zeros) + whole.no_models.astype(np.uint64))
 
 
-def _compare_with_first(
-    lines: _Lines, starts: Int64s, lengths: Int64s, no_models: Bools, first: Int64s, of_row: Int64s
-) -> None:
+def _compare_with_first(lines: _Lines, whole: _Whole, first: Int64s, of_row: Int64s) -> None:
     """Take the rows out (-1) that are not truly of the pricing of their key's first row."""
     assigned = np.flatnonzero(of_row >= 0)
     example = first[of_row[assigned]]
-    same = (lengths[assigned] == lengths[example]) & (no_models[assigned] == no_models[example])
+    same = np.ones(len(assigned), dtype=np.bool_)
+    for column in whole[1:]:
+        same &= column[assigned] == column[example]
     of_row[assigned[~same]] = -1
     mine = np.flatnonzero(of_row[lines.row] >= 0)
     row = lines.row[mine]
-    theirs = starts[first[of_row[row]]] + (mine - starts[row])
+    theirs = whole.starts[first[of_row[row]]] + (mine - whole.starts[row])
     differs = np.zeros(len(mine), dtype=np.bool_)
     for column in lines[1:]:
         differs |= column[mine] != column[theirs]
     of_row[row[differs]] = -1
 
 
-def _shape_json(lines: _Lines, here: range, meters: Sequence[str], model_names: list[str | None] | None) -> str:
+def _shape_json(
+    lines: _Lines, here: range, meters: Sequence[str], model_names: list[str | None] | None, zeros: list[str]
+) -> str:
     how = [int(lines.how[at]) for at in here]
     prices: list[int | str | None] = []
     for at in here:
@@ -329,6 +339,7 @@ def _shape_json(lines: _Lines, here: range, meters: Sequence[str], model_names: 
         [None if lines.unpriced[at] else int(lines.per[at]) for at in here],
         constants if any(one is not None for one in constants) else None,
         models,
+        zeros or None,
     )
     return _encode(shape).decode()
 
@@ -338,42 +349,40 @@ def _shape_json(lines: _Lines, here: range, meters: Sequence[str], model_names: 
 
 def to_lists(rows: pa.RecordBatch, meters: Sequence[str]) -> dict[str, pa.Array]:
     """The list columns, by name, of rows that have `flat_fields(meters)`."""
-    count = rows.num_rows
-    counted, present = _matrix(rows, "quantity", meters)
-    amounts, _ = _matrix(rows, "amount", meters)
+    counted, amounts = _matrix(rows, "quantity", meters), _matrix(rows, "amount", meters)
     pricing = rows.column("pricing")
     if not isinstance(pricing, pa.DictionaryArray):
         pricing = pricing.dictionary_encode()
     irregular = pricing.is_null().to_numpy(zero_copy_only=False)
     shape_of_row = pricing.indices.fill_null(-1).to_numpy().astype(np.int64)
-    columns = _counted_lists(pc.equal(rows.column("kind"), "usage"), irregular, counted, present, meters)
-    columns |= _line_lists(pricing.dictionary.to_pylist(), shape_of_row, irregular, counted, amounts, meters, count)
+    shapes = _read_shapes(pricing.dictionary.to_pylist(), meters)
+    columns = _counted_lists(shapes, shape_of_row, irregular, counted, meters)
+    columns |= _line_lists(shapes, shape_of_row, irregular, counted, amounts, meters)
     if irregular.any():
         columns = {name: pc.if_else(pa.array(irregular), rows.column(name), made) for name, made in columns.items()}
     return columns
 
 
-def _matrix(rows: pa.RecordBatch, what: str, meters: Sequence[str]) -> tuple[Int64s, Bools]:
+def _matrix(rows: pa.RecordBatch, what: str, meters: Sequence[str]) -> Int64s:
     numbers = np.zeros((len(meters), rows.num_rows), dtype=np.int64)
-    present = np.zeros((len(meters), rows.num_rows), dtype=np.bool_)
     for code, meter in enumerate(meters):
-        column = rows.column(f"{what}.{meter}")
-        if column.null_count < len(column):
-            numbers[code] = column.fill_null(0).to_numpy()
-            present[code] = column.is_valid().to_numpy(zero_copy_only=False)
-    return numbers, present
+        numbers[code] = rows.column(f"{what}.{meter}").fill_null(0).to_numpy()
+    return numbers
 
 
 def _counted_lists(
-    usage: pa.Array, irregular: Bools, counted: Int64s, present: Bools, meters: Sequence[str]
+    shapes: _Shapes, shape_of_row: Int64s, irregular: Bools, counted: Int64s, meters: Sequence[str]
 ) -> dict[str, pa.Array]:
-    mine = present.T & ~irregular[:, None]
-    row, code = np.nonzero(mine)
-    lengths = mine.sum(axis=1)
-    absent = ~usage.to_numpy(zero_copy_only=False)
+    named = counted.T != 0
+    if shapes.zeros.any():
+        named |= shapes.zeros[shape_of_row]  # of irregular rows nothing is kept
+    named &= ~irregular[:, None]
+    row, code = np.nonzero(named)
+    lengths = named.sum(axis=1)
+    nowhere = np.zeros(len(lengths), dtype=np.bool_)
     return {
-        "meter_names": _lists(lengths, _named(code, meters), absent),
-        "meter_quantities": _lists(lengths, pa.array(counted[code, row]), absent),
+        "meter_names": _lists(lengths, _named(code, meters), nowhere),
+        "meter_quantities": _lists(lengths, pa.array(counted[code, row]), nowhere),
     }
 
 
@@ -383,6 +392,7 @@ class _Shapes(NamedTuple):
     starts: Int64s
     lengths: Int64s
     with_models: Bools
+    zeros: Bools
     code: Int64s
     price: Int64s
     per: Int64s
@@ -407,6 +417,9 @@ def _read_shapes(texts: Sequence[str], meters: Sequence[str]) -> _Shapes:
             number = 0 if price is None or own else int(price)
             lines.append((codes[meter], number, per or 0, price is None, how, constant or 0))
         models += shape.models or nothing
+    zeros = np.zeros((len(shapes), len(meters)), dtype=np.bool_)
+    for number, shape in enumerate(shapes):
+        zeros[number, [codes[meter] for meter in shape.zeros or ()]] = True
     table = np.array(lines, dtype=np.int64).reshape(-1, 6)
     code, price_pico, per_units, unpriced, hows, fixed = table.T
     with_models = np.array([shape.models is not None for shape in shapes], dtype=np.bool_)
@@ -414,6 +427,7 @@ def _read_shapes(texts: Sequence[str], meters: Sequence[str]) -> _Shapes:
         _starts(lengths) if len(lengths) else lengths,
         lengths,
         with_models,
+        zeros,
         code,
         price_pico,
         per_units,
@@ -425,15 +439,14 @@ def _read_shapes(texts: Sequence[str], meters: Sequence[str]) -> _Shapes:
 
 
 def _line_lists(
-    texts: Sequence[str],
+    shapes: _Shapes,
     shape_of_row: Int64s,
     irregular: Bools,
     counted: Int64s,
     amounts: Int64s,
     meters: Sequence[str],
-    count: int,
 ) -> dict[str, pa.Array]:
-    shapes = _read_shapes(texts, meters)
+    count = len(shape_of_row)
     lengths = np.zeros(count, dtype=np.int64)
     regular = ~irregular
     lengths[regular] = shapes.lengths[shape_of_row[regular]]
