@@ -61,9 +61,10 @@ def statements(error: Unavailable) -> str:
     return error.next_step.partition("then start again: ")[2]
 
 
-def works(url: str, folder: Path) -> None:
+def works(url: str, folder: Path, *, role_logins: bool = False) -> None:
     """Start with that login, write, and read for one org and across orgs."""
-    with open_runtime(Settings(database_url=url, data_dir=folder), lambda: NOW) as runtime:
+    settings = Settings(database_url=url, database_role_logins=role_logins, data_dir=folder)
+    with open_runtime(settings, lambda: NOW) as runtime:
         results = ingest_events(runtime, [raw_event("r1"), raw_event("r2")])
         assert [result.status for result in results] == ["accepted", "accepted"]
         assert find_org(runtime, "acme").entries == 2
@@ -121,6 +122,23 @@ def test_once_migrated_a_login_that_owns_nothing_and_is_a_member_of_three_roles_
     with psycopg.connect(administrator, autocommit=True) as connection:
         connection.execute(f"grant {', '.join(LOGINS)} to service".encode())
     works(service, tmp_path)
+
+
+def test_where_the_roles_log_in_themselves_no_login_needs_to_be_a_member_of_them(
+    owned: tuple[str, str], tmp_path: Path
+) -> None:
+    administrator, deploy = owned
+    migrate(administrator)
+    service = make_conninfo(deploy, user="tallystick_operator")
+    with pytest.raises(Unavailable) as caught:
+        works(make_conninfo(deploy, user="service"), tmp_path, role_logins=True)
+    said = statements(caught.value)
+    assert said.split("; ") == [f"alter role {role} login" for role in LOGINS]
+    with psycopg.connect(administrator, autocommit=True) as connection:
+        connection.execute(said.encode())
+    works(service, tmp_path, role_logins=True)
+    with Database(service, role_logins=True).connect(LOGINS[0]) as connection:
+        assert connection.execute("select session_user, current_user").fetchone() == (LOGINS[0], LOGINS[0])
 
 
 def test_an_owner_that_is_no_superuser_is_held_by_the_policies_and_the_triggers(owned: tuple[str, str]) -> None:

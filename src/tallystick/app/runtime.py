@@ -174,8 +174,8 @@ def open_runtime(settings: Settings, clock: Clock = utc_now) -> Iterator[Runtime
             url = stack.enter_context(server)
         else:
             url = _checked_url(settings.database_url)
-        # Our own server lets the roles log in; elsewhere the login that was configured becomes each of them.
-        role_logins = settings.database_url is None
+        # Our own server lets the roles log in; elsewhere the configured login becomes each of them, unless told.
+        role_logins = settings.database_url is None or settings.database_role_logins
         migrate(url, role_logins=role_logins)
         database = Database(url, role_logins=role_logins)
         stack.callback(database.close)

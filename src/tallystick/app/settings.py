@@ -52,6 +52,10 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("database_url", "TALLY_DATABASE_URL", "DATABASE_URL"),
         description="A PostgreSQL 15+ server to use instead of the embedded one.",
     )
+    database_role_logins: bool = Field(
+        default=False,
+        description="Connect to DATABASE_URL's server as each of the database's roles, not as a member of them.",
+    )
     host: str = Field(default="127.0.0.1", description="Address that `tally serve` listens on.")
     port: int = Field(default=8080, description="Port that `tally serve` listens on.", ge=0, le=65535)
     body_bytes_max: int = Field(default=64 * 1024 * 1024, description="Largest request body, in bytes.", gt=0)

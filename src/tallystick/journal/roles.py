@@ -124,6 +124,6 @@ def _missing(connection: psycopg.Connection[tuple[object, ...]], *, may_log_in: 
         elif wants_login and not can_log_in[role]:
             statements.append(f"alter role {role} login")
     members = {name for name, _, member in found if member}
-    needed = _BYPASSING if will_migrate else LOGINS
+    needed = (() if may_log_in else LOGINS) + ((KEEPER,) if will_migrate else ())
     statements += [f"grant {role} to {login}" for role in needed if role not in members]
     return statements
