@@ -35,6 +35,8 @@ from tallystick.journal.server_process import postmaster_pid
 
 SENDERS = 3
 """Threads of each of the two runtimes."""
+REFUSALS = ("database_unreachable", "journal_busy", "storage_full")
+"""How calls may be refused while a fault goes on."""
 _RECOVERY_SECONDS_MAX = 60
 
 
@@ -165,7 +167,7 @@ def bring(runtime: Runtime, ledger: Ledger, numbers: list[int]) -> bool:
     try:
         results = ingest_events(runtime, [event(number) for number in numbers])
     except Unavailable as error:
-        if error.code not in ("database_unreachable", "journal_busy"):
+        if error.code not in REFUSALS:
             ledger.broken.append(f"refused with {error.code}: {error.detail}")
         return False
     except Exception as error:
