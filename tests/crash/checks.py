@@ -17,8 +17,9 @@ _BOOKS = """
 select org_id, cost, moved, debited, credited
 from (select org_id, coalesce(sum(cost_pico), 0) as cost from ledger_entries group by org_id) as entries
 left join (select org_id, sum(amount_pico) as moved from transfers group by org_id) as transfers using (org_id)
-left join (select org_id, sum(debit_pico) as debited, sum(credit_pico) as credited from account_balances group by org_id)
-    as balances using (org_id)
+left join (
+    select org_id, sum(debit_pico) as debited, sum(credit_pico) as credited from account_balances group by org_id
+) as balances using (org_id)
 where cost <> coalesce(moved, 0) or cost <> debited or cost <> credited
 """
 _BLOCKS = """

@@ -62,14 +62,14 @@ def _event(request_id: str) -> dict[str, Any]:
 
 def _share(seed: int, wave: int, process: int) -> list[str]:
     """What that process sends of a wave: every process draws the same lots, and takes its own."""
-    lots = random.Random(f"{seed} {wave}")  # noqa: S311 - a test's dice
+    lots = random.Random(f"{seed} {wave}")
     mine = [
         f"r{number}"
         for number in range(wave * WAVE_IDS, (wave + 1) * WAVE_IDS)
         for _ in range(lots.randint(1, 5))
         if lots.randrange(PROCESSES) == process
     ]
-    random.Random(f"{seed} {wave} {process}").shuffle(mine)  # noqa: S311
+    random.Random(f"{seed} {wave} {process}").shuffle(mine)
     return mine
 
 
@@ -85,7 +85,7 @@ def write(task: Task) -> Told:
         deadline, wave = time.monotonic() + task.seconds, 0
         while time.monotonic() < deadline:
             mine = _share(task.seed, wave, task.process)
-            sizes = random.Random(f"{task.seed} {wave} {task.process} sizes")  # noqa: S311
+            sizes = random.Random(f"{task.seed} {wave} {task.process} sizes")
             batches = []
             while mine:
                 size = sizes.choice((1, 2, 10, 30))
@@ -129,7 +129,9 @@ def run(url: str, data_dir: Path, *, seconds: float, seed: int) -> dict[str, Any
     for org_id, seq, _ in stored.values():
         per_org.setdefault(org_id, []).append(seq)
     wrongs += [
-        f"{org_id} is not dense" for org_id, seqs in per_org.items() if sorted(seqs) != list(range(1, heads[org_id] + 1))
+        f"{org_id} is not dense"
+        for org_id, seqs in per_org.items()
+        if sorted(seqs) != list(range(1, heads[org_id] + 1))
     ]
     wrongs += [
         f"{one} was told {place}, stored as {stored.get(one)}"

@@ -1,4 +1,4 @@
-"""Rounds of killing: a server under load dies at a chosen step or moment, is started again, and must have kept its word.
+"""Rounds of killing: a server under load dies at a chosen step or moment, and once started again must keep its word.
 
 Every choice comes from one seed. What dies, in turn:
 
@@ -6,6 +6,7 @@ Every choice comes from one seed. What dies, in turn:
     moment    `tally serve`, at a random moment
     database  the database's postmaster, at a random moment, and `tally serve` after it
     seal      `tally seal`, at a named step, while `tally serve` is under load
+    erase     `tally erase-person`, at a named step, and is then run again
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from crash import traffic
 from crash.checks import wrongs
 from crash.traffic import Ledger, send_until_it_dies
 from tallystick.journal.server import EmbeddedServer
@@ -55,8 +57,9 @@ class Report:
 
     def __str__(self) -> str:
         kills = sum(self.kills.values())
-        said = f"seed {self.seed}: {self.rounds} rounds, {kills} kills, {self.promised} events promised, {self.resent} resent"
-        return f"{said}, {len(self.wrongs)} promises broken" + "".join(f"\n  {wrong}" for wrong in self.wrongs[:20])
+        said = f"seed {self.seed}: {self.rounds} rounds, {kills} kills, {self.promised} events promised"
+        said += f", {self.resent} resent, {len(self.wrongs)} promises broken"
+        return said + "".join(f"\n  {wrong}" for wrong in self.wrongs[:20])
 
 
 class Rounds:
@@ -64,8 +67,8 @@ class Rounds:
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder = folder
-        self.random = random.Random(seed)  # noqa: S311 - a test's dice
-        self.ledger = Ledger(random.Random(seed + 1))  # noqa: S311
+        self.random = random.Random(seed)
+        self.ledger = Ledger(random.Random(seed + 1))
         self.report = Report(seed)
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("TALLY_")},
@@ -77,7 +80,13 @@ class Rounds:
 
     def play(self, rounds: int, progress: Callable[[str], object] = lambda _: None) -> Report:
         """Play so many rounds, each named step at least once when there are enough, and check after each."""
-        play = {"append": self._append, "moment": self._moment, "database": self._database, "seal": self._seal}
+        play = {
+            "append": self._append,
+            "moment": self._moment,
+            "database": self._database,
+            "seal": self._seal,
+            "erase": self._erase,
+        }
         with EmbeddedServer(self.folder):  # held open, so that rounds need not wait for it to stop and start
             for kind, step in self._plan(rounds):
                 self.report.rounds += 1
@@ -90,7 +99,9 @@ class Rounds:
         return self.report
 
     def _plan(self, rounds: int) -> list[tuple[str, str]]:
-        steps = [("append", step) for step in named_steps("append.")] + [("seal", step) for step in named_steps("seal.")]
+        steps = [("append", step) for step in named_steps("append.")] + [
+            ("seal", step) for step in named_steps("seal.")
+        ]
         kinds = [*steps, ("moment", ""), ("database", "")]
         plan = (kinds * (rounds // len(kinds) + 1))[:rounds]
         self.random.shuffle(plan)
@@ -123,6 +134,15 @@ class Rounds:
             self._run("seal", "--all")
             process.send_signal(signal.SIGTERM)
             process.wait(_START_SECONDS_MAX)
+
+    def _erase(self, step: str) -> None:
+        with self._server() as (_, port):
+            self._send(port, requests_max=10)
+        self._run("seal", "--all")
+        event = traffic.event(self.random.choice(list(self.ledger.promises)))
+        person = ("erase-person", event["org_id"], event["user_id"])
+        self._must_be_dead(self._start(["-m", "crash.victim", step, "1", *person]), step)
+        self._run(*person)
 
     def _must_be_dead(self, process: subprocess.Popen[bytes], what: str) -> None:
         try:

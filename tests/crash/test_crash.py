@@ -17,7 +17,7 @@ from crash.rounds import Rounds, named_steps
 @pytest.mark.timeout(600)
 def test_a_server_killed_at_every_named_step_keeps_every_promise(short_dir: Path) -> None:
     seed = int(os.environ.get("CRASH_SEED") or random.SystemRandom().randrange(2**32))
-    rounds = len(named_steps("append.")) + len(named_steps("seal.")) + 2
+    rounds = sum(len(named_steps(f"{kind}.")) for kind in ("append", "seal", "erase")) + 2
     report = Rounds(short_dir, seed).play(rounds)
     print(report)
     assert not report.wrongs, str(report)
@@ -26,6 +26,7 @@ def test_a_server_killed_at_every_named_step_keeps_every_promise(short_dir: Path
     assert report.resent > 50
 
 
-def test_the_steps_that_are_killed_at_are_those_of_writing_and_of_sealing() -> None:
+def test_the_steps_that_are_killed_at_are_those_of_writing_sealing_and_erasing() -> None:
     assert len(named_steps("append.")) >= 4
     assert len(named_steps("seal.")) >= 4
+    assert len(named_steps("erase.")) >= 2
