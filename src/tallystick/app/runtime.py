@@ -173,7 +173,7 @@ def open_runtime(settings: Settings, clock: Clock = utc_now) -> Iterator[Runtime
             server = EmbeddedServer(settings.data_dir)
             url = stack.enter_context(server)
         else:
-            url = _checked_url(settings.database_url)
+            url = checked_url(settings.database_url)
         # Our own server lets the roles log in; elsewhere the configured login becomes each of them, unless told.
         role_logins = settings.database_url is None or settings.database_role_logins
         migrate(url, role_logins=role_logins)
@@ -194,7 +194,7 @@ def open_runtime(settings: Settings, clock: Clock = utc_now) -> Iterator[Runtime
         yield runtime
 
 
-def _checked_url(url: str) -> str:
+def checked_url(url: str) -> str:
     from psycopg import ProgrammingError
     from psycopg.conninfo import conninfo_to_dict
 

@@ -16,19 +16,24 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from multiprocessing import get_context
+from typing import Protocol
 
-from tallystick.app.runtime import Runtime
+from tallystick.app.runtime import checked_url
 from tallystick.app.seal import block_store
+from tallystick.app.settings import Settings
 from tallystick.app.verify_chunk import Checked, Piece, Place, check_piece
 from tallystick.app.verify_log import check_log
 from tallystick.app.verify_orgs import OrgChecker, last_forgotten
 from tallystick.app.verify_report import VerifyReport
 from tallystick.app.verify_tables import check_accounts, check_invoices, check_versions
 from tallystick.core.errors import NotFound
-from tallystick.journal.database import Connection
+from tallystick.journal.database import Connection, Database
+from tallystick.journal.migrate import migrate
 from tallystick.journal.sealing import Block, OrgRange
+from tallystick.journal.server import EmbeddedServer
 from tallystick.journal.verify_rows import HeadRow, begin_checking, read_block_ranges, read_blocks, read_heads
 from tallystick.ledger.checkpoint import read_checkpoint
 from tallystick.ledger.notes import PublicKey
@@ -41,8 +46,44 @@ PARALLEL_ENTRIES = 400_000
 Progress = Callable[[int, int], object]
 
 
+class Ledger(Protocol):
+    """What a check needs of a running system."""
+
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def database(self) -> Database: ...
+
+
+@dataclass(frozen=True, slots=True)
+class OpenLedger:
+    """A database and what was set, and nothing that depends on what is stored in it."""
+
+    settings: Settings
+    database: Database
+
+
+@contextmanager
+def open_ledger(settings: Settings) -> Iterator[OpenLedger]:
+    """Start or join the database for a check alone: rate cards, which may be what was changed, are not loaded.
+
+    Raises:
+        BadInput: `invalid_database_url`.
+        Unavailable: the database cannot be started or reached.
+    """
+    with ExitStack() as stack:
+        own = settings.database_url is None
+        url = (
+            stack.enter_context(EmbeddedServer(settings.data_dir)) if own else checked_url(settings.database_url or "")
+        )
+        migrate(url, role_logins=own)
+        database = Database(url, role_logins=own)
+        stack.callback(database.close)
+        yield OpenLedger(settings, database)
+
+
 def verify_ledger(
-    runtime: Runtime,
+    runtime: Ledger,
     *,
     org_id: str | None = None,
     kept: str | None = None,
@@ -53,7 +94,7 @@ def verify_ledger(
     """Check everything, or everything of one org and the log.
 
     Args:
-        runtime: the running system.
+        runtime: the running system, or an `open_ledger`.
         org_id: only this org's entries, transfers, balances and invoices.
         kept: the note of a checkpoint that was kept elsewhere; the log must have grown out of it.
         keys: public keys that are trusted; none: those that the database has.

@@ -19,11 +19,13 @@ from tallystick.cli import (
     ingest,
     invoice,
     orgs,
+    proof,
     rates,
     retention,
     seal,
     serve,
     spool,
+    verify,
 )
 from tallystick.cli.output import errors_to_exit_codes, print_text
 from tallystick.core.errors import Unavailable
@@ -56,7 +58,23 @@ app = typer.Typer(
 )
 
 # Each module has `register(app)`, which adds its commands.
-for _module in (cost, rates, contract, orgs, ingest, invoice, seal, erase, retention, checkpoint, spool, serve, demo):
+for _module in (
+    cost,
+    rates,
+    contract,
+    orgs,
+    ingest,
+    invoice,
+    seal,
+    erase,
+    retention,
+    checkpoint,
+    proof,
+    verify,
+    spool,
+    serve,
+    demo,
+):
     _module.register(app)
 
 

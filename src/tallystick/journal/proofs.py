@@ -26,13 +26,12 @@ def sealed_range(connection: Connection, org_id: str, seq: int) -> SealedRange |
 
 
 def sealed_tree(connection: Connection, org_id: str, seq: int) -> Frontier:
-    """The org's tree as it was last sealed at a size up to `seq`: from there on leaves are to be added.
-
-    Raises:
-        ValueError: what is stored of it cannot be.
-    """
+    """The org's tree as it was last sealed at a size up to `seq`: from there on leaves are to be added."""
     row = connection.execute(_SQL["frontier"], {"org": org_id, "seq": seq}).fetchone()
-    return Frontier() if row is None else Frontier.from_bytes(row[0], bytes(row[1]))
+    try:
+        return Frontier() if row is None else Frontier.from_bytes(row[0], bytes(row[1]))
+    except ValueError:  # changed from outside, as `tally verify` says; the leaves themselves say what is right
+        return Frontier()
 
 
 def org_statements(connection: Connection, block: int) -> list[OrgStatement]:

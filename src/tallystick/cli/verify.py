@@ -1,0 +1,119 @@
+"""`tally verify`: check the whole ledger, or a proof alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tallystick.app.settings import Settings
+from tallystick.cli.output import EXIT_NO, new_progress, print_json, print_text, progress_bar, say
+from tallystick.core.errors import BadInput
+
+FINDINGS_SHOWN = 50
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("verify")(verify)
+
+
+def verify(
+    org: Annotated[str | None, typer.Option("--org", help="Only this org's entries, and the log.")] = None,
+    proof: Annotated[
+        Path | None, typer.Option("--proof", help="Check this proof of an invoice instead; offline, with no database.")
+    ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option("--checkpoint", help="A checkpoint that was kept elsewhere: the log must continue it."),
+    ] = None,
+    key: Annotated[
+        list[str] | None, typer.Option("--key", help="A public key that is trusted (NAME+ID+BASE64); may be repeated.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check everything: sequences, rows, hashes, trees, files, signatures, transfers, balances, versions, invoices.
+
+    Exit code 1 when anything is not as it was written; the first bad org, entry and file are named.
+    """
+    if proof is None:
+        _verify_ledger(org, checkpoint, key or [], as_json)
+        return
+    if org is not None:
+        raise BadInput("invalid_option", "--org says nothing of a proof", next_step="leave it out", where="--org")
+    _verify_proof(proof, checkpoint, key or [], as_json)
+
+
+def _verify_ledger(org: str | None, checkpoint: Path | None, keys: list[str], as_json: bool) -> None:
+    from tallystick.app.proof_files import parse_keys, read_note
+    from tallystick.app.verify import open_ledger, verify_ledger
+
+    trusted = parse_keys(keys)
+    kept = None if checkpoint is None else read_note(checkpoint)
+    with open_ledger(Settings()) as ledger, new_progress(transient=True) as display:
+        task = display.add_task("verifying", total=None)
+        report = verify_ledger(
+            ledger,
+            org_id=org,
+            kept=kept,
+            keys=trusted,
+            progress=lambda done, total: display.update(task, completed=done, total=total),
+        )
+    if as_json:
+        print_json(report.as_dict())
+    elif report.sound:
+        print_text(
+            f"sound: {report.entries:,} entries of {report.orgs:,} orgs, {report.blocks:,} blocks, "
+            f"{report.checkpoints:,} checkpoints, {report.invoices:,} invoices"
+        )
+        if report.kept_checkpoint is not None:
+            print_text(f"the log continues the checkpoint of size {report.kept_checkpoint} that was kept")
+        elif report.checkpoint is not None:
+            say("keep a checkpoint elsewhere (tally checkpoint show), and compare with it: --checkpoint FILE")
+    else:
+        _print_findings(report)
+    if not report.sound:
+        raise typer.Exit(EXIT_NO)
+
+
+def _print_findings(report: Any) -> None:
+    bad = report.first_bad()
+    named = [f"org {bad['org_id']}" if bad["org_id"] else "", f"entry {bad['seq']}" if bad["seq"] else ""]
+    named += [f"file {bad['file']}" if bad["file"] else ""]
+    where = ", ".join(one for one in named if one)
+    print_text(f"NOT sound: {report.findings.count:,} findings" + (f"; first bad: {where}" if where else ""))
+    for one in report.findings.kept[:FINDINGS_SHOWN]:
+        print_text(f"  [{one.check}] {one.sentence()}")
+    if report.findings.count > FINDINGS_SHOWN:
+        print_text(f"  … and {report.findings.count - FINDINGS_SHOWN:,} more; --json lists up to 200")
+    say("next: restore what was changed from a backup, or find out who changed it; nothing was repaired here")
+
+
+def _verify_proof(proof: Path, checkpoint: Path | None, keys: list[str], as_json: bool) -> None:
+    from tallystick.app.proof_files import check_file
+
+    with progress_bar("checking", None) as advance:
+        report = check_file(proof, checkpoint=checkpoint, keys=keys, progress=advance)
+    if as_json:
+        print_json(report.as_dict())
+    elif report.valid:
+        print_text(
+            f"valid: invoice {report.invoice_id}, {report.org_id}, {report.period}, {report.total_usd} USD\n"
+            f"its {report.events:,} requests are all that the ledger had of the period "
+            f"up to entry {report.through_seq:,}, and the amounts follow from them"
+        )
+        if report.block is not None:
+            print_text(
+                f"sealed in block {report.block} at {report.sealed_at}, in the log {report.log_origin} "
+                f"of {report.log_size} blocks"
+            )
+    else:
+        print_text(f"NOT valid: invoice {report.invoice_id}, {report.org_id}, {report.period}")
+        for problem in report.problems:
+            print_text(f"  {problem}")
+    if report.valid and report.trusted_by is None and report.key is not None:
+        say(f"its checkpoint is signed with the key that came with it: {report.key}")
+        say("compare that key with one you had from elsewhere (--key), or give a checkpoint you kept (--checkpoint)")
+    if not report.valid:
+        raise typer.Exit(EXIT_NO)
