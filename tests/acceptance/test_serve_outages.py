@@ -1,0 +1,188 @@
+"""`tally serve` through outages, as an operator meets them: real processes, real kills, a database that goes away."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import psycopg
+import pytest
+
+from fault_tools import Proxy
+from journal_helpers import raw_event
+from tallystick.journal.server_process import postmaster_pid
+
+_START_SECONDS = 60
+
+
+class Served:
+    """A running `tally serve`."""
+
+    def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
+        program = "import sys; from tallystick.cli.main import main; main()"
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", program, "serve", "--port", "0", "--data-dir", str(folder), *arguments],
+            env={**os.environ, "TALLY_SEAL_SECONDS": "0", **environment},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.lines: list[str] = []
+        self.url = ""
+        self._listening = threading.Event()
+        threading.Thread(target=self._read, daemon=True).start()
+        self._listening.wait(_START_SECONDS)
+        assert self.url, "".join(self.lines)
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.lines.append(line)
+            if found := re.match(r"listening on (http://\S+)", line):
+                self.url = found[1]
+                self._listening.set()
+        self._listening.set()
+
+    def post(self, *events: dict[str, Any]) -> httpx2.Response:
+        return httpx2.post(self.url + "/v1/events", json=list(events), timeout=30)
+
+    def readiness(self) -> dict[str, Any]:
+        document: dict[str, Any] = httpx2.get(self.url + "/readyz", timeout=30).json()
+        return document
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(60)
+
+
+@pytest.fixture
+def serve(short_dir: Path) -> Iterator[Callable[..., Served]]:
+    started: list[Served] = []
+
+    def start(*arguments: str, **environment: str) -> Served:
+        started.append(Served(short_dir, *arguments, **environment))
+        return started[-1]
+
+    yield start
+    for served in started:
+        served.stop(signal.SIGTERM)
+
+
+def statuses(answer: httpx2.Response) -> list[str]:
+    return [result["status"] for result in answer.json()["results"]]
+
+
+def eventually(true: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.05)
+
+
+def test_a_killed_database_is_back_within_seconds_and_nothing_is_lost(serve, short_dir: Path) -> None:
+    served = serve()
+    assert statuses(served.post(raw_event("r1"))) == ["accepted"]
+    pid = postmaster_pid(short_dir / "postgres")
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    begun = time.monotonic()
+    refused = 0
+    while (answer := served.post(raw_event("r2"))).status_code != 200:
+        assert (answer.status_code, answer.json()["code"]) == (503, "database_unreachable")
+        assert "Retry-After" in answer.headers
+        refused += 1
+        assert time.monotonic() - begun < 20
+        time.sleep(0.05)
+    assert statuses(served.post(raw_event("r1"), raw_event("r2"), raw_event("r3"))) == [
+        "duplicate",
+        "duplicate",
+        "accepted",
+    ]
+    document = served.readiness()
+    assert (document["mode"], document["degraded"]) == ("normal", False), document
+    (server,) = (one for one in document["checks"] if one["name"] == "embedded_server")
+    assert server["figures"]["restarts"] == 1
+    assert any("started again" in line for line in served.lines)
+    assert served.stop() == 0
+
+
+def test_what_was_spooled_survives_a_kill_of_everything_and_is_written_once(serve, database_url: str) -> None:
+    with Proxy(database_url) as proxy:
+        environment = {"DATABASE_URL": proxy.url, "TALLY_WHEN_DATABASE_AWAY": "spool"}
+        served = serve("--workers", "2", **environment)
+        assert statuses(served.post(raw_event("r0"))) == ["accepted"]
+        proxy.stop()
+        sent = [raw_event(f"r{number}") for number in range(60)]
+        for start in range(0, 60, 5):  # each over a connection of its own: either worker takes some
+            answer = served.post(*sent[start : start + 5])
+            assert (answer.status_code, statuses(answer)) == (202, ["spooled"] * 5), answer.text
+        other = served.post(raw_event("r7", user_id="somebody else"))
+        assert statuses(other) == ["conflict"]
+        assert served.readiness()["mode"] == "spooling"
+        served.stop(signal.SIGKILL)
+        time.sleep(0.5)
+        proxy.start()
+        again = serve("--workers", "2", **environment)
+
+        def drained() -> bool:
+            (spool,) = (one for one in again.readiness()["checks"] if one["name"] == "spool")
+            return spool["figures"]["waiting"] == 0
+
+        eventually(drained)
+        assert statuses(again.post(*sent)) == ["duplicate"] * 60
+        assert again.stop() == 0
+    with psycopg.connect(database_url) as connection:
+        rows = connection.execute("select request_id, seq from ledger_entries order by seq").fetchall()
+    assert sorted(name for name, _ in rows) == sorted(f"r{number}" for number in range(60))
+    assert [seq for _, seq in rows] == list(range(1, 61))
+
+
+_DRAINS_AND_DIES = """
+import json, os, signal, sys
+from contextlib import closing
+from pathlib import Path
+from tallystick.app.runtime import open_runtime
+from tallystick.app.settings import Settings
+from tallystick.app.spool_view import drain_all
+from tallystick.journal import steps
+def die(step):
+    if step == sys.argv[3]:
+        os.kill(os.getpid(), signal.SIGKILL)
+steps.install(die)
+with open_runtime(Settings(database_url=sys.argv[1], data_dir=Path(sys.argv[2]))) as runtime:
+    drain_all(runtime)
+"""
+
+
+def test_killed_at_each_step_of_draining_it_is_exact_in_the_end(serve, database_url: str, short_dir: Path) -> None:
+    ids = [f"r{number}" for number in range(20)]
+    with Proxy(database_url) as proxy:
+        served = serve(DATABASE_URL=proxy.url, TALLY_WHEN_DATABASE_AWAY="spool")
+        proxy.stop()
+        assert set(statuses(served.post(*(raw_event(one) for one in ids)))) == {"spooled"}
+        served.stop(signal.SIGKILL)
+    for step in ("drain.read", "append.copied", "append.committed", "drain.written", "drain.settled"):
+        command = [sys.executable, "-c", _DRAINS_AND_DIES, database_url, str(short_dir), step]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        # Once everything is settled there is nothing left to drain, and nothing to die of.
+        assert done.returncode in (-signal.SIGKILL, 0), done.stderr
+        if step == "drain.read":
+            assert done.returncode == -signal.SIGKILL
+    listing = [sys.executable, "-c", "from tallystick.cli.main import main; main()", "spool", "--json"]
+    shown = subprocess.run(
+        listing, env={**os.environ, "TALLY_DATA_DIR": str(short_dir)}, capture_output=True, text=True, check=True
+    )
+    assert json.loads(shown.stdout) == {"waiting": 0, "oldest": None, "refused": []}
+    with psycopg.connect(database_url) as connection:
+        rows = connection.execute("select request_id, seq from ledger_entries order by seq").fetchall()
+    assert rows == [(one, number) for number, one in enumerate(ids, 1)]
