@@ -225,7 +225,7 @@ def _check_sealed(
     if statement.org_id != invoice.org_id:
         raise ValueError(f"the sealed entries are those of {statement.org_id}, the invoice is {invoice.org_id}'s")
     block = block_sealed(evidence)
-    report.block, report.sealed_at = block.block, formatparse_instant(block.sealed_at)
+    report.block, report.sealed_at = block.block, format_instant(block.sealed_at)
     inside = parse_public_key(evidence.key)
     checkpoint, _ = read_checkpoint(evidence.checkpoint, [inside])
     report.key, report.log_origin, report.log_size = evidence.key, checkpoint.origin, checkpoint.size
