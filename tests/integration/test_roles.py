@@ -80,6 +80,8 @@ def test_a_login_that_may_make_no_roles_is_told_what_an_administrator_must_run(
     said = statements(caught.value)
     assert re.findall(r"create role (\w+) nosuperuser", said) == list(ROLES)
     assert re.findall(r"grant (\w+) to deploy", said) == list(ROLES)
+    page = (Path(__file__).parents[2] / "docs" / "tenants.md").read_text(encoding="utf-8")
+    assert said.replace("; ", ";\n") + ";\n```" in page
     with psycopg.connect(administrator, autocommit=True) as connection:
         assert connection.execute("select from pg_tables where schemaname = 'public'").rowcount == 0
         connection.execute(said.encode())

@@ -111,6 +111,13 @@ def test_no_other_way_of_reading_shows_more(database: Database, table: str) -> N
             connection.execute(f"set local row_security = off; table {table}".encode())
 
 
+def test_a_query_that_names_the_org_pays_for_the_policy_once_and_not_for_each_row(database: Database) -> None:
+    with database.org(OURS) as connection:
+        plan = connection.execute("explain select sum(cost_pico) from ledger_entries where org_id = %s", [OURS])
+        (checked,) = (line for (line,) in plan if "tallystick.org" in line)
+    assert checked.strip().startswith("One-Time Filter")
+
+
 def test_the_org_is_forgotten_with_the_transaction_and_whatever_else_was_set(database: Database) -> None:
     asked = "select current_setting('tallystick.org', true), current_user, pg_backend_pid()"
     with database.org(OURS) as connection:

@@ -18,7 +18,7 @@ __all__ = ["Connection", "Database"]
 
 # How many connections each role has at most, in one process. The writer's are for what is written apart from the
 # group writer, which keeps one of its own.
-_CONNECTIONS_MAX = {APP: 8, OPERATOR: 4, WRITER: 2}
+_CONNECTIONS_MAX = {APP: 12, OPERATOR: 8, WRITER: 2}
 
 # What a transaction begins with, whatever the one before left in the session.
 _FRESH = "reset session authorization; reset role; reset all"
