@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
 
 from tallystick.core.errors import BadInput
-from tallystick.ledger.entry import Entry, entry_leaf
+from tallystick.ledger.entry import Entry, entry_preimage
+from tallystick.ledger.merkle import leaf_hash
 
 
 class _Lines(msgspec.Struct, forbid_unknown_fields=True):
@@ -80,7 +82,10 @@ def read_preimage(data: bytes | msgspec.Raw) -> Entry:
     try:
         found = _decoder.decode(data)
         entry = _usage(found, found.entry) if isinstance(found.entry, _Usage) else _correction(found, found.entry)
-        return entry._replace(leaf=entry_leaf(entry))
+        made = entry_preimage(entry)
+        if made != bytes(data) and json.loads(made) != json.loads(bytes(data)):
+            raise ValueError("a value in it is not written as a ledger writes it")
+        return entry._replace(leaf=leaf_hash(made))
     except (msgspec.DecodeError, UnicodeError, TypeError, ValueError, OverflowError) as error:
         raise BadInput(
             "invalid_entry",

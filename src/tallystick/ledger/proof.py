@@ -147,6 +147,6 @@ def expect_extends(evidence: Evidence, checkpoint: Checkpoint, kept: Checkpoint)
 
 def _hashes(texts: Sequence[Hash]) -> list[bytes]:
     hashes = [bytes.fromhex(text) for text in texts]
-    if any(len(one) != HASH_BYTES for one in hashes):
+    if any(len(one) != HASH_BYTES or one.hex() != text for one, text in zip(hashes, texts, strict=True)):
         raise ValueError("a hash is 64 hex digits")
     return hashes
