@@ -60,7 +60,7 @@ FORGED = "update invoices set document = replace(document, '10.00', '11.00')"
         (ENTRY.format("salt = sha256('')"), "request r2, entry 2", "fingerprint of the fact"),
         (
             ENTRY.format("user_id = null, session_id = null, attributes = null, salt = null"),
-            "request r2, entry 2",
+            "entry 2",
             "personal data",
         ),
         (ENTRY.format("environment = 'development'"), "the invoice", "lines[1].quantity"),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Literal, get_args
 
 from tallystick.app.invoices import find_invoice, pinned_contract, scope_of
+from tallystick.app.period_source import open_period
 from tallystick.app.runtime import Runtime
 from tallystick.core.errors import BadInput
 from tallystick.invoice.line_rows import lines_csv
@@ -18,7 +19,6 @@ from tallystick.invoice.request_rows import request_header, request_row
 from tallystick.invoice.tables import csv_table
 from tallystick.invoice.text import invoice_text
 from tallystick.journal.invoices import InvoiceRow
-from tallystick.journal.period_entries import period_meters, stream_facts
 from tallystick.journal.period_scope import begin_reading
 
 ExportFormat = Literal["csv", "lines-csv", "json", "text"]
@@ -69,7 +69,9 @@ def export_invoice(
     if export_format == "csv":
         with runtime.database.org(stored.row.org_id) as connection:
             charges = pinned_contract(connection, stored.row).charges
-        return _requests_csv(runtime, stored.row, charges, with_cost=not for_customer, progress=progress)
+        return _requests_csv(
+            runtime, stored.row, invoice.ledger.first_seq, charges, with_cost=not for_customer, progress=progress
+        )
     if export_format == "lines-csv":
         return lines_csv(invoice)
     if export_format == "json":
@@ -88,6 +90,7 @@ def document_json(invoice: Invoice, *, for_customer: bool = False) -> str:
 def _requests_csv(
     runtime: Runtime,
     row: InvoiceRow,
+    first_seq: int,
     charges: Callable[[str], bool],
     *,
     with_cost: bool,
@@ -95,10 +98,9 @@ def _requests_csv(
 ) -> Iterator[str]:
     with runtime.database.org(row.org_id) as connection:
         begin_reading(connection)
-        meters = period_meters(connection, scope_of(row))
-        rows = (
-            request_row(fact, meters, charges, with_cost=with_cost) for fact in stream_facts(connection, scope_of(row))
-        )
+        source = open_period(runtime, connection, scope_of(row), first_seq)
+        meters = source.meters()
+        rows = (request_row(fact, meters, charges, with_cost=with_cost) for fact in source.facts(None, (), None))
         batch: list[str] = []
         for record in csv_table(request_header(meters, with_cost=with_cost), rows):
             batch.append(record)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tallystick.app.billing_terms import load_stored_contract
+from tallystick.app.period_source import open_period
 from tallystick.app.runtime import Runtime
 from tallystick.contract.model import Contract
 from tallystick.core.errors import BadInput, NotFound
@@ -25,7 +26,6 @@ from tallystick.journal.invoices import (
     late_requests,
     list_invoice_rows,
 )
-from tallystick.journal.period_entries import stream_facts
 from tallystick.journal.period_scope import Scope, begin_reading
 
 __all__ = [
@@ -151,22 +151,23 @@ def requests_behind(runtime: Runtime, reference: str, number: int, *, limit: int
             where="limit",
         )
     stored = find_invoice(runtime, reference)
-    line = parse_invoice(stored.document).line(number)
+    invoice = parse_invoice(stored.document)
+    line = invoice.line(number)
     meters = [use.meter for use in line.metered]
     if not meters:
         return iter(())
     with runtime.database.org(stored.row.org_id) as connection:
         environments = pinned_contract(connection, stored.row).environments
     uncharged = [name for name, terms in environments.items() if not terms.charge]
-    return _stream_behind(runtime, stored.row, meters, uncharged, limit)
+    return _stream_behind(runtime, stored.row, invoice.ledger.first_seq, meters, uncharged, limit)
 
 
 def _stream_behind(
-    runtime: Runtime, row: InvoiceRow, meters: list[str], uncharged: list[str], limit: int | None
+    runtime: Runtime, row: InvoiceRow, first_seq: int, meters: list[str], uncharged: list[str], limit: int | None
 ) -> Iterator[StoredFact]:
     with runtime.database.org(row.org_id) as connection:
         begin_reading(connection)
-        yield from stream_facts(connection, scope_of(row), meters=meters, uncharged=uncharged, limit=limit)
+        yield from open_period(runtime, connection, scope_of(row), first_seq).facts(meters, uncharged, limit)
 
 
 def scope_of(row: InvoiceRow) -> Scope:

@@ -17,6 +17,7 @@ from typing import Any
 
 from tallystick.app.billing_terms import choose_terms
 from tallystick.app.invoices import find_invoice, scope_of
+from tallystick.app.period_source import PeriodSource, open_period
 from tallystick.app.runtime import Runtime
 from tallystick.core.errors import NotFound, TallyError
 from tallystick.core.instants import format_instant
@@ -30,10 +31,9 @@ from tallystick.invoice.usage import PeriodFacts, PeriodSums
 from tallystick.journal.contracts import ContractVersion, list_contract_versions
 from tallystick.journal.database import Connection
 from tallystick.journal.invoices import StoredInvoice
-from tallystick.journal.period_entries import erased_unrecorded, sequence_gaps, stream_corrections, stream_span
+from tallystick.journal.period_entries import unrecorded_erasures
 from tallystick.journal.period_facts import ledger_pin
-from tallystick.journal.period_pin import sealed_size, tree_at
-from tallystick.journal.period_scope import Span, begin_reading, find_span
+from tallystick.journal.period_scope import Scope, begin_reading
 from tallystick.journal.rate_versions import list_rate_versions, read_cards
 from tallystick.journal.subscriptions import list_subscriptions
 from tallystick.rates.card import RateCard
@@ -41,6 +41,7 @@ from tallystick.rates.card import RateCard
 DIFFERENCES_MAX = 1000
 """How many differences a report spells out; all are counted."""
 _PROGRESS_EVENTS = 1000
+_ERASED_AT_ONCE = 10_000
 
 
 @dataclass(slots=True)
@@ -107,8 +108,10 @@ def replay_invoice(
     with runtime.database.org(row.org_id) as connection:
         begin_reading(connection)
         report.add(*_card_differences(connection, invoice))
-        facts, span = _recount(runtime, connection, stored, report, progress)
-        report.add(*_missing(connection, span))
+        scope = scope_of(row)
+        source = open_period(runtime, connection, scope, invoice.ledger.first_seq)
+        facts = _recount(runtime, connection, source, scope, report, progress)
+        report.add(*_missing(source))
         terms = _terms_again(connection, invoice, report)
     if terms is None:
         return report
@@ -170,37 +173,51 @@ def _card_differences(connection: Connection, invoice: Invoice) -> list[Differen
 def _recount(
     runtime: Runtime,
     connection: Connection,
-    stored: StoredInvoice,
+    source: PeriodSource,
+    scope: Scope,
     report: ReplayReport,
     progress: Callable[[int], object] | None,
-) -> tuple[PeriodFacts, Span]:
-    """Every entry once more, one at a time, and where the ledger has them."""
+) -> PeriodFacts:
+    """Every entry once more, one at a time."""
     sums, entries_hash = PeriodSums(), EntriesHash()
     card_of = _cards(runtime)
-    scope = scope_of(stored.row)
-    span = find_span(connection, scope)
-    corrections = Corrections(stream_corrections(connection, span))
-    for entry in stream_span(connection, span):
-        if entry.kind == "usage" and scope.start <= entry.time < scope.end:
+    corrections = Corrections(source.corrections())
+    erased: list[int] = []
+    for entry in source.entries():
+        inside = scope.start <= entry.time < scope.end
+        if inside and entry.kind == "usage":
             again = recheck(StoredFact(entry, corrections.of(entry.seq)), card_of)
             leaf = again.leaf
             report.add(*again.differences)
-            report.erased += entry.salt is None
             _add(sums, again)
             report.events += 1
             if progress is not None and report.events % _PROGRESS_EVENTS == 0:
                 progress(_PROGRESS_EVENTS)
-        else:  # a correction, which was priced again with its request; or an entry that lies between those of the period
+            if entry.salt is None:
+                report.erased += 1
+                erased.append(entry.seq)
+                if len(erased) == _ERASED_AT_ONCE:
+                    report.add(*_unrecorded(connection, scope, erased))
+                    erased.clear()
+        else:  # a correction, priced again with its request; or an entry that lies between those of the period
             leaf, differs = recheck_leaf(entry)
             if differs is not None:
                 report.add(differs)
-        if scope.start <= entry.time < scope.end:
+        if inside:
             entries_hash.add(entry.seq, leaf)
+    report.add(*_unrecorded(connection, scope, erased))
     for astray in corrections.finish():
         report.add(Difference(name_of(astray), "refers_to_seq", str(astray.refers_to_seq), "a request of the period"))
-    tree = tree_at(connection, scope.org_id, scope.through_seq, sealed_until=span.first_seq - 1)
-    pin = ledger_pin(span, report.events, entries_hash.hexdigest(), tree.size, tree.root())
-    return PeriodFacts(sums, pin), span
+    first_seq, tree = source.place()
+    return PeriodFacts(sums, ledger_pin(first_seq, scope.through_seq, report.events, entries_hash.hexdigest(), tree))
+
+
+def _unrecorded(connection: Connection, scope: Scope, erased: list[int]) -> list[Difference]:
+    """What to say of personal data that went in another way than by erasing a person."""
+    return [
+        Difference(f"entry {seq}", "personal data", None, "there, or recorded as erased")
+        for seq in (unrecorded_erasures(connection, scope.org_id, erased) if erased else ())
+    ]
 
 
 def _add(sums: PeriodSums, again: Rechecked) -> None:
@@ -224,19 +241,12 @@ def _cards(runtime: Runtime) -> Callable[[str], RateCard]:
     return card_of
 
 
-def _missing(connection: Connection, span: Span) -> list[Difference]:
+def _missing(source: PeriodSource) -> list[Difference]:
     """What the ledger should hold and does not."""
-    org_id, _, _, through_seq = span.scope
-    sealed = sealed_size(connection, org_id, span.first_seq - 1)
-    differences = [
+    return [
         Difference(f"entry {first}" if first == last else f"entries {first} to {last}", "ledger", None, "in the ledger")
-        for first, last in sequence_gaps(connection, org_id, sealed + 1, through_seq)
+        for first, last in source.gaps()
     ]
-    differences += [
-        Difference(f"request {request_id}, entry {seq}", "personal data", None, "there, or recorded as erased")
-        for seq, request_id in erased_unrecorded(connection, span)
-    ]
-    return differences
 
 
 def _terms_again(connection: Connection, invoice: Invoice, report: ReplayReport) -> Terms | None:

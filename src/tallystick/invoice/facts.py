@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any, Protocol
@@ -43,6 +43,13 @@ class StoredFact:
     def is_erased(self) -> bool:
         """Whether the personal data was removed; its salt went with it."""
         return self.entry.salt is None
+
+    def uses(self, meters: Collection[str], uncharged: Collection[str]) -> bool:
+        """Whether it is charged, that is no failure and in none of the `uncharged` environments, and used a meter."""
+        if self.entry.outcome == "failure" or self.entry.environment in uncharged:
+            return False
+        used = self.meters
+        return any(used.get(meter) for meter in meters)
 
     @property
     def meters(self) -> dict[str, int]:
@@ -172,7 +179,8 @@ def stored_lines(entry: Entry) -> tuple[CostLine, ...]:
 
 def sound_meters(entry: Entry) -> tuple[dict[str, int], tuple[str, str] | None]:
     """The meters of a request, and how they are out of step: what was changed from outside may hold anything."""
-    names, quantities = entry.meter_names or (), entry.meter_quantities or ()
+    names: Sequence[Any] = entry.meter_names or ()
+    quantities: Sequence[Any] = entry.meter_quantities or ()
     try:
         meters: dict[str, int] = dict(zip(names, quantities, strict=True))
         if len(meters) == len(names) and None not in meters and None not in meters.values():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from psycopg.types.json import set_json_loads
@@ -19,13 +19,6 @@ from tallystick.usage.meters import meter_order
 
 _SQL = load_queries("period")
 _FETCH_ROWS = 2000
-
-
-class Unrecorded(NamedTuple):
-    """A request whose personal data is gone, and of whose erasure there is no record."""
-
-    seq: int
-    request_id: str
 
 
 def stream_facts(
@@ -70,9 +63,10 @@ def period_meters(connection: Connection, scope: Scope) -> list[str]:
     return sorted((meter for (meter,) in rows), key=meter_order)
 
 
-def erased_unrecorded(connection: Connection, span: Span) -> list[Unrecorded]:
-    """Requests of the span whose personal data was removed in another way than by erasing a person."""
-    return [Unrecorded(*row) for row in connection.execute(_SQL["erased_unrecorded"], span.parameters())]
+def unrecorded_erasures(connection: Connection, org_id: str, seqs: Sequence[int]) -> list[int]:
+    """Those of these entries of whose erasure there is no record."""
+    rows = connection.execute(_SQL["unrecorded_erasures"], {"org": org_id, "seqs": list(seqs)})
+    return [seq for (seq,) in rows]
 
 
 def sequence_gaps(connection: Connection, org_id: str, from_seq: int, through_seq: int) -> list[tuple[int, int]]:

@@ -14,6 +14,7 @@ from tallystick.journal.database import Connection, Database
 from tallystick.journal.named_sql import load_queries
 from tallystick.journal.period_pin import hash_entries, tree_at
 from tallystick.journal.period_scope import Scope, Span, begin_reading, find_span, read_head
+from tallystick.ledger.merkle import Frontier
 
 _SQL = load_queries("period")
 
@@ -51,23 +52,22 @@ def _pin(connection: Connection, span: Span, events: int) -> LedgerPin:
     if tree.size != through_seq:
         raise Conflict(
             "ledger_incomplete",
-            f"the ledger of {org_id} should hold entries up to {through_seq}, and {through_seq - tree.size} are missing",
+            f"the ledger of {org_id} should hold {through_seq} entries, and {through_seq - tree.size} are missing",
             next_step="nothing was closed. See which with `tally verify`, and restore the database from a backup",
             where=org_id,
         )
-    return ledger_pin(span, events, hash_entries(connection, span), tree.size, tree.root())
+    return ledger_pin(span.first_seq, through_seq, events, hash_entries(connection, span), tree)
 
 
-def ledger_pin(span: Span, events: int, entries_sha256: str, tree_size: int, root: bytes) -> LedgerPin:
-    """The invoice's section about the ledger."""
-    through_seq = span.scope.through_seq
+def ledger_pin(first_seq: int, through_seq: int, events: int, entries_sha256: str, tree: Frontier) -> LedgerPin:
+    """The invoice's section about the ledger; a `first_seq` past `through_seq` is none."""
     return LedgerPin(
-        first_seq=span.first_seq if span.first_seq <= through_seq else 0,
+        first_seq=first_seq if first_seq <= through_seq else 0,
         through_seq=through_seq,
         events=events,
         entries_sha256=entries_sha256,
-        tree_size=tree_size,
-        root=root.hex(),
+        tree_size=tree.size,
+        root=tree.root().hex(),
     )
 
 

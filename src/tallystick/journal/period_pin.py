@@ -39,7 +39,7 @@ def tree_at(connection: Connection, org_id: str, through_seq: int, *, sealed_unt
         through_seq: its size.
         sealed_until: take no sealed tree larger than this; None for any.
     """
-    tree = _sealed_tree(connection, org_id, through_seq if sealed_until is None else min(sealed_until, through_seq))
+    tree = sealed_tree(connection, org_id, through_seq if sealed_until is None else min(sealed_until, through_seq))
     for start in range(tree.size + 1, through_seq + 1, _STEP_ENTRIES):
         until = min(start + _STEP_ENTRIES, through_seq + 1)
         parameters = {"org": org_id, "from_seq": start, "until_seq": until}
@@ -48,12 +48,8 @@ def tree_at(connection: Connection, org_id: str, through_seq: int, *, sealed_unt
     return tree
 
 
-def sealed_size(connection: Connection, org_id: str, through_seq: int) -> int:
-    """How many of the org's entries were sealed at a size up to `through_seq`."""
-    return _sealed_tree(connection, org_id, through_seq).size
-
-
-def _sealed_tree(connection: Connection, org_id: str, through_seq: int) -> Frontier:
+def sealed_tree(connection: Connection, org_id: str, through_seq: int) -> Frontier:
+    """The largest tree of the org's that was sealed at a size up to `through_seq`; empty when there is none."""
     row = connection.execute(_SQL["sealed_tree"], {"org": org_id, "through_seq": through_seq}, binary=True).fetchone()
     if row is None:
         return Frontier()

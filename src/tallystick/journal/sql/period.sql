@@ -139,11 +139,10 @@ from (
 ) as used
 cross join lateral unnest(coalesce(meter_names, '{}') || line_meters) as named (meter)
 
--- name: erased_unrecorded
--- Requests in a range whose personal data is gone without a record of its erasure.
-select seq, request_id from ledger_entries as entry
-where org_id = %(org)s and seq >= %(first_seq)s and seq <= %(through_seq)s and kind <> 'correction' and salt is null
-    and not exists (select from erasures where erasures.org_id = entry.org_id and erasures.seq = entry.seq)
+-- name: unrecorded_erasures
+-- Those of these entries of whose erasure there is no record.
+select seq from unnest(%(seqs)s::bigint[]) as given (seq)
+where not exists (select from erasures where erasures.org_id = %(org)s and erasures.seq = given.seq)
 order by seq
 
 -- name: sequence_gaps
