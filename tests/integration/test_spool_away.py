@@ -15,6 +15,8 @@ import pytest
 from conftest import NOW
 from fault_tools import Proxy
 from journal_helpers import raw_event
+from tallystick.app.contracts import apply_contract
+from tallystick.app.health import check_readiness
 from tallystick.app.ingest import EventResult, ingest_events
 from tallystick.app.runtime import Runtime, open_runtime
 from tallystick.app.settings import Settings
@@ -327,3 +329,67 @@ def test_an_event_whose_meter_cannot_be_looked_up_is_asked_for_again_and_harms_n
         results = ingest_events(runtime, [raw_event("r1"), strange, raw_event("r3", model="")])
         assert statuses(results) == ["spooled", "rejected", "rejected"]
         assert [one.error.code for one in results if one.error] == ["database_unreachable", "empty_text"]
+
+
+def test_a_service_started_while_the_database_is_away_spools_and_looks_it_over_before_it_is_used(
+    proxy: Proxy, database_url: str, tmp_path: Path
+) -> None:
+    settings = Settings(database_url=proxy.url, data_dir=tmp_path, when_database_away="spool")
+    proxy.stop()
+    with open_runtime(settings, lambda: NOW, may_start_late=True) as runtime:
+        assert statuses(send(runtime, "r1", "r2")) == ["spooled", "spooled"]
+        assert check_readiness(runtime).mode == "spooling"
+        with pytest.raises(Unavailable), runtime.database.operator():
+            pass
+        # It comes back unfit: nothing may be written to it, or read from it, until it has been mended.
+        with psycopg.connect(database_url) as connection:
+            connection.execute("alter table ledger_entries disable row level security")
+        proxy.start()
+        late = runtime.late_start
+        assert late is not None
+        eventually(lambda: late.error is not None and late.error.code == "tenant_isolation_broken")
+        assert statuses(send(runtime, "r3")) == ["spooled"]
+        readiness = check_readiness(runtime)
+        assert (readiness.mode, readiness.degraded) == ("spooling", True)
+        assert stored(database_url) == []
+        with psycopg.connect(database_url) as connection:
+            connection.execute("alter table ledger_entries enable row level security")
+        eventually(lambda: is_drained(runtime))
+        assert statuses(send(runtime, "r1", "r2", "r3", "r4")) == [*["duplicate"] * 3, "accepted"]
+        assert check_readiness(runtime).mode == "normal"
+
+
+_CONTRACT = """
+contract: acme-ai
+version: "2026-10-01"
+effective_from: 2026-10-01T00:00:00Z
+currency: USD
+meters:
+  pages_read: {unit: page}
+plans:
+  pro:
+    title: The plan
+    base: "10"
+"""
+
+
+def test_a_late_start_knows_the_meters_that_were_known_before(proxy: Proxy, tmp_path: Path) -> None:
+    settings = Settings(database_url=proxy.url, data_dir=tmp_path, when_database_away="spool")
+    own = {"meters": {"pages_read": 3}}
+    with open_runtime(settings, lambda: NOW) as runtime:
+        apply_contract(runtime, _CONTRACT, "acme.yaml")
+        assert statuses(send(runtime, "r1", **own)) == ["accepted"]
+    proxy.stop()
+    with open_runtime(settings, lambda: NOW, may_start_late=True) as runtime:
+        assert statuses(send(runtime, "r2", **own)) == ["spooled"]
+        assert statuses(send(runtime, "r3", meters={"pages_unread": 3})) == ["rejected"]
+
+
+def test_without_a_spool_nothing_starts_while_the_database_is_away(proxy: Proxy, tmp_path: Path) -> None:
+    proxy.stop()
+    with (
+        pytest.raises(Unavailable) as caught,
+        open_runtime(Settings(database_url=proxy.url, data_dir=tmp_path), may_start_late=True),
+    ):
+        pass
+    assert caught.value.code == "database_unreachable"

@@ -107,6 +107,10 @@ def _check_writer(runtime: Runtime) -> Check:
         "last_commit_age_seconds": None if age is None else round(age, 3),
         "last_error": state.last_error,
     }
+    late = runtime.late_start
+    if late is not None and late.error is not None:
+        detail = f"the database was away when this process began, and is not used yet: {late.error.detail}"
+        return Check("writer", False, detail, figures)
     if state.down is not None:
         return Check("writer", False, f"the database cannot be written to: {state.down}", figures)
     waiting = f"{state.queue_events:,} of at most {state.queue_events_max:,} events wait to be written"

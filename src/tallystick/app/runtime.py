@@ -11,18 +11,21 @@ from concurrent.futures import Future
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
+from tallystick.app.cards import load_card_history
 from tallystick.app.disk import DiskGuard
+from tallystick.app.late_start import LateStart, recall_meters, remember_meters
 from tallystick.app.rates_store import load_cards
 from tallystick.app.settings import Settings
 from tallystick.app.spool import SpoolGate
 from tallystick.app.spool_drain import Drainer
-from tallystick.core.errors import BadInput
+from tallystick.core.errors import BadInput, Unavailable
 from tallystick.core.instants import Clock
 from tallystick.journal.contracts import declared_meters
 from tallystick.journal.database import Database
 from tallystick.journal.group_writer import GroupWriter
-from tallystick.journal.migrate import migrate
+from tallystick.journal.migrate import migrate, unreachable
 from tallystick.journal.self_test import check_walls
 from tallystick.journal.server import EmbeddedServer, ServerState
 from tallystick.journal.spool import Spool, SpoolState
@@ -51,6 +54,7 @@ class Runtime:
         clock: the present instant; a fixed one in tests.
         cards: every rate-card version in the database, in the order in which we came to know them.
         server: the embedded database server, None where somebody else's is used.
+        late_start: what completes a start that found the database away; None where it was there.
     """
 
     settings: Settings
@@ -59,6 +63,7 @@ class Runtime:
     clock: Clock
     cards: CardHistory
     server: EmbeddedServer | None = None
+    late_start: LateStart | None = None
     _known_meters: frozenset[str] = field(default=frozenset())
     _gate: SpoolGate = field(init=False)
     _disk: DiskGuard | None = field(init=False)
@@ -104,6 +109,8 @@ class Runtime:
 
     def write(self, events: Sequence[UsageEvent], salts: bytes | None = None) -> Future[list[Receipt]]:
         """As `submit`, past the spool; `salts` are those of the events' fingerprints, when they have some already."""
+        if self.database.withheld:  # before anything is priced: the rate cards may be others
+            raise unreachable(RuntimeError("it was away when this process began, and is not looked over yet"))
         return self.writer.submit(self.prepare(events, salts))
 
     def prepare(self, events: Sequence[UsageEvent], salts: bytes | None = None) -> Batch:
@@ -146,11 +153,28 @@ class Runtime:
         self._gate.close()
 
     def known_meters(self, *, reload: bool = False) -> frozenset[str]:
-        """The built-in meters and those that applied contracts declare, as last read from the database."""
+        """The built-in meters and those that applied contracts declare, as last read from the database.
+
+        Raises:
+            Unavailable: `database_unreachable`; where events are spooled only when asked to `reload`, for otherwise
+                those that were known last are used.
+        """
         if reload or not self._known_meters:
-            with self.database.operator() as connection:
-                self._known_meters = frozenset(METERS) | declared_meters(connection)
+            try:
+                with self.database.operator() as connection:
+                    self._known_meters = frozenset(METERS) | declared_meters(connection)
+            except Unavailable:
+                if reload or not self.spools:
+                    raise
+                self._known_meters = recall_meters(self.settings.data_dir)
+            else:
+                if self.spools:
+                    remember_meters(self.settings.data_dir, self._known_meters)
         return self._known_meters
+
+    def forget_meters(self) -> None:
+        """Ask the database for the meters when they are needed next."""
+        self._known_meters = frozenset()
 
     def reload_cards(self) -> None:
         """Read rate-card versions that another process has loaded since."""
@@ -158,8 +182,13 @@ class Runtime:
 
 
 @contextmanager
-def open_runtime(settings: Settings, clock: Clock = utc_now) -> Iterator[Runtime]:
+def open_runtime(settings: Settings, clock: Clock = utc_now, *, may_start_late: bool = False) -> Iterator[Runtime]:
     """Start or join the database, bring its schema and rate cards up to date, and close it all in the end.
+
+    Args:
+        settings: what the operator has set.
+        clock: the present instant.
+        may_start_late: while the database is away, start all the same where events are spooled: see `app.late_start`.
 
     Raises:
         BadInput: `invalid_database_url`.
@@ -176,11 +205,16 @@ def open_runtime(settings: Settings, clock: Clock = utc_now) -> Iterator[Runtime
             url = checked_url(settings.database_url)
         # Our own server lets the roles log in; elsewhere the configured login becomes each of them, unless told.
         role_logins = settings.database_url is None or settings.database_role_logins
-        migrate(url, role_logins=role_logins)
         database = Database(url, role_logins=role_logins)
         stack.callback(database.close)
-        check_walls(database)
-        cards = load_cards(database, settings, clock())
+        away: Unavailable | None = None
+        try:
+            cards = _look_over(database, settings, clock)
+        except Unavailable as error:
+            if not may_start_late or settings.when_database_away != "spool" or error.code != "database_unreachable":
+                raise
+            database.withheld, away = True, error
+            cards = load_card_history(settings.data_dir / "cards")
         writer = GroupWriter(
             database.connect_writer,
             linger_seconds=settings.group_linger_ms / 1000,
@@ -189,9 +223,27 @@ def open_runtime(settings: Settings, clock: Clock = utc_now) -> Iterator[Runtime
         )
         runtime = Runtime(settings, database, writer, clock, cards, server)
         stack.callback(runtime.close)
+        if away is not None:
+            runtime.late_start = LateStart(partial(_complete, runtime), away)
+            stack.callback(runtime.late_start.stop)
         drainer = Drainer(runtime.open_spool, runtime.write, clock)
         stack.callback(drainer.stop)
         yield runtime
+
+
+def _look_over(database: Database, settings: Settings, clock: Clock) -> CardHistory:
+    """Bring the database up to date and make sure that it keeps its promises; its rate cards."""
+    migrate(database.url, role_logins=database.role_logins)
+    check_walls(database)
+    return load_cards(database, settings, clock())
+
+
+def _complete(runtime: Runtime) -> None:
+    """Complete a late start: from then on the database is used."""
+    with closing(Database(runtime.database.url, role_logins=runtime.database.role_logins)) as database:
+        runtime.cards = _look_over(database, runtime.settings, runtime.clock)
+    runtime.forget_meters()
+    runtime.database.withheld = False
 
 
 def checked_url(url: str) -> str:

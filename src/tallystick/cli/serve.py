@@ -47,7 +47,7 @@ def serve(
 
         configure_logging()
         say("starting the database …")
-        with open_runtime(settings) as runtime:
+        with open_runtime(settings, may_start_late=True) as runtime:
             if settings.workers == 1:
                 from tallystick.api.app import create_app
 

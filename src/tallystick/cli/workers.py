@@ -189,7 +189,7 @@ def main() -> None:
         stack.enter_context(listener)
         threading.Thread(target=_end_with_the_parent, daemon=True).start()
         configure_logging()
-        runtime = stack.enter_context(open_runtime(settings))
+        runtime = stack.enter_context(open_runtime(settings, may_start_late=True))
         run_server(create_app(runtime), listener, on_listening=lambda: _say(says))
 
 

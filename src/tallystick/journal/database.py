@@ -30,14 +30,16 @@ class Database:
     Transactions are at READ COMMITTED. The first statement in a block may still be `set transaction …`.
     """
 
-    def __init__(self, url: str, *, role_logins: bool = False) -> None:
+    def __init__(self, url: str, *, role_logins: bool = False, withheld: bool = False) -> None:
         """Nothing is connected yet.
 
         Args:
             url: of the database, with a login that is a member of the three roles.
             role_logins: connect as the roles themselves; the embedded server lets us.
+            withheld: connect to nothing until this attribute is false: nobody has looked the database over yet.
         """
         self.url = url
+        self.withheld = withheld
         self.role_logins = role_logins
         self._pools = {
             role: Pool(partial(self.connect, role), connections_max=_CONNECTIONS_MAX[role]) for role in LOGINS
@@ -96,6 +98,8 @@ class Database:
 
     def connect(self, role: str) -> Connection:
         """A connection in one of the roles, as `connect_writer()`."""
+        if self.withheld:
+            raise psycopg.OperationalError("it was away when this process began, and is not looked over yet")
         return _connect(self.conninfo(role))
 
 
