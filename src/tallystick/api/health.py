@@ -10,6 +10,7 @@ from pydantic import Field
 from tallystick.api.context import OpenRuntime
 from tallystick.api.shapes import Answer
 from tallystick.app.health import check_readiness
+from tallystick.app.seal_loop import check_sealing
 
 router = APIRouter(tags=["health"])
 
@@ -59,7 +60,7 @@ async def get_health() -> Alive:
 )
 def get_readiness(runtime: OpenRuntime, response: Response) -> Readiness:
     """The mode that it is in, and all that it needs, each with its reason."""
-    found = check_readiness(runtime)
+    found = check_readiness(runtime, [check_sealing(runtime.settings)])
     if not found.ready:
         response.status_code = 503
     return Readiness.model_validate(

@@ -39,6 +39,7 @@ def serve(
     with signals_to_exit(), _listening_socket(settings.host, settings.port) as listener:
         from tallystick.api.logs import configure_logging
         from tallystick.app.runtime import open_runtime
+        from tallystick.app.seal_loop import SealLoop
 
         def on_listening() -> None:
             say(f"listening on {_address_of(listener, settings.host)}")
@@ -47,7 +48,7 @@ def serve(
 
         configure_logging()
         say("starting the database …")
-        with open_runtime(settings, may_start_late=True) as runtime:
+        with open_runtime(settings, may_start_late=True) as runtime, SealLoop(runtime):
             if settings.workers == 1:
                 from tallystick.api.app import create_app
 
