@@ -1,26 +1,33 @@
-"""The fingerprint depends on what an event says, and on nothing else."""
+"""Fingerprint and leaf depend on what is said, and on nothing else; their bytes are those that the docs describe."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import msgspec
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tallystick.core.instants import format_instant
 from tallystick.core.money import PICO_MAX
-from tallystick.ledger.encoding import PREFIX, canonical_fact, fingerprint
+from tallystick.journal.copy_rows import instant_of, microseconds
+from tallystick.ledger.encoding import PREFIX, canonical_json, core_json, event_fingerprint, personal_json
+from tallystick.ledger.entry import ERASED, Entry, entry_event, entry_fingerprint, entry_leaf, entry_preimage
 from tallystick.usage.event import UsageEvent
 from tallystick.usage.meters import METERS, QUANTITY_MAX
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1, max_size=20)
-TABLE = st.dictionaries(TEXT, TEXT, max_size=4)
+# Beyond U+FFFF and just below: code points and UTF-16 code units sort these differently.
+KEYS = TEXT | st.text(
+    st.sampled_from('a%"\\\x1f\u00e9\ud7ff\ue000\ufb33\uffff\U00010000\U0001f600\U0010ffff'), max_size=3
+)
+TABLE = st.dictionaries(KEYS, TEXT, max_size=4)
 TIMES = st.datetimes(datetime(2000, 1, 1), datetime(2027, 1, 1), timezones=st.just(UTC))
+SALTS = st.binary(min_size=16, max_size=16)
+PERSONAL = ("user_id", "session_id", "attributes")
 
 EVENTS = st.builds(
     UsageEvent,
@@ -44,31 +51,59 @@ EVENTS = st.builds(
     attributes=TABLE,
 )
 
+AMOUNTS = st.none() | st.integers(-PICO_MAX, PICO_MAX)
+LINES = st.lists(st.tuples(TEXT, st.integers(0, PICO_MAX), AMOUNTS, AMOUNTS, AMOUNTS, st.none() | TEXT), max_size=4)
+STATUSES = st.sampled_from(["final", "partial", "estimated"])
 
-def independent_form(event: UsageEvent) -> bytes:
-    """The canonical form by the letter of its description, with the standard library."""
-    defaults = {"outcome": "success", "usage_status": "final", "price_context": {}, "attributes": {}}
+
+def described_core(event: UsageEvent) -> dict[str, Any]:
+    """The members of the core by the letter of its description."""
+    defaults = {"outcome": "success", "usage_status": "final", "price_context": {}}
     members: dict[str, Any] = {}
     for name in UsageEvent.__struct_fields__:
         value = getattr(event, name)
-        if value is None or (name in defaults and value == defaults[name]):
+        if name in PERSONAL or value is None or (name in defaults and value == defaults[name]):
             continue
         if name == "time":
             value = format_instant(value)
         if name == "provider_cost_pico":
             value = str(value)
         members[name] = value
-    return json.dumps(members, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return members
 
 
-@given(EVENTS)
-def test_the_canonical_form_is_the_described_one(event: UsageEvent) -> None:
-    assert canonical_fact(event) == independent_form(event)
-    assert fingerprint(event) == hashlib.sha256(PREFIX + independent_form(event)).digest()
+def described_personal(event: UsageEvent) -> dict[str, Any]:
+    members: dict[str, Any] = {"session_id": event.session_id, "user_id": event.user_id}
+    return members | ({"attributes": event.attributes} if event.attributes else {})
 
 
-@given(EVENTS, st.randoms(use_true_random=False))
-def test_the_order_in_which_members_are_sent_does_not_matter(event: UsageEvent, dice: Any) -> None:
+def described_fingerprint(event: UsageEvent, salt: bytes) -> bytes:
+    core, personal = rfc8785.dumps(described_core(event)), rfc8785.dumps(described_personal(event))
+    return hashlib.sha256(PREFIX + salt + core + b"\n" + personal).digest()
+
+
+@given(EVENTS, SALTS)
+def test_the_canonical_form_is_the_described_one(event: UsageEvent, salt: bytes) -> None:
+    assert core_json(event) == rfc8785.dumps(described_core(event))
+    personal = personal_json(event.session_id, event.user_id, event.attributes)
+    assert personal == rfc8785.dumps(described_personal(event))
+    assert event_fingerprint(event, salt) == described_fingerprint(event, salt)
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@given(_JSON)
+def test_canonical_json_is_that_of_rfc_8785(value: Any) -> None:
+    assert canonical_json(value) == rfc8785.dumps(value)
+
+
+@given(EVENTS, st.randoms(use_true_random=False), SALTS)
+def test_the_order_in_which_members_are_sent_does_not_matter(event: UsageEvent, dice: Any, salt: bytes) -> None:
     def shuffled(table: dict[str, Any]) -> dict[str, Any]:
         names = list(table)
         dice.shuffle(names)
@@ -76,52 +111,159 @@ def test_the_order_in_which_members_are_sent_does_not_matter(event: UsageEvent, 
 
     raw = shuffled(msgspec.to_builtins(event))
     raw = {name: shuffled(value) if isinstance(value, dict) else value for name, value in raw.items()}
-    assert fingerprint(msgspec.convert(raw, UsageEvent)) == fingerprint(event)
+    assert event_fingerprint(msgspec.convert(raw, UsageEvent), salt) == event_fingerprint(event, salt)
 
 
-@given(EVENTS, st.integers(1, 10**6))
-def test_another_content_is_another_fingerprint(event: UsageEvent, change: int) -> None:
-    later = msgspec.structs.replace(event, time=event.time + timedelta(microseconds=change))
-    counted = msgspec.structs.replace(event, meters={**event.meters, "tokens_in": event.meters.get("tokens_in", 0) + 1})
-    failed = msgspec.structs.replace(event, outcome="empty" if event.outcome == "failure" else "failure")
-    assert len({fingerprint(one) for one in (event, later, counted, failed)}) == 4
+@given(EVENTS, st.integers(1, 10**6), SALTS)
+def test_another_content_or_another_salt_is_another_fingerprint(event: UsageEvent, change: int, salt: bytes) -> None:
+    def changed(**members: Any) -> UsageEvent:
+        return msgspec.structs.replace(event, **members)
+
+    others = [
+        changed(time=event.time + timedelta(microseconds=change)),
+        changed(meters={**event.meters, "tokens_in": event.meters.get("tokens_in", 0) + 1}),
+        changed(outcome="empty" if event.outcome == "failure" else "failure"),
+        changed(user_id=event.user_id + "x"),
+        changed(session_id=event.session_id + "x"),
+        changed(attributes={**event.attributes, "another": "x" + event.attributes.get("another", "")}),
+        changed(user_id=event.session_id + "y", session_id=event.user_id + "y"),
+    ]
+    digests = {event_fingerprint(one, salt) for one in (event, *others)} | {event_fingerprint(event, salt[::-1] + b"x")}
+    assert len(digests) == 1 + len(others) + 1
 
 
-def test_a_published_example_keeps_its_fingerprint() -> None:
-    event = UsageEvent(
-        org_id="acme",
-        request_id="req-1",
-        time=datetime(2026, 10, 15, 12, 0, 0, 250000, tzinfo=UTC),
-        user_id="user-1",
-        session_id="session-1",
-        feature="chat",
-        environment="production",
-        model="gpt-4o",
-        provider="openai",
-        meters={"tokens_out": 10, "tokens_in": 1000},
-    )
-    assert canonical_fact(event) == (
-        b'{"environment":"production","feature":"chat","meters":{"tokens_in":1000,"tokens_out":10},"model":"gpt-4o",'
-        b'"org_id":"acme","provider":"openai","request_id":"req-1","session_id":"session-1",'
-        b'"time":"2026-10-15T12:00:00.250000Z","user_id":"user-1"}'
-    )
-    assert fingerprint(event).hex() == "d230d79a69f34535f8c2bcdb5a515d53b2b11c6508c6044f5acb6b3dcd65fb47"
-
-
-def test_the_documentation_shows_that_example() -> None:
-    text = (Path(__file__).resolve().parents[2] / "docs" / "events.md").read_text()
-    (line,) = (line.strip() for line in text.splitlines() if line.startswith('    {"environment"'))
-    event = msgspec.json.decode(line, type=UsageEvent)
-    assert canonical_fact(event).decode() == line
-    assert fingerprint(event).hex() in text
-    assert f"the {len(PREFIX)} bytes" in text
-
-
-@given(EVENTS)
-def test_the_fingerprint_goes_by_what_text_says_and_not_by_which_object_it_is(event: UsageEvent) -> None:
+@given(EVENTS, SALTS)
+def test_the_fingerprint_goes_by_what_text_says_and_not_by_which_object_it_is(event: UsageEvent, salt: bytes) -> None:
     # A value read from a database or a file equals the default without being the same object.
     copy = msgspec.structs.replace(
         event, outcome="".join(list(event.outcome)), usage_status="".join(list(event.usage_status))
     )
     assert copy.outcome is not event.outcome
-    assert fingerprint(copy) == fingerprint(event)
+    assert event_fingerprint(copy, salt) == event_fingerprint(event, salt)
+
+
+# ── the leaf ────────────────────────────────────────────────────────────────────────────────────
+
+
+def described_cost(entry: Entry) -> dict[str, Any]:
+    def digits(values: Any) -> list[str | None]:
+        return [None if value is None else str(value) for value in values]
+
+    lines = {
+        "amount_pico": digits(entry.line_amount_pico),
+        "meters": list(entry.line_meters),
+        "per": digits(entry.line_per),
+        "price_pico": digits(entry.line_price_pico),
+        "quantities": digits(entry.line_quantities),
+    }
+    if entry.line_models is not None:
+        lines["models"] = list(entry.line_models)
+    total = None if entry.cost_pico is None else str(entry.cost_pico)
+    cost: dict[str, Any] = {"lines": lines, "rate_version": entry.rate_version, "status": entry.status}
+    return cost | {"total_pico": total} | ({} if entry.reason is None else {"reason": entry.reason})
+
+
+def described_preimage(entry: Entry, event: UsageEvent) -> bytes:
+    described: dict[str, Any] = {
+        "cost": described_cost(entry),
+        "kind": entry.kind,
+        "recorded_at": format_instant(entry.recorded_at),
+    }
+    if entry.kind == "usage":
+        described |= {"fact": described_core(event), "fingerprint": (entry.fingerprint or b"").hex()}
+    else:
+        described |= {
+            "org_id": entry.org_id,
+            "refers_to_seq": entry.refers_to_seq,
+            "request_id": entry.request_id,
+            "time": format_instant(entry.time),
+        }
+    return rfc8785.dumps({"entry": described, "seq": entry.seq, "time_max": format_instant(entry.time_max)})
+
+
+def usage_entry(event: UsageEvent, salt: bytes, seq: int, cost: dict[str, Any]) -> Entry:
+    """The row that an event is stored as, column by column."""
+    return Entry(
+        org_id=event.org_id,
+        seq=seq,
+        kind="usage",
+        request_id=event.request_id,
+        time=event.time,
+        time_max=event.time + timedelta(seconds=1),
+        recorded_at=event.time + timedelta(microseconds=5),
+        feature=event.feature,
+        environment=event.environment,
+        provider=event.provider,
+        model=event.model,
+        api_key_id=event.api_key_id,
+        action=event.action,
+        latency_ms=event.latency_ms,
+        outcome=event.outcome,
+        usage_status=event.usage_status,
+        meter_names=sorted(event.meters),
+        meter_quantities=[event.meters[name] for name in sorted(event.meters)],
+        price_context=event.price_context,
+        provider_cost_pico=event.provider_cost_pico,
+        user_id=event.user_id,
+        session_id=event.session_id,
+        attributes=event.attributes,
+        salt=salt,
+        fingerprint=event_fingerprint(event, salt),
+        refers_to_seq=None,
+        leaf=b"",
+        **cost,
+    )
+
+
+@st.composite
+def costs(draw: st.DrawFn) -> dict[str, Any]:
+    lines = draw(LINES)
+    meters, quantities, prices, pers, amounts, models = zip(*lines, strict=True) if lines else ((),) * 6
+    total = draw(AMOUNTS)
+    return {
+        "rate_version": draw(TEXT),
+        "status": "unpriced" if total is None else draw(STATUSES),
+        "cost_pico": total,
+        "line_meters": list(meters),
+        "line_quantities": list(quantities),
+        "line_price_pico": list(prices),
+        "line_per": list(pers),
+        "line_amount_pico": list(amounts),
+        "line_models": list(models) if any(models) else None,
+        "reason": draw(st.none() | TEXT),
+    }
+
+
+@given(EVENTS, SALTS, st.integers(1, 2**53 - 1), costs())
+def test_a_leaf_is_the_hash_of_the_described_bytes(
+    event: UsageEvent, salt: bytes, seq: int, cost: dict[str, Any]
+) -> None:
+    entry = usage_entry(event, salt, seq, cost)
+    assert entry_preimage(entry) == described_preimage(entry, event)
+    assert entry_leaf(entry) == hashlib.sha256(b"\x00" + described_preimage(entry, event)).digest()
+    assert entry_event(entry) == event
+    assert entry_fingerprint(entry) == entry.fingerprint
+    nothing = dict.fromkeys(
+        set(Entry._fields) - {"org_id", "request_id", "time", "time_max", "recorded_at"} - set(cost)
+    )
+    correction = entry._replace(**nothing)._replace(kind="correction", seq=seq, refers_to_seq=max(1, seq - 1))
+    assert entry_preimage(correction) == described_preimage(correction, event)
+    assert entry_event(correction) is None
+    assert entry_fingerprint(correction) is None
+
+
+@given(EVENTS, SALTS, costs())
+def test_an_erasure_leaves_the_leaf_as_it_was(event: UsageEvent, salt: bytes, cost: dict[str, Any]) -> None:
+    entry = usage_entry(event, salt, 7, cost)
+    erased = entry._replace(user_id=None, session_id=None, attributes=None, salt=None)
+    assert entry_leaf(erased) == entry_leaf(entry)
+    assert entry_fingerprint(erased) is None
+    left = entry_event(erased)
+    assert left is not None
+    assert (left.user_id, left.session_id, left.attributes) == (ERASED, ERASED, {})
+    assert core_json(left) == core_json(event)
+
+
+@given(st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31), timezones=st.just(UTC)))
+def test_an_instant_is_the_same_after_the_table(instant: datetime) -> None:
+    assert instant_of(microseconds(instant)) == instant
