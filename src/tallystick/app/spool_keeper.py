@@ -64,22 +64,29 @@ class SpoolKeeper:
 
     def _put(self, task: _Task) -> None:
         with self._changed:
-            has_room = self._room >= len(task.events) or not self._tasks
-            if has_room:
+            refusal = self._refusal(task)
+            if refusal is None:
                 self._room -= len(task.events)
                 self._tasks.append(task)
                 self._changed.notify()
                 if self._thread is None:
                     self._thread = threading.Thread(target=self._run, name="tally-spool", daemon=True)
                     self._thread.start()
-        if not has_room:
-            task.answer.set_exception(
-                Unavailable(
-                    "journal_busy",
-                    "as many events as may wait are waiting for the spool's disk",
-                    next_step="send the same again in a moment: nothing is counted twice",
-                )
+        if refusal is not None:
+            task.answer.set_exception(refusal)
+
+    def _refusal(self, task: _Task) -> Unavailable | None:
+        if self._closing:
+            return Unavailable(
+                "journal_closed", "this process is stopping", next_step="send the same again to the next one"
             )
+        if self._tasks and self._room < len(task.events):
+            return Unavailable(
+                "journal_busy",
+                "as many events as may wait are waiting for the spool's disk",
+                next_step="send the same again in a moment: nothing is counted twice",
+            )
+        return None
 
     def _run(self) -> None:
         while group := self._next_group():

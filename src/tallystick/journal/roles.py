@@ -44,10 +44,10 @@ _SETTINGS = {
 # How long a server that does not answer is waited for, in seconds (in milliseconds where the name does not say so).
 _PATIENCE = {
     "connect_timeout": "3",
-    "keepalives_idle": "10",
-    "keepalives_interval": "3",
+    "keepalives_idle": "3",
+    "keepalives_interval": "1",
     "keepalives_count": "3",
-    "tcp_user_timeout": "15000",
+    "tcp_user_timeout": "3000",
 }
 
 
