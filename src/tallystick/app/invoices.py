@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tallystick.app.billing_terms import load_stored_contract
+from tallystick.app.entries import stream_entries
 from tallystick.app.period_source import open_period
 from tallystick.app.runtime import Runtime
 from tallystick.contract.model import Contract
@@ -23,6 +24,7 @@ from tallystick.journal.invoices import (
     StoredInvoice,
     invoice_by_id,
     invoice_by_month,
+    late_ranges,
     late_requests,
     list_invoice_rows,
 )
@@ -121,7 +123,15 @@ def show_invoice(runtime: Runtime, reference: str) -> ShownInvoice:
     with runtime.database.org(stored.row.org_id) as connection:
         begin_reading(connection)
         count, late = late_requests(connection, stored.row, LATE_SHOWN_MAX)
-    return ShownInvoice(stored.row, parse_invoice(stored.document), count, tuple(late))
+        ranges = late_ranges(connection, stored.row)
+    before = [
+        LateRequest(entry.seq, entry.request_id, entry.time, entry.recorded_at)
+        for first, last in ranges
+        for entry in stream_entries(runtime, stored.row.org_id, first, last)
+        if entry.kind == "usage" and stored.row.period_start <= entry.time < stored.row.period_end
+    ]
+    late = [*before, *late][:LATE_SHOWN_MAX]
+    return ShownInvoice(stored.row, parse_invoice(stored.document), len(before) + count, tuple(late))
 
 
 def explain_invoice(runtime: Runtime, reference: str) -> tuple[Invoice, Explanation]:

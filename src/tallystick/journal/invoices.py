@@ -82,15 +82,25 @@ def insert_invoice(connection: Connection, invoice: StoredInvoice) -> None:
 
 
 def late_requests(connection: Connection, row: InvoiceRow, limit: int) -> tuple[int, list[LateRequest]]:
-    """How many requests of the month arrived after it was closed, and the first of them as they arrived.
+    """How many requests of the month arrived after it was closed and are in the database, and the first of them.
 
-    The connection is the org's, in one snapshot.
+    They come as they arrived. The connection is the org's, in one snapshot.
     """
     last_seq = read_head(connection, row.org_id).last_seq
     span = find_span(connection, Scope(row.org_id, row.period_start, row.period_end, last_seq))
     bounds = {"through_seq": row.through_seq, "last_seq": last_seq, "limit": limit}
     found = connection.execute(_SQL["late_requests"], span.parameters() | bounds).fetchall()
     return (found[0][0] if found else 0), [LateRequest(*late) for _, *late in found]
+
+
+def late_ranges(connection: Connection, row: InvoiceRow) -> list[tuple[int, int]]:
+    """Where in blocks there may be more of them, which have left the database: (first, last) sequence numbers."""
+    head = read_head(connection, row.org_id)
+    if not head.has_left(row.period_start):
+        return []
+    bounds = {"org": row.org_id, "start": row.period_start, "end": row.period_end}
+    limits = {"through_seq": row.through_seq, "kept_from_seq": head.kept_from_seq}
+    return [(first, last) for first, last in connection.execute(_SQL["late_ranges"], bounds | limits)]
 
 
 def unsubscribed_orgs(connection: Connection, period: Period) -> list[str]:

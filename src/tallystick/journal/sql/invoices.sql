@@ -43,6 +43,16 @@ from entries_of_period(%(org)s, %(start)s, %(end)s, greatest(%(first_seq)s, %(th
 where kind <> 'correction'
 order by seq limit %(limit)s
 
+-- name: late_ranges
+-- Which of the org's entries that have left the database for blocks, and came after through_seq, may be of the period:
+-- ranges of sequence numbers, a block each, from the times that the block has.
+select greatest(held.first_seq, %(through_seq)s::bigint + 1), least(held.last_seq, %(kept_from_seq)s::bigint - 1)
+from block_orgs as held
+join blocks on blocks.block = held.block
+where held.org_id = %(org)s and held.last_seq > %(through_seq)s and held.first_seq < %(kept_from_seq)s
+    and blocks.time_min < %(end)s and blocks.time_max >= %(start)s
+order by held.first_seq
+
 -- name: lock_month
 -- One closing of an org's month at a time, until the transaction ends.
 select pg_advisory_xact_lock(hashtextextended('close ' || %(org)s || ' ' || %(period)s, 0))
