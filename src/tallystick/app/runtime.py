@@ -6,7 +6,7 @@ Everything that a command or the API does with stored data begins with `open_run
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
@@ -55,6 +55,7 @@ class Runtime:
         cards: every rate-card version in the database, in the order in which we came to know them.
         server: the embedded database server, None where somebody else's is used.
         late_start: what completes a start that found the database away; None where it was there.
+        random_bytes: where salts come from; a seeded source in the demonstration.
     """
 
     settings: Settings
@@ -64,6 +65,7 @@ class Runtime:
     cards: CardHistory
     server: EmbeddedServer | None = None
     late_start: LateStart | None = None
+    random_bytes: Callable[[int], bytes] = os.urandom
     _known_meters: frozenset[str] = field(default=frozenset())
     _gate: SpoolGate = field(init=False)
     _disk: DiskGuard | None = field(init=False)
@@ -117,7 +119,7 @@ class Runtime:
         """Price and encode checked events, as recorded now; nothing is stored yet."""
         now, days = self.clock(), self.settings.retention_days
         known_since = None if days is None else now - timedelta(days=days)
-        salts = os.urandom(SALT_BYTES * len(events)) if salts is None else salts
+        salts = self.random_bytes(SALT_BYTES * len(events)) if salts is None else salts
         return prepare(events, now, self.card, salts, known_since=known_since)
 
     @property
