@@ -199,6 +199,7 @@ def test_looking_for_a_few_entries_reads_few_pages_of_a_long_ledger(runtime: Run
             ("invoices", "unsubscribed_orgs", asked),
             ("invoices", "orgs_that_used", {"orgs": ["globex"], "starts": [asked["start"]], "ends": [end]}),
             ("invoices", "late_requests", late),
+            ("period", "requests_late", {**span.parameters(), "meters": None, "uncharged": [], "limit": None}),
             ("period", "requests", {**span.parameters(), "meters": None, "uncharged": [], "limit": None}),
             ("period", "corrections", span.parameters()),
         ):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import msgspec
@@ -42,7 +42,8 @@ def stream_facts(
     chosen = {"meters": None if meters is None else list(meters), "uncharged": list(uncharged), "limit": limit}
     with closing(stream_corrections(connection, span)) as stream:
         corrections = Corrections(stream)
-        for entry in _stream(connection, "requests", span.parameters() | chosen):
+        parts = (_stream(connection, query, span.parameters() | chosen) for query in ("requests", "requests_late"))
+        for entry in islice(chain.from_iterable(parts), limit):
             yield StoredFact(entry, corrections.of(entry.seq))
 
 

@@ -111,8 +111,23 @@ select * from entries_of_period(%(org)s, %(start)s, %(end)s, %(bound_seq)s, %(bo
 order by seq
 
 -- name: requests
--- The period's requests in ascending sequence. With `meters`, only charged requests that used one of them.
-select * from entries_of_period(%(org)s, %(start)s, %(end)s, %(first_seq)s, %(bound_seq)s, %(through_seq)s)
+-- The period's requests up to bound_seq in ascending sequence. With `meters`, only charged ones that used one of them.
+-- Apart from the late ones, so that they come in the order of the primary key, and none has to wait for a sort.
+select * from ledger_entries
+where org_id = %(org)s and seq >= %(first_seq)s and seq < %(bound_seq)s and seq <= %(through_seq)s
+    and time >= %(start)s and time < %(end)s and kind <> 'correction' and (%(meters)s::text[] is null or (
+    outcome <> 'failure' and environment <> all(%(uncharged)s::text[])
+    and exists (
+        select from unnest(meter_names, meter_quantities) as used (meter, quantity)
+        where used.meter = any(%(meters)s::text[]) and used.quantity > 0
+    )
+))
+order by seq
+limit %(limit)s
+
+-- name: requests_late
+-- The same of those from bound_seq on.
+select * from entries_of_period(%(org)s, %(start)s, %(end)s, %(bound_seq)s, %(bound_seq)s, %(through_seq)s)
 where kind <> 'correction' and (%(meters)s::text[] is null or (
     outcome <> 'failure' and environment <> all(%(uncharged)s::text[])
     and exists (
