@@ -46,17 +46,10 @@ class Draft:
         """
         target = self._store.root / path
         _make_folder(target.parent)
-        for source, name in ((self.people, people_path(target)), (self.main, target)):
-            try:
-                os.link(source, name)
-            except FileExistsError:
-                raise Conflict(
-                    "block_exists",
-                    f"there is a file {name} already",
-                    next_step="seal again: if no other process seals into this folder, what a dead one left is removed",
-                    where=str(name),
-                ) from None
-            reached("seal.people_in_place" if name != target else "seal.block_in_place")
+        _link(self.people, people_path(target))
+        reached("seal.people_in_place")
+        _link(self.main, target)
+        reached("seal.block_in_place")
         _flush_folder(target.parent)
         self.discard()
 
@@ -180,6 +173,18 @@ def _new_file(path: Path) -> Iterator[IO[bytes]]:
     except BaseException:
         path.unlink(missing_ok=True)
         raise
+
+
+def _link(source: Path, name: Path) -> None:
+    try:
+        os.link(source, name)
+    except FileExistsError:
+        raise Conflict(
+            "block_exists",
+            f"there is a file {name} already",
+            next_step="seal again: if no other process seals into this folder, what a dead one left is removed",
+            where=str(name),
+        ) from None
 
 
 def _make_folder(folder: Path) -> None:
