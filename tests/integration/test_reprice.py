@@ -6,6 +6,8 @@ from journal_helpers import query, raw_event
 from tallystick.app.ingest import ingest_events
 from tallystick.app.reprice import reprice
 from tallystick.app.runtime import Runtime
+from tallystick.core.instants import parse_instant
+from tallystick.ledger.entry import ENTRY_COLUMNS, Entry, entry_leaf
 
 
 def publish_price(runtime: Runtime) -> None:
@@ -44,6 +46,24 @@ def test_what_had_no_price_gets_a_correction_and_stays_as_it_was_itself(runtime:
     )
     assert corrections == [(5 + n, "correction", f"r{n}", 7 * n, "final", "new", n, [7 * n], True) for n in range(1, 4)]
     assert query(runtime, "select last_seq from org_heads") == [(8,)]
+
+
+def test_a_correction_is_an_entry_like_any_other_with_a_leaf_and_a_transfer(runtime: Runtime) -> None:
+    sent = [raw_event("late", time="2026-10-20T00:00:00Z"), raw_event(model="newest", meters={"tokens_in": 5})]
+    paid = sum(result.receipt.cost_pico or 0 for result in ingest_events(runtime, sent))
+    publish_price(runtime)
+    reprice(runtime)
+    (row,) = query(runtime, f"select {', '.join(ENTRY_COLUMNS)} from ledger_entries where kind = 'correction'")
+    entry = Entry(*row)
+    assert entry.leaf == entry_leaf(entry)
+    assert entry.time_max == parse_instant("2026-10-20T00:00:00Z") > entry.time
+    assert query(runtime, "select first_seq, seq, amount_pico from transfers order by seq") == [
+        (1, 2, paid),
+        (3, 3, 35),
+    ]
+    assert set(query(runtime, "select debit_pico + credit_pico from account_balances")) == {(paid + 35,)}
+    (next_one,) = ingest_events(runtime, [raw_event("after")])
+    assert next_one.receipt.seq == 4
 
 
 def test_repricing_again_corrects_nothing_twice(runtime: Runtime) -> None:

@@ -66,7 +66,7 @@ def test_each_event_is_one_entry_however_often_and_in_whatever_batches_it_comes(
         original = first.setdefault((result.receipt.org_id, result.receipt.request_id), result)
         assert original.receipt is not None
         assert original.status == "accepted"
-        for part in ("seq", "cost_pico", "cost_status", "rate_version", "recorded_at", "fingerprint"):
+        for part in ("seq", "cost_pico", "cost_status", "rate_version", "recorded_at", "fingerprint", "leaf"):
             assert getattr(result.receipt, part) == getattr(original.receipt, part)
     sequences = query(runtime, "select org_id, seq from ledger_entries where org_id like %s", f"{run}-%")
     for org in {org for org, _ in sequences}:
