@@ -59,7 +59,7 @@ environments:
 """
 
 _SUM = """
-select org_id, meter, sum(quantity) from usage_events
+select org_id, meter, sum(quantity) from ledger_entries
 cross join lateral unnest(meter_names, meter_quantities) as used (meter, quantity)
 where time >= %s and time < %s group by org_id, meter
 """

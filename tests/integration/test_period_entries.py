@@ -15,6 +15,7 @@ from invoicing import event
 from journal_helpers import append_in_the_past, query
 from tallystick.app.reprice import reprice
 from tallystick.app.runtime import Runtime
+from tallystick.app.seal import seal_once
 from tallystick.core.periods import Period
 from tallystick.invoice.facts import StoredFact, stored_lines
 from tallystick.invoice.usage import PeriodSums
@@ -22,6 +23,7 @@ from tallystick.journal.invoices import InvoiceRow, late_requests, orgs_that_use
 from tallystick.journal.named_sql import load_queries
 from tallystick.journal.period_entries import period_meters, stream_corrections, stream_facts
 from tallystick.journal.period_facts import sum_period
+from tallystick.journal.period_pin import sealed_tree
 from tallystick.journal.period_scope import Scope, Span, begin_reading, find_span
 from tallystick.ledger.entry import entry_event
 from tallystick.ledger.merkle import node_hash
@@ -166,6 +168,23 @@ def test_a_period_before_or_after_everything_is_empty(runtime: Runtime) -> None:
         assert (facts.ledger.first_seq, facts.ledger.events, facts.sums) == (first_seq, 0, PeriodSums())
     nobody = sum_period(runtime.database, "nobody", OCTOBER).ledger
     assert (nobody.first_seq, nobody.through_seq, nobody.root) == (0, 0, hashlib.sha256(b"").hexdigest())
+
+
+def test_the_root_is_the_same_however_much_of_the_ledger_is_sealed(runtime: Runtime) -> None:
+    for number in range(5):
+        arrive_more(runtime, 7 * number, 7)
+        before = sum_period(runtime.database, "globex", OCTOBER)
+        assert before.ledger.root == naive_root([row["leaf"] for row in every_row(runtime, "globex")]).hex()
+        seal_once(runtime, everything=True)
+        assert sum_period(runtime.database, "globex", OCTOBER) == before
+        with runtime.database.org("globex") as connection:
+            assert sealed_tree(connection, "globex", 1000).size == 7 * number + 7
+            assert sealed_tree(connection, "globex", 7 * number + 6).size == 7 * number
+
+
+def arrive_more(runtime: Runtime, first: int, count: int) -> None:
+    events = [event(f"r{n}", time=START + timedelta(hours=n % 9 * 80 - 20)) for n in range(first, first + count)]
+    assert {receipt.status for receipt in runtime.append(events)} == {"accepted"}
 
 
 _MANY = """
