@@ -26,10 +26,10 @@ from tallystick.journal.contracts import declared_meters
 from tallystick.journal.database import Database
 from tallystick.journal.group_writer import GroupWriter
 from tallystick.journal.migrate import migrate, unreachable
+from tallystick.journal.prepare import Batch, prepare
 from tallystick.journal.self_test import check_walls
 from tallystick.journal.server import EmbeddedServer, ServerState
 from tallystick.journal.spool import Spool, SpoolState
-from tallystick.journal.writer import Batch, prepare
 from tallystick.ledger.encoding import SALT_BYTES
 from tallystick.ledger.receipt import Receipt
 from tallystick.rates.card import CardHistory
@@ -105,12 +105,12 @@ class Runtime:
             Unavailable: `journal_busy`, `database_unreachable`, `journal_closed`, `storage_full`, or what the spool
                 raises; also as the future's error.
         """
-        if self._disk is not None:
-            self._disk.check()
         return self._gate.submit(events)
 
     def write(self, events: Sequence[UsageEvent], salts: bytes | None = None) -> Future[list[Receipt]]:
         """As `submit`, past the spool; `salts` are those of the events' fingerprints, when they have some already."""
+        if self._disk is not None:
+            self._disk.check()
         if self.database.withheld:  # before anything is priced: the rate cards may be others
             raise unreachable(RuntimeError("it was away when this process began, and is not looked over yet"))
         return self.writer.submit(self.prepare(events, salts))

@@ -175,7 +175,9 @@ class Drainer:
                     if error.code not in (trouble, "database_unreachable"):
                         _log.warning("the spool cannot be drained: %s", error.detail)
                     trouble = error.code
-                except Exception:
-                    _log.exception("the spool cannot be drained")
+                except Exception as error:
+                    if repr(error) != trouble:
+                        _log.exception("the spool cannot be drained")
+                    trouble = repr(error)
             self._stopping.wait(LOOK_SECONDS)
         spool.close()

@@ -267,7 +267,8 @@ class Spool:
                 self._raise_flag()
                 return
             self._flag.unlink(missing_ok=True)
-        with self._named_errors():
+        # Whoever looks into it at this moment keeps it from shrinking; the next time will do.
+        with contextlib.suppress(sqlite3.OperationalError):
             connection = self._open()
             if connection.execute("pragma page_count").fetchone()[0] > _VACUUM_PAGES:
                 connection.execute("vacuum")
