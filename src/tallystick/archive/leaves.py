@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC
+from functools import lru_cache
 from hashlib import sha256
 
 import msgspec
@@ -19,7 +20,7 @@ from tallystick.archive.columns import ENTRY_SCHEMA, LIST_COLUMNS
 from tallystick.ledger.encoding import canonical_json
 from tallystick.ledger.entry import Entry, entry_leaf
 
-SLICE_ROWS = 4096  # their text stays in the processor's cache
+SLICE_ROWS = 16_384  # their text stays in the processor's cache
 _NEEDS_ESCAPING = r'["\\\x00-\x1f]'
 _JSON_COLUMNS = ("price_context", "attributes")
 _INSTANTS = ("time", "time_max", "recorded_at")
@@ -42,7 +43,7 @@ def batch_leaves(batch: pa.RecordBatch) -> list[bytes]:
 def slice_leaves(batch: pa.RecordBatch, core: pa.Array | None = None) -> list[bytes]:
     """The same for at most `SLICE_ROWS` entries. `core`: what `core_texts` gives of usage alone, when it is at hand."""
     stored = batch.column("leaf").to_pylist()
-    usage = pc.equal(batch.column("kind"), "usage")
+    usage = pc.equal(batch.column("kind"), _literal("usage"))
     if usage.true_count == batch.num_rows:
         leaves = _usage_leaves(batch, core)
     else:
@@ -82,47 +83,47 @@ def _defined_leaf(entry: Entry) -> bytes:
 def core_texts(batch: pa.RecordBatch) -> pa.Array:
     """The canonical JSON of what no erasure touches of each usage entry; null where a value is missing."""
     column = batch.column
-    parts: list[pa.Array | str] = [
+    parts: list[pa.Array | pa.Scalar | str] = [
         "{",
-        _optional('"action":', _texts(column("action")), ","),
-        _optional('"api_key_id":', _texts(column("api_key_id")), ","),
+        _optional('"action":', _repeating(column("action")), ","),
+        _optional('"api_key_id":', _repeating(column("api_key_id")), ","),
         '"environment":',
-        _texts(column("environment")),
+        _repeating(column("environment")),
         ',"feature":',
-        _texts(column("feature")),
+        _repeating(column("feature")),
         _optional(',"latency_ms":', column("latency_ms").cast(pa.string())),
         ',"meters":{',
         _meters(batch),
         '},"model":',
-        _texts(column("model")),
+        _repeating(column("model")),
         ',"org_id":',
-        _texts(column("org_id")),
-        _optional(',"outcome":', _texts(_unless(column("outcome"), "success"))),
+        _repeating(column("org_id")),
+        _optional(',"outcome":', _repeating(_unless(column("outcome"), "success"))),
         _optional(',"price_context":', _mapped(column("price_context"), _context)),
-        _optional(',"provider":', _texts(column("provider"))),
+        _optional(',"provider":', _repeating(column("provider"))),
         _optional(',"provider_cost_pico":"', column("provider_cost_pico").cast(pa.string()), '"'),
         ',"request_id":',
         _texts(column("request_id")),
         ',"time":"',
         _instants(column("time")),
         '"',
-        _optional(',"usage_status":', _texts(_unless(column("usage_status"), "final"))),
+        _optional(',"usage_status":', _repeating(_unless(column("usage_status"), "final"))),
         "}",
     ]
-    return pc.binary_join_element_wise(*parts, "")
+    return _join(*parts)
 
 
 def _usage_leaves(batch: pa.RecordBatch, core: pa.Array | None = None) -> list[bytes]:
     if not batch.num_rows:
         return []
     column = batch.column
-    parts: list[pa.Array | str] = [
+    parts: list[pa.Array | pa.Scalar | str] = [
         '\x00{"entry":{"cost":{"lines":{"amount_pico":[',
         _joined(column("line_amount_pico"), _quoted_or_null),
         '],"meters":[',
-        _joined(column("line_meters"), _texts),
+        _joined(column("line_meters"), _repeating),
         "]",
-        _optional(',"models":[', _joined(column("line_models"), _texts_or_null), "]"),
+        _optional(',"models":[', _joined(column("line_models"), _repeating_or_null), "]"),
         ',"per":[',
         _joined(column("line_per"), _quoted_or_null),
         '],"price_pico":[',
@@ -130,10 +131,10 @@ def _usage_leaves(batch: pa.RecordBatch, core: pa.Array | None = None) -> list[b
         '],"quantities":[',
         _joined(column("line_quantities"), _quoted_or_null),
         ']},"rate_version":',
-        _texts(column("rate_version")),
-        _optional(',"reason":', _texts(column("reason"))),
+        _repeating(column("rate_version")),
+        _optional(',"reason":', _repeating(column("reason"))),
         ',"status":',
-        _texts(column("status")),
+        _repeating(column("status")),
         ',"total_pico":',
         _quoted_or_null(column("cost_pico")),
         '},"fact":',
@@ -149,24 +150,45 @@ def _usage_leaves(batch: pa.RecordBatch, core: pa.Array | None = None) -> list[b
         '"}',
     ]
     # A null where a value is due makes the whole null: no leaf, and the definition says what is wrong.
-    preimages = pc.binary_join_element_wise(*parts, "").cast(pa.large_binary()).to_pylist()
+    preimages = _join(*parts).cast(pa.large_binary()).to_pylist()
     return [NO_LEAF if one is None else sha256(one).digest() for one in preimages]
+
+
+def _join(*parts: pa.Array | pa.Scalar | str) -> pa.Array:
+    """The parts one after another, row by row; null where one is null."""
+    return pc.binary_join_element_wise(*(_literal(one) if isinstance(one, str) else one for one in parts), _NOTHING)
+
+
+@lru_cache(maxsize=256)
+def _literal(text: str) -> pa.Scalar:
+    # Made once: pyarrow tries to import pandas for each Python value that it is given.
+    return pa.scalar(text, pa.string())
+
+
+_NOTHING = _literal("")
+_NULL = pa.scalar(None, pa.string())
+_ZERO = pa.scalar(0, pa.int32())
+
+
+def _repeating(column: pa.Array) -> pa.Array:
+    """JSON strings of text that is the same in many rows."""
+    return _mapped(column, msgspec.json.encode)
 
 
 def _texts(column: pa.Array) -> pa.Array:
     """JSON strings; null stays null."""
     if not pc.any(pc.match_substring_regex(column, _NEEDS_ESCAPING)).as_py():
-        return pc.binary_join_element_wise('"', column, '"', "")
+        return _join('"', column, '"')
     return _mapped(column, msgspec.json.encode)
 
 
-def _texts_or_null(column: pa.Array) -> pa.Array:
-    return pc.fill_null(_texts(column), "null")
+def _repeating_or_null(column: pa.Array) -> pa.Array:
+    return pc.fill_null(_repeating(column), _literal("null"))
 
 
 def _quoted_or_null(column: pa.Array) -> pa.Array:
     """Integers as strings of digits; null is written out."""
-    return pc.fill_null(pc.binary_join_element_wise('"', column.cast(pa.string()), '"', ""), "null")
+    return pc.fill_null(_join('"', column.cast(pa.string()), '"'), _literal("null"))
 
 
 def _mapped(column: pa.Array, function: Callable[[str], bytes | None]) -> pa.Array:
@@ -183,12 +205,14 @@ def _context(text: str) -> bytes | None:
 
 def _unless(column: pa.Array, value: str) -> pa.Array:
     """Null where the column has its default."""
-    return pc.if_else(pc.equal(column, value), pa.scalar(None, pa.string()), column)
+    return pc.if_else(pc.equal(column, _literal(value)), _NULL, column)
 
 
-def _optional(before: str, column: pa.Array, after: str = "") -> pa.Array:
+def _optional(before: str, column: pa.Array, after: str = "") -> pa.Array | pa.Scalar:
     """A member that is left out where there is no value."""
-    return pc.fill_null(pc.binary_join_element_wise(before, column, after, ""), "")
+    if column.null_count == len(column):
+        return _literal("")
+    return pc.fill_null(_join(before, column, after), _literal(""))
 
 
 def _joined(lists: pa.Array, encoded: Callable[[pa.Array], pa.Array]) -> pa.Array:
@@ -200,14 +224,14 @@ def _meters(batch: pa.RecordBatch) -> pa.Array:
     names, quantities = batch.column("meter_names"), batch.column("meter_quantities")
     if not pc.list_value_length(names).equals(pc.list_value_length(quantities)):
         return pa.nulls(batch.num_rows, pa.string())
-    members = pc.binary_join_element_wise(_texts(names.flatten()), quantities.flatten().cast(pa.string()), ":")
+    members = _join(_repeating(names.flatten()), ":", quantities.flatten().cast(pa.string()))
     return pc.binary_join(_relisted(names, members), ",")
 
 
 def _relisted(lists: pa.Array, elements: pa.Array) -> pa.Array:
     """Lists of the same lengths, over other elements."""
     lengths = pc.list_value_length(lists)
-    ends = pc.cumulative_sum(pc.fill_null(lengths, 0)).cast(pa.int32())
+    ends = pc.cumulative_sum(pc.fill_null(lengths, _ZERO)).cast(pa.int32())
     offsets = pa.concat_arrays([pa.array([0], pa.int32()), ends])
     return pa.ListArray.from_arrays(offsets, elements, mask=lengths.is_null())
 
@@ -219,4 +243,4 @@ def _instants(column: pa.Array) -> pa.Array:
     # Without its zone, which is UTC, no database of zones is asked.
     text = column.cast(pa.timestamp("us")).cast(pa.string())
     text = pc.utf8_replace_slice(text, 10, 11, "T")
-    return pc.binary_join_element_wise(pc.replace_substring(text, ".000000", ""), "Z", "")
+    return _join(pc.replace_substring(text, ".000000", ""), "Z")
