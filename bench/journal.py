@@ -30,7 +30,7 @@ from bench.traffic import raw_events
 from tallystick.app.runtime import Runtime, open_runtime
 from tallystick.app.settings import Settings
 from tallystick.journal.copy_rows import COLUMNS, END, SIGNATURE, row_head
-from tallystick.journal.writer import prepare
+from tallystick.journal.prepare import prepare
 from tallystick.ledger.encoding import SALT_BYTES
 from tallystick.ledger.receipt import Receipt
 from tallystick.usage.event import UsageEvent

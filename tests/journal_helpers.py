@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 
 from tallystick.app.runtime import Runtime
-from tallystick.journal.writer import prepare
+from tallystick.journal.prepare import prepare
 from tallystick.ledger.encoding import SALT_BYTES
 from tallystick.ledger.receipt import Receipt
 from tallystick.usage.event import UsageEvent

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tallystick.app.runtime import Runtime
 from tallystick.journal.corrections import add_corrections, lock_org, orgs_with_unpriced, unpriced_entries
-from tallystick.journal.writer import fits
+from tallystick.journal.prepare import fits
 from tallystick.ledger.entry import entry_event
 from tallystick.rates.steps import CostRow
 

@@ -7,8 +7,8 @@ from datetime import datetime
 
 from tallystick.journal.copy_rows import entry_row, instant_of
 from tallystick.journal.database import Connection
+from tallystick.journal.heads import Head, copy_rows, lock_heads, post
 from tallystick.journal.named_sql import load_queries
-from tallystick.journal.writer import Head, copy_rows, lock_heads, post
 from tallystick.ledger.entry import ENTRY_COLUMNS, Entry, entry_leaf
 from tallystick.rates.steps import CostRow
 
@@ -43,7 +43,8 @@ def add_corrections(
         head.amount_pico += cost.total_pico or 0
     if rows:
         copy_rows(connection, rows)
-        post(connection, {corrections[0][0].org_id: head}, recorded_at)
+        head.recorded_at = recorded_at
+        post(connection, {corrections[0][0].org_id: head})
 
 
 def _correction(entry: Entry, cost: CostRow, head: Head, recorded_at: datetime) -> Entry:

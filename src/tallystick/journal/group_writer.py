@@ -31,8 +31,9 @@ import psycopg
 from tallystick.core.errors import Unavailable
 from tallystick.journal.database import Connection
 from tallystick.journal.migrate import storage_full, unreachable
+from tallystick.journal.prepare import Batch
 from tallystick.journal.steps import reached
-from tallystick.journal.writer import Batch, write
+from tallystick.journal.writer import write
 from tallystick.ledger.receipt import Receipt
 
 _ATTEMPTS_MAX = 5  # of a transaction that lost a deadlock; locks are taken in one order, so one is hardly ever lost
@@ -165,11 +166,17 @@ class GroupWriter:
     # ── the thread ──────────────────────────────────────────────────────────────────────────────
 
     def _run(self) -> None:
-        while group := self._gather():
-            self._write_group(group)
-            if self._down is not None:
-                self._wait_for_server()
-        self._drop_connection()
+        try:
+            while group := self._gather():
+                self._write_group(group)
+                if self._down is not None:
+                    self._wait_for_server()
+            self._drop_connection()
+        except BaseException as error:  # nobody may wait for a thread that is no more
+            with self._changed:
+                self._closing = True
+            self._gone(error)
+            raise
 
     def _gather(self) -> list[_Submission]:
         """The next group, once it has lingered; none when it is time to stop."""
@@ -252,10 +259,10 @@ class GroupWriter:
     def _is_lost(self, error: psycopg.Error) -> bool:
         return self._connection is None or self._connection.closed or isinstance(error, _GONE)
 
-    def _gone(self, error: psycopg.Error) -> Unavailable:
+    def _gone(self, error: BaseException) -> Unavailable:
         """The server is away: from now on all are told at once."""
         detail = " ".join(str(error).split())
-        refused = unreachable(error)
+        refused = _unreachable(detail)
         with self._changed:
             self._down = detail
             waiting = list(self._queue)

@@ -162,12 +162,12 @@ create table transfers (
     debit_account  text collate "C" not null,
     credit_account text collate "C" not null check (credit_account <> debit_account),
     asset          text collate "C" not null,
-    amount_pico    numeric(38, 0) not null check (amount_pico > 0),
+    amount_pico    numeric(38, 0) not null check (amount_pico >= 0),
     recorded_at    timestamptz not null,
     primary key (org_id, seq, debit_account, credit_account, asset)
 );
 comment on table transfers is
-    'Double entry: an amount from the credit account to the debit account, for the entries first_seq to seq, written in their transaction.';
+    'Double entry: an amount from the credit account to the debit account, for the entries first_seq to seq, written in their transaction. One for each org in each: they tile its sequence, so that none can change its place.';
 
 create table account_balances (
     org_id      text collate "C" not null,

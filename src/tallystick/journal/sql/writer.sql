@@ -29,17 +29,17 @@ join lateral (
 ) as entry on true
 
 -- name: post
--- After the entries: one transfer for each org with something to move, the balances that it moves, and the head. The
--- heads are locked, and with them the accounts.
+-- After the entries: one transfer for each org, recorded when its last entry was; the balances that it moves; and the
+-- head. The heads are locked, and with them the accounts.
 with given as materialized (
     select * from unnest(
         %(orgs)s::text[], %(first_seqs)s::bigint[], %(last_seqs)s::bigint[], %(time_max)s::timestamptz[],
-        %(amounts)s::numeric[]
-    ) as given (org_id, first_seq, last_seq, time_max, amount)
+        %(amounts)s::numeric[], %(recorded_at)s::timestamptz[]
+    ) as given (org_id, first_seq, last_seq, time_max, amount, recorded_at)
 ), moving as (
     insert into transfers (org_id, seq, first_seq, debit_account, credit_account, asset, amount_pico, recorded_at)
-    select org_id, last_seq, first_seq, %(debit)s, %(credit)s, %(asset)s, amount, %(recorded_at)s
-    from given where amount > 0
+    select org_id, last_seq, first_seq, %(debit)s, %(credit)s, %(asset)s, amount, recorded_at
+    from given
 ), balanced as (
     update account_balances as balance
     set debit_pico = debit_pico + case when account = %(debit)s then amount else 0 end,
