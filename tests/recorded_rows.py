@@ -35,6 +35,7 @@ SHARED: dict[str, str] = {
     " decode(repeat('05', 32), 'hex'), decode(repeat('06', 32), 'hex'), '{}', now())",
     "signing_keys": "insert into signing_keys values ('k', 'name', decode(repeat('07', 32), 'hex'), now())",
     "checkpoints": "insert into checkpoints values (1, 'note', now())",
+    "register": "insert into register values (1000000, 'x', sha256('x'), sha256('x'))",
 }
 """Every table whose rows belong to no org, apart from Alembic's own."""
 

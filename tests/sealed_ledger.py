@@ -1,14 +1,27 @@
-"""A small ledger with something of everything: blocks, entries not sealed yet, corrections, an invoice, an erasure."""
+"""A small ledger with something of everything, made once and copied for each test, and a hand that reaches behind."""
 
 from __future__ import annotations
 
+import itertools
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import make_conninfo
 
 from invoicing import apply, event, record, subscribe
 from tallystick.app.close_month import close_month
+from tallystick.app.erase import erase_person
 from tallystick.app.reprice import reprice
-from tallystick.app.runtime import Runtime
+from tallystick.app.runtime import Runtime, open_runtime
 from tallystick.app.seal import seal_once
+from tallystick.app.settings import Settings
+from tallystick.app.verify import OpenLedger
+from tallystick.journal.database import Database
 
 NEW_MODEL = "newest"
 
@@ -48,3 +61,59 @@ def furnish(runtime: Runtime) -> str:
     record(runtime, [event("a3", "acme")])
     seal_once(runtime, everything=True)
     return closed.invoice.invoice_id
+
+
+_numbers = itertools.count(1)
+
+
+@contextmanager
+def furnished(server_url: str, folder: Path, now: datetime) -> Iterator[str]:
+    """The name of a database with that ledger, two entries not sealed and an erased person; files are in the folder."""
+    name = f"furnished_{next(_numbers)}"
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f"create database {name} template template".encode())
+        url = make_conninfo(server_url, dbname=name)
+        with open_runtime(Settings(database_url=url, data_dir=folder), lambda: now) as runtime:
+            furnish(runtime)
+            erase_person(runtime, "zeta", "user-2")
+            record(runtime, [event("open-1"), event("open-2", "newcomer")])
+        yield name
+        connection.execute(f"drop database {name} with (force)".encode())
+
+
+@contextmanager
+def copied(server_url: str, name: str, folder: Path, target: Path) -> Iterator[OpenLedger]:
+    """A copy of a furnished ledger, to do with it what nobody should."""
+    copy = f"copied_{next(_numbers)}"
+    shutil.copytree(folder, target, dirs_exist_ok=True)
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f"create database {copy} template {name}".encode())
+        url = make_conninfo(server_url, dbname=copy)
+        database = Database(url)
+        try:
+            yield OpenLedger(Settings(database_url=url, data_dir=target), database)
+        finally:
+            database.close()
+            connection.execute(f"drop database {copy} with (force)".encode())
+
+
+@contextmanager
+def behind_its_back(ledger: OpenLedger | Runtime) -> Iterator[psycopg.Connection[Any]]:
+    """A superuser's connection on which no trigger, no check and no reference holds."""
+    with psycopg.connect(ledger.database.url, autocommit=True) as connection:
+        tables = connection.execute("select tablename from pg_tables where schemaname = 'public'").fetchall()
+        for (table,) in tables:
+            connection.execute(f"alter table {table} disable trigger all".encode())
+        checks = connection.execute(
+            "select conrelid::regclass::text, conname from pg_constraint where contype in ('c', 'f')"
+            " and connamespace = 'public'::regnamespace"
+        ).fetchall()
+        for table, check in checks:
+            connection.execute(f"alter table {table} drop constraint {check}".encode())
+        yield connection
+
+
+def tamper(ledger: OpenLedger | Runtime, sql: str) -> None:
+    """Change something; it does."""
+    with behind_its_back(ledger) as connection:
+        assert connection.execute(sql.encode()).rowcount != 0, "nothing was changed"

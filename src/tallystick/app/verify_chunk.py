@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from tallystick.app.verify_entries import Run, RunChecker
 from tallystick.app.verify_report import Findings
 from tallystick.archive.columns import ENTRY_SCHEMA, PERSONAL_COLUMNS, conform
+from tallystick.archive.fingerprints import leaves_and_fingerprints
 from tallystick.archive.format import block_info, iterate_block, write_people
 from tallystick.archive.paths import block_path, people_path
 from tallystick.archive.store import file_sha256
@@ -263,15 +264,27 @@ class _Compared:
                 self._findings.add("sequence", "it is in its block and missing in the database", *place, self._file)
                 continue
             names = [name for name in ENTRY_SCHEMA.names if row[name] != other[name]]
-            if not names:
-                continue
-            what = f"{', '.join(names)} in the database differ from what the block has"
-            if set(names) <= set(PERSONAL_COLUMNS):
-                nothing = all(one[name] is None for one in (row, other) for name in PERSONAL_COLUMNS if one is not row)
-                what += "; an erasure was interrupted: run it again" if nothing else ""
-            self._findings.add("block_row", what, *place, self._file)
+            if names:
+                self._name_row(place, names, row, other)
         for place in in_database:
             self._findings.add("block_row", "it is in the database and not in its block", *place, self._file)
+
+    def _name_row(self, place: tuple[str, int], names: list[str], sealed: dict[str, Any], kept: dict[str, Any]) -> None:
+        """Which columns differ, and whether the database's row still fits its own hashes."""
+        differ = "differs" if len(names) == 1 else "differ"
+        what = f"{', '.join(names)} in the database {differ} from what the block has"
+        if set(names) <= set(PERSONAL_COLUMNS) and any(
+            all(one[name] is None for name in PERSONAL_COLUMNS) for one in (sealed, kept)
+        ):
+            what += "; if an erasure was interrupted, run it again"
+        self._findings.add("block_row", what, *place, self._file)
+        row = pa.Table.from_pylist([kept], schema=ENTRY_SCHEMA).to_batches()[0]
+        (leaf,), (fingerprint,) = leaves_and_fingerprints(row)
+        if leaf != kept["leaf"]:
+            self._findings.add("leaf", "its leaf is not that of its row: the row was changed", *place)
+        if fingerprint is not None and fingerprint != kept["fingerprint"]:
+            what = "its fingerprint does not open: the fact or the person was changed"
+            self._findings.add("fingerprint", what, *place)
 
 
 def _ranges_of(batch: pa.RecordBatch) -> Iterator[OrgRange]:

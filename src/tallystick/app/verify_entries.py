@@ -75,6 +75,7 @@ class Run:
     erased: int = 0
     _next_seq: int = 0
     _costs: list[int] = field(default_factory=list)
+    _recorded: dict[int, datetime] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -182,10 +183,16 @@ class RunChecker:
         if place < len(seqs) and seqs[place] == self._marks.get(org):
             run.marked_time_max = int(latest[place])
         run.leaves += b"".join(leaf or bytes(32) for leaf in leaves)
-        if self._transfers.get(org) or pc.any(pc.is_valid(batch.column("cost_pico"))).as_py():
-            run._costs += pc.fill_null(batch.column("cost_pico"), 0).to_pylist()
-        else:
-            run._costs += [0] * batch.num_rows
+        run._costs += pc.fill_null(batch.column("cost_pico"), 0).to_pylist()
+        self._note_recorded(run, batch.column("recorded_at"), seqs)
+
+    def _note_recorded(self, run: Run, column: pa.Array, seqs: Integers) -> None:
+        """When the last entry of each transfer was recorded."""
+        ends = np.array([one.seq for one in self._transfers.get(run.org_id, ())], dtype=np.int64)
+        places = np.searchsorted(seqs, ends)
+        sound = (places < len(seqs)) & (seqs[np.minimum(places, len(seqs) - 1)] == ends)
+        for seq, at in zip(ends[sound].tolist(), column.take(pa.array(places[sound])).to_pylist(), strict=True):
+            run._recorded[seq] = at.replace(tzinfo=UTC)
 
     def _expect_latest(self, run: Run, seq: int, time: int, latest: int, kind: str) -> None:
         due = max(run.last_time_max, time) if kind == "usage" else run.last_time_max
@@ -202,18 +209,19 @@ class RunChecker:
             run._costs += [0] * missing
 
     def _check_transfers(self, run: Run) -> None:
-        """Each transfer is the sum of its entries' costs, and each cost is in one transfer."""
+        """Transfers tile the sequence, and each is the sum of its entries' costs."""
         covered, costs = run.first_seq - 1, run._costs
         for one in self._transfers.get(run.org_id, ()):
             if (one.debit_account, one.credit_account, one.asset) != _EXPECTED:
-                self._add(
-                    "transfer", f"it has a transfer between accounts that no entry moves: {one}", run.org_id, one.seq
-                )
+                what = f"it has a transfer from {one.credit_account} to {one.debit_account} in {one.asset}"
+                self._add("transfer", what, run.org_id, one.seq)
                 continue
+            if one.first_seq != covered + 1 and (one.first_seq >= run.first_seq or covered >= run.first_seq):
+                what = (
+                    f"a transfer covers entries {one.first_seq} to {one.seq}, and the one before it ends at {covered}"
+                )
+                self._add("transfer", what, run.org_id, min(one.first_seq, covered + 1))
             begin, end = max(one.first_seq, run.first_seq), min(one.seq, run.last_seq)
-            if one.first_seq <= covered and one.first_seq >= run.first_seq:
-                self._add("transfer", f"two transfers cover entry {one.first_seq}", run.org_id, one.first_seq)
-            self._expect_free(run, covered + 1, begin)
             covered = max(covered, end)
             total = sum(costs[begin - run.first_seq : end - run.first_seq + 1])
             if one.first_seq < run.first_seq or one.seq > run.last_seq:
@@ -223,15 +231,12 @@ class RunChecker:
                     f"entries {one.first_seq} to {one.seq} cost {total} pico-USD, their transfer is {one.amount_pico}"
                 )
                 self._add("transfer", what, run.org_id, one.seq)
-        self._expect_free(run, covered + 1, run.last_seq + 1)
-        run._costs = []
-
-    def _expect_free(self, run: Run, begin: int, end: int) -> None:
-        """Entries without a transfer cost nothing."""
-        costs = run._costs[begin - run.first_seq : max(end, begin) - run.first_seq]
-        if any(costs):
-            place = next(place for place, cost in enumerate(costs) if cost)
-            self._add("transfer", f"it costs {costs[place]} pico-USD and is in no transfer", run.org_id, begin + place)
+            recorded = run._recorded.get(one.seq)
+            if recorded is not None and recorded != one.recorded_at:
+                self._add("transfer", "its transfer was not recorded when it was", run.org_id, one.seq)
+        if covered < run.last_seq:
+            self._add("transfer", "it is in no transfer", run.org_id, covered + 1)
+        run._costs, run._recorded = [], {}
 
     # ── rows by themselves ──────────────────────────────────────────────────────────────────────────────────────────
 

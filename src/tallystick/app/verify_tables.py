@@ -124,6 +124,23 @@ def _invoice_problems(invoice: Invoice, row: tuple[Any, ...]) -> list[str]:
     return problems
 
 
+def check_register(connection: Connection, org_id: str | None, findings: Findings) -> None:
+    """Every row that has no leaf is as it was when the database registered it, and none is gone."""
+    chain, due = bytes(32), 1
+    for n, relation, digest, link in ask(connection, "register"):
+        chain = hashlib.sha256(chain + bytes(digest)).digest()
+        if n != due or bytes(link) != chain:
+            findings.add("register", f"row {n} of the register, of {relation}, does not continue its chain")
+            chain = bytes(link)
+        due = n + 1
+    for relation, named, org, seq, n in ask(connection, "unregistered"):
+        if named is None:
+            what = f"a row of {relation} is gone, or was changed: the one that the register has under {n}"
+            findings.add("register", what)
+        elif org_id in (None, org) or org is None:
+            findings.add("register", f"{named} (table {relation}) was changed, or put there", org, seq)
+
+
 def check_accounts(connection: Connection, org_id: str | None, findings: Findings) -> None:
     """Balances are the sums of transfers, every org has its accounts, and nothing belongs to nobody."""
     for org, account, asset, debit, credit, debited, credited in ask(connection, "balances", org=org_id):

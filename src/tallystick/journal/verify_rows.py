@@ -50,6 +50,9 @@ def begin_checking(connection: Connection) -> None:
     """Make the transaction, which has not begun yet, one snapshot, and give it all the time it takes."""
     connection.execute("set transaction isolation level repeatable read, read only")
     connection.execute("set local idle_in_transaction_session_timeout = 0; set local statement_timeout = 0")
+    connection.execute(
+        "set local timezone = 'UTC'; set local bytea_output = 'hex'"
+    )  # as the register's hashes are made
 
 
 def read_heads(connection: Connection, org_id: str | None) -> list[HeadRow]:

@@ -129,6 +129,34 @@ order by contract, effective_from
 -- name: rate_versions
 select ordinal, version, known_at, sha256, source, card from rate_versions order by ordinal
 
+-- name: register
+select n, relation, row_sha256, chain from register order by n
+
+-- name: unregistered
+-- Rows that are not as they were registered, and registered rows that are gone: with their table, name, org and place.
+with kept (relation, named, org_id, seq, digest) as (
+    select 'rate_versions', 'rate card ' || version, null, null::bigint, to_jsonb(t) from rate_versions as t
+    union all
+    select 'contract_versions', 'contract ' || contract || ' version ' || version, null, null, to_jsonb(t) from contract_versions as t
+    union all
+    select 'subscriptions', 'subscription ' || ordinal, org_id, null, to_jsonb(t) from subscriptions as t
+    union all
+    select 'invoices', 'invoice ' || invoice_id, org_id, null, to_jsonb(t) from invoices as t
+    union all
+    select 'signing_keys', 'signing key ' || key_id, null, null, to_jsonb(t) from signing_keys as t
+    union all
+    select 'checkpoints', 'checkpoint ' || size, null, null, to_jsonb(t) from checkpoints as t
+    union all
+    select 'erasures', 'the record of its erasure', org_id, seq, to_jsonb(t) from erasures as t
+), hashed as (
+    select relation, named, org_id, seq, sha256(convert_to(relation || E'\n' || digest::text, 'UTF8')) as digest from kept
+)
+select coalesce(hashed.relation, register.relation), hashed.named, hashed.org_id, hashed.seq, register.n
+from hashed full join register on register.relation = hashed.relation and register.row_sha256 = hashed.digest
+where hashed.digest is null or register.n is null
+order by hashed.relation nulls last, hashed.org_id nulls first, hashed.seq nulls first, hashed.named, register.n
+limit 200
+
 -- name: keys
 select key_id, name, public_key from signing_keys order by added_at, key_id
 
