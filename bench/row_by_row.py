@@ -72,6 +72,7 @@ class RowByRow(SingleEvents):
     def __init__(self, url: str, connections: int) -> None:
         self.loop = asyncio.get_running_loop()
         self.body_bytes_max = 16 * 1024
+        self.known_heads, self._header_lines = {}, (None, b"")
         self._log = LineBuffer(self.loop, open(os.devnull, "w"))  # noqa: SIM115
         self._card = load_card_history().latest
         self._seqs = itertools.count(os.getpid() << 32)

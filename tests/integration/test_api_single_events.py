@@ -20,7 +20,8 @@ from tallystick.api import http_protocol
 from tallystick.api.app import create_app
 from tallystick.api.single_events import SingleEvents, goes_the_short_way
 
-HEAD = "POST /v1/events{query} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nRequest-Id: job-7\r\n"
+HEAD = "POST /v1/events{query} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+NAMED = "Request-Id: job-7\r\n"
 
 
 class Caller:
@@ -113,21 +114,31 @@ BODIES = [
     (b"7", 422),
     (encoded("j", model="gpt-5", meters={"tokens_out": 10**12}), 422),
 ]
-DIFFERS = re.compile(rb'"(fingerprint|stored_fingerprint|leaf)":"[0-9a-f]{64}"|"seq":\d+|ledger entry \d+')
+# Heads that have been seen by now: with bodies that are sound and, of the same length, with some that are not.
+AGAIN = [
+    (encoded("a"), 200),
+    (encoded("k"), 201),
+    (encoded("l").replace(b'"meters"', b'"metres"'), 422),
+    (encoded("l").replace(b"}", b"]"), 400),
+    (encoded("l"), 201),
+]
+DIFFERS = re.compile(rb'"(fingerprint|stored_fingerprint|leaf)":"[0-9a-f]{64}"|"seq":\d+|"request_id":"req_[0-9a-f]+"')
 
 
-def test_every_answer_is_that_of_the_long_way(call):
+@pytest.mark.parametrize("named", [NAMED, ""], ids=["named", "unnamed"])
+def test_every_answer_is_that_of_the_long_way(call, named: str):
     short, long = call(), call()
-    for body, status in BODIES:
-        short.send(body.replace(b'"acme"', b'"org-s"'))
+    for body, status in [*BODIES, *AGAIN]:
+        short.send(body.replace(b'"acme"', b'"org-s"'), headers=named)
         # An address with a query, even an empty one of a name, is not taken the short way.
-        long.send(body.replace(b'"acme"', b'"org-l"'), query="?x")
+        long.send(body.replace(b'"acme"', b'"org-l"'), headers=named, query="?x")
         (one, headers, answer), (other, other_headers, other_answer) = short.answer(), long.answer()
         assert (one, other) == (status, status), answer
         assert DIFFERS.sub(b"", answer.replace(b"org-s", b"org-l")) == DIFFERS.sub(b"", other_answer)
         headers.pop("date"), other_headers.pop("date")
+        ids = headers.pop("request-id"), other_headers.pop("request-id")
         assert headers == other_headers
-        assert headers["request-id"] == "job-7"
+        assert ids == ("job-7", "job-7") if named else len({*ids}) == 2
 
 
 def test_sound_single_events_do_take_the_short_way():
@@ -138,6 +149,29 @@ def test_sound_single_events_do_take_the_short_way():
     assert not goes_the_short_way({**scope, "headers": headers}, 299)
     assert not goes_the_short_way({**scope, "headers": [*headers, (b"content-encoding", b"gzip")]}, 16384)
     assert not goes_the_short_way({**scope, "headers": headers, "query_string": b"x"}, 16384)
+
+
+def test_a_head_that_was_seen_before_is_not_taken_for_another(call):
+    caller = call()
+    known = encoded("n-1")
+    for body in (known, encoded("n-2")):
+        caller.send(body)
+        assert caller.answer()[0] == 201
+    # The same head again, and then: only a part of the body, more than the body, and what is no head at all.
+    caller.send(encoded("n-3")[:-7])  # the length fits what is sent, and the JSON has no end
+    assert caller.answer()[0] == 400
+    head = HEAD.format(query="") + f"Content-Length: {len(known)}\r\n\r\n"
+    whole = head.encode() + encoded("n-4")
+    caller.socket.sendall(whole[:-1])
+    time.sleep(0.1)
+    caller.socket.sendall(whole[-1:] + head.encode() + encoded("n-5") + head.encode())
+    assert [caller.answer()[0] for _ in range(2)] == [201, 201]
+    caller.socket.sendall(encoded("n-6"))
+    assert caller.answer()[0] == 201
+    caller.socket.sendall(b"\r\n" * 20 + head.encode() + encoded("n-7"))
+    assert caller.answer()[0] == 201
+    caller.socket.sendall(b"\r\n\r\n" + encoded("n-8"))
+    assert caller.answer()[0] == 400
 
 
 def test_requests_sent_without_waiting_are_answered_in_their_order(call):

@@ -11,7 +11,6 @@ would take longer than everything else that is done for it.
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections.abc import Callable, Sized
 from functools import partial
 from time import perf_counter
@@ -25,7 +24,7 @@ from uvicorn.server import ServerState
 
 from tallystick.api.event_answers import Answer
 from tallystick.api.problems import problem, problem_response
-from tallystick.api.request_log import CLIENT_LEFT, choose_request_id
+from tallystick.api.request_log import CLIENT_LEFT, choose_request_id, has_request_id, new_request_id
 from tallystick.api.single_events import SingleEvents, goes_the_short_way
 
 HEAD_BYTES_MAX = 64 * 1024
@@ -77,6 +76,18 @@ class _Flow(FlowControl):
             super().resume_reading()
 
 
+class _KnownRequest(RequestResponseCycle):
+    """A request whose head was known byte for byte, so that nothing of it is kept but what an answer needs."""
+
+    _nobody_waits = asyncio.Event()
+
+    def __init__(self, default_headers: list[tuple[bytes, bytes]]) -> None:
+        self.default_headers = default_headers
+        self.message_event = self._nobody_waits
+        self.keep_alive = True
+        self.disconnected = self.response_started = self.response_complete = False
+
+
 class TallyHttpProtocol(HttpToolsProtocol):
     """One connection; see the module. `app_state["single_events"]`, where there is one, is the short way."""
 
@@ -90,6 +101,7 @@ class TallyHttpProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self.single_events: SingleEvents | None = app_state.get("single_events")
         self._short: RequestResponseCycle | None = None
+        self._is_in_message = False
         self._after_writing: Callable[[], None] | None = None
         self._head_since: float | None = self.loop.time()
         self._head_bytes = 0
@@ -109,13 +121,23 @@ class TallyHttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what has come; a head that does not end is not kept."""
-        if self._head_since is None and self._body_since is None and self.cycle.response_complete:
+        begins = self._head_since is None and not self._is_in_message and self.cycle.response_complete
+        if begins:
+            if self.single_events is not None and self._take_known(data, self.single_events):
+                return
             self._head_since = self.loop.time()
         super().data_received(data)
+        if begins:
+            self._learn(data)
         if self._head_since is not None:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
                 self._refuse(*_HEAD_TOO_LARGE)
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request is there."""
+        self._is_in_message = True
+        super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """The head is there, and the body is to come."""
@@ -130,6 +152,7 @@ class TallyHttpProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is there; if it is one for the short way, it goes."""
+        self._is_in_message = False
         self._body_since = None
         super().on_message_complete()
         if self.cycle.response_complete:  # it was refused before it was all here; the next is awaited from now
@@ -143,7 +166,7 @@ class TallyHttpProtocol(HttpToolsProtocol):
 
     def _refuse(self, status: int, code: str, detail: str, next_step: str, *, reason: str | None = None) -> None:
         """Answer what is not, or not wholly, a request, and close; in the middle of another answer only close."""
-        request_id = "req_" + secrets.token_hex(16)
+        request_id = new_request_id()
         if not self._is_answering():
             document = problem(status, code, detail, next_step, request_id=request_id)
             response = problem_response(document, {"Request-Id": request_id, "Connection": "close"})
@@ -197,6 +220,7 @@ class TallyHttpProtocol(HttpToolsProtocol):
             super()._start_asgi_task(cycle, app)
         elif cycle.more_body:
             self._short = cycle
+            self.flow.resume_reading()  # it may have waited behind others, and be the last of them
         else:
             self._go_the_short_way(cycle)
 
@@ -208,23 +232,53 @@ class TallyHttpProtocol(HttpToolsProtocol):
         if cycle.waiting_for_100_continue or not self.single_events.take(bytes(cycle.body), request_id, reply):
             super()._start_asgi_task(cycle, self.app)
 
+    def _learn(self, data: bytes) -> None:
+        """Remember the head of a whole request that may go the short way: callers send the same one again and again."""
+        single, cycle = self.single_events, self.cycle
+        if single is None or self._is_in_message or not cycle.keep_alive or isinstance(cycle, _KnownRequest):
+            return
+        if not data.startswith(b"POST "):  # what is left of something else
+            return
+        end = data.find(b"\r\n\r\n") + 4
+        if len(data) != end + len(cycle.body) or has_request_id(cycle.scope["headers"]):
+            return
+        if cycle.scope["http_version"] == "1.1" and goes_the_short_way(cycle.scope, single.body_bytes_max):
+            single.remember_head(data[:end], len(cycle.body))
+
+    def _take_known(self, data: bytes, single: SingleEvents) -> bool:
+        """Take a whole request whose head is remembered; False when it is to be parsed."""
+        end = data.find(b"\r\n\r\n") + 4
+        length = single.known_heads.get(data[:end])
+        if length is None or len(data) != end + length:
+            return False
+        cycle = _KnownRequest(self.server_state.default_headers)
+        request_id = new_request_id()
+        if not single.take(data[end:], request_id, partial(self._reply, cycle, request_id, perf_counter())):
+            return False
+        self._unset_keepalive_if_required()
+        self.cycle = cycle
+        return True
+
     def _reply(self, cycle: RequestResponseCycle, request_id: str, started: float, answer: Answer) -> None:
         assert self.single_events is not None  # noqa: S101 - it is who replies
         status = CLIENT_LEFT if cycle.disconnected else answer.status
         self.single_events.log(status, request_id, perf_counter() - started)
         if cycle.disconnected:
             return
-        lines = [STATUS_LINE[answer.status]]
-        lines += [name + b": " + value + b"\r\n" for name, value in cycle.default_headers]
-        for name, value in (answer.headers or {}).items():
-            lines.append(f"{name}: {value}\r\n".encode("latin-1"))
-        closing = b"" if cycle.keep_alive else b"connection: close\r\n"
-        lines.append(
-            b"content-length: %d\r\ncontent-type: %b\r\nrequest-id: %b\r\n%b\r\n"
-            % (len(answer.body), answer.media_type.encode(), request_id.encode(), closing)
+        more = b"".join(f"{name}: {value}\r\n".encode("latin-1") for name, value in (answer.headers or {}).items())
+        self.transport.write(
+            b"%b%b%bcontent-length: %d\r\ncontent-type: %b\r\nrequest-id: %b\r\n%b\r\n%b"
+            % (
+                STATUS_LINE[answer.status],
+                self.single_events.header_lines(cycle.default_headers),
+                more,
+                len(answer.body),
+                answer.media_type.encode(),
+                request_id.encode(),
+                b"" if cycle.keep_alive else b"connection: close\r\n",
+                answer.body,
+            )
         )
-        lines.append(answer.body)
-        self.transport.write(b"".join(lines))
         cycle.response_started = cycle.response_complete = True
         if not cycle.keep_alive:
             self.transport.close()

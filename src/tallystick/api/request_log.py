@@ -34,6 +34,16 @@ def choose_request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
         text = given.get(name, b"").decode("latin-1")
         if REQUEST_ID.fullmatch(text):
             return text
+    return new_request_id()
+
+
+def has_request_id(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether the caller gives the request an id, well-formed or not."""
+    return any(name in _ID_HEADERS for name, _ in headers)
+
+
+def new_request_id() -> str:
+    """An id that no other request has."""
     return "req_" + os.urandom(16).hex()
 
 

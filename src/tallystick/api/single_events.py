@@ -35,6 +35,9 @@ from tallystick.usage.event import UsageEvent
 BODY_BYTES_MAX = 16 * 1024
 """Larger bodies go the long way; an event has a few hundred bytes."""
 
+KNOWN_HEADS_MAX = 1024
+"""Heads of requests that are remembered: those of a few kinds of callers, with a few lengths of bodies each."""
+
 _PLAIN_JSON = (b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8")
 _SAYS_MORE = frozenset({b"content-encoding", b"transfer-encoding", b"upgrade"})
 """Headers of requests that go the long way."""
@@ -87,10 +90,24 @@ class SingleEvents:
         self.runtime = runtime
         self.body_bytes_max = min(BODY_BYTES_MAX, runtime.settings.body_bytes_max)
         self._log = log
+        self.known_heads: dict[bytes, int] = {}
+        self._header_lines: tuple[object, bytes] = (None, b"")
         self.loop = asyncio.get_running_loop()
         self._gathered: list[Waiting] = []
         self._answered: deque[tuple[Sequence[Waiting], Future[list[Receipt]]]] = deque()
         self._is_woken = False
+
+    def remember_head(self, head: bytes, body_bytes: int) -> None:
+        """A request with exactly this head, its last empty line included, may go the short way, and has such a body."""
+        if len(self.known_heads) >= KNOWN_HEADS_MAX:
+            self.known_heads.clear()
+        self.known_heads[head] = body_bytes
+
+    def header_lines(self, headers: list[tuple[bytes, bytes]]) -> bytes:
+        """The headers as they are sent; the server makes a new list of them each second."""
+        if self._header_lines[0] is not headers:
+            self._header_lines = headers, b"".join(name + b": " + value + b"\r\n" for name, value in headers)
+        return self._header_lines[1]
 
     def take(self, body: bytes, request_id: str, reply: Callable[[Answer], None]) -> bool:
         """Take a body, to `reply` to once it is on disk; False when it is not plainly one sound event.
