@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
+from io import BytesIO
+from pathlib import Path
 
 from msgspec import structs
 
+from conftest import NOW
 from journal_helpers import append_in_the_past, count, raw_event
+from tallystick.app.event_files import ingest_file
 from tallystick.app.ingest import check_items, ingest_events
-from tallystick.app.runtime import Runtime
+from tallystick.app.runtime import Runtime, open_runtime
+from tallystick.app.settings import Settings
 from tallystick.usage.event import UsageEvent
 
 
@@ -56,3 +62,14 @@ def test_a_resend_is_a_duplicate_even_when_newer_rates_put_it_out_of_range(runti
     (conflict,) = runtime.append([structs.replace(checked, user_id="u2")])
     assert conflict.status == "conflict"
     assert count(runtime, "ledger_entries") == 1
+
+
+def test_a_file_is_taken_in_through_a_queue_that_holds_less_than_two_of_its_batches(
+    database_url: str, tmp_path: Path
+) -> None:
+    narrow = Settings(database_url=database_url, data_dir=tmp_path, queue_events_max=5, group_linger_ms=50)
+    lines = b"".join(json.dumps(raw_event(f"r{number}")).encode() + b"\n" for number in range(30))
+    with open_runtime(narrow, lambda: NOW) as runtime:
+        results = [one for batch in ingest_file(runtime, BytesIO(lines), batch_events=4) for one in batch]
+        assert [one.result.status for one in results] == ["accepted"] * 30
+        assert count(runtime, "ledger_entries") == 30

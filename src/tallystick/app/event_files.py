@@ -20,7 +20,7 @@ import msgspec
 from tallystick.app.event_results import EventResult, Refused, results_of
 from tallystick.app.ingest import BATCH_EVENTS, check_items
 from tallystick.app.runtime import Runtime
-from tallystick.core.errors import BadInput
+from tallystick.core.errors import BadInput, Unavailable
 from tallystick.core.json_text import read_json, split_array, without_bom
 from tallystick.ledger.receipt import Receipt
 from tallystick.usage.event import UsageEvent
@@ -70,14 +70,23 @@ def ingest_file(
 
     Raises:
         BadInput: the items of the file cannot be told apart (`malformed_json`, `file_too_large`, `empty_file`).
-        Unavailable: the database is gone; taking the same file in again is safe.
+        Unavailable: the database is gone, or others fill the journal's queue; taking the same file in again is safe.
     """
     items = read_items(stream)
     index = 0
     under_way: tuple[_Batch, Future[list[Receipt]]] | None = None
     while taken := list(islice(items, batch_events)):
         checked = check_items(runtime, [item.value for item in taken])
-        future = runtime.submit([event for event in checked if isinstance(event, UsageEvent)])
+        events = [event for event in checked if isinstance(event, UsageEvent)]
+        try:
+            future = runtime.submit(events)
+        except Unavailable as error:
+            if error.code != "journal_busy" or under_way is None:
+                raise
+            # The queue is smaller than two of these batches: one at a time, then.
+            yield _finish(*under_way, advance)
+            under_way = None
+            future = runtime.submit(events)
         if under_way is not None:
             yield _finish(*under_way, advance)
         under_way = _Batch(taken, checked, index), future

@@ -235,7 +235,11 @@ class TextArray:
     """A text[] as a query's parameter, written at once: psycopg's own way looks at each text for what to escape."""
 
     def __init__(self, values: Sequence[str]) -> None:
-        self.data = _array(_TEXT_OID, len(values), False, text_fields(*values))[4:]
+        fields: list[bytes] = []
+        for value in values:
+            data = value.encode()
+            fields += (_LENGTH(len(data)), data)
+        self.data = _array(_TEXT_OID, len(values), False, b"".join(fields))[4:]
 
 
 class _TextArrayDumper(Dumper):
