@@ -39,7 +39,13 @@ _SETTINGS = {
     "row_security": "on",
     "standard_conforming_strings": "on",
     "search_path": "public,pg_temp",
+    # The server notices, too, when the machine of a client is gone: its locks are nobody's then.
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
 }
+# A writer that was frozen in the middle holds the heads of its orgs, for which all other writers wait.
+_WRITER_SETTINGS = {"idle_in_transaction_session_timeout": "10s"}
 
 # How long a server that does not answer is waited for, in seconds (in milliseconds where the name does not say so).
 _PATIENCE = {
@@ -61,7 +67,7 @@ def session_conninfo(url: str, role: str | None = None, *, role_logins: bool = F
             connects, for which it must be a member of it.
     """
     given = conninfo_to_dict(url)
-    settings = dict(_SETTINGS)
+    settings = {**_SETTINGS, **(_WRITER_SETTINGS if role == WRITER else {})}
     if role is not None and not role_logins:
         settings["role"] = role
     options = " ".join(f"-c {name}={value}" for name, value in settings.items())
