@@ -20,6 +20,7 @@ from tallystick.ledger.statements import BlockStatement, OrgStatement, orgs_root
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_READ_ROWS = 32_768  # of a block in memory while it is read back
 Progress = Callable[[int], object]
 
 
@@ -62,6 +63,7 @@ def write_draft(
         write_block(table, main, people, block=number)
 
     draft.write(write)
+    pa.default_memory_pool().release_unused()
     reached("seal.written")
     try:
         content = _read_back(draft, table, progress)
@@ -79,7 +81,7 @@ def _read_back(draft: Draft, table: pa.Table, progress: Progress) -> Content | l
 
     leaves: list[bytes] = []
     wrong: dict[str, int] = {}
-    for batch in iterate_block(draft.main, draft.people):
+    for batch in iterate_block(draft.main, draft.people, rows=_READ_ROWS):
         if not pa.Table.from_batches([batch]).equals(table.slice(len(leaves), batch.num_rows)):
             raise _unsound(draft, "other rows came back than were written")
         stored = batch.column("leaf").to_pylist()

@@ -77,7 +77,9 @@ class Settings(BaseSettings):
     seal_seconds: int = Field(
         default=60, description="How often `tally serve` seals new entries, in seconds; 0: never.", ge=0
     )
-    block_entries_max: int = Field(default=1_000_000, description="Most entries in one block.", gt=0)
+    block_entries_max: int = Field(
+        default=500_000, description="Most entries in one block; making one takes about 2 KB of memory for each.", gt=0
+    )
     retention_days: int | None = Field(
         default=None,
         description="Sealed entries older than this leave the database, and older events are refused; unset: kept.",
