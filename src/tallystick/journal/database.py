@@ -40,6 +40,7 @@ class Database:
         """
         self.url = url
         self.withheld = withheld
+        self._is_closed = False
         self.role_logins = role_logins
         self._pools = {
             role: Pool(partial(self.connect, role), connections_max=_CONNECTIONS_MAX[role]) for role in LOGINS
@@ -50,7 +51,8 @@ class Database:
         return session_conninfo(self.url, role, role_logins=self.role_logins)
 
     def close(self) -> None:
-        """Close every connection; blocks that are under way end first."""
+        """Close every connection; blocks that are under way end first. No further one is made, for the writer neither."""
+        self._is_closed = True
         for pool in self._pools.values():
             pool.close()
 
@@ -98,6 +100,8 @@ class Database:
 
     def connect(self, role: str) -> Connection:
         """A connection in one of the roles, as `connect_writer()`."""
+        if self._is_closed:
+            raise psycopg.OperationalError("it is closed")
         if self.withheld:
             raise psycopg.OperationalError("it was away when this process began, and is not looked over yet")
         return _connect(self.conninfo(role))
