@@ -51,7 +51,7 @@ class Database:
         return session_conninfo(self.url, role, role_logins=self.role_logins)
 
     def close(self) -> None:
-        """Close every connection; blocks that are under way end first. No further one is made, for the writer neither."""
+        """Close every connection; blocks that are under way end first. None is made after that."""
         self._is_closed = True
         for pool in self._pools.values():
             pool.close()
