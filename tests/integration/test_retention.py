@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from journal_helpers import query, raw_event
+from journal_helpers import query, raw_event, tamper
 from tallystick.app.entries import stream_entries
 from tallystick.app.erase import erase_person
 from tallystick.app.ingest import check_items
@@ -167,11 +167,7 @@ def test_nothing_leaves_whose_block_is_not_as_it_should_be(
 
 
 def test_nothing_leaves_when_a_row_is_not_the_one_that_was_sealed(aged: Runtime) -> None:
-    with psycopg.connect(aged.database.url) as connection:
-        connection.execute("alter table ledger_entries disable trigger user")
-        connection.execute("update ledger_entries set cost_pico = 1 where org_id = 'bolt' and seq = 6")
-        for name in ("append_only", "only_erase", "only_forget_sealed"):
-            connection.execute(f"alter table ledger_entries enable always trigger {name}".encode())
+    tamper(aged.database.url, "update ledger_entries set cost_pico = 1 where org_id = 'bolt' and seq = 6")
 
     (refused,) = run_retention(aged).refused
 

@@ -7,10 +7,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-import psycopg
 import pytest
 
-from journal_helpers import query, raw_event
+from journal_helpers import query, raw_event, tamper
 from tallystick.app.health import check_readiness
 from tallystick.app.ingest import check_items
 from tallystick.app.runtime import Runtime, utc_now
@@ -44,11 +43,7 @@ def test_what_has_waited_is_sealed_without_being_asked(served: Runtime) -> None:
 
 
 def test_a_tampered_entry_is_told_in_readiness_and_events_are_taken_all_the_same(served: Runtime) -> None:
-    with psycopg.connect(served.database.url) as connection:
-        connection.execute("alter table ledger_entries disable trigger user")
-        connection.execute("update ledger_entries set cost_pico = 5 where seq = 7")
-        for name in ("append_only", "only_erase", "only_forget_sealed"):
-            connection.execute(f"alter table ledger_entries enable always trigger {name}".encode())
+    tamper(served.database.url, "update ledger_entries set cost_pico = 5 where seq = 7")
     with SealLoop(served):
         wait_until(lambda: not check_sealing(served.settings).ok)
 

@@ -9,11 +9,10 @@ from hashlib import sha256
 from pathlib import Path
 from threading import Thread
 
-import psycopg
 import pyarrow as pa
 import pytest
 
-from journal_helpers import query, raw_event
+from journal_helpers import query, raw_event, tamper
 from tallystick.app.ingest import check_items
 from tallystick.app.runtime import Runtime
 from tallystick.app.seal import SEAL_AGE_MAX, SEAL_ENTRIES_MIN, seal_is_due, seal_once
@@ -193,16 +192,6 @@ def test_sealers_that_start_together_seal_everything_once(runtime: Runtime) -> N
     ]
 
 
-def tamper(runtime: Runtime, sql: str) -> None:
-    """As one who owns the database and stops at nothing."""
-    with psycopg.connect(runtime.database.url) as connection:
-        connection.execute("alter table ledger_entries disable trigger user")
-        connection.execute(sql.encode())
-        connection.execute("alter table ledger_entries enable always trigger append_only")
-        connection.execute("alter table ledger_entries enable always trigger only_erase")
-        connection.execute("alter table ledger_entries enable always trigger only_forget_sealed")
-
-
 @pytest.mark.parametrize(
     "change",
     [
@@ -214,7 +203,7 @@ def tamper(runtime: Runtime, sql: str) -> None:
 )
 def test_a_row_that_was_tampered_with_is_named_and_not_sealed(runtime: Runtime, change: str) -> None:
     append(runtime, 20)
-    tamper(runtime, change)
+    tamper(runtime.database.url, change)
 
     report = seal_once(runtime, everything=True)
 
