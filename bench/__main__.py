@@ -1,4 +1,4 @@
-"""`python -m bench [pricing] [journal] [ingest] [http_ingest] [close] [growth]`: run those named, or all but growth; print one table."""
+"""`python -m bench [NAME …]`: run the benchmarks named, or all but those that take long; print one table."""
 
 from __future__ import annotations
 
