@@ -242,7 +242,7 @@ def main() -> None:
             for number, fault in enumerate(sys.argv[3:] or FAULTS):
                 own = fresh_database(url, f"fault_{number}")
                 report = strike(fault, server, own, folder, seconds=seconds, seed=seed)
-                print(report, flush=True)  # noqa: T201
+                print(report, flush=True)
                 broken = broken or bool(report.wrongs)
     sys.exit(1 if broken else 0)
 

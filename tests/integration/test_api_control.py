@@ -390,7 +390,7 @@ def test_a_nul_in_an_address_is_refused_before_it_reaches_the_database(client: T
 
 
 def test_a_lost_database_is_unavailable_and_a_retry_is_invited(client: TestClient, runtime):
-    runtime.database.close()
+    runtime.database.withheld = True
     answer = client.post("/v1/events", json=event("r-1"))
     problem(answer, 503, "database_unreachable")
     assert answer.headers["Retry-After"] == "1"

@@ -24,35 +24,10 @@ import msgspec
 
 from tallystick.core.errors import Unavailable
 from tallystick.core.instants import format_instant
-from tallystick.journal.server_folder import free_bytes, storage_full
+from tallystick.journal.spool_file import SpoolFile
 from tallystick.usage.event import UsageEvent
 
-_SCHEMA_VERSION = 1
-_SCHEMA = """
-create table if not exists waiting (
-    place      integer primary key autoincrement,
-    org_id     text not null,
-    request_id text not null,
-    event      blob not null,
-    salt       blob not null,
-    spooled_at text not null,
-    unique (org_id, request_id)
-);
-create table if not exists refused (
-    place      integer primary key autoincrement,
-    org_id     text not null,
-    request_id text not null,
-    event      blob not null,
-    spooled_at text not null,
-    refused_at text not null,
-    code       text not null,
-    reason     text not null,
-    unique (org_id, request_id, event)
-);
-"""
-_BUSY_SECONDS = 10.0  # another process writes: its transactions take milliseconds
 _VACUUM_PAGES = 1000
-_DISK_BYTES_MIN = 1 << 20
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(UsageEvent).decode
@@ -94,26 +69,15 @@ class SpoolState(NamedTuple):
     refused: int
 
 
-class Spool:
+class Spool(SpoolFile):
     """The spool of one data directory, for one thread; processes and threads each open their own.
 
     The file is made by the first event, so that looking at a spool that was never used leaves nothing behind.
     """
 
     def __init__(self, data_dir: Path, *, events_max: int) -> None:
-        self.folder = data_dir / "spool"
+        super().__init__(data_dir / "spool")
         self.events_max = events_max
-        self._file = self.folder / "spool.sqlite"
-        self._flag = self.folder / "waiting"
-        self._flag_path = str(self._flag)
-        self._connection: sqlite3.Connection | None = None
-
-    def close(self) -> None:
-        """Let go of the file; the next call opens it again."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with contextlib.suppress(sqlite3.Error):
-                connection.close()
 
     # ── asking ──────────────────────────────────────────────────────────────────────────────────
 
@@ -287,87 +251,6 @@ class Spool:
                 ours = True
             yield ours
 
-    # ── the file ────────────────────────────────────────────────────────────────────────────────
-
-    def _make_folder(self) -> None:
-        if self.folder.is_dir():
-            return
-        try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _sync_folder(self.folder.parent)
-        except OSError as error:
-            raise self._unusable(error) from None
-
-    @contextlib.contextmanager
-    def _locked(self, name: str, how: int = 0) -> Iterator[None]:
-        try:
-            lock = os.open(self.folder / name, os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError as error:
-            raise self._unusable(error) from None
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | how)
-            yield
-        finally:
-            os.close(lock)
-
-    def _raise_flag(self) -> None:
-        try:
-            os.close(os.open(self._flag, os.O_CREAT | os.O_WRONLY, 0o600))
-        except OSError as error:
-            raise self._unusable(error) from None
-
-    def _open(self) -> sqlite3.Connection:
-        if self._connection is None:
-            connection = sqlite3.connect(self._file, timeout=_BUSY_SECONDS, isolation_level=None)
-            self._connection = connection
-            with self._locked("open.lock"):  # two processes that make the file would take each other's for busy
-                self._prepare(connection)
-        return self._connection
-
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        connection.execute("pragma journal_mode = wal").fetchone()
-        connection.execute("pragma synchronous = full")
-        connection.execute("pragma secure_delete = on")  # events name persons: what is taken out is gone
-        (version,) = connection.execute("pragma user_version").fetchone()
-        if version > _SCHEMA_VERSION:
-            self.close()
-            raise self._unusable(f"a later release made it (its version is {version})")
-        if version < _SCHEMA_VERSION:
-            connection.executescript(f"begin immediate; {_SCHEMA} pragma user_version = {_SCHEMA_VERSION}; commit")
-
-    @contextlib.contextmanager
-    def _transaction(self, *, write: bool) -> Iterator[sqlite3.Connection]:
-        with self._named_errors():
-            connection = self._open()
-            connection.execute("begin immediate" if write else "begin")
-            try:
-                yield connection
-                connection.execute("commit")
-            except BaseException:
-                with contextlib.suppress(sqlite3.Error):  # a full disk may have rolled it back already
-                    connection.execute("rollback")
-                raise
-
-    @contextlib.contextmanager
-    def _named_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            self.close()
-            raise self._unusable(error) from error
-
-    def _unusable(self, error: Exception | str) -> Unavailable:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL or (
-            isinstance(error, Exception) and free_bytes(self.folder) < _DISK_BYTES_MIN
-        ):
-            return storage_full(self.folder)
-        return Unavailable(
-            "spool_unusable",
-            f"the spool {self._file} cannot be used: {error}",
-            next_step="see to the file and its folder; keep them: events that were answered `spooled` are in it",
-            retry_after_seconds=5,
-        )
-
 
 def _add(connection: sqlite3.Connection, event: UsageEvent, salt: bytes, now: datetime) -> Waiting:
     stored = _find(connection, (event.org_id, event.request_id))
@@ -399,12 +282,3 @@ def _held(connection: sqlite3.Connection) -> int:
     ).fetchone()
     waiting = 0 if first is None else last - first + 1
     return int(waiting + (refused or 0))
-
-
-def _sync_folder(folder: Path) -> None:
-    """A folder's new entries survive a loss of power."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
