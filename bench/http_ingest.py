@@ -30,7 +30,7 @@ from bench.report import Row
 from tallystick.app.runtime import Runtime
 
 WORKERS = 2
-TURNS = 1
+TURNS = 3
 BATCH = 500
 BATCH_CONNECTIONS = 8
 BATCH_EVENTS = 150_000
