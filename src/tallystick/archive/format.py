@@ -168,6 +168,20 @@ def block_info(main: Path) -> BlockInfo:
         return _info(pq.read_schema(main), main)
 
 
+def quantities_may_be_negative(main: Path) -> bool:
+    """Whether the file's statistics leave room for a quantity below zero, which no event has."""
+    with named_faults(main), pq.ParquetFile(main) as file:
+        names = file.schema_arrow.names
+        places = [place for place, name in enumerate(names) if name.startswith("quantity.")]
+        for number in range(file.num_row_groups):
+            group = file.metadata.row_group(number)
+            for place in places:
+                statistics = group.column(place).statistics
+                if statistics is None or not statistics.has_min_max or statistics.min < 0:
+                    return True
+        return False
+
+
 def _info(schema: pa.Schema, main: Path) -> BlockInfo:
     metadata = schema.metadata or {}
     if metadata.get(b"format") != FORMAT.encode():

@@ -27,6 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tallystick.archive.columns import ENTRY_SCHEMA, LIST_COLUMNS
+from tallystick.usage.meters import METER_NAME
 
 FLAT_METERS_MAX = 64
 """Most meters of a block with columns of their own (an integer has as many bits); a row with another is irregular."""
@@ -63,7 +64,8 @@ class Shape(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(Shape).decode
+read_shape = msgspec.json.Decoder(Shape).decode
+"""A pricing from its JSON; it raises msgspec.DecodeError for what is none."""
 
 
 def take_apart(column: pa.Array) -> Lists:
@@ -80,12 +82,12 @@ def _starts(lengths: Int64s) -> Int64s:
 
 
 def flat_meters(names: Sequence[pa.ChunkedArray]) -> list[str]:
-    """The meters that get columns of their own, by name: all, or the most frequent ones."""
+    """The meters that get columns of their own, by name: all that are called as meters are, or the most frequent."""
     counts: dict[str, int] = {}
     for column in names:
         for chunk in column.chunks:
             for one in pc.value_counts(chunk.flatten()).to_pylist():
-                if one["values"] is not None:
+                if one["values"] is not None and METER_NAME.fullmatch(one["values"]):
                     counts[one["values"]] = counts.get(one["values"], 0) + one["counts"]
     frequent = sorted(counts, key=lambda name: (-counts[name], name))[:FLAT_METERS_MAX]
     return sorted(frequent)
@@ -404,7 +406,7 @@ class _Shapes(NamedTuple):
 
 def _read_shapes(texts: Sequence[str], meters: Sequence[str]) -> _Shapes:
     codes = {meter: code for code, meter in enumerate(meters)}
-    shapes = [_decode(text) for text in texts]
+    shapes = [read_shape(text) for text in texts]
     lengths = np.array([len(shape.meters) for shape in shapes], dtype=np.int64)
     lines: list[tuple[int, int, int, bool, int, int]] = []
     models: list[str | None] = []

@@ -10,6 +10,7 @@ from tallystick.rates.cardfile import CardVersion
 from tallystick.rates.names import Names, Resolved
 from tallystick.rates.plan import VersionedLine
 from tallystick.rates.pricing import RateCard
+from tallystick.usage.meters import METERS
 
 __all__ = ["CardHistory", "RateCard"]
 
@@ -65,6 +66,12 @@ class CardHistory:
                 for line in version.rates:
                     self._lines.setdefault((line.provider, line.model), []).append((ordinal, line))
         return self._lines.get(resolved, [])
+
+    def minimum_meters(self) -> frozenset[str]:
+        """The meters for which some version bills at least so many units, those that fall back to them included."""
+        found = {line.meter for version in self.versions for line in version.rates if line.quantity_min}
+        borrowed = {meter.name for meter in METERS.values() if found.intersection(meter.falls_back_to)}
+        return frozenset(found | borrowed)
 
     def listed(self, ordinal: int) -> dict[tuple[str, str], bool]:
         """Every (provider, model) known at a version, and whether its source still lists it."""
