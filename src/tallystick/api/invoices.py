@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Generator, Iterator
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Path, Query, Response
 from starlette.concurrency import iterate_in_threadpool
@@ -28,12 +28,14 @@ from tallystick.api.strict import StrictRoute
 from tallystick.app.close_month import MonthResult, close_month, preview_invoice
 from tallystick.app.export import MEDIA_TYPES, ExportFormat, export_invoice
 from tallystick.app.invoices import explain_invoice, list_invoices, requests_behind, show_invoice
+from tallystick.app.proofs import proof_pieces
 from tallystick.app.replay import replay_invoice
 from tallystick.core.instants import format_instant
 from tallystick.core.money import cents_to_usd
 
 router = APIRouter(tags=["invoices"], route_class=StrictRoute)
 
+Piece = TypeVar("Piece", str, bytes)
 Month = Annotated[str, Query(description="A calendar month, such as 2026-10.", examples=["2026-10"])]
 DOCUMENT_RESPONSE: dict[int | str, dict[str, Any]] = {
     200: {
@@ -216,7 +218,7 @@ def get_export(
     return StreamingResponse(_streamed(pieces), media_type=MEDIA_TYPES[export_format])
 
 
-async def _streamed(pieces: Iterator[str]) -> AsyncIterator[str]:
+async def _streamed(pieces: Iterator[Piece]) -> AsyncIterator[Piece]:
     """The pieces, each made in a thread; a caller who leaves early leaves no connection behind."""
     try:
         async for piece in iterate_in_threadpool(pieces):
@@ -224,6 +226,24 @@ async def _streamed(pieces: Iterator[str]) -> AsyncIterator[str]:
     finally:
         if isinstance(pieces, Generator):
             pieces.close()
+
+
+@router.get(
+    "/v1/invoices/{invoice_id}/proof",
+    operation_id="invoice_proof",
+    summary="Its proof",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "All that is needed to check the invoice offline; docs/proofs.md describes it.",
+            "content": {"application/json": {"schema": {"type": "object"}}},
+        },
+        **problems(404, 409),
+    },
+)
+def get_proof(runtime: OpenRuntime, invoice_id: InvoiceId) -> StreamingResponse:
+    """Entries, contract, and the signed log over them: `tally verify --proof FILE` checks it with no database."""
+    return StreamingResponse(_streamed(proof_pieces(runtime, invoice_id)), media_type="application/json")
 
 
 @router.post(

@@ -111,10 +111,12 @@ def _check_block(database: Database, blocks: Path, block: Block, piece: Piece, c
     findings, main = checked.findings, blocks / block.path
     _check_record(block, piece, findings)
     asked = [OrgRange(*one[:3]) for one in piece.ranges if piece.only_org in (None, one.org_id)]
+    before = findings.count
     sound = _check_file(block, main, findings)
     people: Path | None = people_path(main)
     if sound:
         sound, people = _check_people(block, main, findings)
+    intact = findings.count == before
     if sound:
         checker = RunChecker(database, blocks, asked, findings, file=block.path, marks=piece.marks)
         compared = _Compared(database, findings, block.path)
@@ -122,6 +124,12 @@ def _check_block(database: Database, blocks: Path, block: Block, piece: Piece, c
             _read_file(block, main, people, piece, checked, [checker.take, compared.take])
         except BadInput as error:
             findings.add("block_file", error.detail, file=_relative(error.where, blocks, block.path))
+        except (pa.ArrowException, ValueError, TypeError, LookupError, ArithmeticError, OSError) as error:
+            if intact:
+                raise
+            findings.add(
+                "block_file", f"its rows cannot be read: {' '.join(str(error).split())[:200]}", file=block.path
+            )
         else:
             checked.runs = checker.finish()
             checked.entries, checked.archived = sum(one.entries for one in asked), compared.archived
@@ -156,14 +164,13 @@ def _check_record(block: Block, piece: Piece, findings: Findings) -> None:
 
 
 def _check_file(block: Block, main: Path, findings: Findings) -> bool:
-    """Whether the file is worth reading."""
+    """Whether the file is worth reading, be it to name what was changed in it."""
     if not main.is_file():
         findings.add("block_file", f"block {block.block} is not there", file=block.path)
         return False
     if file_sha256(main) != block.file_sha256:
-        findings.add(
-            "block_file", f"block {block.block} is not the file that was sealed: its hash differs", file=block.path
-        )
+        what = f"block {block.block} is not the file that was sealed: its hash differs"
+        findings.add("block_file", what, file=block.path)
     elif main.stat().st_size != block.file_bytes:
         findings.add("block_statement", f"block {block.block} is not as long as recorded", file=block.path)
     return True

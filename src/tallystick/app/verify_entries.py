@@ -39,6 +39,27 @@ from tallystick.ledger.accounts import PROVIDER_PAYABLE, PROVIDER_USAGE_COST, US
 
 Integers = npt.NDArray[np.int64]
 Place = tuple[str, int]
+_USAGE_ONLY = (
+    "feature",
+    "environment",
+    "provider",
+    "model",
+    "api_key_id",
+    "action",
+    "latency_ms",
+    "outcome",
+    "usage_status",
+    "meter_names",
+    "meter_quantities",
+    "price_context",
+    "provider_cost_pico",
+    "user_id",
+    "session_id",
+    "attributes",
+    "salt",
+    "fingerprint",
+)
+_ALWAYS = ("outcome", "usage_status", "price_context")
 _EXPECTED = (PROVIDER_USAGE_COST, PROVIDER_PAYABLE, USD)
 
 
@@ -137,6 +158,7 @@ class RunChecker:
                 "leaf", "its leaf is not that of its row: the row was changed", batch, leaves, stored
             )
         self._check_fingerprints(batch, fingerprints)
+        self._check_form(batch)
         self._check_corrections(batch)
         orgs = batch.column("org_id")
         start = 0
@@ -259,6 +281,26 @@ class RunChecker:
                 self._add("erasure", "its personal data is gone and no erasure is recorded", org, seq)
             else:
                 self._expected[org].erased += 1
+
+    def _check_form(self, batch: pa.RecordBatch) -> None:
+        """What the hashes do not cover, because it has one form only: members that are always there, or never."""
+        usage = pc.equal(batch.column("kind"), "usage")
+        never = {name: pc.is_valid(batch.column(name)) for name in _USAGE_ONLY}
+        wrong = pc.and_(usage, pc.is_valid(batch.column("refers_to_seq")))
+        for name, there in never.items():
+            wrong = pc.or_(wrong, pc.and_not(there, usage))
+            if name in _ALWAYS:
+                wrong = pc.or_(wrong, pc.and_not(usage, there))
+        unsaid = pc.and_(pc.is_valid(batch.column("salt")), pc.is_null(batch.column("attributes")))
+        names = pc.binary_join(batch.column("meter_names"), ",").dictionary_encode()
+        unsorted = [
+            text is not None and text != ",".join(sorted(text.split(","))) for text in names.dictionary.to_pylist()
+        ]
+        jumbled = pc.fill_null(pa.array(unsorted, pa.bool_()).take(names.indices), False)
+        for mask in (wrong, unsaid, jumbled):
+            for place in np.flatnonzero(mask.to_numpy(zero_copy_only=False)).tolist():
+                org, seq = batch.column("org_id")[place].as_py(), batch.column("seq")[place].as_py()
+                self._add("form", "it is not written as an entry of its kind is: a column was changed", org, seq)
 
     def _check_corrections(self, batch: pa.RecordBatch) -> None:
         mask = pc.not_equal(batch.column("kind"), "usage")
