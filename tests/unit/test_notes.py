@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -167,3 +170,11 @@ def test_any_byte_of_a_checkpoint_that_changes_is_noticed(place: int, change: in
         return
     with pytest.raises(BadInput):
         read_checkpoint(text, [KEY.public])
+
+
+def test_the_example_in_the_documentation_is_a_checkpoint() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "proofs.md").read_text(encoding="utf-8")
+    note = next(block for block in text.split("```\n") if "previous " in block and "\n— " in block)
+    (key,) = re.findall(r"signed with the key `([^`]+)`", text)
+    checkpoint, _ = read_checkpoint(note, [parse_public_key(key)])
+    assert (checkpoint.origin, checkpoint.size) == ("tallystick.local/ledger", 2)
