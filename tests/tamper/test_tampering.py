@@ -21,7 +21,7 @@ from conftest import NOW
 from sealed_ledger import behind_its_back, copied, furnished
 from tallystick.app.verify import OpenLedger, verify_ledger
 
-QUICK = settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 NOT_HISTORY = {"alembic_version"}  # it says what the schema is
 Row = tuple[Any, ...]
 Change = Callable[[list[Row]], list[Row]]
@@ -173,7 +173,7 @@ def files(hand: Hand) -> list[Path]:
     return sorted(path for path in (hand.ledger.settings.data_dir / "blocks").rglob("*") if path.is_file())
 
 
-@settings(QUICK, max_examples=20)
+@settings(QUICK, max_examples=14)
 @given(data=st.data())
 def test_no_byte_of_any_file_can_be_changed(hand: Hand, data: st.DataObject) -> None:
     path = data.draw(st.sampled_from(files(hand)))
@@ -183,7 +183,7 @@ def test_no_byte_of_any_file_can_be_changed(hand: Hand, data: st.DataObject) -> 
     expect_file_named(hand, path, after, f"byte {place}")
 
 
-@settings(QUICK, max_examples=6)
+@settings(QUICK, max_examples=4)
 @given(data=st.data())
 def test_no_file_can_be_cut_lengthened_or_taken_for_another(hand: Hand, data: st.DataObject) -> None:
     path = data.draw(st.sampled_from(files(hand)))
