@@ -33,12 +33,13 @@ from tallystick.journal.database import Connection
 from tallystick.journal.migrate import storage_full, unreachable
 from tallystick.journal.prepare import Batch
 from tallystick.journal.steps import reached
-from tallystick.journal.writer import write
+from tallystick.journal.writer import stored_already, write
 from tallystick.ledger.receipt import Receipt
 
 _ATTEMPTS_MAX = 5  # of a transaction that lost a deadlock; locks are taken in one order, so one is hardly ever lost
 _PROBE_SECONDS = (0.1, 2.0)  # between attempts to connect while the server is away: at first, and at most
 _RETRY_SECONDS_MAX = 30
+_GROUPS_PROBED = 32  # after an event that was stored already: others may follow, and writing a group twice costs more
 _GONE = (
     psycopg.InterfaceError,
     psycopg.errors.AdminShutdown,
@@ -104,6 +105,7 @@ class GroupWriter:
         self._thread: threading.Thread | None = None
         # Only the thread's own from here on; others read single values.
         self._connection: Connection | None = None
+        self._groups_to_probe = 0
         self._events_written = 0
         self._events_per_second = 0.0
         self._last_commit: float | None = None
@@ -237,13 +239,18 @@ class GroupWriter:
             except psycopg.Error as error:
                 raise self._gone(error) from error
             try:
-                return write(self._connection, batches)
+                answers = write(self._connection, batches, probe=lost > 0 or self._groups_to_probe > 0)
+                self._learn(answers)
+                return answers
             except psycopg.Error as error:
                 if self._is_lost(error):
                     self._drop_connection()
                     lost += 1
                     if lost > 1:
                         raise self._gone(error) from error
+                elif stored_already(error) and not self._groups_to_probe:
+                    self._roll_back()
+                    self._groups_to_probe = _GROUPS_PROBED
                 elif isinstance(error, psycopg.errors.TransactionRollback) and rolled_back + 1 < _ATTEMPTS_MAX:
                     self._roll_back()
                     rolled_back += 1
@@ -255,6 +262,12 @@ class GroupWriter:
             except BaseException:
                 self._roll_back()
                 raise
+
+    def _learn(self, answers: list[list[Receipt]]) -> None:
+        """Whether the next groups are probed: as long as repeated events come, and for a while after."""
+        if self._groups_to_probe:
+            repeated = any(receipt.status != "accepted" for receipts in answers for receipt in receipts)
+            self._groups_to_probe = _GROUPS_PROBED if repeated else self._groups_to_probe - 1
 
     def _is_lost(self, error: psycopg.Error) -> bool:
         return self._connection is None or self._connection.closed or isinstance(error, _GONE)
