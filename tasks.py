@@ -6,6 +6,9 @@ test    set up, then check style, types and import rules, and run the tests
 setup   make .venv with the locked dependencies and this package
 check   style, types, import rules
 bench   the benchmarks, with their baselines
+crash   kill servers under load at every step: `crash [ROUNDS] [SEED]`, 300 rounds take a quarter of an hour
+contention  64 writers on 10 orgs, each id sent 1 to 5 times: `contention [SECONDS] [SEED]`
+faults  a database restarted, killed and cut off under load: `faults [SECONDS] [SEED]`
 docs    write docs/commands.md and docs/openapi.json from the code
 lock    resolve the dependencies again and write requirements/*.txt
 tally   set up, then run `tally` with the arguments that follow
@@ -77,6 +80,23 @@ def bench(*arguments: str) -> None:
     run(BIN / "python", "-m", "bench", *arguments)
 
 
+def _long_run(module: str, *arguments: str) -> None:
+    setup()
+    run(BIN / "python", "-m", module, *arguments, env={**os.environ, "PYTHONPATH": str(ROOT / "tests")})
+
+
+def crash(*arguments: str) -> None:
+    _long_run("crash.rounds", *arguments)
+
+
+def contention(*arguments: str) -> None:
+    _long_run("crash.contention", *arguments)
+
+
+def faults(*arguments: str) -> None:
+    _long_run("faults", *arguments)
+
+
 def docs() -> None:
     """What is generated from the code; tests say when it is out of date."""
     setup()
@@ -101,6 +121,9 @@ TASKS = {
     "demo": demo,
     "tally": tally,
     "bench": bench,
+    "crash": crash,
+    "contention": contention,
+    "faults": faults,
     "docs": docs,
     "lock": lock,
 }
