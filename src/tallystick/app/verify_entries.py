@@ -136,6 +136,7 @@ class RunChecker:
         self._blocks = blocks
         self._findings = findings
         self._file = file
+        self._people = None if file is None else str(people_path(Path(file)))
         self._marks = marks or {}
         self._expected = {one.org_id: Run(one.org_id, one.first_seq, one.last_seq) for one in ranges}
         self._order = [one.org_id for one in ranges]
@@ -274,11 +275,19 @@ class RunChecker:
             if fingerprint == stored[place]:
                 if recorded:
                     what = "its erasure is recorded and its personal data is here; erase the person again"
-                    self._add("erasure", what, org, seq)
+                    self._findings.add("erasure", what, org, seq, self._people)
             elif fingerprint is not None or not gone[place]:
-                self._add("fingerprint", "its fingerprint does not open: the fact or the person was changed", org, seq)
+                self._findings.add(
+                    "fingerprint",
+                    "its fingerprint does not open: the fact or the person was changed",
+                    org,
+                    seq,
+                    self._people,
+                )
             elif not recorded:
-                self._add("erasure", "its personal data is gone and no erasure is recorded", org, seq)
+                self._findings.add(
+                    "erasure", "its personal data is gone and no erasure is recorded", org, seq, self._people
+                )
             else:
                 self._expected[org].erased += 1
 

@@ -138,7 +138,12 @@ def check_register(connection: Connection, org_id: str | None, findings: Finding
             what = f"a row of {relation} is gone, or was changed: the one that the register has under {n}"
             findings.add("register", what)
         elif org_id in (None, org) or org is None:
-            findings.add("register", f"{named} (table {relation}) was changed, or put there", org, seq)
+            findings.add(
+                "register",
+                f"{named} (table {relation}) is not in the register as it is: it was changed, or put there",
+                org,
+                seq,
+            )
 
 
 def check_accounts(connection: Connection, org_id: str | None, findings: Findings) -> None:
