@@ -115,7 +115,7 @@ def _usage(found: _Preimage, entry: _Usage) -> Entry:
         usage_status=fact.usage_status,
         meter_names=list(fact.meters),
         meter_quantities=list(fact.meters.values()),
-        price_context=fact.price_context,
+        price_context=fact.price_context or {},
         provider_cost_pico=_integer(fact.provider_cost_pico),
         user_id=None,
         session_id=None,
