@@ -21,6 +21,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import msgspec
@@ -202,7 +203,12 @@ def entry_event(entry: Entry) -> UsageEvent | None:
 
 
 def _fact(entry: Entry) -> UsageEvent:
+    """The fact, as strictly as it was written: what reads alike but is stored otherwise is no entry of ours."""
     names, quantities = entry.meter_names or (), entry.meter_quantities or ()
+    if any(one >= following for one, following in pairwise(names)):
+        raise ValueError("meters stand in the order of their names, each once")
+    if not isinstance(entry.price_context, Mapping):
+        raise ValueError("price_context is a table")
     return UsageEvent(
         org_id=entry.org_id,
         request_id=entry.request_id,
@@ -229,6 +235,8 @@ def entry_fingerprint(entry: Entry) -> bytes | None:
     """The fingerprint that the entry's columns make; None for a correction, and where an erasure has taken the salt."""
     if entry.kind != "usage" or entry.salt is None:
         return None
+    if not isinstance(entry.attributes, Mapping):
+        raise ValueError("attributes are a table")
     return event_fingerprint(_fact(entry), entry.salt)
 
 
