@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tallystick.app.cards import load_card_history
 from tallystick.archive.columns import ENTRY_SCHEMA
@@ -25,7 +26,7 @@ MODELS = (  # provider, model, weight, (meter, share of the calls that have it, 
     ("openai", "gpt-4.1-mini-2025-04-14", 12, ("tokens_in", 1, 700), ("tokens_out", 1, 90), ("tool_calls", 0.2, 1)),
     ("anthropic", "claude-sonnet-4-5-20250929", 16, ("tokens_in", 1, 9000), ("tokens_out", 1, 400),
      ("cache_read_tokens", 0.5, 20_000), ("cache_write_5m_tokens", 0.3, 4000), ("web_searches", 0.02, 1)),
-    ("anthropic", "claude-opus-4-7", 6, ("tokens_in", 1, 4000), ("tokens_out", 1, 500), ("cache_read_tokens", 0.5, 900)),
+    ("anthropic", "claude-opus-4-7", 6, ("tokens_in", 1, 4000), ("tokens_out", 1, 500), ("cache_read_tokens", 0.5, 90)),
     ("google", "gemini-2.5-pro", 8, ("tokens_in", 1, 30_000), ("tokens_out", 1, 400), ("reasoning_tokens", 0.6, 900)),
     ("google", "gemini-2.5-flash", 10, ("tokens_in", 1, 1500), ("tokens_out", 1, 130), ("audio_tokens_in", 0.05, 600)),
     ("deepseek", "deepseek-chat", 4, ("tokens_in", 1, 900), ("tokens_out", 1, 200), ("cache_read_tokens", 0.6, 3000)),
@@ -71,7 +72,9 @@ _WEIGHTS = [model[2] for model in MODELS]
 def _entry(dice: random.Random, cards: list[RateCard], org: int, place: int, per_org: int) -> dict[str, object]:
     provider, model, _, *usual = dice.choices(MODELS, _WEIGHTS)[0]
     meters = {
-        meter: max(0, int(dice.lognormvariate(0, 1) * median)) for meter, share, median in usual if dice.random() < share
+        meter: max(0, int(dice.lognormvariate(0, 1) * median))
+        for meter, share, median in usual
+        if dice.random() < share
     }
     at = START + SPREAD * place / per_org + timedelta(microseconds=dice.randrange(1_000_000))
     card = cards[len(cards) * place // per_org]
@@ -117,10 +120,12 @@ def _copy(base: pa.Table, number: int, dice: np.random.Generator) -> pa.Table:
     count = base.num_rows
 
     def hashes(size: int) -> pa.Array:
-        return pa.FixedSizeBinaryArray.from_buffers(pa.binary(size), count, [None, pa.py_buffer(dice.bytes(size * count))])
+        return pa.FixedSizeBinaryArray.from_buffers(
+            pa.binary(size), count, [None, pa.py_buffer(dice.bytes(size * count))]
+        )
 
     own = {
-        "org_id": pa.compute.binary_join_element_wise(base.column("org_id"), f"{number:03}", "-"),
+        "org_id": pc.binary_join_element_wise(base.column("org_id"), f"{number:03}", "-"),
         "request_id": pa.array([value.hex() for value in hashes(12).to_pylist()]),
         "salt": hashes(16),
         "fingerprint": hashes(32),

@@ -24,7 +24,7 @@ import pyarrow as pa
 from tallystick.archive import replay_sql as sql
 from tallystick.archive.format import BlockInfo, block_info, quantities_may_be_negative
 from tallystick.archive.lines import Shape
-from tallystick.archive.replay_cases import Box, CardOf, Case, Cases
+from tallystick.archive.replay_cases import DAY_MINUTES, Box, CardOf, Case, Cases
 from tallystick.archive.replay_rows import EntryDifference, check_correction, check_usage, entries_of
 from tallystick.archive.replay_sums import add_entry, add_rows
 from tallystick.core.errors import BadInput
@@ -78,12 +78,16 @@ class _CaseRow(NamedTuple):
     box: Box
 
     @classmethod
-    def of(cls, row: tuple[Any, ...], constants: Sequence[str]) -> _CaseRow:
+    def of(cls, row: tuple[Any, ...], constants: Sequence[str], windows: sql.Windows) -> _CaseRow:
         width = len(Case._fields)
-        entries, time_min, time_max, prompt_min, prompt_max, *ranges = row[width + 1 :]
+        case = Case(*row[1 : width + 1])
+        place, entries, time_min, time_max, prompt_min, prompt_max, *ranges = row[width + 1 :]
         quantities = tuple((one, *ranges[2 * index : 2 * index + 2]) for index, one in enumerate(constants))
-        box = Box(time_min, time_max, prompt_min, prompt_max, quantities)
-        return cls(row[0], Case(*row[1 : width + 1]), entries, box)
+        minutes = (0, DAY_MINUTES - 1)
+        if case.model in windows.models:
+            edges = (0, *windows.edges, DAY_MINUTES)
+            minutes = (edges[place], edges[place + 1] - 1)
+        return cls(row[0], case, entries, Box(time_min, time_max, prompt_min, prompt_max, quantities, *minutes))
 
 
 class BlockReplay:
@@ -114,6 +118,7 @@ class BlockReplay:
             "autoinstall_known_extensions": False,
         }
         self._connection = duckdb.connect(config=settings)
+        self._connection.execute("set enable_progress_bar = false")  # it would be written between our own output
 
     def __enter__(self) -> BlockReplay:
         return self
@@ -153,8 +158,8 @@ class BlockReplay:
     def _check(self, blocks: _Blocks, wanted: Wanted, sums: PeriodSums | None) -> Found:
         meters = self._view(blocks, wanted)
         shapes = self._shapes(meters)
-        arithmetic = self._make_cases(blocks, shapes, meters)
-        rows = [_CaseRow.of(row, arithmetic.constants) for row in self._all("select * from cases")]
+        arithmetic, windows = self._make_cases(blocks, shapes, meters)
+        rows = [_CaseRow.of(row, arithmetic.constants, windows) for row in self._all("select * from cases")]
         suspects = self._find_suspects(rows, shapes, arithmetic)
         queries = []
         if suspects:
@@ -195,13 +200,26 @@ class BlockReplay:
                 raise ValueError("a pricing names a meter twice, or one that the block does not have")
         return shapes
 
-    def _make_cases(self, blocks: _Blocks, shapes: dict[str, Shape], meters: Sequence[str]) -> sql.Arithmetic:
-        """Make `cases`; how amounts are to be checked."""
+    def _make_cases(
+        self, blocks: _Blocks, shapes: dict[str, Shape], meters: Sequence[str]
+    ) -> tuple[sql.Arithmetic, sql.Windows]:
+        """Make `cases`; how amounts are to be checked, and which prices depend on the time of day."""
         constants = sorted({meter for meter in meters if meter in self._minimum_meters} | set(_constants(shapes)))
+        harder = {meter for shape in shapes.values() for meter in sql.harder_lines(shape)}
         strict = any(quantities_may_be_negative(path) for path, _ in blocks)
-        arithmetic = sql.Arithmetic(meters, constants, sql.nullable_meters(shapes), strict)
-        self._connection.execute(sql.cases_table(arithmetic))
-        return arithmetic
+        arithmetic = sql.Arithmetic(meters, constants, sql.nullable_meters(shapes), harder, strict)
+        windows = self._windows()
+        self._connection.execute(sql.cases_table(arithmetic, windows))
+        return arithmetic, windows
+
+    def _windows(self) -> sql.Windows:
+        models, edges = set(), set()
+        for priced in self._all("select distinct rate_version, provider, model, price_context from entries"):
+            found = self._cases.window_edges(*priced)
+            if found:
+                models.add(priced[2])
+                edges |= found
+        return sql.Windows(sorted(models), sorted(edges))
 
     # ── what is not confirmed ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -211,11 +229,6 @@ class BlockReplay:
         regular = [row for row in rows if row.case.pricing is not None]
         self._table("shapes", sql.pricings_table(shapes, arithmetic.meters))
         self._suspect(sql.contradicted(arithmetic), wide=sql.contradicted(arithmetic._replace(wide=True)))
-        harder, meters = sql.harder_lines(shapes)
-        if harder:
-            self._table("harder", sql.harder_table(harder, meters))
-            queries = [sql.contradicted_harder(meters, wide=wide) for wide in (False, True)]
-            self._suspect(queries[0], wide=queries[1])
         doubtful = {row.number: row for row in regular if not self._cases.agrees(row.case, row.box)}
         if doubtful:
             self._look_closer(doubtful, arithmetic.meters)

@@ -43,7 +43,6 @@ class Case(NamedTuple):
     status: str
     reason: str | None
     pricing: str | None
-    kind: str
     stated: bool
 
 
@@ -108,7 +107,7 @@ class Cases:
         False also where that cannot be said of all of them at once.
         """
         inputs = self._inputs(case)
-        if inputs is None or case.pricing is None or case.kind != "usage" or box.time_min < 0:
+        if inputs is None or case.pricing is None or box.time_min < 0:
             return False
         shape = self.shape(case.pricing)
         return all(
@@ -126,6 +125,15 @@ class Cases:
         rules = [rule for span in inputs.plan.spans for rule in _rules(span, meters)]
         times = tuple(_microseconds(bound) for bound in inputs.plan.bounds)
         return Edges(times, _prompt_edges(rules), _minute_edges(rules))
+
+    def window_edges(self, rate_version: str, provider: str | None, model: str | None, context: str | None) -> set[int]:
+        """The minutes of the day at which some price of the model may change."""
+        case = Case(rate_version, provider, model, context, None, "", None, None, False)
+        inputs = self._inputs(case)
+        if inputs is None or inputs.plan is None:
+            return set()
+        rules = [rule for span in inputs.plan.spans for rule in span.rules.values()]
+        return set(_minute_edges(rules))
 
     def _inputs(self, case: Case) -> _Inputs | None:
         try:

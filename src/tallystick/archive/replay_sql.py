@@ -25,6 +25,7 @@ from tallystick.usage.meters import PROMPT_METERS
 
 _CASE_COLUMNS = (*Case._fields[:-1],)
 _NUMBER_MAX = 2**62
+_MINUTE = "((epoch_us({time}) // 60000000) % 1440)"
 
 
 class Scan(NamedTuple):
@@ -71,16 +72,18 @@ def entries_view(scans: Sequence[Scan], meters: Sequence[str]) -> str:
 
 
 def pricings_table(shapes: Mapping[str, Shape], meters: Sequence[str]) -> pa.Table:
-    """`shapes`: u and fixed of every pricing."""
+    """`shapes`: u, fixed, p and r of every pricing."""
     rows = []
     for text, shape in shapes.items():
         row: dict[str, object] = {"pricing": text, "adjusted": ADJUSTMENT in shape.meters}
         row |= {f"{name}{number}": one for number in range(len(meters)) for name, one in (("u", 1), ("fixed", 0))}
+        for meter, (price_pico, units) in harder_lines(shape).items():
+            row |= {f"p{meters.index(meter)}": price_pico, f"r{meters.index(meter)}": units}
         for meter, price, per, constant in _lines(shape):
             number = meters.index(meter)
             row |= dict(zip((f"u{number}", f"fixed{number}"), _linear(price, per, constant), strict=True))
         rows.append(row)
-    numbers = [(f"{name}{number}", pa.int64()) for number in range(len(meters)) for name in ("u", "fixed")]
+    numbers = [(f"{name}{number}", pa.int64()) for number in range(len(meters)) for name in ("u", "fixed", "p", "r")]
     return pa.Table.from_pylist(rows, schema=pa.schema([("pricing", pa.string()), ("adjusted", pa.bool_()), *numbers]))
 
 
@@ -111,32 +114,19 @@ def nullable_meters(shapes: Mapping[str, Shape]) -> set[str]:
     }
 
 
-def harder_lines(shapes: Mapping[str, Shape]) -> tuple[dict[str, dict[str, tuple[int, int]]], list[str]]:
-    """The lines that take more than a multiplication, as (price, per) by pricing and meter; and those meters.
+def harder_lines(shape: Shape) -> dict[str, tuple[int, int]]:
+    """The lines that take more than a multiplication: price and per, reduced, by meter.
 
     They are those whose price is no multiple of `per`, and the priced ones beside a line without a price: there an
     amount that is missing would not be noticed in the total.
     """
-    harder: dict[str, dict[str, tuple[int, int]]] = {}
-    for text, shape in shapes.items():
-        partly = None in shape.price_pico
-        for meter, price, per, constant in _lines(shape):
-            if isinstance(price, int) and per and per > 0 and constant is None and (partly or price % per):
-                common = gcd(price, per)  # products stay small
-                harder.setdefault(text, {})[meter] = (price // common, per // common)
-    return harder, sorted({meter for lines in harder.values() for meter in lines})
-
-
-def harder_table(harder: Mapping[str, Mapping[str, tuple[int, int]]], meters: Sequence[str]) -> pa.Table:
-    """`harder`: p and r of these pricings; null where a line is none of them."""
-    rows = []
-    for text, lines in harder.items():
-        row: dict[str, object] = {"pricing": text}
-        for number, meter in enumerate(meters):
-            row[f"p{number}"], row[f"r{number}"] = lines.get(meter, (None, None))
-        rows.append(row)
-    numbers = [(f"{name}{number}", pa.int64()) for number in range(len(meters)) for name in ("p", "r")]
-    return pa.Table.from_pylist(rows, schema=pa.schema([("pricing", pa.string()), *numbers]))
+    partly = None in shape.price_pico
+    found = {}
+    for meter, price, per, constant in _lines(shape):
+        if isinstance(price, int) and per and per > 0 and constant is None and (partly or price % per):
+            common = gcd(price, per)  # products stay small
+            found[meter] = (price // common, per // common)
+    return found
 
 
 # ── cases ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -154,6 +144,7 @@ class Arithmetic(NamedTuple):
         meters: all meters.
         constants: those whose recorded quantity is not always the event's, or may have to be another.
         nullable: those that have a line without an amount, or without u.
+        harder: those that have a line which takes more than a multiplication.
         strict: a quantity may be negative, which no event's is.
         wide: compute in 128 bits: something does not fit into 64.
     """
@@ -161,12 +152,20 @@ class Arithmetic(NamedTuple):
     meters: Sequence[str]
     constants: Sequence[str]
     nullable: Collection[str]
+    harder: Collection[str]
     strict: bool = False
     wide: bool = False
 
 
-def cases_table(arithmetic: Arithmetic) -> str:
-    """`cases`: how many entries of each case, and where they lie."""
+class Windows(NamedTuple):
+    """The models with prices by time of day, by the names that entries have, and where those may change: minutes."""
+
+    models: Sequence[str]
+    edges: Sequence[int]
+
+
+def cases_table(arithmetic: Arithmetic, windows: Windows) -> str:
+    """`cases`: how many entries of each case, and where they lie; `minute_place`: between which edges of a window."""
     meters, constants = arithmetic.meters, arithmetic.constants
     prompt = prompt_size(meters)
     ranges = "".join(
@@ -176,12 +175,21 @@ def cases_table(arithmetic: Arithmetic) -> str:
     return f"""
 create or replace temp table cases as
 select row_number() over () as id, * from (
-    select {", ".join(_CASE_COLUMNS)}, provider_cost_pico is not null as stated, count(*) as entries,
+    select {", ".join(_CASE_COLUMNS)}, provider_cost_pico is not null as stated,
+           {_minute_place(windows)} as minute_place, count(*) as entries,
            min(epoch_us(time)) as time_min, max(epoch_us(time)) as time_max,
            min({prompt}) as prompt_min, max({prompt}) as prompt_max{ranges}
     from entries
     group by all
 )"""
+
+
+def _minute_place(windows: Windows) -> str:
+    if not windows.models:
+        return "0"
+    names = ", ".join(map(literal, windows.models))
+    places = " + ".join(f"({_MINUTE.format(time='time')} >= {edge})::int" for edge in windows.edges)
+    return f"case when model in ({names}) then {places} else 0 end"
 
 
 def contradicted(arithmetic: Arithmetic) -> str:
@@ -191,10 +199,15 @@ def contradicted(arithmetic: Arithmetic) -> str:
     # Differences are collected as bits and compared once: twice as fast as a comparison for each.
     bits = [_difference(arithmetic, number, meter) for number, meter in enumerate(meters) if meter != ADJUSTMENT]
     conditions = [f"({' | '.join(bits)}) <> 0"] if bits else []
+    conditions += [
+        _harder_contradicts(arithmetic, number, meter)
+        for number, meter in enumerate(meters)
+        if meter in arithmetic.harder
+    ]
     if arithmetic.strict:
         conditions += [f"{quantity(meter)} < 0" for meter in meters]
     total = " + ".join(f"{amount(meter)}{kind}" for meter in meters) or "0"
-    conditions.append("(cost_pico is null) <> (status = 'unpriced')")
+    conditions += ["kind <> 'usage'", "(cost_pico is null) <> (status = 'unpriced')"]
     conditions.append(f"coalesce(cost_pico <> {total}, cost_pico is not null)")
     conditions.append("provider_cost_pico <> cost_pico")
     if ADJUSTMENT in meters:
@@ -210,15 +223,8 @@ def _difference(arithmetic: Arithmetic, number: int, meter: str) -> str:
     return f"coalesce({bits}, 0)" if meter in arithmetic.nullable else bits
 
 
-def contradicted_harder(meters: Sequence[str], *, wide: bool) -> str:
-    """Where the rows stand of which a line in `harder` has an amount that cannot be."""
-    wrong = [_line_contradicts(number, meter, wide=wide) for number, meter in enumerate(meters)]
-    return f"""
-select filename, file_row_number from entries join harder using (pricing) where {" or ".join(wrong)}"""
-
-
-def _line_contradicts(number: int, meter: str, *, wide: bool) -> str:
-    kind = "::hugeint" if wide else ""
+def _harder_contradicts(arithmetic: Arithmetic, number: int, meter: str) -> str:
+    kind = "::hugeint" if arithmetic.wide else ""
     product, per = f"({quantity(meter)}{kind} * p{number})", f"r{number}"
     whole, rest = f"({product} // {per})", f"({product} % {per})"
     up = f"(2 * {rest} > {per} or (2 * {rest} = {per} and {whole} % 2 = 1))::bigint"
@@ -235,6 +241,7 @@ DOUBT_SCHEMA = pa.schema(
 def same_case(left: str, right: str) -> str:
     """The condition that rows of two relations are of one case."""
     names = " and ".join(f"{left}.{name} is not distinct from {right}.{name}" for name in _CASE_COLUMNS)
+    # A case between some edges of a window stands for all of its entries: where they lie is looked at again.
     return f"{names} and ({left}.provider_cost_pico is not null) = {right}.stated"
 
 
@@ -244,7 +251,7 @@ def _placed(meters: Sequence[str]) -> str:
     def place(edges: str, value: str) -> str:
         return f"len(list_filter(doubt.{edges}, lambda edge: edge <= {value}))"
 
-    minute = "(epoch_us(e.time) // 60000000) % 1440"
+    minute = _MINUTE.format(time="e.time")
     prompt = prompt_size(meters)
     return f"""
 select doubt.id, {place("time_edges", "epoch_us(e.time)")} as time_place,
