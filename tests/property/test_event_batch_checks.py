@@ -19,7 +19,23 @@ NOW = datetime(2026, 11, 2, 12, tzinfo=UTC)
 KNOWN = frozenset(METERS) | {"pages_reviewed"}
 
 TEXTS = st.sampled_from(
-    ["a", "a b", "", " ", "\u00a0", "x" * 512, "x" * 513, "a\x00b", "tab\there", "Zoë 🚀", "\ud800", None, 5, True]
+    [
+        "a",
+        "a b",
+        "",
+        " ",
+        "\u00a0",
+        "x" * 512,
+        "x" * 513,
+        "a\x00b",
+        "tab\there",
+        "Zoë 🚀",
+        "🚀" * 512,
+        "\ud800",
+        None,
+        5,
+        True,
+    ]
 )
 TIMES = st.sampled_from(
     [

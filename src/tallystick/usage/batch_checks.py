@@ -22,11 +22,13 @@ from tallystick.core.money import PICO_MAX
 from tallystick.usage.checks import (
     ATTRIBUTES_MAX,
     FUTURE_MAX,
+    ID_BYTES_MAX,
     LATENCY_MS_MAX,
     OLDEST,
     PRICE_CONTEXT_KEYS,
     TEXT_CHARS_MAX,
     check_event,
+    ids_fit,
     is_sound_text,
 )
 from tallystick.usage.event import UsageEvent
@@ -84,6 +86,9 @@ def all_sound(raws: Sequence[Any], *, now: datetime, known_meters: AbstractSet[s
             and _ids_are_sound(sessions)
             and _ids_are_sound(users)
             and _names_are_sound({*orgs, *features, *environments, *models})
+            and (
+                4 * (max(map(len, orgs)) + max(map(len, requests))) <= ID_BYTES_MAX or all(map(ids_fit, orgs, requests))
+            )
             and _names_are_sound({*providers, *api_keys, *actions} - {None})
             and _within(latencies, LATENCY_MS_MAX)
             and _within(costs, PICO_MAX)

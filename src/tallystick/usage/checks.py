@@ -24,6 +24,9 @@ from tallystick.usage.meters import METER_NAME, QUANTITY_MAX
 
 TEXT_CHARS_MAX = 512
 """The longest text of a field, a key or a value."""
+ID_BYTES_MAX = 2600
+"""The most bytes of `org_id` and `request_id` together, in UTF-8: what an index of ids can hold. Ids of 512 characters
+each have more only where most of the characters take three bytes or four."""
 ATTRIBUTES_MAX = 64
 PROBLEMS_MAX = 50
 """How many faults of one event are told; each takes a search for the nearest name, and nobody reads more."""
@@ -120,6 +123,8 @@ def _is_sound(event: UsageEvent, now: datetime, known_meters: Collection[str]) -
         for text in ids:
             if not is_sound_text(text):
                 return False
+        if not ids_fit(event.org_id, event.request_id):
+            return False
     return (
         is_sound_text(event.feature)
         and is_sound_text(event.environment)
@@ -144,6 +149,15 @@ def _optional_fields_are_sound(event: UsageEvent) -> bool:
         and len(event.attributes) <= ATTRIBUTES_MAX
         and not (event.price_context and any(_price_context_problems("", event.price_context)))
     )
+
+
+def ids_fit(org_id: str, request_id: str) -> bool:
+    """Whether the two have no more than `ID_BYTES_MAX` bytes."""
+    return 4 * (len(org_id) + len(request_id)) <= ID_BYTES_MAX or _id_bytes(org_id, request_id) <= ID_BYTES_MAX
+
+
+def _id_bytes(org_id: str, request_id: str) -> int:
+    return len(org_id.encode(errors="replace")) + len(request_id.encode(errors="replace"))
 
 
 @lru_cache(maxsize=4096)
@@ -177,6 +191,7 @@ def _problems(raw: object, now: datetime, known_meters: Collection[str]) -> Iter
     for name, check in _CHECKS.items():
         if name in raw:
             yield from check(name, raw[name])
+    yield from _id_problems(raw.get("org_id"), raw.get("request_id"))
     if "time" in raw:
         yield from _time_problems(raw["time"], now)
     if "meters" in raw:
@@ -239,6 +254,18 @@ def _text_problems(where: str, value: object, *, mandatory: bool = False) -> Ite
 
 def _mandatory_text(where: str, value: object) -> Iterator[BadInput]:
     return _text_problems(where, value, mandatory=True)
+
+
+def _id_problems(org_id: object, request_id: object) -> Iterator[BadInput]:
+    if not isinstance(org_id, str) or not isinstance(request_id, str) or ids_fit(org_id, request_id):
+        return
+    if max(len(org_id), len(request_id)) <= TEXT_CHARS_MAX:  # of what is longer it is said already
+        yield _bad(
+            "text_too_long",
+            "request_id",
+            f"with org_id it has {_id_bytes(org_id, request_id):,} bytes in UTF-8; {ID_BYTES_MAX:,} are the most",
+            "send shorter ids",
+        )
 
 
 def _choice_problems(where: str, value: object) -> Iterator[BadInput]:
