@@ -11,6 +11,7 @@ from psycopg import sql
 
 from tallystick.core.errors import BadInput
 from tallystick.journal.migrate import storage_full, unreachable
+from tallystick.journal.patience import PatientConnection
 from tallystick.journal.pool import Connection, Pool
 from tallystick.journal.roles import APP, LOGINS, OPERATOR, WRITER, session_conninfo
 
@@ -91,7 +92,7 @@ class Database:
             yield connection
 
     def connect_writer(self) -> Connection:
-        """A connection of the writer's that the caller keeps and closes; not in autocommit.
+        """A connection of the writer's that the caller keeps and closes; not in autocommit, and patient (see there).
 
         Raises:
             psycopg.OperationalError: it cannot be had within about 3 seconds.
@@ -104,11 +105,9 @@ class Database:
             raise psycopg.OperationalError("it is closed")
         if self.withheld:
             raise psycopg.OperationalError("it was away when this process began, and is not looked over yet")
-        return _connect(self.conninfo(role))
-
-
-def _connect(conninfo: str) -> Connection:
-    return psycopg.connect(conninfo, prepare_threshold=None)
+        # What the writer does takes moments; what the others read may take long.
+        kind = PatientConnection if role == WRITER else psycopg.Connection
+        return kind.connect(self.conninfo(role), prepare_threshold=None)
 
 
 def check_org_id(org_id: str) -> None:

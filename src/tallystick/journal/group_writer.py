@@ -10,6 +10,7 @@ group.
 
     connection lost       the group is written again, once, on a new connection: what had arrived all the same is
                           recognised, so that a lost answer to a commit costs nobody anything
+    server silent         the group is told so after a while, and the server counts as away
     server away           the group, and all who come, are told `database_unreachable` at once; meanwhile the thread
                           keeps trying to connect
     disk full             the group is told `storage_full`; the next one tries again
@@ -31,6 +32,7 @@ import psycopg
 from tallystick.core.errors import Unavailable
 from tallystick.journal.database import Connection
 from tallystick.journal.migrate import storage_full, unreachable
+from tallystick.journal.patience import ServerSilent
 from tallystick.journal.prepare import Batch
 from tallystick.journal.steps import reached
 from tallystick.journal.writer import stored_already, write
@@ -240,13 +242,11 @@ class GroupWriter:
                 raise self._gone(error) from error
             try:
                 answers = write(self._connection, batches, probe=lost > 0 or self._groups_to_probe > 0)
-                self._learn(answers)
-                return answers
             except psycopg.Error as error:
                 if self._is_lost(error):
                     self._drop_connection()
                     lost += 1
-                    if lost > 1:
+                    if lost > 1 or isinstance(error, ServerSilent):  # nobody is to wait as long once more
                         raise self._gone(error) from error
                 elif stored_already(error) and not self._groups_to_probe:
                     self._roll_back()
@@ -262,6 +262,9 @@ class GroupWriter:
             except BaseException:
                 self._roll_back()
                 raise
+            else:
+                self._learn(answers)
+                return answers
 
     def _learn(self, answers: list[list[Receipt]]) -> None:
         """Whether the next groups are probed: as long as repeated events come, and for a while after."""
