@@ -233,15 +233,9 @@ class GroupWriter:
     def _written(self, batches: Sequence[Batch]) -> list[list[Receipt]]:
         lost = rolled_back = 0
         while True:
-            if self._down is not None:
-                raise _unreachable(self._down)
+            connection = self._connected()
             try:
-                if self._connection is None:
-                    self._connection = self._connect()
-            except psycopg.Error as error:
-                raise self._gone(error) from error
-            try:
-                answers = write(self._connection, batches, probe=lost > 0 or self._groups_to_probe > 0)
+                answers = write(connection, batches, probe=lost > 0 or self._groups_to_probe > 0)
             except psycopg.Error as error:
                 if self._is_lost(error):
                     self._drop_connection()
@@ -265,6 +259,16 @@ class GroupWriter:
             else:
                 self._learn(answers)
                 return answers
+
+    def _connected(self) -> Connection:
+        if self._down is not None:
+            raise _unreachable(self._down)
+        try:
+            if self._connection is None:
+                self._connection = self._connect()
+        except psycopg.Error as error:
+            raise self._gone(error) from error
+        return self._connection
 
     def _learn(self, answers: list[list[Receipt]]) -> None:
         """Whether the next groups are probed: as long as repeated events come, and for a while after."""
