@@ -15,6 +15,8 @@ from tallystick.ledger.notes import PublicKey, parse_public_key
 
 PROOF_BYTES_MAX = 4 << 30
 """The largest proof that is read, unpacked: about five million entries."""
+UNPACKED_FACTOR_MAX, UNPACKED_ALWAYS_BYTES = 100, 16 << 20
+"""How far a packed proof may unpack: entries hold hashes, which do not pack, so that more is no proof."""
 NOTE_BYTES_MAX = 64 << 10
 _GZIP = b"\x1f\x8b"
 
@@ -132,8 +134,9 @@ def _unpacked(data: bytes, path: Path) -> bytes:
     if not data.startswith(_GZIP):
         return data
     unpacker = zlib.decompressobj(wbits=31)
+    bytes_max = min(PROOF_BYTES_MAX, max(UNPACKED_FACTOR_MAX * len(data), UNPACKED_ALWAYS_BYTES))
     try:
-        unpacked = unpacker.decompress(data, PROOF_BYTES_MAX + 1)
+        unpacked = unpacker.decompress(data, bytes_max + 1)
     except zlib.error as error:
         raise BadInput(
             "invalid_proof",
@@ -141,8 +144,8 @@ def _unpacked(data: bytes, path: Path) -> bytes:
             next_step="use the file as it was written",
             where=str(path),
         ) from None
-    if len(unpacked) > PROOF_BYTES_MAX:
-        raise _too_large(path, PROOF_BYTES_MAX)
+    if len(unpacked) > bytes_max:
+        raise _too_large(path, bytes_max)
     if not unpacker.eof or unpacker.unused_data:
         raise BadInput(
             "invalid_proof",

@@ -112,7 +112,9 @@ def _verify_proof(proof: Path, checkpoint: Path | None, keys: list[str], as_json
         print_text(f"NOT valid: invoice {report.invoice_id}, {report.org_id}, {report.period}")
         for problem in report.problems:
             print_text(f"  {problem}")
-    if report.valid and report.trusted_by is None and report.key is not None:
+    if report.valid and report.key is None:
+        say("the org had no entry when it was made: nothing in this proof is signed, and anyone could have written it")
+    elif report.valid and report.trusted_by is None:
         say(f"its checkpoint is signed with the key that came with it: {report.key}")
         say("compare that key with one you had from elsewhere (--key), or give a checkpoint you kept (--checkpoint)")
     if not report.valid:

@@ -6,12 +6,12 @@ when or where it was built, so that building it again from the same facts and ve
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import Any, Literal
 
 import msgspec
 
 from tallystick.core.errors import BadInput
+from tallystick.core.money import parse_decimal
 from tallystick.invoice.canonical import canonical_json
 
 FORMAT = "tallystick/invoice/v2"
@@ -210,7 +210,7 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     @property
     def total_cents(self) -> int:
         """What is due, in USD cents."""
-        return int(Fraction(self.totals.total_usd) * 100)
+        return int(parse_decimal(self.totals.total_usd, where="totals.total_usd") * 100)
 
     def line(self, number: int) -> InvoiceLine:
         """The line of that number.
@@ -239,7 +239,7 @@ def parse_invoice(text: str | bytes) -> Invoice:
         invoice = msgspec.json.decode(text, type=Invoice)
         canonical_json(invoice.document())  # its numbers are such as a digest can cover,
         _ = invoice.total_cents  # and its total is an amount
-    except (msgspec.DecodeError, ValueError, ZeroDivisionError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError, BadInput) as error:
         raise BadInput(
             "invalid_invoice_document",
             f"the document is not an invoice of the form {FORMAT}: {error}",

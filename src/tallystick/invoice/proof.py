@@ -20,6 +20,7 @@ from tallystick.contract.loader import load_contract
 from tallystick.contract.model import Contract
 from tallystick.core.errors import BadInput, TallyError
 from tallystick.core.instants import format_instant, parse_instant
+from tallystick.core.json_text import read_json
 from tallystick.core.periods import Period, month_period
 from tallystick.invoice.build import Terms, build_invoice
 from tallystick.invoice.compare import document_differences
@@ -111,11 +112,23 @@ def read_proof(data: bytes) -> Proof:
     """
     try:
         proof = msgspec.json.decode(data, type=Proof)
-    except (msgspec.DecodeError, UnicodeError) as error:
+        read_json(_without_entries(data, proof.entries))
+    except BadInput as error:
+        raise _no_proof(error.detail) from None
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise _no_proof(str(error)) from None
     if proof.format != FORMAT:
         raise _no_proof(f"its format is {proof.format!r}, and {FORMAT} is due")
     return proof
+
+
+def _without_entries(data: bytes, entries: Sequence[msgspec.Raw]) -> bytes:
+    """The document with null for its entries, which are looked at one by one: is any member in it named twice?"""
+    if not entries:
+        return data
+    last = bytes(entries[-1])
+    end = data.rindex(last) + len(last)
+    return data[: data.rindex(bytes(entries[0]), 0, end)] + b"null" + data[end:]
 
 
 def check_proof(
@@ -134,8 +147,11 @@ def check_proof(
         progress: called with the number of entries read since the last call.
 
     Raises:
-        BadInput: `invalid_invoice_document`: what should be the invoice is none.
+        BadInput: `invalid_invoice_document`: what should be the invoice is none; `invalid_note`, `invalid_checkpoint`:
+            `kept` is no checkpoint.
     """
+    if kept is not None:
+        read_checkpoint(kept, None)
     invoice = parse_invoice(bytes(proof.invoice))
     pin = invoice.ledger
     report = ProofReport(
@@ -220,6 +236,11 @@ def _check_sealed(
     if evidence is None:
         if found.leaves or invoice.ledger.through_seq:
             raise ValueError("the proof has no evidence that its entries were ever sealed")
+        if keys or kept is not None:
+            raise ValueError(
+                "the org had no entry when the invoice was made, so nothing in the proof is signed, and neither a key "
+                "nor a checkpoint can vouch for it"
+            )
         return  # nothing was used, and nothing is claimed of the ledger
     statement = org_sealed(evidence, found.leaves, found.first_seq)
     if statement.org_id != invoice.org_id:
@@ -238,6 +259,13 @@ def _check_sealed(
         expect_extends(evidence, checkpoint, theirs)
         if theirs.size >= block.block or _signed_by(kept, inside) == theirs:
             report.trusted_by = report.trusted_by or "checkpoint"
+        if (
+            report.trusted_by is None
+        ):  # whoever has a checkpoint can add a block to its log, and sign with a key of his own
+            raise ValueError(
+                f"the checkpoint that was kept ends before block {block.block}, and what came after it is signed with "
+                f"another key, {evidence.key}: give that key as well (--key) if you had it from whoever runs the ledger"
+            )
 
 
 def _signed_by(note: str, key: PublicKey) -> Checkpoint | None:

@@ -116,9 +116,8 @@ def _expect_beginning(entry: Entry, period: Period) -> None:
 def _count(found: EntriesFound, entry: Entry, unpriced: dict[int, tuple[UsageEvent, Cost]]) -> None:
     """One entry of the period. What has no price waits for its correction."""
     lines = entry_lines(entry)
-    amounts = [line.amount_pico for line in lines]
-    total = None if None in amounts else sum(amount for amount in amounts if amount is not None)
-    if entry.cost_pico != total or (total is None) != (entry.status == "unpriced"):
+    if not _adds_up(entry, lines):
+        total = sum(line.amount_pico or 0 for line in lines)
         found.problems.append(f"entry {entry.seq} costs {entry.cost_pico} pico-USD, and its lines {total}")
     event = entry_event(entry)
     if event is not None:
@@ -137,6 +136,14 @@ def _count(found: EntriesFound, entry: Entry, unpriced: dict[int, tuple[UsageEve
     if (corrected.request_id, corrected.time) != (entry.request_id, entry.time):
         found.problems.append(f"entry {entry.seq} corrects {entry.refers_to_seq}, and is of another request")
     found.sums.add_request(corrected, _cost(corrected, entry, lines))
+
+
+def _adds_up(entry: Entry, lines: tuple[CostLine, ...]) -> bool:
+    """Its cost is the sum of its lines. An unpriced one has none, even where its lines have: its model is unknown."""
+    if entry.status == "unpriced":
+        return entry.cost_pico is None
+    amounts = [line.amount_pico for line in lines if line.amount_pico is not None]
+    return len(amounts) == len(lines) and entry.cost_pico == sum(amounts)
 
 
 def _cost(event: UsageEvent, entry: Entry, lines: tuple[CostLine, ...]) -> Cost:

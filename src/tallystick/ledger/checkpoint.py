@@ -76,4 +76,10 @@ def read_checkpoint(note: str, keys: Sequence[PublicKey] | None) -> tuple[Checkp
             "the note's text is not a checkpoint: origin, size, root and the line `previous` are due",
             next_step="use a checkpoint as `tally checkpoint show` prints it",
         )
+    if any(key.name != match[1] for key in opened.signers):
+        raise BadInput(
+            "invalid_checkpoint",
+            f"the checkpoint is of the log {match[1]}, and signed by {opened.signers[0].name}: a log signs for itself",
+            next_step="use a checkpoint as `tally checkpoint show` prints it",
+        )
     return Checkpoint(match[1], int(match[2]), root, bytes.fromhex(match[4])), opened.signers

@@ -9,6 +9,7 @@ from datetime import datetime
 import msgspec
 
 from tallystick.core.errors import BadInput
+from tallystick.core.json_text import read_json
 from tallystick.ledger.entry import Entry, entry_preimage
 from tallystick.ledger.merkle import leaf_hash
 
@@ -83,10 +84,10 @@ def read_preimage(data: bytes | msgspec.Raw) -> Entry:
         found = _decoder.decode(data)
         entry = _usage(found, found.entry) if isinstance(found.entry, _Usage) else _correction(found, found.entry)
         made = entry_preimage(entry)
-        if made != bytes(data) and json.loads(made) != json.loads(bytes(data)):
+        if made != bytes(data) and json.loads(made) != read_json(data):
             raise ValueError("a value in it is not written as a ledger writes it")
         return entry._replace(leaf=leaf_hash(made))
-    except (msgspec.DecodeError, UnicodeError, TypeError, ValueError, OverflowError) as error:
+    except (msgspec.DecodeError, UnicodeError, TypeError, ValueError, OverflowError, RecursionError, BadInput) as error:
         raise BadInput(
             "invalid_entry",
             f"this is not an entry of a ledger: {error}",
