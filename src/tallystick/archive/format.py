@@ -168,18 +168,21 @@ def block_info(main: Path) -> BlockInfo:
         return _info(pq.read_schema(main), main)
 
 
-def quantities_may_be_negative(main: Path) -> bool:
-    """Whether the file's statistics leave room for a quantity below zero, which no event has."""
+def groups_with(main: Path, start: datetime, end: datetime, org_id: str | None) -> list[int]:
+    """The row groups that may hold entries of a time [start, end), of one org or any, by their statistics."""
     with named_faults(main), pq.ParquetFile(main) as file:
         names = file.schema_arrow.names
-        places = [place for place, name in enumerate(names) if name.startswith("quantity.")]
+        time, org = names.index("time"), names.index("org_id")
+        found = []
         for number in range(file.num_row_groups):
             group = file.metadata.row_group(number)
-            for place in places:
-                statistics = group.column(place).statistics
-                if statistics is None or not statistics.has_min_max or statistics.min < 0:
-                    return True
-        return False
+            times, orgs = group.column(time).statistics, group.column(org).statistics
+            if times is not None and times.has_min_max and (times.max < start or end <= times.min):
+                continue
+            named = org_id is not None and orgs is not None and orgs.has_min_max
+            if not (named and not orgs.min <= org_id <= orgs.max):
+                found.append(number)
+        return found
 
 
 def _info(schema: pa.Schema, main: Path) -> BlockInfo:

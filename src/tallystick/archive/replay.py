@@ -2,7 +2,7 @@
 
     cases     DuckDB sorts the entries into cases, a few hundred for millions, and says where each case's entries lie;
               the scalar pricing is asked once for each region that they touch (archive.replay_cases)
-    amounts   DuckDB multiplies every quantity by its recorded price and adds up every total
+    amounts   every quantity is multiplied by its recorded price, every total added up, as arrays (replay_amounts)
     rows      whatever either of them does not confirm, and what is irregular, is priced one by one by the scalar
               pricing, which alone decides what is a difference
 
@@ -12,6 +12,7 @@ So the answer is the scalar pricing's, whatever the columns say; columns only sp
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,8 +23,9 @@ import msgspec
 import pyarrow as pa
 
 from tallystick.archive import replay_sql as sql
-from tallystick.archive.format import BlockInfo, block_info, quantities_may_be_negative
+from tallystick.archive.format import BlockInfo, block_info, groups_with
 from tallystick.archive.lines import Shape
+from tallystick.archive.replay_amounts import contradicted_rows
 from tallystick.archive.replay_cases import DAY_MINUTES, Box, CardOf, Case, Cases
 from tallystick.archive.replay_rows import EntryDifference, check_correction, check_usage, entries_of
 from tallystick.archive.replay_sums import add_entry, add_rows
@@ -97,8 +99,8 @@ class BlockReplay:
         card_of: gives the rate card of a version's name; it raises TallyError when there is none.
         minimum_meters: the meters for which a request may be billed for more than it used, see
             `CardHistory.minimum_meters`.
-        threads: how many threads DuckDB may use.
-        memory_mb: how much memory it may use; beyond it, it writes to `temporary`.
+        threads: how many threads may be used.
+        memory_mb: how much memory DuckDB may use; beyond it, it writes to `temporary`.
         temporary: a folder for that.
     """
 
@@ -107,6 +109,7 @@ class BlockReplay:
     ) -> None:
         self._card_of = card_of
         self._minimum_meters = minimum_meters
+        self._threads = threads
         self._cases = Cases(card_of)
         self._corrections: list[Entry] = []
         self._corrected: set[tuple[str, int]] = set()
@@ -158,9 +161,8 @@ class BlockReplay:
     def _check(self, blocks: _Blocks, wanted: Wanted, sums: PeriodSums | None) -> Found:
         meters = self._view(blocks, wanted)
         shapes = self._shapes(meters)
-        arithmetic, windows = self._make_cases(blocks, shapes, meters)
-        rows = [_CaseRow.of(row, arithmetic.constants, windows) for row in self._all("select * from cases")]
-        suspects = self._find_suspects(rows, shapes, arithmetic)
+        rows = self._make_cases(shapes, meters)
+        suspects = self._find_suspects(blocks, wanted, rows, meters)
         queries = []
         if suspects:
             queries.append("select * from entries semi join suspects using (filename, file_row_number)")
@@ -200,17 +202,12 @@ class BlockReplay:
                 raise ValueError("a pricing names a meter twice, or one that the block does not have")
         return shapes
 
-    def _make_cases(
-        self, blocks: _Blocks, shapes: dict[str, Shape], meters: Sequence[str]
-    ) -> tuple[sql.Arithmetic, sql.Windows]:
-        """Make `cases`; how amounts are to be checked, and which prices depend on the time of day."""
+    def _make_cases(self, shapes: dict[str, Shape], meters: Sequence[str]) -> list[_CaseRow]:
+        """Make `cases`, and give them."""
         constants = sorted({meter for meter in meters if meter in self._minimum_meters} | set(_constants(shapes)))
-        harder = {meter for shape in shapes.values() for meter in sql.harder_lines(shape)}
-        strict = any(quantities_may_be_negative(path) for path, _ in blocks)
-        arithmetic = sql.Arithmetic(meters, constants, sql.nullable_meters(shapes), harder, strict)
         windows = self._windows()
-        self._connection.execute(sql.cases_table(arithmetic, windows))
-        return arithmetic, windows
+        self._connection.execute(sql.cases_table(meters, constants, windows))
+        return [_CaseRow.of(row, constants, windows) for row in self._all("select * from cases")]
 
     def _windows(self) -> sql.Windows:
         models, edges = set(), set()
@@ -223,16 +220,30 @@ class BlockReplay:
 
     # ── what is not confirmed ───────────────────────────────────────────────────────────────────────────────────────
 
-    def _find_suspects(self, rows: Sequence[_CaseRow], shapes: dict[str, Shape], arithmetic: sql.Arithmetic) -> bool:
+    def _find_suspects(self, blocks: _Blocks, wanted: Wanted, rows: Sequence[_CaseRow], meters: Sequence[str]) -> bool:
         """Make `suspects`: where rows stand that neither cases nor multiplications confirm; whether there are any."""
-        self._table("suspects", _LOCATION.empty_table())
+        self._table("suspects", self._contradicted(blocks, wanted))
         regular = [row for row in rows if row.case.pricing is not None]
-        self._table("shapes", sql.pricings_table(shapes, arithmetic.meters))
-        self._suspect(sql.contradicted(arithmetic), wide=sql.contradicted(arithmetic._replace(wide=True)))
         doubtful = {row.number: row for row in regular if not self._cases.agrees(row.case, row.box)}
         if doubtful:
-            self._look_closer(doubtful, arithmetic.meters)
+            self._look_closer(doubtful, meters)
         return bool(self._all("select 1 from suspects limit 1"))
+
+    def _contradicted(self, blocks: _Blocks, wanted: Wanted) -> pa.Table:
+        """Where the rows stand whose amounts do not follow from their quantities and prices."""
+        groups = [
+            (path, info, group)
+            for path, info in blocks
+            for group in groups_with(path, wanted.start, wanted.end, wanted.org_id)
+        ]
+
+        def rows_of(one: tuple[Path, BlockInfo, int]) -> pa.Table:
+            path, info, group = one
+            places = contradicted_rows(path, group, info.meters, self._cases.shape)
+            return pa.table([[str(path)] * len(places), places], schema=_LOCATION)
+
+        with ThreadPoolExecutor(self._threads) as pool:
+            return pa.concat_tables([_LOCATION.empty_table(), *pool.map(rows_of, groups)])
 
     def _look_closer(self, doubtful: dict[int, _CaseRow], meters: Sequence[str]) -> None:
         """Ask region by region where a case's entries truly lie, and suspect those in the regions that disagree."""
@@ -252,16 +263,7 @@ class BlockReplay:
                 wrong.append(dict(zip(_REGION, region[:4], strict=True)))
         if wrong:
             self._table("wrong", pa.Table.from_pylist(wrong))
-            self._suspect(sql.rows_of_regions(meters))
-
-    def _suspect(self, query: str, *, wide: str | None = None) -> None:
-        """Add what a query finds; `wide` asks the same in 128 bits, should 64 be too few."""
-        try:
-            self._connection.execute(f"insert into suspects ({query})")
-        except duckdb.OutOfRangeException:
-            if wide is None:
-                raise
-            self._connection.execute(f"insert into suspects ({wide})")
+            self._connection.execute(f"insert into suspects ({sql.rows_of_regions(meters)})")
 
     # ── corrections ─────────────────────────────────────────────────────────────────────────────────────────────────
 
