@@ -269,6 +269,56 @@ def test_a_head_without_end_is_refused(call):
     assert caller.is_closed()
 
 
+def test_a_head_without_end_that_began_with_the_request_before_is_refused_too(call) -> None:
+    caller = call()
+    body = encoded()
+    whole = HEAD.format(query="") + f"Content-Length: {len(body)}\r\n\r\n" + body.decode()
+    caller.socket.sendall((whole + "POST /v1/events HTTP/1.1\r\n").encode())
+    assert caller.answer()[0] == 201
+    caller.socket.sendall(b"X-Filler: " + b"x" * http_protocol.HEAD_BYTES_MAX)
+    status, _, refusal = caller.answer()
+    assert (status, json.loads(refusal)["code"]) == (431, "head_too_large")
+    assert caller.is_closed()
+
+
+def test_a_head_that_began_with_the_request_before_may_not_take_its_time_either(call, monkeypatch) -> None:
+    monkeypatch.setattr(http_protocol, "HEAD_SECONDS_MAX", 0.5)
+    caller = call()
+    body = encoded()
+    whole = HEAD.format(query="") + f"Content-Length: {len(body)}\r\n\r\n" + body.decode()
+    caller.socket.sendall((whole + "POST /v1/events HTTP/1.1\r\n").encode())
+    assert caller.answer()[0] == 201
+    caller.socket.sendall(b"X-Slow: ")
+    assert caller.answer()[0] == 408
+    assert caller.is_closed()
+
+
+def test_a_large_body_does_not_count_towards_the_head_that_follows_it_at_once(call) -> None:
+    caller = call()
+    body = b"[" + b",".join(encoded(f"r{number}") for number in range(600)) + b"]"
+    head, second = HEAD.format(query="") + f"Content-Length: {len(body)}\r\n\r\n", encoded("s")
+    rest = f"Content-Length: {len(second)}\r\n\r\n".encode() + second
+    caller.socket.sendall(head.encode() + body + HEAD.format(query="").encode())
+    assert caller.answer()[0] == 200
+    caller.socket.sendall(rest)
+    assert caller.answer()[0] == 201
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_who_waits_to_be_told_to_continue_is_told(call, known: bool) -> None:
+    caller = call()
+    if known:
+        caller.send(encoded(), headers="Expect: 100-continue\r\n")
+        assert caller.held + caller.socket.recv(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        assert caller.answer()[0] == 201
+    body = encoded()
+    head = HEAD.format(query="") + f"Expect: 100-continue\r\nContent-Length: {len(body)}\r\n\r\n"
+    caller.socket.sendall(head.encode())
+    assert caller.socket.recv(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    caller.socket.sendall(body)
+    assert caller.answer()[0] == (200 if known else 201)
+
+
 def test_who_takes_too_long_is_refused_and_who_says_nothing_is_left(call, monkeypatch):
     monkeypatch.setattr(http_protocol, "HEAD_SECONDS_MAX", 0.5)
     monkeypatch.setattr(http_protocol, "BODY_SECONDS_MAX", 0.5)

@@ -105,6 +105,7 @@ class TallyHttpProtocol(HttpToolsProtocol):
         self._after_writing: Callable[[], None] | None = None
         self._head_since: float | None = self.loop.time()
         self._head_bytes = 0
+        self._heads_begun = 0
         self._body_since: float | None = None
         self._body_bytes = 0
         self._unread_since: float | None = None
@@ -126,10 +127,13 @@ class TallyHttpProtocol(HttpToolsProtocol):
             if self.single_events is not None and self._take_known(data, self.single_events):
                 return
             self._head_since = self.loop.time()
+        # Whether all of it is of the head that it leaves open: one that begins behind something else is counted from
+        # the next data on.
+        self._heads_begun = 1 if self._is_in_message else 0
         super().data_received(data)
         if begins:
             self._learn(data)
-        if self._head_since is not None:
+        if self._head_since is not None and self._heads_begun <= 1:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
                 self._refuse(*_HEAD_TOO_LARGE)
@@ -137,6 +141,9 @@ class TallyHttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """The first byte of a request is there."""
         self._is_in_message = True
+        self._heads_begun += 1
+        if self._head_since is None:  # it came with the end of the one before
+            self._head_since = self.loop.time()
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
@@ -204,7 +211,9 @@ class TallyHttpProtocol(HttpToolsProtocol):
         if self._unread_since is not None and now - self._unread_since > UNREAD_SECONDS_MAX:
             self.transport.abort()
         elif self._head_since is not None:
-            if now - self._head_since > HEAD_SECONDS_MAX:
+            if self.flow.read_paused:  # it is we who are not reading
+                self._head_since = now
+            elif now - self._head_since > HEAD_SECONDS_MAX:
                 self._refuse(*_TOO_SLOW) if self._head_bytes else self.transport.close()
         elif self._body_since is not None:
             if self.flow.read_paused:  # it is we who are not reading
@@ -229,7 +238,7 @@ class TallyHttpProtocol(HttpToolsProtocol):
         assert self.single_events is not None  # noqa: S101 - it was asked whether the request goes this way
         request_id = choose_request_id(cycle.scope["headers"])
         reply = partial(self._reply, cycle, request_id, perf_counter())
-        if cycle.waiting_for_100_continue or not self.single_events.take(bytes(cycle.body), request_id, reply):
+        if not self.single_events.take(bytes(cycle.body), request_id, reply):
             super()._start_asgi_task(cycle, self.app)
 
     def _learn(self, data: bytes) -> None:

@@ -39,7 +39,7 @@ KNOWN_HEADS_MAX = 1024
 """Heads of requests that are remembered: those of a few kinds of callers, with a few lengths of bodies each."""
 
 _PLAIN_JSON = (b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8")
-_SAYS_MORE = frozenset({b"content-encoding", b"transfer-encoding", b"upgrade"})
+_SAYS_MORE = frozenset({b"content-encoding", b"expect", b"transfer-encoding", b"upgrade"})
 """Headers of requests that go the long way."""
 
 _log = structlog.get_logger("tallystick.api")
