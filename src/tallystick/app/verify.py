@@ -113,7 +113,7 @@ def verify_ledger(
         begin_checking(connection)
         heads = read_heads(connection, org_id)
         blocks = read_blocks(connection)
-        check_log(connection, blocks, folder, report, keys, theirs)
+        check_log(runtime.database, connection, blocks, folder, report, keys, theirs)
         orgs = OrgChecker(heads, report.findings)
         check_versions(connection, report.findings)
         check_register(connection, org_id, report.findings)

@@ -26,12 +26,10 @@ from tallystick.archive.paths import block_path, people_path
 from tallystick.archive.store import file_sha256
 from tallystick.core.errors import BadInput
 from tallystick.journal.database import Database
-from tallystick.journal.sealing import Block, OrgRange, SealedRange, read_entries
+from tallystick.journal.sealing import Block, OrgRange, SealedRange, lock_folder, read_entries
 from tallystick.journal.verify_rows import read_kept_from
 from tallystick.ledger.merkle import root
 from tallystick.ledger.statements import BlockStatement, OrgStatement, orgs_root
-
-_AGAIN = 2  # times that a piece with findings is looked at again: an erasure or a retention run may have been under way
 
 
 class Place(NamedTuple):
@@ -72,7 +70,8 @@ class Checked:
 
 
 def check_piece(place: Place, piece: Piece) -> Checked:
-    """Check one piece; what was found is looked at again, so that work under way is not taken for damage.
+    """Check one piece. What was found is looked at again while nobody seals, erases or lets entries go: work that is
+    under way is not damage.
 
     Raises:
         Unavailable: `database_unreachable`.
@@ -80,10 +79,10 @@ def check_piece(place: Place, piece: Piece) -> Checked:
     database = Database(place.url, role_logins=place.role_logins)
     try:
         checked = _check(database, place.blocks, piece)
-        for _ in range(_AGAIN):
-            if not checked.findings.count:
-                break
-            checked = _check(database, place.blocks, piece)
+        if checked.findings.count:
+            with database.operator() as connection:
+                lock_folder(connection)
+                checked = _check(database, place.blocks, piece)
         return checked
     finally:
         database.close()

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from tallystick.app.verify_report import Findings, VerifyReport
 from tallystick.archive.paths import CHECKPOINTS, note_path, note_size
 from tallystick.core.errors import BadInput
-from tallystick.journal.database import Connection
-from tallystick.journal.sealing import Block
+from tallystick.journal.checkpoints import latest_checkpoint
+from tallystick.journal.database import Connection, Database
+from tallystick.journal.sealing import Block, be_sealer, checkpoint_sizes
 from tallystick.journal.verify_rows import ask
 from tallystick.ledger.checkpoint import NO_PREVIOUS, Checkpoint, note_sha256, read_checkpoint
 from tallystick.ledger.merkle import Frontier, leaf_hash
 from tallystick.ledger.notes import PublicKey
 
+SEALER_SECONDS_MAX = 60.0
+"""How long a sealer that is at work is waited for, to see whether it makes what is not there yet."""
+
 
 def check_log(
+    database: Database,
     connection: Connection,
     blocks: Sequence[Block],
     folder: Path,
@@ -27,6 +33,7 @@ def check_log(
     """Check the log and its checkpoints.
 
     Args:
+        database: to see what a sealer that is at work has done since.
         connection: the snapshot in which all is read.
         blocks: every block, in order.
         folder: of the blocks.
@@ -49,12 +56,13 @@ def check_log(
         else:
             _expect_checkpoint(checkpoint, size, previous, roots, known, findings)
         previous = note_sha256(note)
-        _expect_file(folder / name, name, note, size, findings)
-    _expect_no_others(folder, {size for size, _ in notes}, findings)
+        _expect_file(database, folder, name, note, size, findings)
+    _expect_no_others(database, folder, findings)
     report.blocks, report.checkpoints = len(blocks), len(notes)
     report.checkpoint = notes[-1][0] if notes else None
-    if blocks and (not notes or notes[-1][0] != blocks[-1].block):
-        findings.add("checkpoint", f"no checkpoint covers block {blocks[-1].block}; seal again: it is made up for")
+    last = blocks[-1].block if blocks else 0
+    if last > (notes[-1][0] if notes else 0) and not _is_made(database, folder, last):
+        findings.add("checkpoint", f"no checkpoint covers block {last}; seal again: it is made up for")
     if kept is not None:
         _expect_grown(kept, roots, known, findings)
         report.kept_checkpoint = kept.size
@@ -107,8 +115,28 @@ def _expect_checkpoint(
         findings.add("checkpoint", f"checkpoint {size} is of another log: {checkpoint.origin}", file=name)
 
 
-def _expect_file(path: Path, name: str, note: str, size: int, findings: Findings) -> None:
+def _is_made(database: Database, folder: Path, size: int) -> bool:
+    """Whether a checkpoint over so many blocks or more is there with its file, now or once the sealer is done.
+
+    A block, its checkpoint and the file of that are written one after another: in between, nothing is wrong.
+    """
+    until = time.monotonic() + SEALER_SECONDS_MAX
+    while True:
+        with database.operator() as connection:
+            idle = be_sealer(connection, wait=False)
+            newest = latest_checkpoint(connection)
+        if newest is not None and newest.size >= size and (folder / note_path(newest.size)).exists():
+            return True
+        if idle or time.monotonic() > until:
+            return False
+        time.sleep(0.05)
+
+
+def _expect_file(database: Database, folder: Path, name: str, note: str, size: int, findings: Findings) -> None:
+    path = folder / name
     try:
+        if not path.exists():
+            _is_made(database, folder, size)
         same = path.read_bytes() == note.encode()
     except FileNotFoundError:
         findings.add(
@@ -121,9 +149,12 @@ def _expect_file(path: Path, name: str, note: str, size: int, findings: Findings
             findings.add("note_file", f"the note of checkpoint {size} is not the one that was signed", file=name)
 
 
-def _expect_no_others(folder: Path, sizes: set[int], findings: Findings) -> None:
-    for path in sorted((folder / CHECKPOINTS).glob("*.note")):
-        if note_size(path) not in sizes and (note_size(path) or 0) <= max(sizes, default=0):
+def _expect_no_others(database: Database, folder: Path, findings: Findings) -> None:
+    found = sorted((folder / CHECKPOINTS).glob("*.note"))
+    with database.operator() as connection:  # read after the files: a note is recorded before it has one
+        known = checkpoint_sizes(connection)
+    for path in found:
+        if note_size(path) not in known:
             findings.add("note_file", "a note that the database does not know", file=f"{CHECKPOINTS}/{path.name}")
 
 
