@@ -117,7 +117,8 @@ def seal_once(runtime: Runtime, *, everything: bool = False, progress: Progress 
         progress: called with the number of entries as they are verified.
 
     Raises:
-        Conflict: `blocks_ahead`, `block_exists`; see `archive.store`. `signing_key_unknown`, `log_origin_changed`.
+        Conflict: `blocks_ahead`, `blocks_elsewhere`, `block_exists`; see `archive.store`. `signing_key_unknown`,
+            `log_origin_changed`.
         BadInput, NotFound: the signing key cannot be used; see `app.signing`.
         Unavailable: `database_unreachable`, `storage_full`, `blocks_folder_unusable`, `block_unsound`.
     """
@@ -138,6 +139,7 @@ def _seal(runtime: Runtime, everything: bool, progress: Progress) -> SealReport:
     ):  # held through the run; each block is recorded in a transaction of its own
         if not sealing.be_sealer(watch, wait=everything):
             return SealReport(busy=True)
+        store.expect_home(sealing.last_block(watch))
         ranges = sealing.unsealed(watch)
         pending = sum(one.entries for one in ranges)
         due = everything or _is_due(watch, ranges, runtime.clock())

@@ -164,10 +164,15 @@ def _check_record(block: Block, piece: Piece, findings: Findings) -> None:
 
 def _check_file(block: Block, main: Path, findings: Findings) -> bool:
     """Whether the file is worth reading, be it to name what was changed in it."""
-    if not main.is_file():
-        findings.add("block_file", f"block {block.block} is not there", file=block.path)
+    try:
+        if not main.is_file():
+            findings.add("block_file", f"block {block.block} is not there", file=block.path)
+            return False
+        digest = file_sha256(main)
+    except OSError as error:
+        findings.add("block_file", f"block {block.block} cannot be read: {error.strerror}", file=block.path)
         return False
-    if file_sha256(main) != block.file_sha256:
+    if digest != block.file_sha256:
         what = f"block {block.block} is not the file that was sealed: its hash differs"
         findings.add("block_file", what, file=block.path)
     elif main.stat().st_size != block.file_bytes:
@@ -179,10 +184,10 @@ def _check_people(block: Block, main: Path, findings: Findings) -> tuple[bool, P
     """The people file byte for byte: its rows, written again, give the same file. Whether rows can be read with it."""
     path = people_path(main)
     name = f"{block.path.removesuffix('.parquet')}.people.parquet"
-    if not path.is_file():
-        findings.add("people_file", "the people file is not there", file=name)
-        return False, None
     try:
+        if not path.is_file():
+            findings.add("people_file", "the people file is not there", file=name)
+            return False, None
         data = path.read_bytes()
         again = BytesIO()
         write_people(pq.read_table(BytesIO(data)), again)

@@ -97,6 +97,26 @@ class BlockStore:
         """The block's own file, by its path in the table `blocks`."""
         return self.root / path
 
+    def expect_home(self, last_block: int) -> None:
+        """Refuse a folder that has none of the blocks: it is not the one that they are in.
+
+        Args:
+            last_block: the last block that the database knows.
+
+        Raises:
+            Conflict: `blocks_elsewhere`.
+        """
+        found = (block_number(path) for path in self.root.glob("*/block-*"))
+        if last_block and not any(number is not None and number <= last_block for number in found):
+            raise Conflict(
+                "blocks_elsewhere",
+                f"{self.root} has none of the {last_block:,} blocks that the database knows; nothing is written "
+                "beside them",
+                next_step="set TALLY_BLOCKS_DIR to the folder that they are in, for every process, or restore them "
+                "from a backup",
+                where=str(self.root),
+            )
+
     def tidy(self, last_block: int) -> None:
         """Remove what a process left that died while it was sealing; only the one sealer may call it.
 
@@ -106,7 +126,9 @@ class BlockStore:
         Raises:
             Conflict: `blocks_ahead`: there are blocks or checkpoints that no interrupted sealing leaves behind. The
                 database is older than its blocks, or they are another's; nothing is removed then.
+                `blocks_elsewhere`: see `expect_home`.
         """
+        self.expect_home(last_block)
         blocks = {path: number for path in self.root.glob("*/block-*") if (number := block_number(path))}
         notes = [size for path in (self.root / CHECKPOINTS).glob("*.note") if (size := note_size(path))]
         if max(blocks.values(), default=0) > last_block + 1 or max(notes, default=0) > last_block:
