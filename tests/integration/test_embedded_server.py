@@ -226,6 +226,16 @@ def test_a_backend_that_outlives_its_postmaster_is_ended_before_another_is_start
         assert not thread.is_alive()
 
 
+def test_a_server_that_is_recovering_is_waited_for(short_dir: Path) -> None:
+    first = EmbeddedServer(short_dir, settings=QUICK)
+    with first as url:
+        for _ in range(5):
+            with psycopg.connect(url) as connection:
+                os.kill(connection.info.backend_pid, signal.SIGKILL)  # the postmaster then ends and restarts them all
+            with EmbeddedServer(short_dir, settings=QUICK) as joined:
+                assert answers(joined)
+
+
 def test_a_torn_pid_file_does_not_keep_it_from_starting(short_dir: Path) -> None:
     with EmbeddedServer(short_dir, settings=QUICK):
         pass

@@ -67,7 +67,7 @@ def rows(draw: st.DrawFn) -> dict[str, Any]:
         "usage_status": draw(st.sampled_from(["final", "partial", "estimated"])),
         "meter_names": sorted(meters),
         "meter_quantities": [meters[name] for name in sorted(meters)],
-        "price_context": canonical_json(context).decode() if context or draw(st.booleans()) else None,
+        "price_context": canonical_json(context).decode(),
         "provider_cost_pico": draw(st.none() | BIGINT),
         "fingerprint": draw(st.binary(min_size=32, max_size=32)),
     }

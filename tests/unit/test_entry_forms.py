@@ -44,13 +44,13 @@ def test_the_row_as_it_was_written_makes_its_leaf_and_fingerprint() -> None:
 )
 def test_a_row_that_only_reads_alike_makes_none(changed: dict[str, Any]) -> None:
     entry: Entry = ENTRY._replace(**changed)
-    with pytest.raises(ValueError, match="meters|table"):
+    with pytest.raises((ValueError, TypeError), match=r"meters|table"):
         entry_leaf(entry)
-    with pytest.raises(ValueError, match="meters|table"):
+    with pytest.raises((ValueError, TypeError), match=r"meters|table"):
         entry_fingerprint(entry)
 
 
 @pytest.mark.parametrize("attributes", [None, []])
 def test_attributes_that_only_read_alike_make_no_fingerprint(attributes: Any) -> None:
-    with pytest.raises(ValueError, match="table"):
+    with pytest.raises(TypeError, match="table"):
         entry_fingerprint(ENTRY._replace(attributes=attributes))

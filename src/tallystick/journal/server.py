@@ -21,6 +21,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,7 @@ local all {_SUPERUSER} trust
 local all {",".join(LOGINS)} trust
 """
 _START_SECONDS_MAX = 120  # a crash recovery may have a lot to read
+_STOP_SECONDS_MAX = 60
 
 _LOG_TAIL_BYTES = 1 << 16
 _NO_SPACE = "No space left on device"
@@ -194,24 +196,35 @@ class EmbeddedServer:
     def _stop(self) -> None:
         if not self._is_running():
             return
-        try:
-            self._run("pg_ctl", "-w", "-t", str(_START_SECONDS_MAX), "-D", str(self.cluster), "-m", "fast", "stop")
-        except Unavailable as error:  # what is committed is safe: the next start recovers it
-            _log.warning("the embedded server did not stop in good order: %s", error.detail)
+        # What is committed is safe either way: after "immediate" the next start recovers it. "fast" may hang when it
+        # comes while the server is recovering.
+        for mode in ("fast", "immediate"):
+            try:
+                self._run("pg_ctl", "-w", "-t", str(_STOP_SECONDS_MAX), "-D", str(self.cluster), "-m", mode, "stop")
+            except Unavailable as error:
+                _log.warning("the embedded server did not stop in good order: %s", error.detail)
+            else:
+                return
 
     def _ensure_database(self) -> str:
         import psycopg
 
         socket_dir = (self.cluster / "postmaster.pid").read_text().splitlines()[4]
         address = f"postgresql://{_SUPERUSER}@/{{}}?host={quote(socket_dir, safe='')}"
-        try:
-            with psycopg.connect(address.format("postgres"), autocommit=True, connect_timeout=30) as connection:
-                found = connection.execute("select 1 from pg_database where datname = %s", [DATABASE]).fetchone()
-                if found is None:
-                    connection.execute(f'create database "{DATABASE}"')
-        except psycopg.Error as error:
-            raise self._start_failed(str(error)) from None
-        return address.format(DATABASE)
+        deadline = time.monotonic() + _START_SECONDS_MAX
+        while True:
+            try:
+                with psycopg.connect(address.format("postgres"), autocommit=True, connect_timeout=30) as connection:
+                    found = connection.execute("select 1 from pg_database where datname = %s", [DATABASE]).fetchone()
+                    if found is None:
+                        connection.execute(f'create database "{DATABASE}"')
+                return address.format(DATABASE)
+            except psycopg.Error as error:
+                # It may be recovering: a process of it was killed, and the postmaster starts the others again. What a
+                # caller is told then depends on the moment; that the postmaster lives does not.
+                if not self._is_running() or time.monotonic() > deadline:
+                    raise self._start_failed(str(error)) from None
+            time.sleep(0.1)
 
     def _run(self, program: str, *arguments: str, major: str | None = None) -> None:
         major = major or (self.cluster / "PG_VERSION").read_text().strip()

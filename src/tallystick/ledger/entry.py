@@ -208,7 +208,7 @@ def _fact(entry: Entry) -> UsageEvent:
     if any(one >= following for one, following in pairwise(names)):
         raise ValueError("meters stand in the order of their names, each once")
     if not isinstance(entry.price_context, Mapping):
-        raise ValueError("price_context is a table")
+        raise TypeError("price_context is a table")
     return UsageEvent(
         org_id=entry.org_id,
         request_id=entry.request_id,
@@ -236,7 +236,7 @@ def entry_fingerprint(entry: Entry) -> bytes | None:
     if entry.kind != "usage" or entry.salt is None:
         return None
     if not isinstance(entry.attributes, Mapping):
-        raise ValueError("attributes are a table")
+        raise TypeError("attributes are a table")
     return event_fingerprint(_fact(entry), entry.salt)
 
 
