@@ -11,7 +11,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 
+import psycopg
 import pytest
 import uvicorn
 
@@ -19,6 +21,7 @@ from journal_helpers import query, raw_event
 from tallystick.api import http_protocol
 from tallystick.api.app import create_app
 from tallystick.api.single_events import SingleEvents, goes_the_short_way
+from tallystick.usage.checks import sound_event
 
 HEAD = "POST /v1/events{query} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 NAMED = "Request-Id: job-7\r\n"
@@ -259,6 +262,29 @@ def test_a_full_queue_is_429_with_the_seconds_to_wait_and_takes_nothing(call, ru
         assert (status, json.loads(body)["code"]) == (429, "journal_busy")
         assert headers["content-type"] == "application/problem+json"
         assert 1 <= int(headers["retry-after"]) <= 60
+
+
+def test_a_connection_that_is_closed_with_answers_outstanding_harms_no_other(call, runtime) -> None:
+    first, closed, others = call(), call(), [call() for _ in range(5)]
+    runtime.append([sound_event(raw_event("first"), now=runtime.clock(), known_meters=runtime.known_meters())])
+    clock, pauses = runtime.clock, [0.5]
+
+    def clock_that_stops_once() -> datetime:
+        time.sleep(pauses.pop() if pauses else 0)
+        return clock()
+
+    with psycopg.connect(runtime.database.url) as holder:
+        holder.execute("select from org_heads for update")
+        runtime.clock = clock_that_stops_once
+        first.send(encoded("r"))
+        time.sleep(0.1)  # the server is busy with that one; the others go into the journal together
+        for number, caller in enumerate([closed, *others]):
+            caller.send(encoded(f"r{number}"))
+        time.sleep(0.6)
+        more = HEAD.format(query="") + f"Content-Length: {len(encoded())}\r\n\r\n" + encoded().decode()
+        closed.socket.sendall(2 * more.encode() + b"\0no HTTP\r\n\r\n")
+        assert closed.is_closed()
+    assert [caller.answer()[0] for caller in [first, *others]] == [201] * 6
 
 
 def test_a_head_without_end_is_refused(call):

@@ -270,9 +270,10 @@ class TallyHttpProtocol(HttpToolsProtocol):
 
     def _reply(self, cycle: RequestResponseCycle, request_id: str, started: float, answer: Answer) -> None:
         assert self.single_events is not None  # noqa: S101 - it is who replies
-        status = CLIENT_LEFT if cycle.disconnected else answer.status
-        self.single_events.log(status, request_id, perf_counter() - started)
-        if cycle.disconnected:
+        # Of the requests that wait on a connection only the last one learns that it is gone.
+        is_gone = cycle.disconnected or self.transport.is_closing()
+        self.single_events.log(CLIENT_LEFT if is_gone else answer.status, request_id, perf_counter() - started)
+        if is_gone:
             return
         more = b"".join(f"{name}: {value}\r\n".encode("latin-1") for name, value in (answer.headers or {}).items())
         self.transport.write(
