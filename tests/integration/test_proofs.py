@@ -59,6 +59,7 @@ def test_a_proof_holds_all_entries_and_is_valid_by_itself(closed: tuple[Runtime,
     assert (report.invoice_id, report.org_id, report.events, report.through_seq) == (invoice_id, ORG, 12, 19)
     assert (report.first_seq, report.entries) == (6, 15)
     assert report.trusted_by is None
+    assert (report.contract, report.plan, report.time_zone) == ("acme 1", "resale", "UTC")
     assert report.log_size == 2
     assert [json.loads(bytes(one))["seq"] for one in proof.entries] == list(range(5, 20))
 

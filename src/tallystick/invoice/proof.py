@@ -69,6 +69,8 @@ class ProofReport:
         block: the block in which the entries were sealed.
         log_size: how many blocks the checkpoint covers.
         key: the public key that signed it.
+        contract, contract_sha256, plan, time_zone: what the invoice says was agreed. The ledger commits to entries, not
+            to terms: whether these are the ones is for the reader to compare.
         problems: a sentence each, the first of them.
     """
 
@@ -87,6 +89,10 @@ class ProofReport:
     log_size: int | None = None
     key: str | None = None
     trusted_by: str | None = None
+    contract: str = ""
+    contract_sha256: str = ""
+    plan: str = ""
+    time_zone: str = ""
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -164,6 +170,10 @@ def check_proof(
         through_seq=pin.through_seq,
         events=pin.events,
         entries=len(proof.entries),
+        contract=f"{invoice.contract.name} {invoice.contract.version}",
+        contract_sha256=invoice.contract.sha256,
+        plan=invoice.contract.plan,
+        time_zone=invoice.period.time_zone,
     )
     with _named(report):
         if invoice_digest(invoice.document()) != invoice.digest:
