@@ -96,7 +96,7 @@ def flat_meters(names: Sequence[pa.ChunkedArray]) -> list[str]:
 def flat_fields(meters: Sequence[str]) -> list[pa.Field]:
     """The columns that stand for the lists in a block with these meters."""
     return [
-        *(pa.field(f"quantity.{meter}", pa.int64()) for meter in meters),
+        *(pa.field(f"quantity.{meter}", pa.int64(), nullable=False) for meter in meters),
         *(pa.field(f"amount.{meter}", pa.int64()) for meter in meters),
         pa.field("pricing", pa.dictionary(pa.int32(), pa.string())),
         *(ENTRY_SCHEMA.field(name) for name in LIST_COLUMNS),

@@ -1,10 +1,12 @@
 """Replay of sealed blocks: every cost in them computed again, and compared with what is recorded, to the last bit.
 
-    cases     DuckDB sorts the entries into cases, a few hundred for millions, and says where each case's entries lie;
-              the scalar pricing is asked once for each region that they touch (archive.replay_cases)
-    amounts   every quantity is multiplied by its recorded price, every total added up, as arrays (replay_amounts)
-    rows      whatever either of them does not confirm, and what is irregular, is priced one by one by the scalar
-              pricing, which alone decides what is a difference
+    scan      every row group is read once, as arrays, by as many threads as there are processors: which cases its
+              entries are of (a few hundred for millions), where they lie, whose amounts do not follow from quantities
+              and prices (archive.replay_scan)
+    cases     the scalar pricing is asked once for each region that a case touches (archive.replay_cases); where it does
+              not confirm the whole, DuckDB says how the case's entries lie
+    rows      whatever is not confirmed, and what is irregular, DuckDB fetches, and the scalar pricing looks at it one
+              by one: it alone decides what is a difference
 
 So the answer is the scalar pricing's, whatever the columns say; columns only spare it from being asked again.
 """
@@ -24,11 +26,12 @@ import pyarrow as pa
 
 from tallystick.archive import replay_sql as sql
 from tallystick.archive.format import BlockInfo, block_info, groups_with
-from tallystick.archive.lines import Shape
-from tallystick.archive.replay_amounts import contradicted_rows
-from tallystick.archive.replay_cases import DAY_MINUTES, Box, CardOf, Case, Cases
+from tallystick.archive.lines import Int64s
+from tallystick.archive.replay_cases import Box, CardOf, Cases
 from tallystick.archive.replay_rows import EntryDifference, check_correction, check_usage, entries_of
+from tallystick.archive.replay_scan import Part, Scanned, merged, scan, scan_columns
 from tallystick.archive.replay_sums import add_entry, add_rows
+from tallystick.archive.row_group import Filter, RowGroup
 from tallystick.core.errors import BadInput
 from tallystick.invoice.usage import PeriodSums
 from tallystick.ledger.entry import Entry
@@ -69,27 +72,6 @@ class Found(NamedTuple):
     corrections: int
     one_by_one: int
     differences: tuple[EntryDifference, ...]
-
-
-class _CaseRow(NamedTuple):
-    """A row of `cases`."""
-
-    number: int
-    case: Case
-    entries: int
-    box: Box
-
-    @classmethod
-    def of(cls, row: tuple[Any, ...], constants: Sequence[str], windows: sql.Windows) -> _CaseRow:
-        width = len(Case._fields)
-        case = Case(*row[1 : width + 1])
-        place, entries, time_min, time_max, prompt_min, prompt_max, *ranges = row[width + 1 :]
-        quantities = tuple((one, *ranges[2 * index : 2 * index + 2]) for index, one in enumerate(constants))
-        minutes = (0, DAY_MINUTES - 1)
-        if case.model in windows.models:
-            edges = (0, *windows.edges, DAY_MINUTES)
-            minutes = (edges[place], edges[place + 1] - 1)
-        return cls(row[0], case, entries, Box(time_min, time_max, prompt_min, prompt_max, quantities, *minutes))
 
 
 class BlockReplay:
@@ -160,13 +142,17 @@ class BlockReplay:
 
     def _check(self, blocks: _Blocks, wanted: Wanted, sums: PeriodSums | None) -> Found:
         meters = self._view(blocks, wanted)
-        shapes = self._shapes(meters)
-        rows = self._make_cases(shapes, meters)
-        suspects = self._find_suspects(blocks, wanted, rows, meters)
+        groups = self._scan(blocks, wanted)
+        locations = [_locations(path, found.contradicted) for path, found in groups]
+        self._table("suspects", pa.concat_tables([_LOCATION.empty_table(), *locations]))
+        parts = merged(part for _, found in groups for part in found.parts)
+        doubtful = [part for part in parts if not self._cases.agrees(part.case, part.box)]
+        if doubtful:
+            self._look_closer(doubtful, meters)
         queries = []
-        if suspects:
+        if self._all("select 1 from suspects limit 1"):
             queries.append("select * from entries semi join suspects using (filename, file_row_number)")
-        if any(row.case.pricing is None for row in rows):
+        if any(found.irregular for _, found in groups):
             queries.append("select * from entries where pricing is null")
         differences: list[EntryDifference] = []
         checked = corrections = 0
@@ -182,7 +168,7 @@ class BlockReplay:
                 add_entry(sums, again.event, again.cost)
         if sums is not None:
             self._add_columns(sums, meters)
-        return Found(sum(row.entries for row in rows), corrections, checked, tuple(differences))
+        return Found(sum(found.entries for _, found in groups), corrections, checked, tuple(differences))
 
     def _view(self, blocks: _Blocks, wanted: Wanted) -> list[str]:
         """Make `entries`; the meters in it."""
@@ -194,72 +180,37 @@ class BlockReplay:
         self._connection.execute(sql.entries_view(scans, meters))
         return meters
 
-    def _shapes(self, meters: Sequence[str]) -> dict[str, Shape]:
-        texts = self._all("select distinct pricing from entries where pricing is not null")
-        shapes = {text: self._cases.shape(text) for (text,) in texts}
-        for shape in shapes.values():
-            if not set(shape.meters) <= set(meters) or len(set(shape.meters)) < len(shape.meters):
-                raise ValueError("a pricing names a meter twice, or one that the block does not have")
-        return shapes
+    def _scan(self, blocks: _Blocks, wanted: Wanted) -> list[tuple[Path, Scanned]]:
+        """Look at every row group that may hold wanted entries."""
 
-    def _make_cases(self, shapes: dict[str, Shape], meters: Sequence[str]) -> list[_CaseRow]:
-        """Make `cases`, and give them."""
-        constants = sorted({meter for meter in meters if meter in self._minimum_meters} | set(_constants(shapes)))
-        windows = self._windows()
-        self._connection.execute(sql.cases_table(meters, constants, windows))
-        return [_CaseRow.of(row, constants, windows) for row in self._all("select * from cases")]
+        def scanned(path: Path, info: BlockInfo, group: int) -> tuple[Path, Scanned]:
+            rows = RowGroup(path, group, scan_columns(info.meters), _filter(info, wanted))
+            return path, scan(rows, info.meters, self._cases, self._minimum_meters)
 
-    def _windows(self) -> sql.Windows:
-        models, edges = set(), set()
-        for priced in self._all("select distinct rate_version, provider, model, price_context from entries"):
-            found = self._cases.window_edges(*priced)
-            if found:
-                models.add(priced[2])
-                edges |= found
-        return sql.Windows(sorted(models), sorted(edges))
+        with ThreadPoolExecutor(self._threads) as pool:
+            waiting = [
+                pool.submit(scanned, path, info, group)
+                for path, info in blocks
+                for group in groups_with(path, wanted.start, wanted.end, wanted.org_id)
+            ]
+            return [one.result() for one in waiting]
 
     # ── what is not confirmed ───────────────────────────────────────────────────────────────────────────────────────
 
-    def _find_suspects(self, blocks: _Blocks, wanted: Wanted, rows: Sequence[_CaseRow], meters: Sequence[str]) -> bool:
-        """Make `suspects`: where rows stand that neither cases nor multiplications confirm; whether there are any."""
-        self._table("suspects", self._contradicted(blocks, wanted))
-        regular = [row for row in rows if row.case.pricing is not None]
-        doubtful = {row.number: row for row in regular if not self._cases.agrees(row.case, row.box)}
-        if doubtful:
-            self._look_closer(doubtful, meters)
-        return bool(self._all("select 1 from suspects limit 1"))
-
-    def _contradicted(self, blocks: _Blocks, wanted: Wanted) -> pa.Table:
-        """Where the rows stand whose amounts do not follow from their quantities and prices."""
-        groups = [
-            (path, info, group)
-            for path, info in blocks
-            for group in groups_with(path, wanted.start, wanted.end, wanted.org_id)
-        ]
-
-        def rows_of(one: tuple[Path, BlockInfo, int]) -> pa.Table:
-            path, info, group = one
-            places = contradicted_rows(path, group, info.meters, self._cases.shape)
-            return pa.table([[str(path)] * len(places), places], schema=_LOCATION)
-
-        with ThreadPoolExecutor(self._threads) as pool:
-            return pa.concat_tables([_LOCATION.empty_table(), *pool.map(rows_of, groups)])
-
-    def _look_closer(self, doubtful: dict[int, _CaseRow], meters: Sequence[str]) -> None:
+    def _look_closer(self, doubtful: Sequence[Part], meters: Sequence[str]) -> None:
         """Ask region by region where a case's entries truly lie, and suspect those in the regions that disagree."""
         doubts = []
-        for number, row in doubtful.items():
-            edges = self._cases.edges(row.case)
-            doubts.append((number, list(edges.times), list(edges.prompts), list(edges.minutes)))
+        for number, (case, _) in enumerate(doubtful):
+            edges = self._cases.edges(case)
+            doubts.append((number, *case, list(edges.times), list(edges.prompts), list(edges.minutes)))
         columns = zip(*doubts, strict=True)
         self._table("doubt", pa.table([list(one) for one in columns], schema=sql.DOUBT_SCHEMA))
         wrong = []
         for region in self._all(sql.regions(meters)):
             number, time_min, time_max, prompt_min, prompt_max, minute_min, minute_max = region[0], *region[4:10]
-            row = doubtful[number]
-            quantities = row.box.quantities
-            box = Box(time_min, time_max, prompt_min, prompt_max, quantities, minute_min, minute_max)
-            if not self._cases.agrees(row.case, box):
+            case, around = doubtful[number]
+            box = Box(time_min, time_max, prompt_min, prompt_max, around.quantities, minute_min, minute_max)
+            if not self._cases.agrees(case, box):
                 wrong.append(dict(zip(_REGION, region[:4], strict=True)))
         if wrong:
             self._table("wrong", pa.Table.from_pylist(wrong))
@@ -360,16 +311,16 @@ def _conditions(info: BlockInfo, wanted: Wanted) -> tuple[str, ...]:
     return tuple(conditions)
 
 
-def _constants(shapes: dict[str, Shape]) -> list[str]:
-    """The meters that a pricing gives a quantity which is not the event's."""
-    return sorted(
-        {
-            meter
-            for shape in shapes.values()
-            for meter, quantity in zip(shape.meters, shape.quantities or (), strict=False)
-            if quantity is not None
-        }
-    )
+def _filter(info: BlockInfo, wanted: Wanted) -> Filter | None:
+    """What a row of the block must be to be wanted; None where all of them are."""
+    if not _conditions(info, wanted):
+        return None
+    start, end = ((one - _EPOCH) // timedelta(microseconds=1) for one in (wanted.start, wanted.end))
+    return Filter(start, end, wanted.org_id, wanted.first_seq, wanted.last_seq)
+
+
+def _locations(path: Path, places: Int64s) -> pa.Table:
+    return pa.table([[str(path)] * len(places), places], schema=_LOCATION)
 
 
 @contextmanager

@@ -12,23 +12,20 @@ That the prices are the card's is not asked here (`archive.replay_cases`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import gcd
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tallystick.archive.lines import OWN_AMOUNT, Bools, Int64s, Shape
+from tallystick.archive.row_group import Codes, Numbers, RowGroup
 from tallystick.core.money import divide_half_even
 from tallystick.rates.pricing import ADJUSTMENT
 
 _BITS = 2**63
 _SLICE_ROWS = 16_384  # what is computed in between stays in the processor's cache
-_DICTIONARIES = ("pricing", "status", "kind")
 
 
 class _Line(NamedTuple):
@@ -45,38 +42,28 @@ class _Line(NamedTuple):
 _NO_LINE = _Line(price=1)
 
 
-def contradicted_rows(main: Path, group: int, meters: Sequence[str], shape_of: Callable[[str], Shape]) -> Int64s:
-    """The places in the file of the rows of a row group in which an amount, a total or a quantity cannot be.
+def contradicted(rows: RowGroup, codes: Codes, shapes: Sequence[Shape], meters: Sequence[str]) -> Bools:
+    """The rows in which an amount, a total or a quantity cannot be.
 
     Args:
-        main: a block's own file.
-        group: the number of a row group.
+        rows: with the columns of the meters, and those of cost, status and kind.
+        codes: for each row, the index of its pricing in `shapes`; of a negative one nothing is said.
+        shapes: the pricings.
         meters: the meters that have columns.
-        shape_of: reads a pricing.
     """
-    flat = [f"{what}.{meter}" for meter in meters for what in ("quantity", "amount")]
-    with pq.ParquetFile(main, read_dictionary=list(_DICTIONARIES), memory_map=True) as file:
-        start = sum(file.metadata.row_group(number).num_rows for number in range(group))
-        columns = [*_DICTIONARIES, "cost_pico", "provider_cost_pico", *flat]
-        rows = file.read_row_group(group, columns=columns, use_threads=False)
-    texts, codes = _dictionary(rows, "pricing")
-    if not texts:  # there are irregular rows only
-        return np.empty(0, dtype=np.int64)
-    shapes = [shape_of(text) for text in texts]
-    bad = _is_not(rows, "kind", "usage")
-    unpriced = ~_is_not(rows, "status", "unpriced")
+    bad, unpriced = rows.texts("kind").is_not("usage"), ~rows.texts("status").is_not("unpriced")
     adjusted = np.array([ADJUSTMENT in shape.meters for shape in shapes])
     pricings = [_Meter.of(shapes, meter) for meter in meters if meter != ADJUSTMENT]
-    numbers = {name: _numbers(rows, name) for name in ("cost_pico", "provider_cost_pico", *flat)}
-    for begin in range(0, rows.num_rows, _SLICE_ROWS):
+    flat = [f"{what}.{meter}" for meter in meters for what in ("quantity", "amount")]
+    numbers = {name: rows.numbers(name) for name in ("cost_pico", "provider_cost_pico", *flat)}
+    for begin in range(0, rows.count, _SLICE_ROWS):
         here = slice(begin, begin + _SLICE_ROWS)
         taken = {name: column.part(here) for name, column in numbers.items()}
         mine, wrong = codes[here], bad[here]
         total = _Total(len(mine))
         for pricing in pricings:
             quantity, amount = taken[f"quantity.{pricing.meter}"], taken[f"amount.{pricing.meter}"]
-            if pricing.check(mine, quantity.values, amount, wrong):
-                total.add(amount.values)
+            pricing.check(mine, quantity.values, amount, total, wrong)
         adjustment = np.zeros(len(mine), dtype=np.int64)
         if ADJUSTMENT in meters:
             adjustment = taken[f"amount.{ADJUSTMENT}"].values
@@ -87,21 +74,7 @@ def contradicted_rows(main: Path, group: int, meters: Sequence[str], shape_of: C
         wrong |= cost.is_null() != unpriced[here]
         wrong |= ~unpriced[here] & (total.values != cost.values)
         wrong |= ~stated.is_null() & (stated.values != cost.values)
-    found: Int64s = np.flatnonzero(bad & (codes >= 0)) + start
-    return found
-
-
-class _Column(NamedTuple):
-    """A column's numbers, 0 where it is null, and where it is; None for nowhere."""
-
-    values: Int64s
-    nulls: Bools | None
-
-    def part(self, here: slice) -> _Column:
-        return _Column(self.values[here], None if self.nulls is None else self.nulls[here])
-
-    def is_null(self) -> Bools:
-        return np.zeros(len(self.values), dtype=np.bool_) if self.nulls is None else self.nulls
+    return bad
 
 
 class _Meter(NamedTuple):
@@ -124,27 +97,30 @@ class _Meter(NamedTuple):
         unpriced = np.array([line.unpriced for line in lines])
         return cls(meter, lines, units, fixed if fixed.any() else None, unpriced if unpriced.any() else None)
 
-    def check(self, codes: Int64s, quantity: Int64s, amount: _Column, bad: Bools) -> bool:
-        """Mark the rows whose quantity or amount cannot be; whether there is any quantity or amount at all."""
-        largest = int(quantity.max(initial=0))
-        if (
-            not largest
-            and amount.nulls is None
-            and self.fixed is None
-            and not amount.values.any()
-            and not quantity.any()
-        ):
-            return False
-        if int(quantity.min(initial=0)) < 0:
-            bad |= quantity < 0
-        units = self.units[codes]
-        numbers: npt.NDArray[Any] = quantity
-        if largest * int(self.units.max()) + (0 if self.fixed is None else int(self.fixed.max())) >= _BITS:
-            numbers = quantity.astype(object)
-        product = numbers * units
+    def check(self, codes: Codes, quantity: Int64s, amount: Numbers, total: _Total, bad: Bools) -> None:
+        """Mark the rows whose quantity or amount cannot be, and add the amounts to the total."""
+        if self.fixed is None:
+            used = quantity | amount.values
+            places = np.flatnonzero(used if amount.nulls is None else (used != 0) | amount.nulls)
+            if len(places) < len(codes) // 2:  # zero quantities cost nothing: most meters are in few rows
+                if len(places):
+                    nulls = None if amount.nulls is None else amount.nulls[places]
+                    few = Numbers(amount.values[places], nulls)
+                    bad[places] |= self._contradicts(codes[places], quantity[places], few)
+                    total.add(few.values, places)
+                return
+        bad |= self._contradicts(codes, quantity, amount)
+        total.add(amount.values)
+
+    def _contradicts(self, codes: Codes, quantity: Int64s, amount: Numbers) -> Bools:
+        largest = int(quantity.max()) * int(self.units.max()) + (0 if self.fixed is None else int(self.fixed.max()))
+        numbers: npt.NDArray[Any] = quantity if largest < _BITS else quantity.astype(object)
+        product = numbers * self.units.take(codes, mode="wrap")
         if self.fixed is not None:
-            product = product + self.fixed[codes]
-        contradicts = product != amount.values
+            product = product + self.fixed.take(codes, mode="wrap")
+        contradicts: Bools = product != amount.values
+        if int(quantity.min()) < 0:
+            contradicts |= quantity < 0
         if self.unpriced is not None:
             contradicts = np.where(self.unpriced[codes], ~amount.is_null(), contradicts | amount.is_null())
         elif amount.nulls is not None:
@@ -155,8 +131,7 @@ class _Meter(NamedTuple):
             elif line.price % line.per:
                 at = np.flatnonzero(codes == code)
                 contradicts[at] = amount.is_null()[at] | (_divided(quantity[at], line) != amount.values[at])
-        bad |= contradicts
-        return True
+        return contradicts
 
 
 def _divided(quantity: Int64s, line: _Line) -> npt.NDArray[Any]:
@@ -195,29 +170,12 @@ class _Total:
         self.values: npt.NDArray[Any] = np.zeros(count, dtype=np.int64)
         self._largest = 0
 
-    def add(self, amount: Int64s) -> None:
-        """Add a meter's amounts."""
-        self._largest += max(int(amount.max(initial=0)), -int(amount.min(initial=0)))
+    def add(self, amount: Int64s, places: Int64s | None = None) -> None:
+        """Add a meter's amounts; of the rows at `places`, or of all."""
+        self._largest += max(int(amount.max()), -int(amount.min()))
         if self._largest >= _BITS and self.values.dtype != object:
             self.values = self.values.astype(object)
-        self.values = self.values + amount
-
-
-def _numbers(rows: pa.Table, name: str) -> _Column:
-    column = rows.column(name)
-    column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-    if not column.null_count:
-        return _Column(column.to_numpy(), None)
-    return _Column(column.fill_null(0).to_numpy(), column.is_null().to_numpy(zero_copy_only=False))
-
-
-def _dictionary(rows: pa.Table, name: str) -> tuple[list[str], Int64s]:
-    """The texts of a column, and for each row which one it has; -1 for null."""
-    column = rows.column(name)
-    column = column.chunk(0) if column.num_chunks == 1 else column.unify_dictionaries().combine_chunks()
-    return column.dictionary.to_pylist(), column.indices.fill_null(-1).to_numpy().astype(np.int64)
-
-
-def _is_not(rows: pa.Table, name: str, text: str) -> Bools:
-    texts, codes = _dictionary(rows, name)
-    return np.array([*(one != text for one in texts), True])[codes]
+        if places is None:
+            self.values += amount
+        else:
+            self.values[places] += amount

@@ -91,6 +91,7 @@ class Cases:
     def __init__(self, card_of: CardOf) -> None:
         self._card_of = card_of
         self._shapes: dict[str, Shape] = {}
+        self._windows: dict[tuple[object, ...], frozenset[int]] = {}
         self._answers: dict[tuple[Case, tuple[int, int, int], tuple[tuple[str, int], ...]], bool] = {}
 
     def shape(self, pricing: str) -> Shape:
@@ -126,14 +127,17 @@ class Cases:
         times = tuple(_microseconds(bound) for bound in inputs.plan.bounds)
         return Edges(times, _prompt_edges(rules), _minute_edges(rules))
 
-    def window_edges(self, rate_version: str, provider: str | None, model: str | None, context: str | None) -> set[int]:
-        """The minutes of the day at which some price of the model may change."""
-        case = Case(rate_version, provider, model, context, None, "", None, None, False)
-        inputs = self._inputs(case)
-        if inputs is None or inputs.plan is None:
-            return set()
-        rules = [rule for span in inputs.plan.spans for rule in span.rules.values()]
-        return set(_minute_edges(rules))
+    def window_edges(self, case: Case) -> frozenset[int]:
+        """The minutes of the day at which some price of the case's model may change."""
+        key = case[:4]
+        if key not in self._windows:
+            if len(self._windows) >= _ANSWERS_MAX:
+                self._windows.clear()
+            inputs = self._inputs(case)
+            spans = inputs.plan.spans if inputs is not None and inputs.plan is not None else ()
+            rules = [rule for span in spans for rule in span.rules.values()]
+            self._windows[key] = frozenset(_minute_edges(rules))
+        return self._windows[key]
 
     def _inputs(self, case: Case) -> _Inputs | None:
         try:

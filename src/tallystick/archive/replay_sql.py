@@ -1,4 +1,4 @@
-"""The SQL of a replay: which cases there are, where their entries lie, and what entries add up to.
+"""The SQL of a replay: where the entries of a case lie, and what entries add up to.
 
 Texts here are made of column names and numbers of this code base; names and paths are quoted.
 """
@@ -15,7 +15,6 @@ from tallystick.archive.replay_cases import Case
 from tallystick.usage.meters import PROMPT_METERS
 
 _CASE_COLUMNS = (*Case._fields[:-1],)
-_NUMBER_MAX = 2**62
 _MINUTE = "((epoch_us({time}) // 60000000) % 1440)"
 
 
@@ -59,66 +58,17 @@ def entries_view(scans: Sequence[Scan], meters: Sequence[str]) -> str:
     return f"create or replace temp view entries as {' union all by name '.join(parts)}"
 
 
-# ── cases ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def prompt_size(meters: Sequence[str]) -> str:
-    """The prompt size of a row."""
-    return " + ".join(quantity(meter) for meter in meters if meter in PROMPT_METERS) or "0::bigint"
-
-
-class Windows(NamedTuple):
-    """The models with prices by time of day, by the names that entries have, and where those may change: minutes."""
-
-    models: Sequence[str]
-    edges: Sequence[int]
-
-
-def cases_table(meters: Sequence[str], constants: Sequence[str], windows: Windows) -> str:
-    """`cases`: how many entries of each case, and where they lie; `minute_place`: between which edges of a window.
-
-    Args:
-        meters: all meters.
-        constants: those whose recorded quantity is not always the event's, or may have to be another.
-        windows: what is known of prices by time of day.
-    """
-    prompt = prompt_size(meters)
-    ranges = "".join(
-        f", min({quantity(one)}) as least{index}, max({quantity(one)}) as most{index}"
-        for index, one in enumerate(constants)
-    )
-    return f"""
-create or replace temp table cases as
-select row_number() over () as id, * from (
-    select {", ".join(_CASE_COLUMNS)}, provider_cost_pico is not null as stated,
-           {_minute_place(windows)} as minute_place, count(*) as entries,
-           min(epoch_us(time)) as time_min, max(epoch_us(time)) as time_max,
-           min({prompt}) as prompt_min, max({prompt}) as prompt_max{ranges}
-    from entries
-    group by all
-)"""
-
-
-def _minute_place(windows: Windows) -> str:
-    if not windows.models:
-        return "0"
-    names = ", ".join(map(literal, windows.models))
-    places = " + ".join(f"({_MINUTE.format(time='time')} >= {edge})::int" for edge in windows.edges)
-    return f"case when model in ({names}) then {places} else 0 end"
-
-
 # ── rows in doubt ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 DOUBT_SCHEMA = pa.schema(
-    [("id", pa.int64()), *((name, pa.list_(pa.int64())) for name in ("time_edges", "prompt_edges", "minute_edges"))]
+    [
+        ("id", pa.int64()),
+        *((name, pa.string()) for name in _CASE_COLUMNS),
+        ("stated", pa.bool_()),
+        *((name, pa.list_(pa.int64())) for name in ("time_edges", "prompt_edges", "minute_edges")),
+    ]
 )
-
-
-def same_case(left: str, right: str) -> str:
-    """The condition that rows of two relations are of one case."""
-    names = " and ".join(f"{left}.{name} is not distinct from {right}.{name}" for name in _CASE_COLUMNS)
-    # A case between some edges of a window stands for all of its entries: where they lie is looked at again.
-    return f"{names} and ({left}.provider_cost_pico is not null) = {right}.stated"
+"""Cases in doubt: which, and where their prices may change."""
 
 
 def _placed(meters: Sequence[str]) -> str:
@@ -128,13 +78,14 @@ def _placed(meters: Sequence[str]) -> str:
         return f"len(list_filter(doubt.{edges}, lambda edge: edge <= {value}))"
 
     minute = _MINUTE.format(time="e.time")
-    prompt = prompt_size(meters)
+    prompt = " + ".join(quantity(meter) for meter in meters if meter in PROMPT_METERS) or "0::bigint"
+    same = " and ".join(f"e.{name} is not distinct from doubt.{name}" for name in _CASE_COLUMNS)
     return f"""
 select doubt.id, {place("time_edges", "epoch_us(e.time)")} as time_place,
        {place("prompt_edges", "e.prompt")} as prompt_place, {place("minute_edges", minute)} as minute_place,
        epoch_us(e.time) as time_us, e.prompt, {minute} as minute_of_day, e.filename, e.file_row_number
-from (select *, {prompt} as prompt from entries where model in (select model from cases join doubt using (id))) as e
-join (select * from cases join doubt using (id)) as doubt on {same_case("e", "doubt")}"""
+from (select *, {prompt} as prompt from entries where model in (select model from doubt)) as e
+join doubt on {same} and (e.provider_cost_pico is not null) = doubt.stated"""
 
 
 def regions(meters: Sequence[str]) -> str:
