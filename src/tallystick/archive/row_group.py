@@ -60,7 +60,7 @@ class RowGroup:
 
     def __init__(self, main: Path, group: int, columns: Sequence[str], wanted: Filter | None) -> None:
         of_filter = [] if wanted is None else ["time", "org_id", "seq"]
-        with pq.ParquetFile(main, read_dictionary=["pricing", *REPEATING_COLUMNS], memory_map=True) as file:
+        with pq.ParquetFile(main, read_dictionary=["pricing", *REPEATING_COLUMNS]) as file:
             start = sum(file.metadata.row_group(number).num_rows for number in range(group))
             names = [*columns, *(name for name in of_filter if name not in columns)]
             rows = file.read_row_group(group, columns=names, use_threads=False)
