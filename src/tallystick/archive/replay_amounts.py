@@ -25,7 +25,7 @@ from tallystick.core.money import divide_half_even
 from tallystick.rates.pricing import ADJUSTMENT
 
 _BITS = 2**63
-_SLICE_ROWS = 16_384  # what is computed in between stays in the processor's cache
+_SLICE_ROWS = 32_768  # what is computed in between stays in the processor's cache
 
 
 class _Line(NamedTuple):
