@@ -22,6 +22,7 @@ from tallystick.invoice.usage import MeterSum, PeriodSums
 from tallystick.ledger.entry import Entry
 from tallystick.rates.card import CardHistory
 from tallystick.rates.cardfile import CardVersion, Header, ModelLine, ProviderLine, RateLine
+from tallystick.rates.model import Cost
 from tallystick.usage.event import UsageEvent
 from tallystick.usage.meters import QUANTITY_MAX
 
@@ -101,7 +102,7 @@ def _rows(history: CardHistory, drawn: list[UsageEvent], corrected: list[bool]) 
     for number, event in enumerate(drawn):
         card = history.at(history.versions[number % len(history.versions)].name)
         cost = card.price_event(event)
-        if any(abs(line.amount_pico or 0) > PICO_MAX for line in cost.lines) or abs(cost.total_pico or 0) > PICO_MAX:
+        if not _fits(cost):
             continue
         fact = {name: getattr(event, name) for name in ENTRY_SCHEMA.names if hasattr(event, name)}
         fact |= {"price_context": msgspec.json.encode(event.price_context).decode(), "attributes": "{}"}
@@ -111,10 +112,16 @@ def _rows(history: CardHistory, drawn: list[UsageEvent], corrected: list[bool]) 
     for row, is_corrected, event in zip(list(rows), corrected, drawn, strict=False):
         if is_corrected and row["status"] == "unpriced":
             again = history.latest.price_event(_event_of(row, event))
-            correction = _entry(rows, event, again, "correction")
             same = {"request_id": row["request_id"], "time": row["time"], "refers_to_seq": row["seq"]}
-            rows.append(correction | same)
+            if _fits(again):
+                rows.append(_entry(rows, event, again, "correction") | same)
     return rows
+
+
+def _fits(cost: Cost) -> bool:
+    """Whether an entry can hold the cost; the writer refuses what does not."""
+    amounts = [cost.total_pico, *(line.amount_pico for line in cost.lines)]
+    return all(abs(amount or 0) <= PICO_MAX for amount in amounts)
 
 
 def _event_of(row: dict[str, object], like: UsageEvent) -> UsageEvent:
@@ -124,8 +131,8 @@ def _event_of(row: dict[str, object], like: UsageEvent) -> UsageEvent:
     return msgspec.structs.replace(like, meters=meters, price_context=context, **changed)
 
 
-def _entry(rows: list[dict[str, object]], event: UsageEvent, cost: object, kind: str) -> dict[str, object]:
-    lines = cost.lines  # type: ignore[attr-defined]
+def _entry(rows: list[dict[str, object]], event: UsageEvent, cost: Cost, kind: str) -> dict[str, object]:
+    lines = cost.lines
     return dict.fromkeys(ENTRY_SCHEMA.names) | {
         "org_id": "a",
         "seq": len(rows) + 1,
@@ -133,15 +140,15 @@ def _entry(rows: list[dict[str, object]], event: UsageEvent, cost: object, kind:
         "time": event.time,
         "time_max": START + timedelta(days=99),
         "recorded_at": START + timedelta(days=99),
-        "rate_version": cost.rate_version,  # type: ignore[attr-defined]
-        "status": cost.status,  # type: ignore[attr-defined]
-        "cost_pico": cost.total_pico,  # type: ignore[attr-defined]
+        "rate_version": cost.rate_version,
+        "status": cost.status,
+        "cost_pico": cost.total_pico,
         "line_meters": [line.meter for line in lines],
         "line_quantities": [line.quantity for line in lines],
         "line_price_pico": [line.price_pico for line in lines],
         "line_per": [line.per for line in lines],
         "line_amount_pico": [line.amount_pico for line in lines],
-        "reason": cost.reason,  # type: ignore[attr-defined]
+        "reason": cost.reason,
         "leaf": bytes(32),
     }
 

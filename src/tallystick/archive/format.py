@@ -26,7 +26,8 @@ from tallystick.archive.columns import (
     REPEATING_COLUMNS,
     conform,
 )
-from tallystick.archive.lines import flat_fields, flat_meters, to_flat, to_lists
+from tallystick.archive.lines import flat_fields, flat_meters, to_flat
+from tallystick.archive.lists import to_lists
 from tallystick.core.errors import BadInput
 
 FORMAT = "tallystick block 1"

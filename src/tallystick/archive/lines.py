@@ -18,7 +18,8 @@ columns of their own. Its quantities and amounts stand in the flat columns all t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from enum import IntEnum
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -40,7 +41,13 @@ Int64s = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Bits = npt.NDArray[np.uint64]
 
-_AS_COUNTED, _CONSTANT, _OWN_PRICE = 0, 1, 2
+
+class LineKind(IntEnum):
+    """Where a line's quantity and price come from."""
+
+    AS_COUNTED = 0
+    CONSTANT = 1
+    OWN_PRICE = 2
 
 
 class Lists(NamedTuple):
@@ -72,10 +79,10 @@ def take_apart(column: pa.Array) -> Lists:
     """The rows of a list column, whatever slice of a larger one it is."""
     absent = column.is_null().to_numpy(zero_copy_only=False)
     lengths = pc.list_value_length(column).fill_null(0).to_numpy().astype(np.int64)
-    return Lists(lengths, _starts(lengths), absent, column.flatten())
+    return Lists(lengths, starts_of(lengths), absent, column.flatten())
 
 
-def _starts(lengths: Int64s) -> Int64s:
+def starts_of(lengths: Int64s) -> Int64s:
     starts = np.zeros(len(lengths), dtype=np.int64)
     np.cumsum(lengths[:-1], out=starts[1:])
     return starts
@@ -182,7 +189,7 @@ def _place(
 def _without(lists: Lists, lost: Bools) -> Lists:
     values = lists.values.filter(pa.array(~np.repeat(lost, lists.lengths)))
     lengths = np.where(lost, 0, lists.lengths)
-    return Lists(lengths, _starts(lengths), lists.absent, values)
+    return Lists(lengths, starts_of(lengths), lists.absent, values)
 
 
 class _Lines(NamedTuple):
@@ -220,7 +227,7 @@ def _shapes(
         regular[lines.row[uneven]] = False
     regular[lines.row[lists["line_quantities"].values.is_null().to_numpy(zero_copy_only=False)]] = False
 
-    starts = _starts(lengths)
+    starts = starts_of(lengths)
     whole = _Whole(starts, lengths, no_models, zeros)
     keys = _row_keys(lines, whole)
     chosen = np.flatnonzero(regular)
@@ -257,7 +264,7 @@ def _read_lines(lists: dict[str, Lists], known: pa.Array, counted: Int64s) -> tu
         as_counted = np.zeros(len(row), dtype=np.bool_)
     own = ~as_counted & (quantity == 1) & (per == 1) & (price == amount)
     adjusts = pc.equal(head.values, "provider_cost_adjustment").fill_null(False).to_numpy(zero_copy_only=False)
-    how = np.where(as_counted, _AS_COUNTED, np.where(own & adjusts, _OWN_PRICE, _CONSTANT))
+    how = np.where(as_counted, LineKind.AS_COUNTED, np.where(own & adjusts, LineKind.OWN_PRICE, LineKind.CONSTANT))
     unpriced = lists["line_price_pico"].values.is_null().to_numpy(zero_copy_only=False)
     model_lists = lists["line_models"]
     encoded = model_lists.values.dictionary_encode()
@@ -267,11 +274,11 @@ def _read_lines(lists: dict[str, Lists], known: pa.Array, counted: Int64s) -> tu
     return encoded.dictionary.to_pylist(), _Lines(
         row,
         code,
-        np.where(how == _OWN_PRICE, 0, price),
+        np.where(how == LineKind.OWN_PRICE, 0, price),
         per,
         unpriced,
         how,
-        np.where(how == _AS_COUNTED, 0, quantity),
+        np.where(how == LineKind.AS_COUNTED, 0, quantity),
         model,
     )
 
@@ -329,9 +336,11 @@ def _shape_json(
     how = [int(lines.how[at]) for at in here]
     prices: list[int | str | None] = []
     for at in here:
-        own = int(lines.how[at]) == _OWN_PRICE
+        own = int(lines.how[at]) == LineKind.OWN_PRICE
         prices.append(OWN_AMOUNT if own else None if lines.unpriced[at] else int(lines.price[at]))
-    constants = [None if one == _AS_COUNTED else int(lines.constant[at]) for one, at in zip(how, here, strict=True)]
+    constants = [
+        None if one == LineKind.AS_COUNTED else int(lines.constant[at]) for one, at in zip(how, here, strict=True)
+    ]
     models: list[str | None] | None = None
     if model_names is not None:
         models = [None if lines.model[at] < 0 else model_names[int(lines.model[at])] for at in here]
@@ -344,141 +353,3 @@ def _shape_json(
         zeros or None,
     )
     return _encode(shape).decode()
-
-
-# ── flat columns to lists ───────────────────────────────────────────────────────────────────────────────────────────
-
-
-def to_lists(rows: pa.RecordBatch, meters: Sequence[str]) -> dict[str, pa.Array]:
-    """The list columns, by name, of rows that have `flat_fields(meters)`."""
-    counted, amounts = _matrix(rows, "quantity", meters), _matrix(rows, "amount", meters)
-    pricing = rows.column("pricing")
-    if not isinstance(pricing, pa.DictionaryArray):
-        pricing = pricing.dictionary_encode()
-    irregular = pricing.is_null().to_numpy(zero_copy_only=False)
-    shape_of_row = pricing.indices.fill_null(-1).to_numpy().astype(np.int64)
-    shapes = _read_shapes(pricing.dictionary.to_pylist(), meters)
-    columns = _counted_lists(shapes, shape_of_row, irregular, counted, meters)
-    columns |= _line_lists(shapes, shape_of_row, irregular, counted, amounts, meters)
-    if irregular.any():
-        columns = {name: pc.if_else(pa.array(irregular), rows.column(name), made) for name, made in columns.items()}
-    return columns
-
-
-def _matrix(rows: pa.RecordBatch, what: str, meters: Sequence[str]) -> Int64s:
-    numbers = np.zeros((len(meters), rows.num_rows), dtype=np.int64)
-    for code, meter in enumerate(meters):
-        numbers[code] = rows.column(f"{what}.{meter}").fill_null(0).to_numpy()
-    return numbers
-
-
-def _counted_lists(
-    shapes: _Shapes, shape_of_row: Int64s, irregular: Bools, counted: Int64s, meters: Sequence[str]
-) -> dict[str, pa.Array]:
-    named = counted.T != 0
-    if shapes.zeros.any():
-        named |= shapes.zeros[shape_of_row]  # of irregular rows nothing is kept
-    named &= ~irregular[:, None]
-    row, code = np.nonzero(named)
-    lengths = named.sum(axis=1)
-    nowhere = np.zeros(len(lengths), dtype=np.bool_)
-    return {
-        "meter_names": _lists(lengths, _named(code, meters), nowhere),
-        "meter_quantities": _lists(lengths, pa.array(counted[code, row]), nowhere),
-    }
-
-
-class _Shapes(NamedTuple):
-    """The lines of all pricings, one after the other; like `_Lines`, with null prices apart."""
-
-    starts: Int64s
-    lengths: Int64s
-    with_models: Bools
-    zeros: Bools
-    code: Int64s
-    price: Int64s
-    per: Int64s
-    unpriced: Bools
-    how: Int64s
-    constant: Int64s
-    models: list[str | None]
-
-
-def _read_shapes(texts: Sequence[str], meters: Sequence[str]) -> _Shapes:
-    codes = {meter: code for code, meter in enumerate(meters)}
-    shapes = [read_shape(text) for text in texts]
-    lengths = np.array([len(shape.meters) for shape in shapes], dtype=np.int64)
-    lines: list[tuple[int, int, int, bool, int, int]] = []
-    models: list[str | None] = []
-    for shape in shapes:
-        nothing = [None] * len(shape.meters)
-        constants = shape.quantities or nothing
-        for meter, price, per, constant in zip(shape.meters, shape.price_pico, shape.per, constants, strict=True):
-            own = price == OWN_AMOUNT
-            how = _OWN_PRICE if own else _AS_COUNTED if constant is None else _CONSTANT
-            number = 0 if price is None or own else int(price)
-            lines.append((codes[meter], number, per or 0, price is None, how, constant or 0))
-        models += shape.models or nothing
-    zeros = np.zeros((len(shapes), len(meters)), dtype=np.bool_)
-    for number, shape in enumerate(shapes):
-        zeros[number, [codes[meter] for meter in shape.zeros or ()]] = True
-    table = np.array(lines, dtype=np.int64).reshape(-1, 6)
-    code, price_pico, per_units, unpriced, hows, fixed = table.T
-    with_models = np.array([shape.models is not None for shape in shapes], dtype=np.bool_)
-    return _Shapes(
-        _starts(lengths) if len(lengths) else lengths,
-        lengths,
-        with_models,
-        zeros,
-        code,
-        price_pico,
-        per_units,
-        unpriced.astype(np.bool_),
-        hows,
-        fixed,
-        models,
-    )
-
-
-def _line_lists(
-    shapes: _Shapes,
-    shape_of_row: Int64s,
-    irregular: Bools,
-    counted: Int64s,
-    amounts: Int64s,
-    meters: Sequence[str],
-) -> dict[str, pa.Array]:
-    count = len(shape_of_row)
-    lengths = np.zeros(count, dtype=np.int64)
-    regular = ~irregular
-    lengths[regular] = shapes.lengths[shape_of_row[regular]]
-    row = np.repeat(np.arange(count), lengths)
-    place = shapes.starts[shape_of_row[row]] + (np.arange(len(row)) - _starts(lengths)[row]) if len(row) else row
-    code, how, unpriced = shapes.code[place], shapes.how[place], shapes.unpriced[place]
-    amount = amounts[code, row]
-    quantity = np.where(how == _AS_COUNTED, counted[code, row], shapes.constant[place])
-    price = np.where(how == _OWN_PRICE, amount, shapes.price[place])
-    present = np.zeros(count, dtype=np.bool_)
-    no_models = np.ones(count, dtype=np.bool_)
-    no_models[regular] = ~shapes.with_models[shape_of_row[regular]]
-    of_models = np.where(no_models, 0, lengths)
-    models = pa.array(shapes.models, type=pa.string()).take(pa.array(place[~no_models[row]]))
-    return {
-        "line_meters": _lists(lengths, _named(code, meters), present),
-        "line_quantities": _lists(lengths, pa.array(quantity), present),
-        "line_price_pico": _lists(lengths, pa.array(price, mask=unpriced), present),
-        "line_per": _lists(lengths, pa.array(shapes.per[place], mask=unpriced), present),
-        "line_amount_pico": _lists(lengths, pa.array(amount, mask=unpriced), present),
-        "line_models": _lists(of_models, models, no_models),
-    }
-
-
-def _named(code: npt.NDArray[Any], meters: Sequence[str]) -> pa.Array:
-    return pa.array(meters, type=pa.string()).take(pa.array(code))
-
-
-def _lists(lengths: Int64s, values: pa.Array, absent: Bools) -> pa.Array:
-    offsets = np.zeros(len(lengths) + 1, dtype=np.int32)
-    np.cumsum(lengths, out=offsets[1:])
-    mask = pa.array(absent) if absent.any() else None
-    return pa.ListArray.from_arrays(pa.array(offsets), values, mask=mask)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from tallystick.archive.columns import ENTRY_SCHEMA, PERSONAL_COLUMNS, PLAIN_COLUMNS, REPEATING_COLUMNS
 from tallystick.archive.format import PEOPLE_SCHEMA, block_info, named_faults
-from tallystick.archive.lines import to_lists
+from tallystick.archive.lists import to_lists
 
 _ROWS = 16_384
 

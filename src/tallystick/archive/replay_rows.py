@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from tallystick.archive.columns import ENTRY_SCHEMA, LIST_COLUMNS, PERSONAL_COLUMNS, PLAIN_COLUMNS
 from tallystick.archive.leaves import batch_entries
-from tallystick.archive.lines import to_lists
+from tallystick.archive.lists import to_lists
 from tallystick.archive.replay_cases import CardOf
 from tallystick.invoice.compare import Difference
 from tallystick.invoice.facts import StoredFact, name_of, recheck
