@@ -39,13 +39,14 @@ connection.execute(query).fetchall()
 print(json.dumps({"seconds": time.perf_counter() - start}))
 """
 _REPLAY = """
-import json, os, resource, sys, tempfile, time
+import json, os, sys, tempfile, time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from tallystick.app.cards import load_card_history
 from tallystick.archive.replay import BlockReplay, Wanted
 from tallystick.archive.store import file_sha256
+from bench.report import peak_bytes
 files = [Path(one) for one in sys.argv[1:]]
 history = load_card_history()
 threads = len(os.sched_getaffinity(0))
@@ -61,7 +62,7 @@ with tempfile.TemporaryDirectory() as folder:
 print(json.dumps({
     "seconds": time.perf_counter() - start, "hashed": hashed, "entries": sum(part.entries for part in parts),
     "differences": [(one.org_id, one.seq, one.field) for part in parts for one in part.differences],
-    "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    "memory_mb": peak_bytes(os.getpid()) / 2**20,
 }))
 """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -24,6 +25,16 @@ class Row:
 def machine() -> str:
     """The machine in a line, since figures mean nothing without it."""
     return f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, {platform.system()}"
+
+
+def peak_bytes(pid: int) -> int:
+    """The most memory that a process has held since its program began.
+
+    It is VmHWM: ru_maxrss would also count what the process that forked it held.
+    """
+    status = Path(f"/proc/{pid}/status").read_text()
+    (kilobytes,) = (line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(kilobytes) * 1024
 
 
 def show(rows: list[Row]) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from bench.report import Row
+from bench.report import Row, peak_bytes
 from bench.traffic import raw_events
 from tallystick.app.runtime import Runtime, open_runtime
 from tallystick.app.settings import Settings
@@ -49,7 +49,7 @@ def run() -> list[Row]:
             "beside what writes them",
         ),
         Row("a sealed entry on disk", f"{size / ENTRIES:,.0f} bytes", "", "people files included"),
-        Row("memory of the process that seals", f"{peak / 1024:,.0f} MB", "", "bounded by the entries of a block"),
+        Row("memory of the process that seals", f"{peak / 2**20:,.0f} MB", "", "bounded by the entries of a block"),
     ]
 
 
@@ -74,7 +74,7 @@ def _read(runtime: Runtime) -> tuple[float, float]:
 
 
 def _seal(settings: Settings) -> tuple[tuple[float, float], int]:
-    """Seconds by the clock and by the processor, start and stop included, and the most memory in KB."""
+    """Seconds by the clock and by the processor, start and stop included, and the most memory in bytes."""
     asked = {"settings": settings.model_dump(mode="json"), "retention": False}
     start = time.perf_counter()
     child = subprocess.Popen(
@@ -85,9 +85,10 @@ def _seal(settings: Settings) -> tuple[tuple[float, float], int]:
     child.stdin.write(json.dumps(asked).encode() + b"\n")
     child.stdin.flush()
     answer = json.loads(child.stdout.readline())
+    peak = peak_bytes(child.pid)
     _, status, used = os.wait4(child.pid, 0)
     assert (status, answer.get("entries"), answer.get("left")) == (0, ENTRIES, 0), answer
-    return (time.perf_counter() - start, used.ru_utime + used.ru_stime), used.ru_maxrss
+    return (time.perf_counter() - start, used.ru_utime + used.ru_stime), peak
 
 
 def _rates(elapsed: float, cpu: float) -> str:
