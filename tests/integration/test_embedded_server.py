@@ -245,7 +245,7 @@ def test_a_torn_pid_file_does_not_keep_it_from_starting(short_dir: Path) -> None
 
 
 def test_a_full_disk_is_named_and_once_there_is_room_it_starts() -> None:
-    with small_disk(150) as folder:
+    with small_disk(250) as folder:
         ballast = fill(folder)
         with pytest.raises(Unavailable) as caught:
             EmbeddedServer(folder / "data").open()
@@ -264,7 +264,7 @@ def test_a_full_disk_is_named_and_once_there_is_room_it_starts() -> None:
 
 
 def test_killed_on_a_full_disk_it_is_started_again_as_soon_as_there_is_room() -> None:
-    with small_disk(150) as folder:
+    with small_disk(250) as folder:
         server = EmbeddedServer(folder / "data")
         with server as url:
             with psycopg.connect(url) as connection:

@@ -6,6 +6,7 @@ data directory to others, and creates a lock file in a shared folder as a side e
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
 import shutil
@@ -64,9 +65,15 @@ def _copy(package: Path, folder: str, target: Path) -> Path:
     shutil.rmtree(half_done, ignore_errors=True)
     # Static libraries and headers are for compiling against; a server needs neither.
     leave_out = shutil.ignore_patterns("*.a", "include")
-    shutil.copytree(package / folder, half_done / package.name / folder, symlinks=True, ignore=leave_out)
-    if _libraries(package).exists():
-        shutil.copytree(_libraries(package), half_done / _libraries(package).name)
+    try:
+        shutil.copytree(package / folder, half_done / package.name / folder, symlinks=True, ignore=leave_out)
+        if _libraries(package).exists():
+            shutil.copytree(_libraries(package), half_done / _libraries(package).name)
+    except OSError as error:
+        shutil.rmtree(half_done, ignore_errors=True)
+        if f"[Errno {errno.ENOSPC}]" in str(error):  # copytree gathers what failed into an error without a number
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from None
+        raise
     for place, _, names in os.walk(half_done):
         Path(place).chmod(0o755)
         for path in (Path(place) / name for name in names):

@@ -228,7 +228,10 @@ class EmbeddedServer:
 
     def _run(self, program: str, *arguments: str, major: str | None = None) -> None:
         major = major or (self.cluster / "PG_VERSION").read_text().strip()
-        home = find_postgres(major, self._user, self.data_dir)
+        try:
+            home = find_postgres(major, self._user, self.data_dir)
+        except OSError as error:
+            raise unusable_folder(self.data_dir, error) from None
         # No inherited locale or PG* variables; a folder that the server's user may stand in.
         environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}
         log_bytes = self._log_bytes()
