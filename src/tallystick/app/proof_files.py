@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from tallystick.core.errors import BadInput, Conflict
+from tallystick.core.errors import BadInput, Conflict, cannot_write
 from tallystick.invoice.proof import ProofReport, check_proof, read_proof
 from tallystick.ledger.notes import PublicKey, parse_public_key
 
@@ -41,12 +41,7 @@ def write_proof(
         report = _expect_sound(check_file(temporary, progress=progress))
         temporary.replace(output)
     except OSError as error:
-        raise BadInput(
-            "cannot_write",
-            f"{output} cannot be written: {(error.strerror or str(error)).lower()}",
-            next_step="name a file in a folder that exists and that you may write to",
-            where="--output",
-        ) from None
+        raise cannot_write(output, error) from None
     finally:
         temporary.unlink(missing_ok=True)
     return report

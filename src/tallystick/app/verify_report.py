@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -113,9 +112,3 @@ class VerifyReport:
             "first_bad": None if self.sound else self.first_bad(),
             "findings": [asdict(one) for one in self.findings.kept],
         }
-
-
-def first_of(places: Iterable[int]) -> str:
-    """The first of some numbers and how many there are, for a sentence."""
-    found = list(places)
-    return str(found[0]) if len(found) == 1 else f"{found[0]} and {len(found) - 1:,} more"

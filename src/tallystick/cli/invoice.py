@@ -25,7 +25,7 @@ from tallystick.cli.invoice_output import (
     row_json,
 )
 from tallystick.cli.output import EXIT_NO, print_json, print_text, progress_bar, say
-from tallystick.core.errors import BadInput
+from tallystick.core.errors import cannot_write
 from tallystick.core.instants import format_instant
 
 if TYPE_CHECKING:
@@ -245,9 +245,4 @@ def _write(pieces: Iterator[str], output: Path | None) -> None:
             for piece in pieces:
                 file.write(piece)
     except OSError as error:
-        raise BadInput(
-            "cannot_write",
-            f"{output} cannot be written: {(error.strerror or str(error)).lower()}",
-            next_step="name a file in a folder that exists and that you may write to",
-            where="--output",
-        ) from None
+        raise cannot_write(output, error) from None

@@ -72,3 +72,13 @@ class Unavailable(TallyError):
     ) -> None:
         super().__init__(code, detail, next_step=next_step, where=where)
         self.retry_after_seconds = retry_after_seconds
+
+
+def cannot_write(output: object, error: OSError) -> BadInput:
+    """The refusal of an output file that the system does not let us write."""
+    return BadInput(
+        "cannot_write",
+        f"{output} cannot be written: {(error.strerror or str(error)).lower()}",
+        next_step="name a file in a folder that exists and that you may write to",
+        where="--output",
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -96,7 +97,7 @@ def read_preimage(data: bytes | msgspec.Raw) -> Entry:
 
 
 def _usage(found: _Preimage, entry: _Usage) -> Entry:
-    fact, cost, lines = entry.fact, entry.cost, entry.cost.lines
+    fact = entry.fact
     return Entry(
         org_id=fact.org_id,
         seq=found.seq,
@@ -123,23 +124,30 @@ def _usage(found: _Preimage, entry: _Usage) -> Entry:
         attributes=None,
         salt=None,
         fingerprint=bytes.fromhex(entry.fingerprint),
-        rate_version=cost.rate_version,
-        status=cost.status,
-        cost_pico=_integer(cost.total_pico),
-        line_meters=lines.meters,
-        line_quantities=_integers(lines.quantities),
-        line_price_pico=_maybe_integers(lines.price_pico),
-        line_per=_maybe_integers(lines.per),
-        line_amount_pico=_maybe_integers(lines.amount_pico),
-        line_models=lines.models,
+        **_priced(entry.cost),
         refers_to_seq=None,
-        reason=cost.reason,
         leaf=b"",
     )
 
 
+def _priced(cost: _Cost) -> dict[str, Any]:
+    """The columns that say what an entry cost, of usage and corrections alike."""
+    lines = cost.lines
+    return {
+        "rate_version": cost.rate_version,
+        "status": cost.status,
+        "cost_pico": _integer(cost.total_pico),
+        "line_meters": lines.meters,
+        "line_quantities": _integers(lines.quantities),
+        "line_price_pico": _maybe_integers(lines.price_pico),
+        "line_per": _maybe_integers(lines.per),
+        "line_amount_pico": _maybe_integers(lines.amount_pico),
+        "line_models": lines.models,
+        "reason": cost.reason,
+    }
+
+
 def _correction(found: _Preimage, entry: _Correction) -> Entry:
-    cost, lines = entry.cost, entry.cost.lines
     return Entry(
         org_id=entry.org_id,
         seq=found.seq,
@@ -166,17 +174,8 @@ def _correction(found: _Preimage, entry: _Correction) -> Entry:
         attributes=None,
         salt=None,
         fingerprint=None,
-        rate_version=cost.rate_version,
-        status=cost.status,
-        cost_pico=_integer(cost.total_pico),
-        line_meters=lines.meters,
-        line_quantities=_integers(lines.quantities),
-        line_price_pico=_maybe_integers(lines.price_pico),
-        line_per=_maybe_integers(lines.per),
-        line_amount_pico=_maybe_integers(lines.amount_pico),
-        line_models=lines.models,
+        **_priced(entry.cost),
         refers_to_seq=entry.refers_to_seq,
-        reason=cost.reason,
         leaf=b"",
     )
 
