@@ -19,7 +19,7 @@ from tallystick.ledger.statements import (
 )
 
 ORG = OrgStatement("acme", 1, 9, bytes(range(32)))
-BLOCK = BlockStatement(3, 9, b"f" * 32, b"m" * 32, b"o" * 32, datetime(2026, 11, 2, 12, 0, 0, 5, tzinfo=UTC))
+BLOCK = BlockStatement(3, 9, b"f" * 32, b"m" * 32, 2, b"o" * 32, datetime(2026, 11, 2, 12, 0, 0, 5, tzinfo=UTC))
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 
 
@@ -33,7 +33,7 @@ def test_an_org_statement_has_the_documented_bytes() -> None:
 def test_a_block_statement_has_the_documented_bytes() -> None:
     assert BLOCK.encode().decode() == (
         '{"block":3,"entries":9,"file_sha256":"' + b"f".hex() * 32 + '","merkle_root":"' + b"m".hex() * 32
-        + '","orgs_root":"' + b"o".hex() * 32 + '","sealed_at":"2026-11-02T12:00:00.000005Z"}'
+        + '","orgs":2,"orgs_root":"' + b"o".hex() * 32 + '","sealed_at":"2026-11-02T12:00:00.000005Z"}'
     )  # fmt: skip
     assert parse_block_statement(BLOCK.encode()) == BLOCK
 

@@ -159,7 +159,6 @@ def _evidence(
         right=right,
         org_statement=statements[place].encode().decode(),
         org_index=place,
-        orgs=len(orgs),
         org_path=_hex(_path(orgs, inclusion_spans(place, len(orgs)))),
         block_statement=log[sealed.block - 1],
         log_path=_hex(_path(leaves, inclusion_spans(sealed.block - 1, len(leaves)))),

@@ -168,6 +168,7 @@ def describe(
         entries=len(content.leaves),
         file_sha256=file_sha256(draft.main),
         merkle_root=root(content.leaves),
+        orgs=len(sealed),
         orgs_root=orgs_root(OrgStatement(one.org_id, one.first_seq, one.last_seq, one.root) for one in sealed),
         sealed_at=sealed_at,
     )

@@ -146,11 +146,19 @@ def _check_block(database: Database, blocks: Path, block: Block, piece: Piece, c
 def _check_record(block: Block, piece: Piece, findings: Findings) -> None:
     """What the tables say of the block is in keeping with itself."""
     statement = BlockStatement(
-        block.block, block.entries, block.file_sha256, block.merkle_root, block.orgs_root, block.sealed_at
+        block.block,
+        block.entries,
+        block.file_sha256,
+        block.merkle_root,
+        len(piece.ranges),
+        block.orgs_root,
+        block.sealed_at,
     )
     if statement.encode().decode() != block.statement:
         findings.add(
-            "block_statement", f"block {block.block}: its statement is not that of its columns", file=block.path
+            "block_statement",
+            f"block {block.block}: its statement is not that of its columns and orgs",
+            file=block.path,
         )
     if block.path != block_path(block.block, block.sealed_at):
         findings.add("block_statement", f"block {block.block}: its path is not the one it was given", file=block.path)

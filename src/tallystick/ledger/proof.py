@@ -38,7 +38,6 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         right: those of the subtrees after it, up to the size that the block states.
         org_statement: what the block states of the org, byte for byte.
         org_index: its place among the block's org statements, from 0.
-        orgs: how many org statements the block has.
         org_path: from it up to `orgs_root`.
         block_statement: byte for byte.
         log_path: from it up to the root of the log.
@@ -52,7 +51,6 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     right: tuple[Hash, ...]
     org_statement: str
     org_index: int
-    orgs: int
     org_path: tuple[Hash, ...]
     block_statement: str
     log_path: tuple[Hash, ...]
@@ -101,7 +99,7 @@ def block_sealed(evidence: Evidence) -> BlockStatement:
     """
     block = parse_block_statement(evidence.block_statement)
     leaf = leaf_hash(evidence.org_statement.encode())
-    found = root_from_inclusion(leaf, evidence.org_index, evidence.orgs, _hashes(evidence.org_path))
+    found = root_from_inclusion(leaf, evidence.org_index, block.orgs, _hashes(evidence.org_path))
     if found != block.orgs_root:
         raise ValueError(f"the org's statement is not in block {block.block}: one of both was changed")
     return block

@@ -1,7 +1,8 @@
 """What sealing states of a block, byte for byte: one statement for each org in it, one for the block.
 
     org     {"first_seq":1,"last_seq":9,"org_id":"acme","root":"<hex>"}
-    block   {"block":1,"entries":9,"file_sha256":"<hex>","merkle_root":"<hex>","orgs_root":"<hex>","sealed_at":"…Z"}
+    block   {"block":1,"entries":9,"file_sha256":"<hex>","merkle_root":"<hex>","orgs":2,"orgs_root":"<hex>",
+             "sealed_at":"…Z"}
 
 Both are RFC 8785 JSON: sorted members, no white space. `orgs_root` is the root of a tree over the org statements, in
 the order of their org ids; the log that checkpoints sign is a tree over the block statements, in their order.
@@ -50,6 +51,7 @@ class BlockStatement:
         entries: how many entries it holds.
         file_sha256: of the Parquet file.
         merkle_root: over the leaves of its entries in the file's order.
+        orgs: how many org statements it has: a root alone does not say of how many leaves it is.
         orgs_root: over the org statements.
         sealed_at: when, in UTC.
     """
@@ -58,6 +60,7 @@ class BlockStatement:
     entries: int
     file_sha256: bytes
     merkle_root: bytes
+    orgs: int
     orgs_root: bytes
     sealed_at: datetime
 
@@ -69,6 +72,7 @@ class BlockStatement:
                 "entries": self.entries,
                 "file_sha256": self.file_sha256.hex(),
                 "merkle_root": self.merkle_root.hex(),
+                "orgs": self.orgs,
                 "orgs_root": self.orgs_root.hex(),
                 "sealed_at": format_instant(self.sealed_at),
             }
@@ -105,6 +109,7 @@ def parse_block_statement(data: bytes | str) -> BlockStatement:
         found.entries,
         _hash(found.file_sha256),
         _hash(found.merkle_root),
+        found.orgs,
         _hash(found.orgs_root),
         datetime.fromisoformat(found.sealed_at),
     )
@@ -125,6 +130,7 @@ class _BlockMembers(msgspec.Struct):
     entries: int
     file_sha256: str
     merkle_root: str
+    orgs: int
     orgs_root: str
     sealed_at: str
 

@@ -9,6 +9,7 @@ import msgspec
 
 Outcome = Literal["success", "empty", "failure"]
 UsageStatus = Literal["final", "partial", "estimated"]
+Payer = Literal["seller", "customer"]
 
 
 class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):

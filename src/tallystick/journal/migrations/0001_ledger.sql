@@ -65,7 +65,9 @@ comment on table subscriptions is
 create table ledger_entries (
     org_id             text collate "C" not null,
     seq                bigint not null check (seq > 0),
-    kind               text not null check (kind in ('usage', 'correction')),
+    kind               text not null check (kind in (
+        'usage', 'correction', 'grant', 'hold', 'denial', 'settlement', 'release', 'expiry', 'refund', 'override', 'budget', 'standing'
+    )),
     request_id         text collate "C" not null,
     time               timestamptz not null,
     time_max           timestamptz not null check (time <= time_max),
@@ -83,6 +85,7 @@ create table ledger_entries (
     meter_quantities   bigint[],
     price_context      jsonb,
     provider_cost_pico bigint,
+    payer              text check (payer = 'customer'),
     user_id            text collate "C",
     session_id         text collate "C",
     attributes         jsonb,
@@ -99,10 +102,12 @@ create table ledger_entries (
     line_models        text[],
     refers_to_seq      bigint check (refers_to_seq < seq),
     reason             text,
+    body               text,
     leaf               bytea not null check (length(leaf) = 32),
     primary key (org_id, seq),
-    check ((kind = 'correction') = (refers_to_seq is not null)),
-    check ((kind = 'usage') = (fingerprint is not null)),
+    check ((kind in ('correction', 'settlement', 'release', 'expiry', 'refund')) = (refers_to_seq is not null)),
+    check ((kind in ('usage', 'correction')) = (body is null)),
+    check ((kind = 'correction') = (fingerprint is null)),
     check ((status = 'unpriced') = (cost_pico is null))
 );
 -- Rows come in the order of writing; an index by time would scatter every insert (it took a third of the write rate,
@@ -111,10 +116,15 @@ create table ledger_entries (
 create unique index ledger_entries_request on ledger_entries (org_id, request_id) where kind = 'usage';
 create index ledger_entries_late on ledger_entries (org_id, time, seq) where time_max - time > interval '6 hours';
 create unique index ledger_entries_corrected_once on ledger_entries (org_id, refers_to_seq) where kind = 'correction';
+-- An operation's request id is claimed once; a hold is resolved once, by whatever comes first.
+create unique index ledger_entries_operation on ledger_entries (org_id, kind, request_id) where body is not null and kind <> 'denial';
+create unique index ledger_entries_resolved_once on ledger_entries (org_id, refers_to_seq) where kind in ('settlement', 'release', 'expiry');
 create index ledger_entries_unpriced on ledger_entries (org_id, seq) where status = 'unpriced';
 comment on table ledger_entries is
-    'Usage: a raw fact as it arrived, and its cost. Corrections carry the request and time of the entry they refer to. Meters and lines are parallel arrays; elements of price, per and amount are null where there is no rate.';
+    'Usage: a raw fact as it arrived, and its cost. Operations (all with a body) move the org''s wallet or change its terms. Corrections carry the request and time of the entry they refer to. Meters and lines are parallel arrays; elements of price, per and amount are null where there is no rate.';
 comment on column ledger_entries.time_max is 'The latest time of the org''s usage up to and with this entry; it never falls.';
+comment on column ledger_entries.payer is 'customer: a key of the customer''s own has paid the provider, and the cost is none of ours; null: we pay.';
+comment on column ledger_entries.body is 'What was asked for and what became of it: canonical JSON, see ledger/operations.py. An operation costs nothing: its lines are empty, its cost 0.';
 comment on column ledger_entries.salt is
     'Random; with user_id, session_id and attributes it is what may be erased. fingerprint is a salted hash over the whole fact and stays.';
 comment on column ledger_entries.leaf is 'The hash of the entry, a leaf of its org''s Merkle tree at place seq; docs/ledger.md says over which bytes.';

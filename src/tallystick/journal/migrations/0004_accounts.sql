@@ -1,0 +1,80 @@
+-- Where each org's account stands: what decisions are made from. All of it follows from the ledger's entries, which are
+-- the truth: these rows are changed as entries are written, in their transaction, under the head's lock, and can be made
+-- again from them (`tally verify` compares).
+
+create table org_states (
+    org_id              text collate "C" primary key,
+    counted_through_seq bigint not null default 0 check (counted_through_seq >= 0),
+    state               text not null default '{}'
+) with (fillfactor = 50);
+comment on table org_states is
+    'One row for each org that was ever asked about: up to which entry its usage is counted, and what little else there is (standing, budgets, overrides).';
+
+create table grants (
+    org_id         text collate "C" not null,
+    seq            bigint not null,
+    source         text not null,
+    priority       integer not null,
+    granted_at     timestamptz not null,
+    expires_at     timestamptz,
+    amount_pico    bigint not null check (amount_pico > 0),
+    available_pico bigint not null check (available_pico between 0 and amount_pico),
+    primary key (org_id, seq)
+) with (fillfactor = 50);
+create index grants_available on grants (org_id, seq) where available_pico > 0;
+create index grants_expiring on grants (expires_at) where available_pico > 0 and expires_at is not null;
+comment on table grants is 'Lots of credits, and what of each is neither charged nor held. seq is the grant''s entry.';
+
+create table open_holds (
+    org_id      text collate "C" not null,
+    seq         bigint not null,
+    expires_at  timestamptz not null,
+    primary key (org_id, seq)
+);
+create index open_holds_expiring on open_holds (expires_at);
+comment on table open_holds is 'Holds that nothing has resolved yet; what each has reserved stands in its entry.';
+
+create table finished_work (
+    org_id     text collate "C" not null,
+    action     text collate "C" not null,
+    work_key   text collate "C" not null,
+    charged_at timestamptz not null,
+    seq        bigint not null,
+    primary key (org_id, action, work_key)
+) with (fillfactor = 70);
+comment on table finished_work is 'When an action was last charged for the same work, by which settlement: doing it again may be free.';
+
+create table counters (
+    org_id       text collate "C" not null,
+    counter      text collate "C" not null,
+    window_start timestamptz not null,
+    used         numeric(38, 0) not null default 0,
+    primary key (org_id, counter, window_start)
+) with (fillfactor = 50);
+comment on table counters is
+    'Quantities by meter and window of time, and spending by budget and window: what limits and budgets are compared with. window_start -infinity: what open holds reserve.';
+
+-- What is held was available before: neither may go below nothing, whoever writes.
+alter table account_balances add check (account not in ('wallet_available', 'wallet_held') or credit_pico >= debit_pico);
+
+do $$
+declare
+    name text;
+begin
+    foreach name in array array['org_states', 'grants', 'open_holds', 'finished_work', 'counters'] loop
+        execute format('alter table %I enable row level security', name);
+        execute format('alter table %I force row level security', name);
+        execute format('create policy own_org on %I using (org_id = nullif(current_setting(''tallystick.org'', true), ''''))', name);
+    end loop;
+    foreach name in array array['org_states', 'grants'] loop
+        execute format('create trigger stays before delete or truncate on %I for each statement execute function refuse_change()', name);
+        execute format('alter table %I enable always trigger stays', name);
+    end loop;
+end
+$$;
+
+grant select on org_states, grants, open_holds, finished_work, counters
+    to tallystick_app, tallystick_writer, tallystick_operator, tallystick_keeper;
+grant insert, update on org_states, grants, finished_work, counters to tallystick_writer;
+grant insert, delete on open_holds to tallystick_writer;
+grant delete on counters to tallystick_writer;

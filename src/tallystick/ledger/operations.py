@@ -1,0 +1,242 @@
+"""Operations: what happens to an org's account besides usage, each a ledger entry with a body.
+
+    body = {"request": R, "result": S}     RFC 8785 JSON; integers of amounts and sequences are strings of digits
+
+R is what was asked for, without the personal data (user, session, attributes), which the entry's fingerprint covers
+with a salt, as that of usage does; the same request id with the same R and personal data is the same operation. S is what
+became of it: enough to move the wallet again, and to give the same answer again. Amounts are pico-credits unless a name
+says USD.
+
+    kind         refers to    what it is
+    grant                     credits come in: a lot with a source, a priority and an expiry
+    hold                      an allowed request: credits reserved from lots, meters and cost reserved from limits
+    denial                    a request that was refused; it claims no request id, so that it may be asked again
+    settlement   hold         the work is done: what is charged, what goes back
+    release      hold         the work was not done: all goes back
+    expiry       hold, grant  a hold or a grant came to its end
+    refund       settlement   charged credits go back
+    override                  a signed-off exception, until it expires
+    budget                    a cost guard is set or taken away
+    standing                  the org is suspended or taken up again, or its enforcement changes
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from tallystick.contract.decision import Budget, Decision, Override
+from tallystick.usage.event import Outcome, Payer
+
+OperationKind = Literal[
+    "grant", "hold", "denial", "settlement", "release", "expiry", "refund", "override", "budget", "standing"
+]
+
+GrantSource = Literal["top_up", "included", "promo", "sla", "dispute", "goodwill", "refund"]
+
+CREDIT = 10**12
+"""One credit in pico-credits."""
+
+
+class Lot(msgspec.Struct, frozen=True):
+    """Credits of one grant."""
+
+    grant_seq: int
+    amount_pico: int
+
+
+class WalletState(msgspec.Struct, frozen=True, kw_only=True):
+    """What a wallet holds: available and held."""
+
+    available_pico: int
+    held_pico: int
+
+
+# ── what is asked for ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Authorize(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Of a hold and a denial; see `contract.decision.Request`."""
+
+    feature: str
+    environment: str
+    action: str | None = None
+    model: str | None = None
+    provider: str | None = None
+    api_key_id: str | None = None
+    work_key: str | None = None
+    meters: dict[str, int] = {}
+    payer: Payer = "seller"
+
+
+class Settle(msgspec.Struct, frozen=True, kw_only=True):
+    """The end of a hold's work.
+
+    Attributes:
+        hold_seq: the hold.
+        outcome: what became of the work.
+        events: the request ids of its usage events, in the order given; each is an entry of its own.
+    """
+
+    hold_seq: int
+    outcome: Outcome
+    events: tuple[str, ...] = ()
+
+
+class ReleaseHold(msgspec.Struct, frozen=True, kw_only=True):
+    hold_seq: int
+    reason: str | None = None
+
+
+class Expire(msgspec.Struct, frozen=True, kw_only=True):
+    """Of what: the entry of a hold or a grant."""
+
+    what: Literal["hold", "grant"]
+    seq: int
+
+
+class Refund(msgspec.Struct, frozen=True, kw_only=True):
+    """Charged credits to be given back.
+
+    Attributes:
+        settlement_seq: what charged them.
+        amount_pico: how much; None for all that is not given back yet.
+        author, reason: who says so, and why.
+    """
+
+    settlement_seq: int
+    amount_pico: int | None
+    author: str
+    reason: str
+
+
+class Grant(msgspec.Struct, frozen=True, kw_only=True):
+    """Credits to come in.
+
+    Attributes:
+        source: where they come from.
+        priority: lower ones burn first among those that expire together.
+        expires_at: from when on they are gone; None for never.
+        period: of included ones, the month.
+        of_seq: of refunded ones, the expired grant that they were of.
+        author, reason: who says so, and why.
+    """
+
+    source: GrantSource
+    amount_pico: int
+    priority: int = 0
+    expires_at: datetime | None = None
+    period: str | None = None
+    of_seq: int | None = None
+    author: str
+    reason: str
+
+
+class SetOverride(msgspec.Struct, frozen=True, kw_only=True):
+    """`override.seq` is 0 here: it is the entry's own."""
+
+    override: Override
+    approved_by: str
+
+
+class SetBudget(msgspec.Struct, frozen=True, kw_only=True):
+    """`budget` None takes the one of that name away."""
+
+    name: str
+    budget: Budget | None
+    author: str
+
+
+class SetStanding(msgspec.Struct, frozen=True, kw_only=True):
+    """`suspended` is why, None to take the org up again; `enforcement` None for the contract's."""
+
+    suspended: str | None
+    enforcement: Literal["enforce", "shadow"] | None
+    author: str
+
+
+# ── what became of it ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a hold.
+
+    Attributes:
+        decision: the whole answer.
+        lots: where the reserved credits come from.
+        cost_pico: the worst case in pico-USD that budgets have reserved.
+        charge_pico: the same of what the customer is charged, in pico-USD.
+        expires_at: from when on the hold may be ended by its expiry.
+    """
+
+    decision: Decision
+    lots: tuple[Lot, ...]
+    cost_pico: int
+    charge_pico: int
+    expires_at: datetime
+    before: WalletState
+    after: WalletState
+
+
+class Denied(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a denial: nothing moves."""
+
+    decision: Decision
+    wallet: WalletState
+
+
+class Settled(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a settlement.
+
+    Attributes:
+        charged: by lot, what is charged out of the hold.
+        overage: by lot, what is charged beyond it, where the contract allows that.
+        receivable_pico: what is charged beyond that, and owed.
+        rounding_pico: how much of all that is only the rounding up to whole credits.
+        returned: by lot, what goes back; to lots that have expired meanwhile too: a grant of source refund follows.
+        cost_pico: what the usage cost us, in pico-USD.
+        priced: whether all of the usage had a price.
+        charge_pico: the credits charged, in pico-USD, for budgets of charges.
+        why: a sentence: why that was charged.
+    """
+
+    charged: tuple[Lot, ...]
+    overage: tuple[Lot, ...]
+    receivable_pico: int
+    rounding_pico: int
+    returned: tuple[Lot, ...]
+    cost_pico: int
+    priced: bool
+    charge_pico: int
+    why: str
+    before: WalletState
+    after: WalletState
+
+
+class Returned(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a release, of a hold's expiry and of a refund: what goes back, by lot."""
+
+    returned: tuple[Lot, ...]
+    before: WalletState
+    after: WalletState
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a grant's expiry: what was left of it is gone."""
+
+    lots: tuple[Lot, ...]
+    before: WalletState
+    after: WalletState
+
+
+class Granted(msgspec.Struct, frozen=True, kw_only=True):
+    before: WalletState
+    after: WalletState
+
+
+class Noted(msgspec.Struct, frozen=True, kw_only=True):
+    """Of an override, a budget and a standing: nothing moves."""
+
+    effective_at: datetime
