@@ -3,9 +3,9 @@
     body = {"request": R, "result": S}     RFC 8785 JSON; integers of amounts and sequences are strings of digits
 
 R is what was asked for, without the personal data (user, session, attributes), which the entry's fingerprint covers
-with a salt, as that of usage does; the same request id with the same R and personal data is the same operation. S is what
-became of it: enough to move the wallet again, and to give the same answer again. Amounts are pico-credits unless a name
-says USD.
+with a salt, as that of usage does; the same request id with the same R and personal data is the same operation. S is
+what became of it: enough to move the wallet again, and to give the same answer again. Amounts are pico-credits unless a
+name says USD.
 
     kind         refers to    what it is
     grant                     credits come in: a lot with a source, a priority and an expiry
