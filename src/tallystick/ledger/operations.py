@@ -28,7 +28,8 @@ from typing import Literal
 import msgspec
 
 from tallystick.contract.decision import Budget, Decision, Override
-from tallystick.usage.event import Outcome, Payer
+from tallystick.ledger.receipt import Receipt
+from tallystick.usage.event import Outcome, Payer, UsageEvent
 
 OperationKind = Literal[
     "grant", "hold", "denial", "settlement", "release", "expiry", "refund", "override", "budget", "standing"
@@ -58,7 +59,10 @@ class WalletState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Authorize(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Of a hold and a denial; see `contract.decision.Request`."""
+    """Of a hold and a denial; see `contract.decision.Request`.
+
+    `payer` None is the plan's: the customer on a byok plan, else we.
+    """
 
     feature: str
     environment: str
@@ -68,7 +72,7 @@ class Authorize(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     api_key_id: str | None = None
     work_key: str | None = None
     meters: dict[str, int] = {}
-    payer: Payer = "seller"
+    payer: Payer | None = None
 
 
 class Settle(msgspec.Struct, frozen=True, kw_only=True):
@@ -240,3 +244,64 @@ class Noted(msgspec.Struct, frozen=True, kw_only=True):
     """Of an override, a budget and a standing: nothing moves."""
 
     effective_at: datetime
+
+
+# ── on its way to the writer, and back ──────────────────────────────────────────────────────────────────────────────
+
+OperationRequest = Authorize | Settle | ReleaseHold | Expire | Refund | Grant | SetOverride | SetBudget | SetStanding
+OperationResult = Held | Denied | Settled | Returned | Ended | Granted | Noted
+
+
+class SettleEvent(msgspec.Struct, frozen=True, gc=False):
+    """A usage event of a settlement; the members that `from_hold` names were left out, and are to be the hold's."""
+
+    event: UsageEvent
+    from_hold: tuple[str, ...] = ()
+
+
+class Operation(msgspec.Struct, frozen=True, kw_only=True):
+    """What somebody asks for, checked, as it is handed to the writer.
+
+    Attributes:
+        kind: of an `Authorize`, `hold`; what it becomes (`denial`) is decided by the policy.
+        request_id: of settlements, releases and expiries the id of what they end, such as `h1042`.
+        user_id, session_id, attributes: who asks; personal, kept beside the body. None where a program of ours asks.
+        salt: random, for the fingerprint.
+        worst_cost_pico: of an `Authorize`: what its meters cost us at most; None when there is no price.
+        events: of a `Settle`.
+    """
+
+    org_id: str
+    kind: OperationKind
+    request_id: str
+    request: OperationRequest
+    salt: bytes
+    user_id: str | None = None
+    session_id: str | None = None
+    attributes: dict[str, str] = {}
+    worst_cost_pico: int | None = 0
+    events: tuple[SettleEvent, ...] = ()
+
+
+class Recorded(msgspec.Struct, frozen=True, kw_only=True):
+    """The entry that an operation became, now or when it was sent first: the same answer each time.
+
+    Attributes:
+        is_new: whether it was written now.
+        fingerprint, leaf: in hex.
+        usage: of a settlement: its events as entries, in the order given.
+    """
+
+    org_id: str
+    kind: OperationKind
+    seq: int
+    request_id: str
+    recorded_at: datetime
+    request: OperationRequest
+    result: OperationResult
+    fingerprint: str
+    leaf: str
+    rate_version: str
+    refers_to_seq: int | None = None
+    usage: tuple[Receipt, ...] = ()
+    is_new: bool = True
