@@ -82,11 +82,13 @@ class Settle(msgspec.Struct, frozen=True, kw_only=True):
         hold_seq: the hold.
         outcome: what became of the work.
         events: the request ids of its usage events, in the order given; each is an entry of its own.
+        charge_pico: a charge that the caller states, at most what is held; None for what the contract says.
     """
 
     hold_seq: int
     outcome: Outcome
     events: tuple[str, ...] = ()
+    charge_pico: int | None = None
 
 
 class ReleaseHold(msgspec.Struct, frozen=True, kw_only=True):
@@ -200,6 +202,8 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
         receivable_pico: what is charged beyond that, and owed.
         rounding_pico: how much of all that is only the rounding up to whole credits.
         returned: by lot, what goes back; to lots that have expired meanwhile too: a grant of source refund follows.
+        expired_pico: how much of `returned` is of such lots.
+        finished: whether the work is now done and charged, so that the same again may be a repeat.
         cost_pico: what the usage cost us, in pico-USD.
         priced: whether all of the usage had a price.
         charge_pico: the credits charged, in pico-USD, for budgets of charges.
@@ -211,6 +215,8 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
     receivable_pico: int
     rounding_pico: int
     returned: tuple[Lot, ...]
+    expired_pico: int
+    finished: bool
     cost_pico: int
     priced: bool
     charge_pico: int
@@ -220,9 +226,19 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Returned(msgspec.Struct, frozen=True, kw_only=True):
-    """Of a release, of a hold's expiry and of a refund: what goes back, by lot."""
+    """Of a release, of a hold's expiry and of a refund: what goes back.
+
+    Attributes:
+        returned: by lot; to lots that have expired meanwhile too: a grant of source refund follows.
+        expired_pico: how much of `returned` is of such lots.
+        receivable_pico: of a refund: what is no longer owed, besides `returned`.
+        rounding_pico: of a refund: how much of all that had only been rounding up.
+    """
 
     returned: tuple[Lot, ...]
+    expired_pico: int
+    receivable_pico: int = 0
+    rounding_pico: int = 0
     before: WalletState
     after: WalletState
 
