@@ -20,11 +20,13 @@ from tallystick.app.runtime import Runtime
 from tallystick.core.errors import Unavailable
 from tallystick.journal import steps
 from tallystick.journal.database import Connection
-from tallystick.journal.group_writer import GroupWriter
+from tallystick.journal.group_writer import EventWork, GroupWriter
+from tallystick.journal.prepare import Batch
 from tallystick.ledger.receipt import Receipt
 from tallystick.usage.event import UsageEvent
 
 ANSWER_SECONDS = 20
+EventWriter = GroupWriter[Batch, list[Receipt]]
 
 
 def events(runtime: Runtime, *raws: dict[str, Any]) -> list[UsageEvent]:
@@ -40,10 +42,11 @@ def statuses(future: Future[list[Receipt]]) -> list[str]:
 @contextmanager
 def writer_of(
     runtime: Runtime, connect: Callable[[], Connection] | None = None, *, group: int = 4000, queue: int = 50_000
-) -> Iterator[GroupWriter]:
+) -> Iterator[EventWriter]:
     """Another group writer on the runtime's database."""
     writer = GroupWriter(
         connect or runtime.database.connect_writer,
+        EventWork(),
         linger_seconds=0.002,
         group_events_max=group,
         queue_events_max=queue,
@@ -87,7 +90,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def taken(writer: GroupWriter) -> bool:
+def taken(writer: EventWriter) -> bool:
     return writer.state().queue_events == 0
 
 

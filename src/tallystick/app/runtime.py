@@ -24,7 +24,7 @@ from tallystick.core.errors import BadInput, Unavailable
 from tallystick.core.instants import Clock
 from tallystick.journal.contracts import declared_meters
 from tallystick.journal.database import Database
-from tallystick.journal.group_writer import GroupWriter
+from tallystick.journal.group_writer import EventWork, GroupWriter
 from tallystick.journal.migrate import migrate, unreachable
 from tallystick.journal.prepare import Batch, prepare
 from tallystick.journal.self_test import check_walls
@@ -60,7 +60,7 @@ class Runtime:
 
     settings: Settings
     database: Database
-    writer: GroupWriter
+    writer: GroupWriter[Batch, list[Receipt]]
     clock: Clock
     cards: CardHistory
     server: EmbeddedServer | None = None
@@ -219,6 +219,7 @@ def open_runtime(settings: Settings, clock: Clock = utc_now, *, may_start_late: 
             cards = load_card_history(settings.data_dir / "cards")
         writer = GroupWriter(
             database.connect_writer,
+            EventWork(),
             linger_seconds=settings.group_linger_ms / 1000,
             group_events_max=settings.group_events_max,
             queue_events_max=settings.queue_events_max,

@@ -1,5 +1,7 @@
 """Group commit: one thread writes for all callers of a process, many of their batches in one transaction.
 
+What is written is the `Work`'s: usage events (`EventWork`), or operations on orgs' accounts.
+
 A commit waits for the disk however many events are in it. So the first event that comes waits a few milliseconds for
 others, all are written together, and every caller is answered after the commit. What comes meanwhile is the next
 group.
@@ -25,7 +27,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import NamedTuple
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import psycopg
 
@@ -51,6 +53,79 @@ _GONE = (
 )
 
 
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+_Given_contra = TypeVar("_Given_contra", contravariant=True)
+_Made = TypeVar("_Made")
+
+
+class Work(Protocol[_Given_contra, _Made]):
+    """What a group writer writes: items, each of which has an answer.
+
+    Attributes:
+        name: of the thread that does it.
+    """
+
+    name: str
+
+    def taken(self) -> None:
+        """A group is taken from the queue: a step to be killed at, as `answered` is when all have their answers."""
+        ...
+
+    def answered(self) -> None: ...
+
+    def size(self, item: _Given_contra, /) -> int:
+        """How many entries it may come to; none needs no writing."""
+        ...
+
+    def nothing(self) -> _Made:
+        """The answer to an item without any."""
+        ...
+
+    def write(self, connection: Connection, items: Sequence[_Given_contra], /, *, probe: bool) -> list[_Made]:
+        """Write the items in one transaction and commit it; an answer for each, in order.
+
+        `probe`: look first for what is stored already. Without it, `stored_already` says of the error that is raised
+        whether something was.
+        """
+        ...
+
+    def stored_already(self, error: psycopg.Error, /) -> bool:
+        """Whether it means that something is stored already: writing the same with a probe says what."""
+        ...
+
+    def has_repeats(self, answers: Sequence[_Made], /) -> bool:
+        """Whether something among it was stored before."""
+        ...
+
+
+class EventWork:
+    """Usage events, as prepared batches; an answer is their receipts."""
+
+    name = "writer"
+
+    def taken(self) -> None:
+        reached("append.taken")
+
+    def answered(self) -> None:
+        reached("append.answered")
+
+    def size(self, item: Batch, /) -> int:
+        return len(item.keys)
+
+    def nothing(self) -> list[Receipt]:
+        return []
+
+    def write(self, connection: Connection, items: Sequence[Batch], /, *, probe: bool) -> list[list[Receipt]]:
+        return write(connection, items, probe=probe)
+
+    def stored_already(self, error: psycopg.Error, /) -> bool:
+        return stored_already(error)
+
+    def has_repeats(self, answers: Sequence[list[Receipt]], /) -> bool:
+        return any(receipt.status != "accepted" for receipts in answers for receipt in receipts)
+
+
 class WriterState(NamedTuple):
     """How the writer is doing.
 
@@ -71,17 +146,19 @@ class WriterState(NamedTuple):
     last_error: str | None
 
 
-class _Submission(NamedTuple):
-    batch: Batch
-    future: Future[list[Receipt]]
+class _Submission(NamedTuple, Generic[Item, Answer]):
+    item: Item
+    size: int
+    future: Future[Answer]
     arrived: float
 
 
-class GroupWriter:
-    """Writes batches for all callers of a process; make one, and close it in the end.
+class GroupWriter(Generic[Item, Answer]):
+    """Writes for all callers of a process; make one for each kind of work, and close it in the end.
 
     Args:
         connect: opens a connection of the writer's role, or raises psycopg.Error within a few seconds.
+        work: what is written, and how.
         linger_seconds: how long the first batch of a group waits for others.
         group_events_max: how many events one transaction holds, unless a single batch has more.
         queue_events_max: how many events may wait.
@@ -90,17 +167,19 @@ class GroupWriter:
     def __init__(
         self,
         connect: Callable[[], Connection],
+        work: Work[Item, Answer],
         *,
         linger_seconds: float,
         group_events_max: int,
         queue_events_max: int,
     ) -> None:
         self._connect = connect
+        self._work = work
         self._linger_seconds = linger_seconds
         self._group_events_max = group_events_max
         self._queue_events_max = queue_events_max
         self._changed = threading.Condition()
-        self._queue: deque[_Submission] = deque()
+        self._queue: deque[_Submission[Item, Answer]] = deque()
         self._queue_events = 0
         self._closing = False
         self._down: str | None = None
@@ -113,20 +192,21 @@ class GroupWriter:
         self._last_commit: float | None = None
         self._last_error: str | None = None
 
-    def submit(self, batch: Batch) -> Future[list[Receipt]]:
-        """Have a batch written; it never waits, and may be called from an event loop.
+    def submit(self, item: Item) -> Future[Answer]:
+        """Have an item written; it never waits, and may be called from an event loop.
 
-        The future gives one receipt for each event, in order, once they are on disk. It raises `Unavailable`
-        (`database_unreachable`, `storage_full`): nothing is known to be stored then, and sending it again is safe.
+        The future gives the answer once it is on disk (for a batch of events one receipt for each, in order). It
+        raises `Unavailable` (`database_unreachable`, `storage_full`): nothing is known to be stored then, and sending
+        it again is safe.
 
         Raises:
             Unavailable: `journal_busy`, the queue is full; `database_unreachable`, the server is known to be away;
                 `journal_closed`.
         """
-        count = len(batch.keys)
-        future: Future[list[Receipt]] = Future()
+        count = self._work.size(item)
+        future: Future[Answer] = Future()
         if not count:
-            future.set_result([])
+            future.set_result(self._work.nothing())
             return future
         with self._changed:
             if self._closing:
@@ -138,10 +218,10 @@ class GroupWriter:
             if self._queue and self._queue_events + count > self._queue_events_max:
                 raise self._busy()
             before = self._queue_events
-            self._queue.append(_Submission(batch, future, time.monotonic()))
+            self._queue.append(_Submission(item, count, future, time.monotonic()))
             self._queue_events = before + count
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="tally-writer", daemon=True)
+                self._thread = threading.Thread(target=self._run, name=f"tally-{self._work.name}", daemon=True)
                 self._thread.start()
             elif before == 0 or before < self._group_events_max <= self._queue_events:
                 self._changed.notify()
@@ -182,7 +262,7 @@ class GroupWriter:
             self._gone(error)
             raise
 
-    def _gather(self) -> list[_Submission]:
+    def _gather(self) -> list[_Submission[Item, Answer]]:
         """The next group, once it has lingered; none when it is time to stop."""
         with self._changed:
             while not self._queue:
@@ -196,24 +276,24 @@ class GroupWriter:
                     break
                 self._changed.wait(remaining)
             group = [self._queue.popleft()]
-            events = len(group[0].batch.keys)
-            while self._queue and events + len(self._queue[0].batch.keys) <= self._group_events_max:
+            events = group[0].size
+            while self._queue and events + self._queue[0].size <= self._group_events_max:
                 group.append(self._queue.popleft())
-                events += len(group[-1].batch.keys)
+                events += group[-1].size
             self._queue_events -= events
         return group
 
-    def _write_group(self, group: list[_Submission]) -> None:
+    def _write_group(self, group: list[_Submission[Item, Answer]]) -> None:
         # A caller that has gone meanwhile is not written for; from here on, no future can be cancelled.
         group = [one for one in group if one.future.set_running_or_notify_cancel()]
         if group:
             self._write_running(group)
 
-    def _write_running(self, group: list[_Submission]) -> None:
+    def _write_running(self, group: list[_Submission[Item, Answer]]) -> None:
         started = time.monotonic()
         try:
-            reached("append.taken")
-            answers = self._written([one.batch for one in group])
+            self._work.taken()
+            answers = self._written([one.item for one in group])
         except Unavailable as error:
             self._last_error = error.detail
             _fail(group, error)
@@ -225,24 +305,24 @@ class GroupWriter:
                 for one in group:
                     self._write_running([one])
         else:
-            self._count(sum(map(len, answers)), started)
-            for one, receipts in zip(group, answers, strict=True):
-                one.future.set_result(receipts)
-            reached("append.answered")
+            self._count(sum([one.size for one in group]), started)
+            for one, answer in zip(group, answers, strict=True):
+                one.future.set_result(answer)
+            self._work.answered()
 
-    def _written(self, batches: Sequence[Batch]) -> list[list[Receipt]]:
+    def _written(self, items: Sequence[Item]) -> list[Answer]:
         lost = rolled_back = 0
         while True:
             connection = self._connected()
             try:
-                answers = write(connection, batches, probe=lost > 0 or self._groups_to_probe > 0)
+                answers = self._work.write(connection, items, probe=lost > 0 or self._groups_to_probe > 0)
             except psycopg.Error as error:
                 if self._is_lost(error):
                     self._drop_connection()
                     lost += 1
                     if lost > 1 or isinstance(error, ServerSilent):  # nobody is to wait as long once more
                         raise self._gone(error) from error
-                elif stored_already(error) and not self._groups_to_probe:
+                elif self._work.stored_already(error) and not self._groups_to_probe:
                     self._roll_back()
                     self._groups_to_probe = _GROUPS_PROBED
                 elif isinstance(error, psycopg.errors.TransactionRollback) and rolled_back + 1 < _ATTEMPTS_MAX:
@@ -270,10 +350,10 @@ class GroupWriter:
             raise self._gone(error) from error
         return self._connection
 
-    def _learn(self, answers: list[list[Receipt]]) -> None:
+    def _learn(self, answers: list[Answer]) -> None:
         """Whether the next groups are probed: as long as repeated events come, and for a while after."""
         if self._groups_to_probe:
-            repeated = any(receipt.status != "accepted" for receipts in answers for receipt in receipts)
+            repeated = self._work.has_repeats(answers)
             self._groups_to_probe = _GROUPS_PROBED if repeated else self._groups_to_probe - 1
 
     def _is_lost(self, error: psycopg.Error) -> bool:
@@ -336,7 +416,7 @@ class GroupWriter:
         )
 
 
-def _fail(group: Sequence[_Submission], error: Unavailable) -> None:
+def _fail(group: Sequence[_Submission[Item, Answer]], error: Unavailable) -> None:
     for one in group:
         one.future.set_exception(
             Unavailable(
