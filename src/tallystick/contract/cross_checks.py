@@ -35,7 +35,11 @@ def _check_names(plan: Plan, terms: PlanTerms, plans: Collection[str], actions: 
 
 def _check_kind(plan: Plan, terms: PlanTerms, credit: Credit | None) -> None:
     if plan.kind == "usage":
-        for key, value in (("included_credits", terms.included_credits), ("top_up", terms.top_up)):
+        for key, value in (
+            ("included_credits", terms.included_credits),
+            ("top_up", terms.top_up),
+            ("overage", terms.overage),
+        ):
             if value:
                 terms.at(key).note("wrong_plan_kind", f"`{key}` needs a wallet: kind credits or byok, not usage")
         return

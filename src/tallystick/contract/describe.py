@@ -22,7 +22,12 @@ def contract_terms(contract: Contract) -> dict[str, str]:
         f"environments.{name}": "charged" if environment.charge else "not charged"
         for name, environment in contract.environments.items()
     }
-    return {**terms, "enforcement": contract.enforcement}
+    return {
+        **terms,
+        "enforcement": contract.enforcement,
+        "holds": f"open for {duration(contract.hold_life)} at most",
+        "refunds": f"to a grant that has expired: usable for {duration(contract.refund_grace)} more",
+    }
 
 
 def action_terms(action: Action) -> dict[str, str]:
@@ -53,6 +58,10 @@ def plan_terms(plan: Plan) -> dict[str, str]:
     if plan.kind != "usage":
         terms["included_credits"] = f"{number(plan.included_credits)} a month"
         terms["top_up"] = "credits may be topped up" if plan.top_up else "credits cannot be topped up"
+    if plan.overage:
+        terms["overage"] = "what exceeds a hold is charged, up to the action's most"
+    if plan.enforcement is not None:
+        terms["enforcement"] = plan.enforcement
     if plan.actions is not None:
         terms["actions"] = ", ".join(plan.actions) or "none"
     if plan.models.allow:

@@ -67,6 +67,8 @@ def _resolve(lineage: list[PlanTerms]) -> Plan:
         top_up=next((each.top_up for each in lineage if each.top_up is not None), False),
         actions=next((each.actions for each in lineage if each.actions is not None), None),
         models=next((each.models for each in lineage if each.models is not None), ModelRules()),
+        overage=next((each.overage for each in lineage if each.overage is not None), False),
+        enforcement=next((each.enforcement for each in lineage if each.enforcement is not None), None),
         upgrade_to=next((each.upgrade_to for each in lineage if each.upgrade_to is not None), None),
         extends=plan.extends,
     )

@@ -6,26 +6,30 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from types import MappingProxyType
-from typing import TypeVar, cast, get_args
+from typing import TypeVar
 
 from tallystick.contract.cross_checks import check_plans
 from tallystick.contract.document import NEXT_STEP, Node, Scalar, Sequence, Table, parse_document
 from tallystick.contract.fields import Place
 from tallystick.contract.inherit import resolve_plans
-from tallystick.contract.model import COST_ADJUSTMENT, Contract, Credit, DeclaredMeter, Enforcement, EnvironmentTerms
+from tallystick.contract.model import COST_ADJUSTMENT, Contract, Credit, DeclaredMeter, EnvironmentTerms
 from tallystick.contract.read_actions import read_action
-from tallystick.contract.read_plans import PlanTerms, read_plan
+from tallystick.contract.read_plans import PlanTerms, read_enforcement, read_plan
 from tallystick.core.errors import Problems
 from tallystick.usage.meters import METER_NAME, METERS
 
 V = TypeVar("V")
 
+HOLD_LIFE = timedelta(minutes=15)
+REFUND_GRACE = timedelta(days=7)
+"""What holds where a contract does not say."""
+
 KEYS = (
     "contract", "version", "effective_from", "currency", "credit", "meters", "actions", "plans", "environments",
-    "enforcement",
+    "enforcement", "holds", "refunds",
 )  # fmt: skip
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]*(_[0-9]+)*)")
 
@@ -113,7 +117,9 @@ def _read(place: Place, sha256: str, text: str) -> Contract:
         actions=_frozen(actions),
         plans=_frozen(plans),
         environments=_frozen(fields.get("environments", lambda at: at.table(_read_environment), {})),
-        enforcement=fields.get("enforcement", _read_enforcement, "enforce"),
+        enforcement=fields.get("enforcement", read_enforcement, "enforce"),
+        hold_life=fields.get("holds", lambda at: _read_duration(at, "life", HOLD_LIFE), HOLD_LIFE),
+        refund_grace=fields.get("refunds", lambda at: _read_duration(at, "grace", REFUND_GRACE), REFUND_GRACE),
         sha256=sha256,
         source_text=text,
     )
@@ -144,5 +150,5 @@ def _read_environment(name: str, place: Place) -> EnvironmentTerms:
     return EnvironmentTerms(place.fields("charge").need("charge", Place.flag, True))
 
 
-def _read_enforcement(place: Place) -> Enforcement:
-    return cast(Enforcement, place.choice(get_args(Enforcement)))
+def _read_duration(place: Place, key: str, stand_in: timedelta) -> timedelta:
+    return place.fields(key).need(key, Place.duration, stand_in)

@@ -111,6 +111,8 @@ class Plan:
         commit_usd: a month's minimum, the base fee included; None for none.
         prices: by meter, in the order in which lines are shown.
         actions: what may be used; None for all of the contract's.
+        overage: whether a `cost_plus` settlement may exceed what was held for it, up to `max_credits`.
+        enforcement: the plan's own mode; None for the contract's.
     """
 
     name: str
@@ -124,8 +126,15 @@ class Plan:
     top_up: bool
     actions: tuple[str, ...] | None
     models: ModelRules
+    overage: bool
+    enforcement: Enforcement | None
     upgrade_to: str | None
     extends: str | None
+
+    @property
+    def has_wallet(self) -> bool:
+        """Whether its actions are paid in credits: a usage plan's never are, those of a byok plan only when it gives any."""
+        return self.kind == "credits" or (self.kind == "byok" and (self.included_credits > 0 or self.top_up))
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +146,13 @@ class EnvironmentTerms:
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """One version of a contract. `sha256` is the hash of its content (see `loader.content_sha256`)."""
+    """One version of a contract.
+
+    Attributes:
+        hold_life: how long a hold may stay open before its expiry ends it.
+        refund_grace: for how long credits can be used that go back to a grant which has expired meanwhile.
+        sha256: the hash of its content (see `loader.content_sha256`).
+    """
 
     name: str
     version: str
@@ -149,8 +164,13 @@ class Contract:
     plans: Mapping[str, Plan]
     environments: Mapping[str, EnvironmentTerms]
     enforcement: Enforcement
+    hold_life: timedelta
+    refund_grace: timedelta
     sha256: str
     source_text: str
+
+    def __hash__(self) -> int:
+        return hash(self.sha256)
 
     def charges(self, environment: str) -> bool:
         """Whether usage in that environment is billed; one that the contract does not name is."""

@@ -10,13 +10,13 @@ from itertools import pairwise
 from typing import cast, get_args
 
 from tallystick.contract.fields import Place
-from tallystick.contract.model import Limit, LimitKind, LimitWindow, ModelRules, PlanKind, Price
+from tallystick.contract.model import Enforcement, Limit, LimitKind, LimitWindow, ModelRules, PlanKind, Price
 from tallystick.contract.read_prices import read_meter, read_price, unknown_meter
 
 _PATTERN = re.compile(r"[A-Za-z0-9*][A-Za-z0-9*._:/@-]{0,199}")
 PLAN_KEYS = (
     "title", "extends", "kind", "base", "commit", "prices", "limits", "included_credits", "top_up", "actions",
-    "models", "upgrade_to",
+    "models", "overage", "enforcement", "upgrade_to",
 )  # fmt: skip
 
 
@@ -41,6 +41,8 @@ class PlanTerms:
     top_up: bool | None
     actions: tuple[str, ...] | None
     models: ModelRules | None
+    overage: bool | None
+    enforcement: Enforcement | None
     upgrade_to: str | None
 
     def at(self, *keys: str) -> Place:
@@ -73,9 +75,16 @@ def read_plan(name: str, place: Place, meters: Collection[str]) -> PlanTerms:
         top_up=fields.get("top_up", Place.flag, None),
         actions=fields.get("actions", _read_names, None),
         models=fields.get("models", _read_models, None),
+        overage=fields.get("overage", Place.flag, None),
+        enforcement=fields.get("enforcement", read_enforcement, None),
         upgrade_to=fields.get("upgrade_to", Place.name, None),
     )
     return replace(terms, readable=len(place.problems) == noted)
+
+
+def read_enforcement(place: Place) -> Enforcement:
+    """`enforce` or `shadow`."""
+    return cast(Enforcement, place.choice(get_args(Enforcement)))
 
 
 def _read_price(meter: str, place: Place, meters: Collection[str]) -> Price | None:
