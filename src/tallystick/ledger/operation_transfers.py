@@ -19,7 +19,7 @@ its own, which takes it out again.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from tallystick.ledger.accounts import (
     EXPIRED,
@@ -31,16 +31,22 @@ from tallystick.ledger.accounts import (
     WALLET_HELD,
 )
 from tallystick.ledger.operations import (
+    Denied,
     Ended,
     Grant,
+    Granted,
     Held,
     Lot,
+    Noted,
     OperationKind,
     OperationRequest,
     OperationResult,
     Returned,
     Settled,
 )
+
+
+_Move: TypeAlias = tuple[str, str, int]
 
 
 class Transfer(NamedTuple):
@@ -60,26 +66,27 @@ def transfers_of(kind: OperationKind, request: OperationRequest, result: Operati
     Raises:
         ValueError: the kind, the request and the result do not belong together, or a part is larger than its whole.
     """
-    match request, result:
-        case Grant(source=source, amount_pico=amount_pico), _ if kind == "grant":
-            return _moved((GRANTED_FROM[source], WALLET_AVAILABLE, amount_pico))
-        case _, Held(lots=lots) if kind == "hold":
-            return _moved((WALLET_AVAILABLE, WALLET_HELD, total(lots)))
-        case _, Settled() if kind == "settlement":
-            return _of_settlement(result)
-        case _, Returned() if kind in ("release", "expiry"):
-            back_pico = total(result.returned) - result.expired_pico
-            return _moved(
-                (WALLET_HELD, WALLET_AVAILABLE, back_pico),
-                (WALLET_HELD, EXPIRED, result.expired_pico),
-            )
-        case _, Returned() if kind == "refund":
-            return _of_refund(result)
-        case _, Ended(lots=lots) if kind == "expiry":
-            return _moved((WALLET_AVAILABLE, EXPIRED, total(lots)))
-        case _ if kind in ("denial", "override", "budget", "standing"):
-            return []
-    raise ValueError(f"a {kind} has no result of the type {type(result).__name__}")
+    moves: tuple[_Move, ...] = ()
+    match result:
+        case Granted() if kind == "grant" and isinstance(request, Grant):
+            moves = ((GRANTED_FROM[request.source], WALLET_AVAILABLE, request.amount_pico),)
+        case Held() if kind == "hold":
+            moves = ((WALLET_AVAILABLE, WALLET_HELD, total(result.lots)),)
+        case Settled() if kind == "settlement":
+            moves = (*_charges(result), *_back(WALLET_HELD, result.returned, result.expired_pico))
+        case Returned() if kind in ("release", "expiry"):
+            moves = _back(WALLET_HELD, result.returned, result.expired_pico)
+        case Returned() if kind == "refund":
+            moves = _refunds(result)
+        case Ended() if kind == "expiry":
+            moves = ((WALLET_AVAILABLE, EXPIRED, total(result.lots)),)
+        case Denied() | Noted() if kind in ("denial", "override", "budget", "standing"):
+            pass
+        case _:
+            raise ValueError(f"a {kind} has no result of the type {type(result).__name__}")
+    if any(amount_pico < 0 for _, _, amount_pico in moves):
+        raise ValueError("an amount that is moved is below nothing")
+    return [Transfer(*move) for move in moves if move[2]]
 
 
 def total(lots: Iterable[Lot]) -> int:
@@ -87,43 +94,40 @@ def total(lots: Iterable[Lot]) -> int:
     return sum([lot.amount_pico for lot in lots])
 
 
-def _of_settlement(result: Settled) -> list[Transfer]:
+def _back(account: str, lots: Iterable[Lot], expired_pico: int) -> tuple[_Move, ...]:
+    return (account, WALLET_AVAILABLE, total(lots) - expired_pico), (account, EXPIRED, expired_pico)
+
+
+def _charges(result: Settled) -> list[_Move]:
     """Of rounding as much as can be is taken out of the hold, then out of the wallet, the rest is owed."""
-    transfers, rounding_pico = [], result.rounding_pico
-    charged = (
-        (WALLET_HELD, total(result.charged)),
-        (WALLET_AVAILABLE, total(result.overage)),
-        (RECEIVABLE, result.receivable_pico),
-    )
-    for account, amount_pico in charged:
-        rounded_pico = min(rounding_pico, amount_pico)
-        rounding_pico -= rounded_pico
-        transfers += [(account, REVENUE, amount_pico - rounded_pico), (account, ROUNDING, rounded_pico)]
-    if rounding_pico:
-        raise ValueError("a settlement rounds up by more than it charges")
-    back_pico = total(result.returned) - result.expired_pico
-    return _moved(*transfers, (WALLET_HELD, WALLET_AVAILABLE, back_pico), (WALLET_HELD, EXPIRED, result.expired_pico))
+    charged = ((WALLET_HELD, result.charged), (WALLET_AVAILABLE, result.overage))
+    sources = [(account, total(lots)) for account, lots in charged]
+    parts = _less_rounding([*sources, (RECEIVABLE, result.receivable_pico)], result.rounding_pico)
+    return [
+        (account, to, part)
+        for account, *amounts in parts
+        for to, part in zip((REVENUE, ROUNDING), amounts, strict=True)
+    ]
 
 
-def _of_refund(result: Returned) -> list[Transfer]:
+def _refunds(result: Returned) -> list[_Move]:
     """Of rounding as much as can be is taken out of what is no longer owed, then out of the rest."""
-    transfers, rounding_pico = [], result.rounding_pico
-    given = (
-        (RECEIVABLE, result.receivable_pico),
-        (EXPIRED, result.expired_pico),
-        (WALLET_AVAILABLE, total(result.returned) - result.expired_pico),
-    )
-    for account, amount_pico in given:
+    back = [(account, amount_pico) for _, account, amount_pico in _back(REVENUE, result.returned, result.expired_pico)]
+    parts = _less_rounding([(RECEIVABLE, result.receivable_pico), *back], result.rounding_pico)
+    return [
+        (source, account, part)
+        for account, *amounts in parts
+        for source, part in zip((REVENUE, ROUNDING), amounts, strict=True)
+    ]
+
+
+def _less_rounding(amounts: Iterable[tuple[str, int]], rounding_pico: int) -> list[tuple[str, int, int]]:
+    """Each account with its amount less the part of `rounding_pico` that falls on it, and that part; first come."""
+    parts = []
+    for account, amount_pico in amounts:
         rounded_pico = min(rounding_pico, amount_pico)
         rounding_pico -= rounded_pico
-        transfers += [(REVENUE, account, amount_pico - rounded_pico), (ROUNDING, account, rounded_pico)]
+        parts.append((account, amount_pico - rounded_pico, rounded_pico))
     if rounding_pico:
-        raise ValueError("a refund gives back more rounding than it gives back")
-    return _moved(*transfers)
-
-
-def _moved(*transfers: tuple[str, str, int]) -> list[Transfer]:
-    """Without those of nothing."""
-    if any(amount_pico < 0 for _, _, amount_pico in transfers):
-        raise ValueError("an amount that is moved is below nothing")
-    return [Transfer(*transfer) for transfer in transfers if transfer[2]]
+        raise ValueError("more is rounded up than is moved")
+    return parts

@@ -174,6 +174,7 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
         lots: where the reserved credits come from.
         cost_pico: the worst case in pico-USD that budgets have reserved.
         charge_pico: the same of what the customer is charged, in pico-USD.
+        billed: whether it is of an environment that is billed; else it counts towards no limit and costs no credits.
         expires_at: from when on the hold may be ended by its expiry.
     """
 
@@ -181,6 +182,7 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     lots: tuple[Lot, ...]
     cost_pico: int
     charge_pico: int
+    billed: bool
     expires_at: datetime
     before: WalletState
     after: WalletState
