@@ -105,20 +105,20 @@ class Members:
             )
         return value
 
-    def amount_pico(self, name: str, unit: str) -> int:
-        """A mandatory amount above zero, in pico-units, from a decimal string of whole ones."""
+    def amount_pico(self, name: str, unit: str, *, smallest: int = 1) -> int:
+        """A mandatory amount above zero (with `smallest` 0, or nothing), in pico-units, from a decimal string."""
         value = self._raw.get(name, _MISSING)
         if value is _MISSING:
             self.fault(
                 "missing_field", name, "it is mandatory", f'send it as a string of digits, such as "{name}": "5"'
             )
             return 0
-        return self._amount(name, value, unit)
+        return self._amount(name, value, unit, smallest)
 
-    def amount_pico_or_none(self, name: str, unit: str) -> int | None:
-        """As `amount_pico`, or None when it is left out."""
+    def amount_pico_or_none(self, name: str, unit: str, *, smallest: int = 1) -> int | None:
+        """As `amount_pico`, or None when it is left out; `smallest` 0 when nothing is an amount too."""
         value = self._raw.get(name)
-        return None if value is None else self._amount(name, value, unit)
+        return None if value is None else self._amount(name, value, unit, smallest)
 
     def instant_or_none(self, name: str) -> datetime | None:
         """An instant, None when it is left out."""
@@ -173,7 +173,7 @@ class Members:
             return ""
         return str(value)
 
-    def _amount(self, name: str, value: object, unit: str) -> int:
+    def _amount(self, name: str, value: object, unit: str, smallest: int = 1) -> int:
         try:
             exact = parse_decimal(value, where=name) * PICO
         except BadInput as error:
@@ -181,8 +181,9 @@ class Members:
             return 0
         if exact.denominator != 1:
             self.fault("amount_too_fine", name, "it has more than 12 decimal places", "round it to 12 or fewer")
-        elif exact <= 0:
-            self.fault("invalid_amount", name, f"{value} {unit} is not above zero", "send an amount above zero")
+        elif exact < smallest:
+            wanted = "above zero" if smallest else "zero or more"
+            self.fault("invalid_amount", name, f"{value} {unit} is not {wanted}", f"send an amount {wanted}")
         elif exact > PICO_MAX:
             most = PICO_MAX // PICO
             self.fault(

@@ -16,7 +16,7 @@ from tallystick.core.errors import BadInput, Problems
 from tallystick.ledger.members import Members, short
 from tallystick.ledger.operation_ids import parse_operation_id
 from tallystick.ledger.operations import Authorize, Operation, ReleaseHold, Settle, SettleEvent
-from tallystick.usage.checks import check_event, is_sound_text, sound_event
+from tallystick.usage.checks import check_event, ids_fit, is_sound_text, sound_event
 from tallystick.usage.event import UsageEvent
 
 SETTLE_EVENTS_MAX = 1000
@@ -26,7 +26,7 @@ AUTHORIZE_MEMBERS: Final = (
     "org_id", "request_id", "user_id", "session_id", "feature", "environment", "action", "model", "provider",
     "api_key_id", "work_key", "meters", "payer", "attributes",
 )  # fmt: skip
-SETTLE_MEMBERS: Final = ("org_id", "hold_id", "outcome", "events")
+SETTLE_MEMBERS: Final = ("org_id", "hold_id", "outcome", "events", "charge_credits")
 RELEASE_MEMBERS: Final = ("org_id", "hold_id", "reason")
 FROM_HOLD: Final = ("user_id", "session_id", "feature", "environment", "action", "api_key_id", "payer")
 """What an event of a settlement may leave out: it is then the hold's."""
@@ -61,8 +61,8 @@ def authorize_operation(
     members = {name: value for name, value in raw.items() if value is not None or name not in _OPTIONAL}
     work_key = members.pop("work_key", None)
     event = _as_event(members, raw, known_meters, now)
-    if event is None or (work_key is not None and not (isinstance(work_key, str) and is_sound_text(work_key))):
-        raise _authorize_faults(raw, members, work_key, known_meters, now)
+    if event is None or (work_key is not None and not _is_sound_key(work_key, event.org_id)):
+        raise _authorize_faults(raw, members, known_meters, now)
     request = Authorize(
         feature=event.feature,
         environment=event.environment,
@@ -102,6 +102,7 @@ def settle_operation(raw: object, *, salt: bytes, known_meters: Collection[str],
     org_id = members.text("org_id")
     hold_seq = _hold_seq(members)
     outcome = members.choice("outcome", ("success", "empty", "failure"))
+    charge_pico = members.amount_pico_or_none("charge_credits", "credits", smallest=0)
     items = members.items("events")
     if len(items) > SETTLE_EVENTS_MAX:
         raise BadInput(
@@ -119,7 +120,7 @@ def settle_operation(raw: object, *, salt: bytes, known_meters: Collection[str],
         org_id=org_id,
         kind="settlement",
         request_id=f"h{hold_seq}",
-        request=Settle(hold_seq=hold_seq, outcome=outcome, events=tuple(ids)),  # type: ignore[arg-type]
+        request=Settle(hold_seq=hold_seq, outcome=outcome, events=tuple(ids), charge_pico=charge_pico),  # type: ignore[arg-type]
         salt=salt,
         events=tuple(one for one in events if one is not None),
     )
@@ -159,12 +160,18 @@ def _event_members(members: Mapping[str, Any]) -> dict[str, Any]:
     return {"model": _NO_MODEL, "meters": {}, **members, "time": _ANY_TIME}
 
 
+def _is_sound_key(work_key: object, org_id: str) -> bool:
+    return isinstance(work_key, str) and is_sound_text(work_key) and ids_fit(org_id, work_key)
+
+
 def _authorize_faults(
-    raw: Mapping[str, Any], members: Mapping[str, Any], work_key: object, known_meters: Collection[str], now: datetime
+    raw: Mapping[str, Any], members: Mapping[str, Any], known_meters: Collection[str], now: datetime
 ) -> BadInput:
     """Why a request to authorize was refused: every fault of it."""
     faults = Members(raw, AUTHORIZE_MEMBERS, "a request")
-    faults.text_or_none("work_key")
+    key, org_id = faults.text_or_none("work_key"), raw.get("org_id")
+    if key and isinstance(org_id, str) and not ids_fit(org_id, key):
+        faults.fault("text_too_long", "work_key", "it and org_id have too many bytes together", "send a shorter key")
     shared = {name: value for name, value in members.items() if name in _KNOWN}
     faults.faults += _event_faults(_event_members(shared), known_meters, now)
     try:

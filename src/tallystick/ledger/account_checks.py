@@ -1,0 +1,255 @@
+"""What comes with a request to change an account: grants, refunds, budgets, overrides, standing, as operations.
+
+None of it happens by itself: each has an author, and what is given away a reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Final, get_args
+
+from tallystick.contract.decision import Budget, BudgetMeasure, BudgetScope, Override
+from tallystick.core.errors import BadInput
+from tallystick.core.instants import format_instant
+from tallystick.ledger.members import Members, short
+from tallystick.ledger.operation_ids import parse_operation_id
+from tallystick.ledger.operations import Grant, Operation, OperationKind, Refund, SetBudget, SetOverride, SetStanding
+from tallystick.usage.checks import check_text, ids_fit
+
+GRANT_SOURCES: Final = ("top_up", "promo", "sla", "dispute", "goodwill")
+"""What credits may be granted for by request; included and refunded ones come by themselves."""
+OVERRIDE_DAYS_MAX: Final = 90
+"""How long an override may hold: what is to hold longer belongs into the contract."""
+
+GRANT_MEMBERS: Final = ("request_id", "source", "credits", "priority", "expires_at", "author", "reason")
+REFUND_MEMBERS: Final = ("request_id", "settlement_id", "credits", "author", "reason")
+BUDGET_MEMBERS: Final = ("request_id", "scope", "subject", "of", "per", "kind", "max_usd", "author")
+STANDING_MEMBERS: Final = ("request_id", "suspended", "enforcement", "author")
+OVERRIDE_MEMBERS: Final = (
+    "request_id", "author", "approved_by", "reason", "expires_at", "limits", "allow_actions", "allow_models",
+    "allow_overspend", "credits",
+)  # fmt: skip
+
+BUDGET_NAME_CHARS_MAX: Final = 64
+_PRIORITY_MAX = 1_000_000
+_LIST_MAX = 100
+_QUANTITY_MAX = 10**18
+
+LimitIndex = Callable[[str], int]
+"""The place in the plan of the limit of that name; raises `BadInput` when there is none."""
+
+
+def grant_operation(org_id: str, raw: object, *, salt: bytes, now: datetime) -> Operation:
+    """Credits to come in.
+
+    Raises:
+        BadInput: the one fault, `where` being the member; besides those of `members.Members`: `grant_expired_already`.
+        Problems: `invalid_request`, several of them.
+    """
+    members = Members(raw, GRANT_MEMBERS, "a grant")
+    grant = Grant(
+        source=members.choice("source", GRANT_SOURCES),  # type: ignore[arg-type]
+        amount_pico=members.amount_pico("credits", "credits"),
+        priority=members.integer("priority", 0, -_PRIORITY_MAX, _PRIORITY_MAX),
+        expires_at=members.instant_or_none("expires_at"),
+        author=members.text("author"),
+        reason=members.text("reason"),
+    )
+    if grant.expires_at is not None and grant.expires_at <= now:
+        members.fault(
+            "grant_expired_already",
+            "expires_at",
+            f"they would be gone since {format_instant(grant.expires_at)}",
+            "send an instant that is still to come, or none",
+        )
+    return _operation(members, org_id, "grant", grant, salt)
+
+
+def refund_operation(org_id: str, raw: object, *, salt: bytes) -> Operation:
+    """Charged credits to be given back.
+
+    Raises:
+        BadInput, Problems: as `grant_operation`; `invalid_id`.
+    """
+    members = Members(raw, REFUND_MEMBERS, "a refund")
+    text, seq = members.text("settlement_id"), 0
+    try:
+        seq = parse_operation_id("settlement", text, where="settlement_id") if text else 0
+    except BadInput as error:
+        members.faults.append(error.with_traceback(None))
+    refund = Refund(
+        settlement_seq=seq,
+        amount_pico=members.amount_pico_or_none("credits", "credits"),
+        author=members.text("author"),
+        reason=members.text("reason"),
+    )
+    return _operation(members, org_id, "refund", refund, salt)
+
+
+def budget_operation(org_id: str, name: str, raw: object, *, salt: bytes, new_id: str) -> Operation:
+    """A cost guard to be set; `new_id` is the request's id where it brings none.
+
+    Raises:
+        BadInput, Problems: as `grant_operation`; `budget_subject`.
+    """
+    members = Members(raw, BUDGET_MEMBERS, "a budget")
+    _check_name(members, name)
+    scope = members.choice("scope", get_args(BudgetScope), "org")
+    subject = members.text_or_none("subject")
+    if scope == "org" and subject is not None:
+        members.fault(
+            "budget_subject", "subject", "a budget of the whole org has no subject", "leave it out, or name a scope"
+        )
+    budget = Budget(
+        name=name,
+        scope=scope,  # type: ignore[arg-type]
+        subject=subject,
+        of=members.choice("of", get_args(BudgetMeasure), "cost"),  # type: ignore[arg-type]
+        per=members.choice("per", ("day", "month")),  # type: ignore[arg-type]
+        kind=members.choice("kind", ("hard", "soft")),  # type: ignore[arg-type]
+        max_pico=members.amount_pico("max_usd", "USD", smallest=0),
+    )
+    return _operation(
+        members, org_id, "budget", SetBudget(name=name, budget=budget, author=members.text("author")), salt, new_id
+    )
+
+
+def no_budget_operation(org_id: str, name: str, author: str, *, salt: bytes, request_id: str) -> Operation:
+    """A cost guard to be taken away.
+
+    Raises:
+        BadInput, Problems: as `grant_operation`.
+    """
+    members = Members({"author": author, "request_id": request_id}, ("author", "request_id"), "a budget")
+    _check_name(members, name)
+    request = SetBudget(name=name, budget=None, author=members.text("author"))
+    return _operation(members, org_id, "budget", request, salt)
+
+
+def _check_name(members: Members, name: str) -> None:
+    try:
+        check_text("name", name)
+    except BadInput as error:
+        members.faults.append(error.with_traceback(None))
+    if len(name) > BUDGET_NAME_CHARS_MAX:
+        most = BUDGET_NAME_CHARS_MAX
+        members.fault("text_too_long", "name", f"it has {len(name):,} characters; {most} are the most", "shorten it")
+
+
+def standing_operation(org_id: str, raw: object, *, salt: bytes, new_id: str) -> Operation:
+    """An org to be suspended or taken up again, or its mode of enforcement to be changed.
+
+    Raises:
+        BadInput, Problems: as `grant_operation`.
+    """
+    members = Members(raw, STANDING_MEMBERS, "a standing")
+    mode = members.choice("enforcement", ("enforce", "shadow")) if members.has("enforcement") else None
+    standing = SetStanding(
+        suspended=members.text_or_none("suspended"),
+        enforcement=mode,  # type: ignore[arg-type]
+        author=members.text("author"),
+    )
+    return _operation(members, org_id, "standing", standing, salt, new_id)
+
+
+def override_operation(
+    org_id: str, raw: object, *, salt: bytes, now: datetime, limit_index: LimitIndex
+) -> tuple[Operation, int | None]:
+    """A signed-off exception, and how many pico-credits it grants besides (None for none).
+
+    Raises:
+        BadInput, Problems: as `grant_operation`; `same_person`, `expires_too_late`, `expired_already`,
+            `empty_override`, or what `limit_index` raises.
+    """
+    members = Members(raw, OVERRIDE_MEMBERS, "an override")
+    author, approved_by = members.text("author"), members.text("approved_by")
+    if author and author.strip().casefold() == approved_by.strip().casefold():
+        members.fault(
+            "same_person",
+            "approved_by",
+            f"{short(author)} cannot approve what they ask for",
+            "have another sign it off",
+        )
+    credits = members.amount_pico_or_none("credits", "credits")
+    override = Override(
+        seq=0,
+        author=author,
+        reason=members.text("reason"),
+        expires_at=_override_end(members, now),
+        limits=_limits(members, limit_index),
+        allow_actions=members.texts("allow_actions", _LIST_MAX),
+        allow_models=members.texts("allow_models", _LIST_MAX),
+        allow_overspend=members.flag("allow_overspend"),
+    )
+    bends = override.limits or override.allow_actions or override.allow_models or override.allow_overspend
+    if not bends and credits is None and not members.faults:
+        members.fault(
+            "empty_override",
+            None,
+            "it makes no exception",
+            "name limits, allow_actions, allow_models, allow_overspend or credits",
+        )
+    return _operation(
+        members, org_id, "override", SetOverride(override=override, approved_by=approved_by), salt
+    ), credits
+
+
+def _override_end(members: Members, now: datetime) -> datetime:
+    end = members.instant_or_none("expires_at")
+    latest = now + timedelta(days=OVERRIDE_DAYS_MAX)
+    if end is None:
+        if not members.has("expires_at"):
+            members.fault(
+                "missing_field", "expires_at", "an override ends by itself", "send when, at most 90 days ahead"
+            )
+        return now
+    if end <= now:
+        members.fault(
+            "expired_already", "expires_at", f"{format_instant(end)} is over", "send an instant still to come"
+        )
+    elif end > latest:
+        members.fault(
+            "expires_too_late",
+            "expires_at",
+            f"an override holds {OVERRIDE_DAYS_MAX} days at most, now until {format_instant(latest)}",
+            "send an earlier end; what is to hold longer belongs into the contract",
+        )
+    return end
+
+
+def _limits(members: Members, limit_index: LimitIndex) -> dict[int, int]:
+    """What limits are raised to, by their place in the plan; null is no limit at all, -1 inside."""
+    raised: dict[int, int] = {}
+    for name, value in members.table("limits", _LIST_MAX).items():
+        where = f"limits.{short(name)}"
+        try:
+            index = limit_index(str(name))
+        except BadInput as error:
+            members.fault(error.code, where, error.detail, error.next_step)
+            continue
+        if value is None:
+            raised[index] = -1
+        elif isinstance(value, bool) or not isinstance(value, int):
+            members.fault("wrong_type", where, "it must be a whole number, or null for no limit", "send either")
+        elif not 0 <= value <= _QUANTITY_MAX:
+            members.fault("invalid_number", where, f"it is not between 0 and {_QUANTITY_MAX:,}", "send one in between")
+        else:
+            raised[index] = value
+    return raised
+
+
+def _operation(
+    members: Members,
+    org_id: str,
+    kind: OperationKind,
+    request: Grant | Refund | SetBudget | SetStanding | SetOverride,
+    salt: bytes,
+    new_id: str | None = None,
+) -> Operation:
+    request_id = new_id if new_id is not None and not members.has("request_id") else members.text("request_id")
+    check_text("org_id", org_id)
+    if not ids_fit(org_id, request_id):
+        members.fault("text_too_long", "request_id", "it and org_id have too many bytes together", "send shorter ids")
+    members.raise_faults()
+    return Operation(org_id=org_id, kind=kind, request_id=request_id, request=request, salt=salt)
