@@ -5,10 +5,13 @@
 create table org_states (
     org_id              text collate "C" primary key,
     counted_through_seq bigint not null default 0 check (counted_through_seq >= 0),
-    state               text not null default '{}'
+    state               text not null default '{}',
+    progress            text not null default '{}'
 ) with (fillfactor = 50);
 comment on table org_states is
     'One row for each org that was ever asked about: up to which entry its usage is counted, and what little else there is (standing, budgets, overrides).';
+comment on column org_states.progress is
+    'Not of the account, but of those who keep it: which windows the counters are of, and up to which month included credits are given.';
 
 create table grants (
     org_id         text collate "C" not null,
@@ -43,6 +46,8 @@ create table finished_work (
     primary key (org_id, action, work_key)
 ) with (fillfactor = 70);
 comment on table finished_work is 'When an action was last charged for the same work, by which settlement: doing it again may be free.';
+
+create index ledger_entries_refunds on ledger_entries (org_id, refers_to_seq) where kind = 'refund';
 
 create table counters (
     org_id       text collate "C" not null,
