@@ -23,7 +23,7 @@ OVERRIDE_DAYS_MAX: Final = 90
 """How long an override may hold: what is to hold longer belongs into the contract."""
 
 GRANT_MEMBERS: Final = ("request_id", "source", "credits", "priority", "expires_at", "author", "reason")
-REFUND_MEMBERS: Final = ("request_id", "settlement_id", "credits", "author", "reason")
+REFUND_MEMBERS: Final = ("org_id", "request_id", "settlement_id", "credits", "author", "reason")
 BUDGET_MEMBERS: Final = ("request_id", "scope", "subject", "of", "per", "kind", "max_usd", "author")
 STANDING_MEMBERS: Final = ("request_id", "suspended", "enforcement", "author")
 OVERRIDE_MEMBERS: Final = (
@@ -66,13 +66,14 @@ def grant_operation(org_id: str, raw: object, *, salt: bytes, now: datetime) -> 
     return _operation(members, org_id, "grant", grant, salt)
 
 
-def refund_operation(org_id: str, raw: object, *, salt: bytes) -> Operation:
+def refund_operation(raw: object, *, salt: bytes) -> Operation:
     """Charged credits to be given back.
 
     Raises:
         BadInput, Problems: as `grant_operation`; `invalid_id`.
     """
     members = Members(raw, REFUND_MEMBERS, "a refund")
+    org_id = members.text("org_id")
     text, seq = members.text("settlement_id"), 0
     try:
         seq = parse_operation_id("settlement", text, where="settlement_id") if text else 0
@@ -248,7 +249,8 @@ def _operation(
     new_id: str | None = None,
 ) -> Operation:
     request_id = new_id if new_id is not None and not members.has("request_id") else members.text("request_id")
-    check_text("org_id", org_id)
+    if org_id:
+        check_text("org_id", org_id)
     if not ids_fit(org_id, request_id):
         members.fault("text_too_long", "request_id", "it and org_id have too many bytes together", "send shorter ids")
     members.raise_faults()

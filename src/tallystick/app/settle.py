@@ -1,0 +1,37 @@
+"""Settle: the work of a hold is done; its usage is recorded, what the contract says is charged, the rest goes back."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from functools import partial
+
+from tallystick.app.operate import new_salt, with_meters
+from tallystick.app.runtime import Runtime
+from tallystick.ledger.operations import Operation, Recorded
+from tallystick.ledger.request_checks import settle_operation
+
+
+def submit_settle(runtime: Runtime, raw: object) -> Future[Recorded]:
+    """Check a settlement and have it written; it does not wait for that.
+
+    Args:
+        runtime: an open one.
+        raw: the decoded JSON value, see `ledger.request_checks.settle_operation`.
+
+    Raises:
+        BadInput, Problems: what is wrong with the request or with one of its events.
+        Unavailable: `journal_busy`, `database_unreachable`, `journal_closed`; also as the future's error.
+        NotFound: `hold_unknown`, as the future's error.
+        Conflict: `hold_expired`, `hold_resolved` (settled otherwise, or released), `settle_above_hold`,
+            `request_id_conflict` (an event's id has other content), as the future's error. Nothing moved then.
+    """
+    return runtime.operations.submit(with_meters(runtime, partial(_checked, runtime, raw)))
+
+
+def settle(runtime: Runtime, raw: object) -> Recorded:
+    """As `submit_settle`, and waits for the answer."""
+    return submit_settle(runtime, raw).result()
+
+
+def _checked(runtime: Runtime, raw: object, known_meters: frozenset[str]) -> Operation:
+    return settle_operation(raw, salt=new_salt(runtime), known_meters=known_meters, now=runtime.clock())
