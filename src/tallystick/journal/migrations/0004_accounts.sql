@@ -47,6 +47,7 @@ create table finished_work (
 ) with (fillfactor = 70);
 comment on table finished_work is 'When an action was last charged for the same work, by which settlement: doing it again may be free.';
 
+create index ledger_entries_operations on ledger_entries (org_id, seq) where body is not null;
 create index ledger_entries_refunds on ledger_entries (org_id, refers_to_seq) where kind = 'refund';
 
 create table counters (

@@ -1,0 +1,97 @@
+"""Reading an org's account: its lots of credits, balances, open holds, and the operations that made them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from tallystick.journal.database import Connection
+from tallystick.journal.named_sql import load_queries
+from tallystick.ledger.accounts import CREDIT
+from tallystick.ledger.entry import Entry
+from tallystick.ledger.operations import GrantSource
+
+_SQL = load_queries("accounts")
+
+
+class GrantRow(NamedTuple):
+    """A grant of which something is available; amounts are pico-credits."""
+
+    seq: int
+    source: GrantSource
+    priority: int
+    granted_at: datetime
+    expires_at: datetime | None
+    amount_pico: int
+    available_pico: int
+
+
+class Balance(NamedTuple):
+    """What was debited and credited to an account, in pico-credits."""
+
+    account: str
+    debit_pico: int
+    credit_pico: int
+
+
+def one_moment(connection: Connection) -> None:
+    """Have all that this transaction reads be of one moment; the first thing that it does."""
+    connection.execute("set transaction isolation level repeatable read")
+
+
+def available_lots(connection: Connection, org_id: str) -> list[GrantRow]:
+    """The grants of which something is available, in the order in which they burn."""
+    return [GrantRow(*row) for row in connection.execute(_SQL["lots"], {"org": org_id})]
+
+
+def credit_balances(connection: Connection, org_id: str) -> list[Balance]:
+    """The org's accounts in credits."""
+    rows = connection.execute(_SQL["balances"], {"org": org_id, "asset": CREDIT})
+    return [Balance(account, int(debit), int(credit)) for account, debit, credit in rows]
+
+
+def open_holds(connection: Connection, org_id: str, *, after_seq: int = 0, limit: int) -> list[Entry]:
+    """The entries of holds that nothing has resolved, oldest first."""
+    return _entries(connection, "open_holds", {"org": org_id, "after": after_seq, "limit": limit})
+
+
+def orgs_with_holds(connection: Connection) -> list[tuple[str, int]]:
+    """Every org that has open holds, and how many; the connection sees all orgs."""
+    return connection.execute(_SQL["orgs_with_holds"]).fetchall()
+
+
+def operations_after(connection: Connection, org_id: str, after_seq: int, limit: int) -> list[Entry]:
+    """Operations with seq > `after_seq` that are in the database, oldest first."""
+    return _entries(connection, "operations_after", {"org": org_id, "after": after_seq, "limit": limit})
+
+
+def operations_before(connection: Connection, org_id: str, before_seq: int, limit: int) -> list[Entry]:
+    """Operations with seq < `before_seq` that are in the database, newest first."""
+    return _entries(connection, "operations_before", {"org": org_id, "before": before_seq, "limit": limit})
+
+
+def find_operation(connection: Connection, org_id: str, kind: str, request_id: str) -> Entry | None:
+    """The operation that has claimed this request id; None when none has. Denials claim none."""
+    found = _entries(connection, "operation", {"org": org_id, "kind": kind, "request_id": request_id})
+    return found[0] if found else None
+
+
+def entry_at(connection: Connection, org_id: str, seq: int) -> Entry | None:
+    """The entry at that place, when it is in the database."""
+    found = _entries(connection, "entry", {"org": org_id, "seq": seq})
+    return found[0] if found else None
+
+
+def entries_referring(connection: Connection, org_id: str, seqs: list[int]) -> list[Entry]:
+    """The entries in the database that refer to these."""
+    return _entries(connection, "referring", {"org": org_id, "seqs": seqs})
+
+
+def org_state_text(connection: Connection, org_id: str) -> str | None:
+    """The text of `org_states.state`; None when the org was never asked about."""
+    row = connection.execute(_SQL["state"], {"org": org_id}).fetchone()
+    return None if row is None else str(row[0])
+
+
+def _entries(connection: Connection, query: str, parameters: dict[str, Any]) -> list[Entry]:
+    return [Entry._make(row) for row in connection.execute(_SQL[query], parameters, binary=True)]

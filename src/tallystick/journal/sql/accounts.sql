@@ -1,0 +1,59 @@
+-- Reading what an org's account holds and what happened to it.
+
+-- name: lots
+-- The grants of which something is available.
+select seq, source, priority, granted_at, expires_at, amount_pico, available_pico from grants
+where org_id = %(org)s and available_pico > 0
+order by expires_at nulls last, priority, seq
+
+-- name: balances
+-- What was debited and credited to each account in credits.
+select account, debit_pico, credit_pico from account_balances
+where org_id = %(org)s and asset = %(asset)s
+order by account
+
+-- name: open_holds
+-- The holds that nothing has resolved, oldest first.
+select entry.* from open_holds as hold
+join ledger_entries as entry on entry.org_id = hold.org_id and entry.seq = hold.seq
+where hold.org_id = %(org)s and hold.seq > %(after)s
+order by hold.seq
+limit %(limit)s
+
+-- name: orgs_with_holds
+-- Who has open holds, and how many.
+select org_id, count(*) from open_holds group by org_id order by org_id
+
+-- name: operations_after
+-- The org's operations with seq above the cursor, oldest first.
+select * from ledger_entries
+where org_id = %(org)s and body is not null and seq > %(after)s
+order by seq
+limit %(limit)s
+
+-- name: operations_before
+-- The org's operations with seq below the cursor, newest first.
+select * from ledger_entries
+where org_id = %(org)s and body is not null and seq < %(before)s
+order by seq desc
+limit %(limit)s
+
+-- name: operation
+-- One operation by its request id.
+select * from ledger_entries
+where org_id = %(org)s and kind = %(kind)s and request_id = %(request_id)s and body is not null and kind <> 'denial'
+
+-- name: entry
+-- One entry by its place.
+select * from ledger_entries where org_id = %(org)s and seq = %(seq)s
+
+-- name: referring
+-- The entries that refer to these, in their order.
+select * from ledger_entries
+where org_id = %(org)s and refers_to_seq = any(%(seqs)s)
+    and (kind = 'correction' or kind in ('settlement', 'release', 'expiry') or kind = 'refund')
+order by seq
+
+-- name: state
+-- What is kept of an org beside its lots, holds and counters.
+select state from org_states where org_id = %(org)s
