@@ -142,6 +142,7 @@ class OrgState(msgspec.Struct, frozen=True, kw_only=True):
         limits: one for each limit of the plan, in its order.
         budgets: those that the request falls under.
         overrides: those in force.
+        next_grant_at: when included credits come next; None when none do, or that is not known.
         finished_at: when the same action was last charged for the same `work_key`; None when never.
         enforcement: the org's own mode; None for the contract's.
     """
@@ -153,18 +154,27 @@ class OrgState(msgspec.Struct, frozen=True, kw_only=True):
     limits: tuple[LimitUse, ...] = ()
     budgets: tuple[BudgetUse, ...] = ()
     overrides: tuple[Override, ...] = ()
+    next_grant_at: datetime | None = None
     finished_at: datetime | None = None
     enforcement: Literal["enforce", "shadow"] | None = None
 
 
 class NextStep(msgspec.Struct, frozen=True, kw_only=True):
-    """The safe thing to do now: a sentence, and what a program needs of it."""
+    """The safe thing to do now: a sentence, and what a program needs of it.
+
+    Attributes:
+        plan: the plan to upgrade to.
+        model: the model to use.
+        until: when asking again may do better; set whenever waiting is one of the ways on.
+        credits_pico: how much to top up at least, in whole credits.
+    """
 
     kind: StepKind
     text: str
     plan: str | None = None
     model: str | None = None
     until: datetime | None = None
+    credits_pico: int | None = None
 
 
 class LimitLooked(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,6 +183,7 @@ class LimitLooked(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: such as `tokens_in+tokens_out per day`, or the budget's name.
         requested: what the request may take of it.
+        max: what may be used at most; -1 where an override has lifted the limit.
         exceeded: whether it would be passed.
         warned_at: the largest share of `warn_at` that is reached with it; None for none.
     """

@@ -133,7 +133,7 @@ class Plan:
 
     @property
     def has_wallet(self) -> bool:
-        """Whether its actions are paid in credits: a usage plan's never are, those of a byok plan only when it gives any."""
+        """Whether its actions are paid in credits: on a usage plan never, on a byok plan only when it gives any."""
         return self.kind == "credits" or (self.kind == "byok" and (self.included_credits > 0 or self.top_up))
 
 
