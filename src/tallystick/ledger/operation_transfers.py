@@ -18,7 +18,7 @@ its own, which takes it out again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeAlias
 
 from tallystick.ledger.accounts import (
@@ -45,7 +45,6 @@ from tallystick.ledger.operations import (
     Settled,
 )
 
-
 _Move: TypeAlias = tuple[str, str, int]
 
 
@@ -66,7 +65,7 @@ def transfers_of(kind: OperationKind, request: OperationRequest, result: Operati
     Raises:
         ValueError: the kind, the request and the result do not belong together, or a part is larger than its whole.
     """
-    moves: tuple[_Move, ...] = ()
+    moves: Sequence[_Move] = ()
     match result:
         case Granted() if kind == "grant" and isinstance(request, Grant):
             moves = ((GRANTED_FROM[request.source], WALLET_AVAILABLE, request.amount_pico),)

@@ -82,7 +82,8 @@ class Settle(msgspec.Struct, frozen=True, kw_only=True):
         hold_seq: the hold.
         outcome: what became of the work.
         events: the request ids of its usage events, in the order given; each is an entry of its own.
-        charge_pico: a charge that the caller states, at most what is held; None for what the contract says.
+        charge_pico: the most that the caller lets be charged, which is at most what is held; None leaves it to the
+            contract.
     """
 
     hold_seq: int

@@ -1,0 +1,236 @@
+"""What happens to an account besides holds: grants, refunds, overrides, budgets and standing.
+
+As in `ledger.org_machine`, each function changes the account and gives the entries to append, or raises and moves
+nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+import msgspec
+
+from tallystick.contract.charging import credits_text
+from tallystick.core.errors import BadInput, Conflict, NotFound
+from tallystick.core.instants import format_instant
+from tallystick.core.money import PICO_MAX
+from tallystick.ledger.operation_ids import operation_id
+from tallystick.ledger.operations import (
+    Grant,
+    Granted,
+    Lot,
+    Noted,
+    OperationKind,
+    Refund,
+    Returned,
+    SetBudget,
+    SetOverride,
+    SetStanding,
+)
+from tallystick.ledger.org_account import Charged, OrgAccount, Step, split_lots
+from tallystick.ledger.wallet import GrantedLot
+
+SELF = "tallystick"
+"""The author of what follows by itself."""
+
+
+def grant(account: OrgAccount, seq: int, now: datetime, request: Grant) -> list[Step]:
+    """Credits come in, as a lot of their own.
+
+    Raises:
+        BadInput: `invalid_amount`, `grant_expired_already`; `invalid_grant_source`, since what is granted again after
+            its end follows by itself.
+    """
+    if request.source == "refund":
+        raise BadInput(
+            "invalid_grant_source",
+            "credits of source refund come back by themselves, when what they were charged for is refunded",
+            next_step="refund the settlement, or grant them as goodwill",
+            where="source",
+        )
+    _check_amount(request.amount_pico)
+    if request.expires_at is not None and request.expires_at <= now:
+        raise BadInput(
+            "grant_expired_already",
+            f"the credits would have expired at {format_instant(request.expires_at)}, before they come in",
+            next_step="name an expiry that is still to come, or none",
+            where="expires_at",
+        )
+    return [_granted(account, seq, now, request, None)]
+
+
+def _check_amount(amount_pico: int) -> None:
+    if not 0 < amount_pico <= PICO_MAX:
+        raise BadInput(
+            "invalid_amount",
+            f"{credits_text(amount_pico)} is no amount to be moved: it must be above 0 and at most "
+            f"{credits_text(PICO_MAX)}",
+            next_step="send the amount of credits that is meant",
+            where="credits",
+        )
+
+
+def _granted(account: OrgAccount, seq: int, now: datetime, request: Grant, request_id: str | None) -> Step:
+    wallet = account.wallet
+    before, amount_pico = wallet.state(), request.amount_pico
+    lot = GrantedLot(seq, request.source, request.priority, now, request.expires_at, amount_pico, amount_pico)
+    wallet.grant(lot)
+    return Step(seq, "grant", request, Granted(before=before, after=wallet.state()), None, request_id)
+
+
+def grants_again(
+    account: OrgAccount,
+    seq: int,
+    now: datetime,
+    kind: OperationKind,
+    cause_seq: int,
+    lots: Iterable[Lot],
+    grace: timedelta,
+) -> list[Step]:
+    """Credits that went back to grants that are over: each is granted again, for the contract's grace.
+
+    Args:
+        kind, cause_seq: the entry that gave them back.
+    """
+    steps: list[Step] = []
+    for lot in lots:
+        old = account.wallet.lots[lot.grant_seq]
+        again = Grant(
+            source="refund",
+            amount_pico=lot.amount_pico,
+            priority=old.priority,
+            expires_at=now + grace,
+            of_seq=lot.grant_seq,
+            author=SELF,
+            reason=f"given back by {operation_id(kind, cause_seq)} after "
+            f"{operation_id('grant', lot.grant_seq)} had expired",
+        )
+        request_id = f"{operation_id(kind, cause_seq)}.{operation_id('grant', lot.grant_seq)}"
+        steps.append(_granted(account, seq + len(steps), now, again, request_id))
+    return steps
+
+
+def refund(account: OrgAccount, seq: int, now: datetime, request: Refund, *, grace: timedelta) -> list[Step]:
+    """Charged credits go back, those that burnt last first: what is owed, then to the lots that they came from.
+
+    Args:
+        grace: for how long what goes back can be used where its grant is over.
+
+    Raises:
+        NotFound: `settlement_unknown`.
+        BadInput: `invalid_amount`.
+        Conflict: `refund_exceeds_charge`.
+    """
+    charged = account.charged.get(request.settlement_seq)
+    name = operation_id("settlement", request.settlement_seq)
+    if charged is None:
+        raise NotFound(
+            "settlement_unknown",
+            f"the org has no settlement {name}",
+            next_step="send the org and the settlement's id as they were answered",
+            where="settlement_id",
+        )
+    left_pico = charged.amount_pico - charged.refunded_pico
+    amount_pico = left_pico if request.amount_pico is None else request.amount_pico
+    if request.amount_pico is not None:
+        _check_amount(amount_pico)
+    if amount_pico > left_pico or not left_pico:
+        raise Conflict(
+            "refund_exceeds_charge",
+            f"{name} charged {credits_text(charged.amount_pico)}, of which {credits_text(charged.refunded_pico)} "
+            "have been refunded already",
+            next_step=f"refund {credits_text(left_pico)} at most" if left_pico else "there is nothing left to refund",
+            where="credits",
+        )
+    returned, over = _give_back(account, charged, amount_pico, now)
+    account.charged[charged.seq] = charged._replace(refunded_pico=charged.refunded_pico + amount_pico)
+    return [
+        Step(seq, "refund", request, returned, charged.seq),
+        *grants_again(account, seq + 1, now, "refund", seq, over, grace),
+    ]
+
+
+def _give_back(
+    account: OrgAccount, charged: Charged, amount_pico: int, now: datetime
+) -> tuple[Returned, tuple[Lot, ...]]:
+    settled, wallet, before = charged.settled, account.wallet, account.wallet.state()
+    receivable_pico, lots = refunded_lots(charged, amount_pico)
+    # Revenue goes back first, so that rounding is undone by the last of several refunds, and wholly by a whole one.
+    revenue_pico = charged.amount_pico - settled.rounding_pico
+    revenue_left_pico = max(0, revenue_pico - charged.refunded_pico)
+    over = wallet.give_back(lots, now)
+    returned = Returned(
+        returned=lots,
+        expired_pico=sum([lot.amount_pico for lot in over]),
+        receivable_pico=receivable_pico,
+        rounding_pico=max(0, amount_pico - revenue_left_pico),
+        before=before,
+        after=wallet.state(),
+    )
+    return returned, over
+
+
+def refunded_lots(charged: Charged, amount_pico: int) -> tuple[int, tuple[Lot, ...]]:
+    """What the next `amount_pico` of a refund is made of: what is no longer owed, and by lot what goes back."""
+    settled, done_pico = charged.settled, charged.refunded_pico
+    receivable_pico = min(amount_pico, max(0, settled.receivable_pico - done_pico))
+    burnt_last_first = (*reversed(settled.overage), *reversed(settled.charged))
+    _, left = split_lots(burnt_last_first, max(0, done_pico - settled.receivable_pico))
+    lots, _ = split_lots(left, amount_pico - receivable_pico)
+    return receivable_pico, _joined(lots)
+
+
+def _joined(lots: Iterable[Lot]) -> tuple[Lot, ...]:
+    """A lot that was charged out of the hold and beyond it is given back to once."""
+    amounts: dict[int, int] = {}
+    for lot in lots:
+        amounts[lot.grant_seq] = amounts.get(lot.grant_seq, 0) + lot.amount_pico
+    return tuple(Lot(seq, amount_pico) for seq, amount_pico in amounts.items())
+
+
+def set_override(account: OrgAccount, seq: int, now: datetime, request: SetOverride) -> list[Step]:
+    """A signed-off exception holds from now until it ends; those that have ended are forgotten.
+
+    Raises:
+        BadInput: `expired_already`.
+    """
+    override = msgspec.structs.replace(request.override, seq=seq)
+    if override.expires_at <= now:
+        raise BadInput(
+            "expired_already",
+            f"the override would have ended at {format_instant(override.expires_at)}, before it begins",
+            next_step="name an instant that is still to come",
+            where="expires_at",
+        )
+    kept = {one.seq: one for one in account.terms.overrides.values() if one.expires_at > now}
+    account.say(msgspec.structs.replace(account.terms, overrides={**kept, seq: override}))
+    return [Step(seq, "override", request, Noted(effective_at=now))]
+
+
+def set_budget(account: OrgAccount, seq: int, now: datetime, request: SetBudget) -> list[Step]:
+    """A cost guard holds from now on, instead of the one of that name; or none of that name does any more.
+
+    What open holds may spend counts at once, so all of them must be loaded.
+
+    Raises:
+        NotFound: `budget_unknown`, of one to be taken away.
+    """
+    budgets = dict(account.terms.budgets)
+    if request.budget is not None:
+        budgets[request.name] = request.budget
+    elif budgets.pop(request.name, None) is None:
+        raise NotFound(
+            "budget_unknown",
+            f"the org has no budget {request.name!r}",
+            next_step="list its budgets, and name one of them",
+            where="name",
+        )
+    account.set_budgets(budgets)
+    return [Step(seq, "budget", request, Noted(effective_at=now))]
+
+
+def set_standing(account: OrgAccount, seq: int, now: datetime, request: SetStanding) -> list[Step]:
+    """The org is suspended or taken up again, and has a mode of enforcement of its own or none."""
+    account.say(msgspec.structs.replace(account.terms, suspended=request.suspended, enforcement=request.enforcement))
+    return [Step(seq, "standing", request, Noted(effective_at=now))]
