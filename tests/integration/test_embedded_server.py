@@ -236,6 +236,20 @@ def test_a_server_that_is_recovering_is_waited_for(short_dir: Path) -> None:
                 assert answers(joined)
 
 
+@pytest.mark.parametrize("lines", [1, 4])
+def test_a_server_that_has_not_noted_its_socket_yet_is_waited_for(short_dir: Path, lines: int) -> None:
+    """As when the process that starts it is killed in the middle of it: the postmaster goes on by itself."""
+    with EmbeddedServer(short_dir, settings=QUICK):
+        pid_file = short_dir / "postgres" / "postmaster.pid"
+        whole = pid_file.read_text()
+        pid_file.write_text("\n".join(whole.splitlines()[:lines]) + "\n\n")
+        noting = threading.Timer(0.5, pid_file.write_text, [whole])
+        noting.start()
+        with EmbeddedServer(short_dir) as url:
+            assert answers(url)
+        noting.join()
+
+
 def test_a_torn_pid_file_does_not_keep_it_from_starting(short_dir: Path) -> None:
     with EmbeddedServer(short_dir, settings=QUICK):
         pass

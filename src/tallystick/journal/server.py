@@ -209,22 +209,29 @@ class EmbeddedServer:
     def _ensure_database(self) -> str:
         import psycopg
 
-        socket_dir = (self.cluster / "postmaster.pid").read_text().splitlines()[4]
-        address = f"postgresql://{_SUPERUSER}@/{{}}?host={quote(socket_dir, safe='')}"
         deadline = time.monotonic() + _START_SECONDS_MAX
         while True:
             try:
+                address = f"postgresql://{_SUPERUSER}@/{{}}?host={quote(self._noted_socket_dir(), safe='')}"
                 with psycopg.connect(address.format("postgres"), autocommit=True, connect_timeout=30) as connection:
                     found = connection.execute("select 1 from pg_database where datname = %s", [DATABASE]).fetchone()
                     if found is None:
                         connection.execute(f'create database "{DATABASE}"')
                 return address.format(DATABASE)
-            except psycopg.Error as error:
-                # It may be recovering: a process of it was killed, and the postmaster starts the others again. What a
+            except (psycopg.Error, OSError, LookupError) as error:
+                # It may be starting still, for a process that was killed meanwhile: it notes its socket after its
+                # number. It may be recovering: a process of it was killed, and the postmaster starts the others again. What a
                 # caller is told then depends on the moment; that the postmaster lives does not.
                 if not self._is_running() or time.monotonic() > deadline:
                     raise self._start_failed(str(error)) from None
             time.sleep(0.1)
+
+    def _noted_socket_dir(self) -> str:
+        """Where the running server listens, as it notes itself; LookupError or OSError while it has not."""
+        noted = (self.cluster / "postmaster.pid").read_text().splitlines()[4]
+        if not noted:
+            raise LookupError("it has not said yet where it listens")
+        return noted
 
     def _run(self, program: str, *arguments: str, major: str | None = None) -> None:
         major = major or (self.cluster / "PG_VERSION").read_text().strip()
