@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from tallystick.journal.database import Connection
 from tallystick.journal.named_sql import load_queries
-from tallystick.ledger.accounts import CREDIT
+from tallystick.ledger.accounts import CREDIT_ASSET
 from tallystick.ledger.entry import Entry
 from tallystick.ledger.operations import GrantSource
 
@@ -46,7 +46,7 @@ def available_lots(connection: Connection, org_id: str) -> list[GrantRow]:
 
 def credit_balances(connection: Connection, org_id: str) -> list[Balance]:
     """The org's accounts in credits."""
-    rows = connection.execute(_SQL["balances"], {"org": org_id, "asset": CREDIT})
+    rows = connection.execute(_SQL["balances"], {"org": org_id, "asset": CREDIT_ASSET})
     return [Balance(account, int(debit), int(credit)) for account, debit, credit in rows]
 
 
@@ -85,6 +85,12 @@ def entry_at(connection: Connection, org_id: str, seq: int) -> Entry | None:
 def entries_referring(connection: Connection, org_id: str, seqs: list[int]) -> list[Entry]:
     """The entries in the database that refer to these."""
     return _entries(connection, "referring", {"org": org_id, "seqs": seqs})
+
+
+def first_kept_seq(connection: Connection, org_id: str) -> int:
+    """From which entry on the org's are in the database: those before have left it for blocks."""
+    row = connection.execute(_SQL["first_kept"], {"org": org_id}).fetchone()
+    return int(row[0]) if row else 1
 
 
 def org_state_text(connection: Connection, org_id: str) -> str | None:

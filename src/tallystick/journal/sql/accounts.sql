@@ -57,3 +57,10 @@ order by seq
 -- name: state
 -- What is kept of an org beside its lots, holds and counters.
 select state from org_states where org_id = %(org)s
+
+-- name: first_kept
+-- From which entry on the org's are in the database; above its last when none is.
+select coalesce(
+    (select min(seq) from ledger_entries where org_id = %(org)s),
+    (select last_seq + 1 from org_heads where org_id = %(org)s),
+    1)
