@@ -61,6 +61,7 @@ BY_FIELD: dict[str, st.SearchStrategy[Any]] = {
     "attributes": TEXT_SETS | st.just({str(number): "v" for number in range(65)}) | st.just({"k": "line\nbreak"}),
     "outcome": st.sampled_from(["success", "empty", "failure", "nope", None]),
     "usage_status": st.sampled_from(["final", "partial", "estimated", None]),
+    "payer": st.sampled_from(["seller", "customer", "nobody", "\ud800", None]),
     "specversion": st.just("1.0"),
 }
 

@@ -15,7 +15,18 @@ from tallystick.core.instants import format_instant
 from tallystick.core.money import PICO_MAX
 from tallystick.journal.copy_rows import instant_of, microseconds
 from tallystick.ledger.encoding import PREFIX, canonical_json, core_json, event_fingerprint, personal_json
-from tallystick.ledger.entry import ERASED, Entry, entry_event, entry_fingerprint, entry_leaf, entry_preimage
+from tallystick.ledger.entry import (
+    ERASED,
+    FREE,
+    OPERATION_KINDS,
+    Entry,
+    body_request,
+    entry_event,
+    entry_fingerprint,
+    entry_leaf,
+    entry_preimage,
+)
+from tallystick.ledger.preimage import read_preimage
 from tallystick.usage.event import UsageEvent
 from tallystick.usage.meters import METERS, QUANTITY_MAX
 
@@ -48,6 +59,7 @@ EVENTS = st.builds(
     usage_status=st.sampled_from(["final", "partial", "estimated"]),
     price_context=TABLE,
     provider_cost_pico=st.none() | st.integers(0, PICO_MAX),
+    payer=st.sampled_from(["seller", "customer"]),
     attributes=TABLE,
 )
 
@@ -58,7 +70,7 @@ STATUSES = st.sampled_from(["final", "partial", "estimated"])
 
 def described_core(event: UsageEvent) -> dict[str, Any]:
     """The members of the core by the letter of its description."""
-    defaults = {"outcome": "success", "usage_status": "final", "price_context": {}}
+    defaults = {"outcome": "success", "usage_status": "final", "payer": "seller", "price_context": {}}
     members: dict[str, Any] = {}
     for name in UsageEvent.__struct_fields__:
         value = getattr(event, name)
@@ -178,6 +190,7 @@ def described_preimage(entry: Entry, event: UsageEvent) -> bytes:
             "request_id": entry.request_id,
             "time": format_instant(entry.time),
         }
+        described |= {} if entry.payer is None else {"payer": entry.payer}
     return rfc8785.dumps({"entry": described, "seq": entry.seq, "time_max": format_instant(entry.time_max)})
 
 
@@ -204,12 +217,14 @@ def usage_entry(event: UsageEvent, salt: bytes, seq: int, cost: dict[str, Any]) 
         meter_quantities=[event.meters[name] for name in sorted(event.meters)],
         price_context=event.price_context,
         provider_cost_pico=event.provider_cost_pico,
+        payer=None if event.payer == "seller" else event.payer,
         user_id=event.user_id,
         session_id=event.session_id,
         attributes=event.attributes,
         salt=salt,
         fingerprint=event_fingerprint(event, salt),
         refers_to_seq=None,
+        body=None,
         leaf=b"",
         **cost,
     )
@@ -244,12 +259,69 @@ def test_a_leaf_is_the_hash_of_the_described_bytes(
     assert entry_event(entry) == event
     assert entry_fingerprint(entry) == entry.fingerprint
     nothing = dict.fromkeys(
-        set(Entry._fields) - {"org_id", "request_id", "time", "time_max", "recorded_at"} - set(cost)
+        set(Entry._fields) - {"org_id", "request_id", "time", "time_max", "recorded_at", "payer"} - set(cost)
     )
     correction = entry._replace(**nothing)._replace(kind="correction", seq=seq, refers_to_seq=max(1, seq - 1))
     assert entry_preimage(correction) == described_preimage(correction, event)
     assert entry_event(correction) is None
     assert entry_fingerprint(correction) is None
+
+
+@given(
+    EVENTS,
+    SALTS,
+    st.integers(2, 2**53 - 1),
+    st.sampled_from(sorted(OPERATION_KINDS)),
+    st.dictionaries(KEYS, TEXT | st.none() | st.booleans(), max_size=3),
+    st.none() | TEXT,
+)
+def test_a_leaf_of_an_operation_is_the_hash_of_the_described_bytes(
+    event: UsageEvent, salt: bytes, seq: int, kind: str, part: dict[str, Any], user_id: str | None
+) -> None:
+    request, body = rfc8785.dumps(part), rfc8785.dumps({"request": part, "result": {}})
+    personal = {"user_id": user_id, "session_id": event.session_id, "attributes": event.attributes or None}
+    told = {name: value for name, value in personal.items() if value is not None}
+    asked = {"kind": kind, "org_id": event.org_id, "request": part, "request_id": event.request_id}
+    digest = hashlib.sha256(
+        b"tallystick operation v1\n" + salt + rfc8785.dumps(asked) + b"\n" + rfc8785.dumps(told)
+    ).digest()
+    members = ("action", "api_key_id", "environment", "feature", "model", "provider", "org_id", "request_id")
+    columns = {name: getattr(event, name) for name in members}
+    refers = {"refers_to_seq": seq - 1} if kind in ("settlement", "release", "expiry", "refund") else {}
+    entry = Entry._make([None] * len(Entry._fields))._replace(
+        kind=kind,
+        seq=seq,
+        time=event.time,
+        time_max=event.time + timedelta(seconds=1),
+        recorded_at=event.time,
+        body=body.decode(),
+        rate_version="card-1",
+        user_id=user_id,
+        session_id=event.session_id,
+        attributes=event.attributes,
+        salt=salt,
+        fingerprint=digest,
+        **columns,
+        **refers,
+        **FREE,
+    )
+    described = {name: value for name, value in columns.items() if value is not None} | refers
+    described |= {"body": {"request": part, "result": {}}, "fingerprint": digest.hex(), "kind": kind}
+    described |= {
+        "rate_version": "card-1",
+        "recorded_at": format_instant(event.time),
+        "time": format_instant(event.time),
+    }
+    whole = {"entry": described, "seq": seq, "time_max": format_instant(entry.time_max)}
+    assert entry_preimage(entry) == rfc8785.dumps(whole)
+    assert body_request(body) == request
+    assert entry_fingerprint(entry) == digest
+    assert entry_event(entry) is None
+    read = read_preimage(entry_preimage(entry))
+    forgotten = entry._replace(user_id=None, session_id=None, attributes=None, salt=None, leaf=entry_leaf(entry))
+    assert read == forgotten
+    spaced = msgspec.json.format(entry_preimage(entry), indent=2)
+    assert read_preimage(spaced) == forgotten
 
 
 @given(EVENTS, SALTS, costs())

@@ -73,6 +73,7 @@ def events(draw: st.DrawFn) -> UsageEvent:
         usage_status=draw(st.sampled_from(["final", "partial", "estimated"])),
         price_context=draw(CONTEXTS),
         provider_cost_pico=draw(st.none() | st.none() | st.integers(0, PICO_MAX // 100)),
+        payer=draw(st.sampled_from(["seller", "seller", "customer"])),
         attributes=draw(TABLE),
     )
 
@@ -128,7 +129,7 @@ def test_transfers_cover_every_entry_once_and_balances_are_their_sums(
 ) -> None:
     orgs, _, _ = append(runtime, batches)
     for org in orgs:
-        costs = {entry.seq: entry.cost_pico or 0 for entry in entries(runtime, [org])}
+        costs = {entry.seq: (entry.cost_pico or 0) if entry.payer is None else 0 for entry in entries(runtime, [org])}
         transfers = query(
             runtime,
             "select first_seq, seq, debit_account, credit_account, asset, amount_pico from transfers"

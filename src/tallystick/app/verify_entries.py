@@ -20,6 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tallystick.app.verify_form import malformed
 from tallystick.app.verify_report import Findings
 from tallystick.archive.fingerprints import leaves_and_fingerprints, personal_is_gone
 from tallystick.archive.leaves import batch_entries
@@ -39,27 +40,6 @@ from tallystick.ledger.accounts import PROVIDER_PAYABLE, PROVIDER_USAGE_COST, US
 
 Integers = npt.NDArray[np.int64]
 Place = tuple[str, int]
-_USAGE_ONLY = (
-    "feature",
-    "environment",
-    "provider",
-    "model",
-    "api_key_id",
-    "action",
-    "latency_ms",
-    "outcome",
-    "usage_status",
-    "meter_names",
-    "meter_quantities",
-    "price_context",
-    "provider_cost_pico",
-    "user_id",
-    "session_id",
-    "attributes",
-    "salt",
-    "fingerprint",
-)
-_ALWAYS = ("outcome", "usage_status", "price_context")
 _EXPECTED = (PROVIDER_USAGE_COST, PROVIDER_PAYABLE, USD)
 
 
@@ -108,6 +88,7 @@ class Correction:
     refers_to_seq: int
     request_id: str
     time: datetime
+    payer: str | None
 
 
 class RunChecker:
@@ -185,8 +166,8 @@ class RunChecker:
         times = _microseconds(batch.column("time"))
         latest = _microseconds(batch.column("time_max"))
         if run.first_time is None:
-            usage_first = batch.column("kind")[0].as_py() == "usage"
-            run.first_time = int(times[0]) if usage_first else int(latest[0])
+            corrects = batch.column("kind")[0].as_py() == "correction"
+            run.first_time = int(latest[0]) if corrects else int(times[0])
             run.first_time_max = int(latest[0])
         else:
             self._expect_latest(run, int(seqs[0]), int(times[0]), int(latest[0]), batch.column("kind")[0].as_py())
@@ -195,8 +176,8 @@ class RunChecker:
                 self._expect_through(run, seq)
                 run._next_seq = seq + 1
         run._next_seq = int(seqs[-1]) + 1
-        usage = pc.equal(batch.column("kind"), "usage").to_numpy(zero_copy_only=False)
-        seen = np.where(usage, times, np.iinfo(np.int64).min)
+        counts = pc.not_equal(batch.column("kind"), "correction").to_numpy(zero_copy_only=False)
+        seen = np.where(counts, times, np.iinfo(np.int64).min)
         seen[0] = latest[0]
         wrong = np.flatnonzero(np.maximum.accumulate(seen) != latest)
         if len(wrong):
@@ -206,7 +187,8 @@ class RunChecker:
         if place < len(seqs) and seqs[place] == self._marks.get(org):
             run.marked_time_max = int(latest[place])
         run.leaves += b"".join(leaf or bytes(32) for leaf in leaves)
-        run._costs += pc.fill_null(batch.column("cost_pico"), 0).to_pylist()
+        ours = pc.if_else(pc.is_null(batch.column("payer")), batch.column("cost_pico"), 0)
+        run._costs += pc.fill_null(ours, 0).to_pylist()
         self._note_recorded(run, batch.column("recorded_at"), seqs)
 
     def _note_recorded(self, run: Run, column: pa.Array, seqs: Integers) -> None:
@@ -218,7 +200,7 @@ class RunChecker:
             run._recorded[seq] = at.replace(tzinfo=UTC)
 
     def _expect_latest(self, run: Run, seq: int, time: int, latest: int, kind: str) -> None:
-        due = max(run.last_time_max, time) if kind == "usage" else run.last_time_max
+        due = run.last_time_max if kind == "correction" else max(run.last_time_max, time)
         if latest != due:
             self._add("time_max", "its time_max is not the latest time so far", run.org_id, seq)
 
@@ -293,29 +275,15 @@ class RunChecker:
 
     def _check_form(self, batch: pa.RecordBatch) -> None:
         """What the hashes do not cover, because it has one form only: members that are always there, or never."""
-        usage = pc.equal(batch.column("kind"), "usage")
-        never = {name: pc.is_valid(batch.column(name)) for name in _USAGE_ONLY}
-        wrong = pc.and_(usage, pc.is_valid(batch.column("refers_to_seq")))
-        for name, there in never.items():
-            wrong = pc.or_(wrong, pc.and_not(there, usage))
-            if name in _ALWAYS:
-                wrong = pc.or_(wrong, pc.and_not(usage, there))
-        unsaid = pc.and_(pc.is_valid(batch.column("salt")), pc.is_null(batch.column("attributes")))
-        names = pc.binary_join(batch.column("meter_names"), ",").dictionary_encode()
-        unsorted = [
-            text is not None and text != ",".join(sorted(text.split(","))) for text in names.dictionary.to_pylist()
-        ]
-        jumbled = pc.fill_null(pa.array(unsorted, pa.bool_()).take(names.indices), False)
-        for mask in (wrong, unsaid, jumbled):
-            for place in np.flatnonzero(mask.to_numpy(zero_copy_only=False)).tolist():
-                org, seq = batch.column("org_id")[place].as_py(), batch.column("seq")[place].as_py()
-                self._add("form", "it is not written as an entry of its kind is: a column was changed", org, seq)
+        for place in np.flatnonzero(malformed(batch)).tolist():
+            org, seq = batch.column("org_id")[place].as_py(), batch.column("seq")[place].as_py()
+            self._add("form", "it is not written as an entry of its kind is: a column was changed", org, seq)
 
     def _check_corrections(self, batch: pa.RecordBatch) -> None:
-        mask = pc.not_equal(batch.column("kind"), "usage")
+        mask = pc.equal(batch.column("kind"), "correction")
         if not pc.any(mask).as_py():
             return
-        rows = batch.select(["org_id", "seq", "refers_to_seq", "request_id", "time"]).filter(mask)
+        rows = batch.select(["org_id", "seq", "refers_to_seq", "request_id", "time", "payer"]).filter(mask)
         corrections = [Correction(*row.values()) for row in rows.to_pylist()]
         with self._database.operator() as connection:
             places = [(one.org_id, one.refers_to_seq) for one in corrections]
@@ -329,7 +297,8 @@ class RunChecker:
                 self._expect_original(one, referred)
 
     def _expect_original(self, one: Correction, referred: ReferredRow) -> None:
-        same = (one.request_id, one.time.astimezone(UTC)) == (referred.request_id, referred.time.astimezone(UTC))
+        mine = (one.request_id, one.time.astimezone(UTC), one.payer)
+        same = mine == (referred.request_id, referred.time.astimezone(UTC), referred.payer)
         if (referred.kind, referred.status) != ("usage", "unpriced") or not same or one.refers_to_seq >= one.seq:
             what = f"it corrects entry {one.refers_to_seq}, which is not an unpriced one of the same request"
             self._add("correction", what, one.org_id, one.seq)
@@ -343,7 +312,7 @@ class RunChecker:
                 main = self._blocks / block.path
                 for batch in iterate_org(main, people_path(main), org_id, seq, seq):
                     for entry in batch_entries(batch):
-                        return ReferredRow(entry.kind, entry.status, entry.request_id, entry.time)
+                        return ReferredRow(entry.kind, entry.status, entry.request_id, entry.time, entry.payer)
         return None
 
     def _name_differences(

@@ -30,6 +30,7 @@ ENTRY_SCHEMA = pa.schema(
         ("meter_quantities", _INTEGERS),
         ("price_context", pa.string()),
         ("provider_cost_pico", pa.int64()),
+        ("payer", pa.string()),
         ("user_id", pa.string()),
         ("session_id", pa.string()),
         ("attributes", pa.string()),
@@ -46,6 +47,7 @@ ENTRY_SCHEMA = pa.schema(
         ("line_models", _TEXTS),
         ("refers_to_seq", pa.int64()),
         ("reason", pa.string()),
+        ("body", pa.string()),
         ("leaf", pa.binary()),
     ]
 )
@@ -80,6 +82,7 @@ REPEATING_COLUMNS = (
     "action",
     "outcome",
     "usage_status",
+    "payer",
     "price_context",
     "rate_version",
     "status",

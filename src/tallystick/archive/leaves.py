@@ -99,6 +99,7 @@ def core_texts(batch: pa.RecordBatch) -> pa.Array:
         ',"org_id":',
         _repeating(column("org_id")),
         _optional(',"outcome":', _repeating(_unless(column("outcome"), "success"))),
+        _optional(',"payer":', _repeating(column("payer"))),
         _optional(',"price_context":', _mapped(column("price_context"), _context)),
         _optional(',"provider":', _repeating(column("provider"))),
         _optional(',"provider_cost_pico":"', column("provider_cost_pico").cast(pa.string()), '"'),

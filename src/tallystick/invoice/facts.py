@@ -220,6 +220,7 @@ def _event(entry: Entry) -> tuple[UsageEvent, tuple[str, str] | None]:
         usage_status=entry.usage_status,  # type: ignore[arg-type]
         price_context=tables["price_context"],
         provider_cost_pico=entry.provider_cost_pico,
+        payer="seller" if entry.payer is None else entry.payer,  # type: ignore[arg-type]
         attributes=tables["attributes"],
     )
     return event, torn

@@ -28,6 +28,7 @@ END = b"\xff\xff"
 _LOCKED = ("seq", "time_max", "leaf")
 _EVENT = (
     "org_id", "kind", "feature", "environment", "provider", "model", "api_key_id", "action", "outcome", "usage_status",
+    "payer",
 )  # fmt: skip
 _METERS = ("meter_names",)
 _PRICING = (
@@ -37,7 +38,7 @@ _NUMBERS = (
     "time", "recorded_at", "meter_quantities", "line_quantities", "line_amount_pico", "cost_pico", "latency_ms",
     "provider_cost_pico",
 )  # fmt: skip
-_TEXTS = ("request_id", "user_id", "session_id", "salt", "fingerprint", "price_context", "attributes")
+_TEXTS = ("request_id", "user_id", "session_id", "salt", "fingerprint", "price_context", "attributes", "body")
 
 COLUMNS = (*_LOCKED, *_EVENT, *_METERS, *_PRICING, *_NUMBERS, *_TEXTS)
 """The columns in the order in which a row has them."""
@@ -79,10 +80,12 @@ def event_texts(
     action: str | None,
     outcome: str,
     usage_status: str,
+    payer: str,
 ) -> bytes:
     """The fields `_EVENT` of a usage entry."""
+    paid = None if payer == "seller" else payer
     return text_fields(
-        org_id, "usage", feature, environment, provider, model, api_key_id, action, outcome, usage_status
+        org_id, "usage", feature, environment, provider, model, api_key_id, action, outcome, usage_status, paid
     )
 
 
@@ -191,7 +194,57 @@ def ids_and_tables(
             _LENGTH(len(request)), request, _LENGTH(len(user)), user, _LENGTH(len(session)), session,
             _SALT_LENGTH, salt, _HASH_LENGTH, fingerprint,
             _jsonb(price_context) if price_context else _NO_TABLE,
-            _jsonb(attributes) if attributes else _NO_TABLE,
+            _jsonb(attributes) if attributes else _NO_TABLE, _NULL,
+        )
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=_CACHED_MAX)
+def operation_texts(
+    org_id: str,
+    kind: str,
+    feature: str | None,
+    environment: str | None,
+    provider: str | None,
+    model: str | None,
+    api_key_id: str | None,
+    action: str | None,
+    rate_version: str,
+) -> bytes:
+    """The fields of an operation's row that repeat: `_EVENT`, `_METERS` and `_PRICING` but for its last."""
+    return b"".join(
+        (
+            text_fields(org_id, kind, feature, environment, provider, model, api_key_id, action, None, None, None),
+            _NULL,
+            pricing_fields(rate_version, "final", None, (), (), (), None).removesuffix(_NULL),
+        )
+    )
+
+
+def operation_tail(
+    texts: bytes,
+    refers_to_seq: int | None,
+    recorded_us: int,
+    request_id: str,
+    user_id: str | None,
+    session_id: str | None,
+    salt: bytes,
+    fingerprint: bytes,
+    attributes: Mapping[str, str],
+    body: bytes,
+) -> bytes:
+    """The row of an operation after what `row_head` gives; `texts` as `operation_texts` makes them.
+
+    It has no time but that at which it is recorded, costs nothing and has no lines.
+    """
+    return b"".join(
+        (
+            texts,
+            _integer(refers_to_seq),
+            _INTEGER(8, recorded_us), _INTEGER(8, recorded_us), _FREE_NUMBERS,
+            text_fields(request_id, user_id, session_id),
+            _SALT_LENGTH, salt, _HASH_LENGTH, fingerprint, _NULL,
+            _jsonb(attributes) if attributes else _NO_TABLE, _LENGTH(len(body)), body,
         )
     )  # fmt: skip
 
@@ -227,6 +280,7 @@ def entry_row(entry: Entry) -> bytes:
             _bytea(entry.fingerprint),
             _NULL if entry.price_context is None else _jsonb(entry.price_context),
             _NULL if entry.attributes is None else _jsonb(entry.attributes),
+            _text(entry.body),
         )
     )
 
@@ -297,3 +351,5 @@ _ARRAY_HEAD = Struct(">6i").pack
 _EMPTY = {oid: Struct(">4i").pack(12, 0, 0, oid) for oid in (_TEXT_OID, _BIGINT_OID)}
 _SALT_LENGTH, _HASH_LENGTH = _LENGTH(SALT_BYTES), _LENGTH(32)
 _NO_TABLE = _jsonb({})
+_NO_NUMBERS = _EMPTY[_BIGINT_OID]
+_FREE_NUMBERS = b"".join((_NULL, _NO_NUMBERS, _NO_NUMBERS, _INTEGER(8, 0), _NULL, _NULL))

@@ -40,7 +40,7 @@ def add_corrections(
     for entry, cost in corrections:
         head.seq += 1
         rows.append(entry_row(_correction(entry, cost, head, recorded_at)))
-        head.amount_pico += cost.total_pico or 0
+        head.amount_pico += (cost.total_pico or 0) if entry.payer is None else 0
     if rows:
         copy_rows(connection, rows)
         head.recorded_at = recorded_at
@@ -56,6 +56,7 @@ def _correction(entry: Entry, cost: CostRow, head: Head, recorded_at: datetime) 
         time=entry.time,
         time_max=instant_of(head.time_max_us),
         recorded_at=recorded_at,
+        payer=entry.payer,
         rate_version=cost.rate_version,
         status=cost.status,
         cost_pico=cost.total_pico,

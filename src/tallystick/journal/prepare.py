@@ -60,6 +60,8 @@ class Row(msgspec.Struct, gc=False):
     rate_version: str
     reason: str | None
     recorded_at: datetime
+    our_cost_pico: int = 0
+    """What of it we pay: nothing where it has no price yet, or the customer's own key paid."""
     refusal: Refusal | None = None
 
 
@@ -74,7 +76,7 @@ class Batch(NamedTuple):
 
 _key = attrgetter("org_id", "request_id")
 _texts = attrgetter(
-    "org_id", "feature", "environment", "provider", "model", "api_key_id", "action", "outcome", "usage_status"
+    "org_id", "feature", "environment", "provider", "model", "api_key_id", "action", "outcome", "usage_status", "payer"
 )
 
 
@@ -156,6 +158,7 @@ def prepare(
                 cost.rate_version,
                 reason,
                 recorded_at,
+                total if total is not None and event.payer == "seller" else 0,
             )
         )
     return Batch(events, list(map(_key, events)), rows, recorded_at)
@@ -181,7 +184,7 @@ def _priced_alike(
 
 
 def _refused(event: UsageEvent, salt: bytes, digest: bytes, recorded_at: datetime, refusal: Refusal) -> Row:
-    return Row(b"", b"", 0, b"", salt, digest, None, "unpriced", "", None, recorded_at, refusal)
+    return Row(b"", b"", 0, b"", salt, digest, None, "unpriced", "", None, recorded_at, 0, refusal)
 
 
 _OUT_OF_RANGE = Refusal("cost_out_of_range", "its cost is beyond what one entry can hold, about 9.2 million USD")

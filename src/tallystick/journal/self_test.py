@@ -15,8 +15,11 @@ from tallystick.journal.migrate import unreachable
 from tallystick.journal.named_sql import load_queries
 from tallystick.journal.roles import APP, KEEPER, LOGINS, WRITER
 
-MOVING = ("account_balances", "org_heads")
+PASSING = ("counters", "finished_work", "open_holds")
+"""Tables that only remember what the ledger's entries come to, whose rows may go; `tally verify` compares them."""
+MOVING = ("account_balances", "counters", "finished_work", "grants", "org_heads", "org_states")
 """The tables whose rows are updated, by the writer; everything else is append-only."""
+REMOVED_BY_WRITER = ("counters", "open_holds")
 
 _POLICY = "(org_id = NULLIF(current_setting('tallystick.org'::text, true), ''::text))"
 _ISOLATION = ("powers", "memberships", "owned", "unwalled", "views", "functions", "schema")
@@ -49,7 +52,7 @@ def check_walls(database: Database) -> None:
 
 def _faults(connection: Connection, queries: tuple[str, ...]) -> list[_Fault]:
     values = {"app": APP, "writer": WRITER, "keeper": KEEPER, "roles": list(LOGINS)}
-    values |= {"moving": list(MOVING), "policy": _POLICY}
+    values |= {"moving": list(MOVING), "passing": list(PASSING), "removed": list(REMOVED_BY_WRITER), "policy": _POLICY}
     return [fault for query in queries for fault in connection.execute(_SQL[query], values)]
 
 

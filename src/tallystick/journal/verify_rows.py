@@ -44,6 +44,7 @@ class ReferredRow(NamedTuple):
     status: str
     request_id: str
     time: datetime
+    payer: str | None
 
 
 def begin_checking(connection: Connection) -> None:

@@ -153,7 +153,7 @@ def _copy_new(
                     latest_us, latest_json = row.time_us, row.time_json
                 leaf = sha256(b"\x00" + preimage(row.entry_json, seq, latest_json)).digest()
                 parts += (row_head(seq, latest_us, leaf), row.tail)
-                amount_pico += row.cost_pico or 0
+                amount_pico += row.our_cost_pico
                 receipts[place] = _accepted(org, events[place].request_id, row, seq, leaf)
                 if len(parts) > 2 * _COPY_ROWS:
                     stream.write(b"".join(parts))

@@ -13,6 +13,12 @@ microseconds only when there are any; quantities and `latency_ms` are JSON integ
 
     fingerprint = SHA-256(PREFIX ‖ salt ‖ core ‖ "\n" ‖ personal)
 
+Of an operation on an org's account (`ledger.operations`) it is
+
+    fingerprint = SHA-256(OPERATION_PREFIX ‖ salt ‖ {"kind":…,"org_id":…,"request":R,"request_id":…} ‖ "\n" ‖ personal)
+
+where R is what was asked for, canonical too, and members of `personal` that there are none of are left out.
+
 The salt is 16 random bytes of the entry's own. Without it nobody can find out by trying who was meant; so once salt
 and personal data are erased, what remains tells nothing about the person, and still proves that nothing was changed.
 A member added to events later leaves the fingerprint of every fact without it as it was.
@@ -31,9 +37,11 @@ import msgspec
 from tallystick.usage.event import UsageEvent
 
 PREFIX = b"tallystick usage event v2\n"
+OPERATION_PREFIX = b"tallystick operation v1\n"
 SALT_BYTES = 16
 
-_SUCCESS, _FINAL = "success", "final"
+_SUCCESS, _FINAL, _SELLER = "success", "final", "seller"
+_text = msgspec.json.encode
 _encode = msgspec.json.Encoder(order="deterministic").encode  # sorts the keys of a dict, by code point
 
 
@@ -49,6 +57,7 @@ class _Core(msgspec.Struct, omit_defaults=True, gc=False):
     model: str | None = None
     org_id: str | None = None
     outcome: str | None = None
+    payer: str | None = None
     price_context: Mapping[str, str] | msgspec.Raw | None = None
     provider: str | None = None
     provider_cost_pico: str | None = None
@@ -80,6 +89,7 @@ def core_json(event: UsageEvent) -> bytes:
             event.model,
             event.org_id,
             None if outcome == _SUCCESS else outcome,
+            None if event.payer == _SELLER else event.payer,
             canonical_table(context) if context else None,
             event.provider,
             None if provider_cost_pico is None else str(provider_cost_pico),
@@ -90,7 +100,7 @@ def core_json(event: UsageEvent) -> bytes:
     )
 
 
-def personal_json(session_id: str, user_id: str, attributes: Mapping[str, str]) -> bytes:
+def personal_json(session_id: str | None, user_id: str | None, attributes: Mapping[str, str]) -> bytes:
     """The canonical JSON of what may be erased."""
     return _encode(_Personal(canonical_table(attributes) if attributes else None, session_id, user_id))
 
@@ -103,6 +113,20 @@ def fingerprint(salt: bytes, core: bytes, personal: bytes) -> bytes:
 def event_fingerprint(event: UsageEvent, salt: bytes) -> bytes:
     """The fingerprint of an event under a salt."""
     return fingerprint(salt, core_json(event), personal_json(event.session_id, event.user_id, event.attributes))
+
+
+def operation_fingerprint(
+    salt: bytes, kind: str, org_id: str, request_id: str, request: bytes, personal: bytes
+) -> bytes:
+    """SHA-256 (32 bytes) of what was asked of an org's account, with the salt of its entry.
+
+    Args:
+        request: R, as `ledger.operation_body` writes it.
+        personal: as `personal_json` writes it.
+    """
+    named = (_text(kind), _text(org_id), request, _text(request_id))
+    core = b'{"kind":%b,"org_id":%b,"request":%b,"request_id":%b}' % named
+    return hashlib.sha256(b"%b%b%b\n%b" % (OPERATION_PREFIX, salt, core, personal)).digest()
 
 
 def canonical_table(table: Mapping[str, str]) -> Mapping[str, str] | msgspec.Raw:

@@ -4,15 +4,20 @@
     preimage = {"entry": E, "seq": N, "time_max": "…Z"}    RFC 8785 JSON
 
     E of usage      {"cost": C, "fact": core, "fingerprint": hex, "kind": "usage", "recorded_at": "…Z"}
-    E of correction {"cost": C, "kind": "correction", "org_id": …, "recorded_at": "…Z", "refers_to_seq": N,
-                     "request_id": …, "time": "…Z"}
+    E of correction {"cost": C, "kind": "correction", "org_id": …, "payer"?: "customer", "recorded_at": "…Z",
+                     "refers_to_seq": N, "request_id": …, "time": "…Z"}
+    E of operation  {"action"?: …, "api_key_id"?: …, "body": B, "environment"?: …, "feature"?: …, "fingerprint": hex,
+                     "kind": …, "model"?: …, "org_id": …, "provider"?: …, "rate_version": …, "recorded_at": "…Z",
+                     "refers_to_seq"?: N, "request_id": …, "time": "…Z"}
     C               {"lines": {"amount_pico": […], "meters": […], "models": […]?, "per": […], "price_pico": […],
                      "quantities": […]}, "rate_version": …, "reason"?: …, "status": …, "total_pico": …}
 
 Lines are parallel arrays in the entry's own order. All integers in C are strings of digits, since an amount may be
 larger than JSON keeps exactly; those that have no rate are null, and so is the total of an unpriced entry. `models`
-is left out where no line names one, `reason` where there is none. `core` is that of `ledger.encoding`. E needs
-neither the sequence nor the personal data: it is written before the org's head is locked, and outlives an erasure.
+is left out where no line names one, `reason` where there is none. `core` is that of `ledger.encoding`, B the body
+of `ledger.operation_body`; an operation's kind is one of `OPERATION_KINDS`, and it has neither cost nor lines. E
+needs neither the sequence nor the personal data: that of usage is written before the org's head is locked, and
+each outlives an erasure.
 """
 
 from __future__ import annotations
@@ -22,18 +27,37 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from itertools import pairwise
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple, get_args
 
 import msgspec
 
-from tallystick.ledger.encoding import core_json, event_fingerprint
+from tallystick.ledger.encoding import core_json, event_fingerprint, operation_fingerprint, personal_json
+from tallystick.ledger.operations import OperationKind
 from tallystick.rates.model import CostLine
 from tallystick.usage.event import UsageEvent
 
 ERASED = "erased"
 """What `entry_event` says in the place of a user and a session that were erased."""
 
+OPERATION_KINDS = frozenset(get_args(OperationKind))
+"""The kinds of entries that are neither usage nor corrections: what happens to an org's account."""
+
+FREE: Mapping[str, Any] = MappingProxyType(
+    {
+        "status": "final",
+        "cost_pico": 0,
+        "line_meters": (),
+        "line_quantities": (),
+        "line_price_pico": (),
+        "line_per": (),
+        "line_amount_pico": (),
+    }
+)
+"""The columns that say of an operation that it cost nothing. Its leaf leaves them out: they are never otherwise."""
+
 _TEMPLATES_MAX = 1 << 14
+_OPERATION_TEXTS = ("action", "api_key_id", "environment", "feature", "model", "provider")
 _text = msgspec.json.encode
 _Integers = tuple[int | None, ...]
 _Texts = tuple[str | None, ...]
@@ -65,6 +89,7 @@ class Entry(NamedTuple):
     meter_quantities: Sequence[int] | None
     price_context: Mapping[str, str] | None
     provider_cost_pico: int | None
+    payer: str | None
     user_id: str | None
     session_id: str | None
     attributes: Mapping[str, str] | None
@@ -81,6 +106,7 @@ class Entry(NamedTuple):
     line_models: Sequence[str | None] | None
     refers_to_seq: int | None
     reason: str | None
+    body: str | None
     leaf: bytes
 
 
@@ -113,6 +139,88 @@ def instant_json(instant: datetime) -> bytes:
 
 
 def _entry_json(entry: Entry) -> bytes:
+    return _operation_json(entry) if entry.kind in OPERATION_KINDS else _priced_json(entry)
+
+
+def _operation_json(entry: Entry) -> bytes:
+    texts = {name: getattr(entry, name) for name in _OPERATION_TEXTS}
+    if entry.body is None or entry.fingerprint is None:
+        raise TypeError("an operation has a body and a fingerprint")
+    return operation_json(
+        entry.kind,
+        entry.org_id,
+        entry.request_id,
+        entry.body.encode(),
+        entry.fingerprint,
+        entry.rate_version,
+        _text(entry.recorded_at),
+        _text(entry.time),
+        entry.refers_to_seq,
+        **texts,
+    )
+
+
+def operation_json(
+    kind: str,
+    org_id: str,
+    request_id: str,
+    body: bytes,
+    fingerprint: bytes,
+    rate_version: str,
+    recorded_at: bytes,
+    time: bytes,
+    refers_to_seq: int | None = None,
+    *,
+    action: str | None = None,
+    api_key_id: str | None = None,
+    environment: str | None = None,
+    feature: str | None = None,
+    model: str | None = None,
+    provider: str | None = None,
+) -> bytes:
+    """E of an operation. `body` is as `operation_body` writes it, instants are as `instant_json` gives them."""
+    refers = b"" if refers_to_seq is None else b'"refers_to_seq":%d,' % refers_to_seq
+    return b"".join(
+        (
+            _operation_start(action, api_key_id),
+            body,
+            _operation_middle(environment, feature),
+            fingerprint.hex().encode(),
+            _operation_end(kind, model, org_id, provider, rate_version),
+            recorded_at,
+            b",",
+            refers,
+            b'"request_id":',
+            _text(request_id),
+            b',"time":',
+            time,
+            b"}",
+        )
+    )
+
+
+@lru_cache(maxsize=_TEMPLATES_MAX)
+def _operation_start(action: str | None, api_key_id: str | None) -> bytes:
+    return b"{" + _members(("action", action), ("api_key_id", api_key_id)) + b'"body":'
+
+
+@lru_cache(maxsize=_TEMPLATES_MAX)
+def _operation_middle(environment: str | None, feature: str | None) -> bytes:
+    return b"," + _members(("environment", environment), ("feature", feature)) + b'"fingerprint":"'
+
+
+@lru_cache(maxsize=_TEMPLATES_MAX)
+def _operation_end(kind: str, model: str | None, org_id: str, provider: str | None, rate_version: str) -> bytes:
+    members = (("kind", kind), ("model", model), ("org_id", org_id), ("provider", provider))
+    return b'",' + _members(*members, ("rate_version", rate_version)) + b'"recorded_at":'
+
+
+def _members(*members: tuple[str, str | None]) -> bytes:
+    """Members of an object, each with a comma after it; those without a value are left out."""
+    return b"".join(b'"%b":%b,' % (name.encode(), _text(value)) for name, value in members if value is not None)
+
+
+def _priced_json(entry: Entry) -> bytes:
     amounts, total = entry.line_amount_pico, entry.cost_pico
     template = entry_template(
         entry.kind,
@@ -125,6 +233,7 @@ def _entry_json(entry: Entry) -> bytes:
         entry.status,
         entry.reason,
         total is not None,
+        entry.payer,
     )
     totals = () if total is None else (total,)
     cost = (*known(amounts), *entry.line_quantities, *totals)
@@ -158,12 +267,13 @@ def entry_template(
     status: str,
     reason: str | None,
     priced: bool,
+    payer: str | None = None,
 ) -> bytes:
     """E with a place (for bytes' `%`) for all that differs from entry to entry priced alike.
 
     The places are, in order: each known amount, each quantity, the total when priced; then for usage the core, the
     fingerprint in hex and `recorded_at`, for a correction `org_id`, `recorded_at`, `refers_to_seq`, `request_id` and
-    `time`. What is text is given as JSON, numbers as integers.
+    `time`. What is text is given as JSON, numbers as integers. `payer` is a correction's; that of usage is in the core.
     """
     lines = [f'"amount_pico":{_places(unknown or (False,) * len(meters))}', f'"meters":{_constant(list(meters))}']
     if models is not None:
@@ -177,7 +287,10 @@ def entry_template(
     if kind == "usage":
         rest = '"fact":%b,"fingerprint":"%b","kind":"usage","recorded_at":%b'
     else:
-        rest = f'"kind":{_constant(kind)},"org_id":%b,"recorded_at":%b,"refers_to_seq":%d,"request_id":%b,"time":%b'
+        paid = "" if payer is None else f'"payer":{_constant(payer)},'
+        rest = (
+            f'"kind":{_constant(kind)},"org_id":%b,{paid}"recorded_at":%b,"refers_to_seq":%d,"request_id":%b,"time":%b'
+        )
     return f'{{"cost":{{{",".join(cost)}}},{rest}}}'.encode()
 
 
@@ -194,7 +307,7 @@ def _digits(values: _Integers) -> list[str | None]:
 
 
 def entry_event(entry: Entry) -> UsageEvent | None:
-    """The raw fact that a usage entry holds; None for a correction.
+    """The raw fact that a usage entry holds; None for a correction and an operation.
 
     Where the personal data was erased, `user_id` and `session_id` say `ERASED` and there are no attributes: enough
     to price it again. `salt` is null then, and says so for certain.
@@ -227,17 +340,45 @@ def _fact(entry: Entry) -> UsageEvent:
         usage_status=entry.usage_status,  # type: ignore[arg-type]
         price_context=dict(entry.price_context or {}),
         provider_cost_pico=entry.provider_cost_pico,
+        payer="seller" if entry.payer is None else entry.payer,  # type: ignore[arg-type]
         attributes=dict(entry.attributes or {}),
     )
 
 
 def entry_fingerprint(entry: Entry) -> bytes | None:
-    """The fingerprint that the entry's columns make; None for a correction, and where an erasure has taken the salt."""
-    if entry.kind != "usage" or entry.salt is None:
+    """The fingerprint that the entry's columns make; None for a correction, and where an erasure has taken the salt.
+
+    Raises:
+        TypeError, ValueError: the row holds what no entry may hold.
+    """
+    if entry.kind == "correction" or entry.salt is None:
         return None
     if not isinstance(entry.attributes, Mapping):
         raise TypeError("attributes are a table")
+    if entry.kind in OPERATION_KINDS:
+        request = body_request((entry.body or "").encode())
+        personal = personal_json(entry.session_id, entry.user_id, entry.attributes)
+        return operation_fingerprint(entry.salt, entry.kind, entry.org_id, entry.request_id, request, personal)
     return event_fingerprint(_fact(entry), entry.salt)
+
+
+def body_request(body: bytes) -> bytes:
+    """The canonical JSON of what an operation's body says was asked for, as it stands in it.
+
+    Raises:
+        ValueError: it is no body of an operation.
+    """
+    return bytes(body_parts(body).request)
+
+
+class BodyParts(msgspec.Struct, forbid_unknown_fields=True):
+    """The two members of an operation's body, as they stand in it."""
+
+    request: msgspec.Raw
+    result: msgspec.Raw
+
+
+body_parts = msgspec.json.Decoder(BodyParts).decode
 
 
 def entry_lines(entry: Entry) -> tuple[CostLine, ...]:

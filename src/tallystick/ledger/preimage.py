@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Union
 
 import msgspec
 
 from tallystick.core.errors import BadInput
 from tallystick.core.json_text import read_json
-from tallystick.ledger.entry import Entry, entry_preimage
+from tallystick.ledger.encoding import canonical_json
+from tallystick.ledger.entry import FREE, OPERATION_KINDS, Entry, entry_preimage
 from tallystick.ledger.merkle import leaf_hash
 
 
@@ -44,6 +45,7 @@ class _Fact(msgspec.Struct, forbid_unknown_fields=True):
     api_key_id: str | None = None
     latency_ms: int | None = None
     outcome: str = "success"
+    payer: str | None = None
     price_context: dict[str, str] | None = None
     provider: str | None = None
     provider_cost_pico: str | None = None
@@ -64,15 +66,45 @@ class _Correction(msgspec.Struct, forbid_unknown_fields=True, tag="correction", 
     refers_to_seq: int
     request_id: str
     time: datetime
+    payer: str | None = None
+
+
+class _Operation(msgspec.Struct, forbid_unknown_fields=True, tag_field="kind"):
+    body: msgspec.Raw
+    fingerprint: str
+    org_id: str
+    rate_version: str
+    recorded_at: datetime
+    request_id: str
+    time: datetime
+    action: str | None = None
+    api_key_id: str | None = None
+    environment: str | None = None
+    feature: str | None = None
+    model: str | None = None
+    provider: str | None = None
+    refers_to_seq: int | None = None
 
 
 class _Preimage(msgspec.Struct, forbid_unknown_fields=True):
-    entry: _Usage | _Correction
+    """`entry` is a `_Usage`, a `_Correction` or an `_Operation` of its kind: see `_decoder`."""
+
+    entry: Any
     seq: int
     time_max: datetime
 
 
-_decoder = msgspec.json.Decoder(_Preimage)
+def _kinds() -> Any:
+    operations = [
+        msgspec.defstruct(f"_{kind}", [], bases=(_Operation,), tag=kind, forbid_unknown_fields=True)
+        for kind in sorted(OPERATION_KINDS)
+    ]
+    return Union[_Usage, _Correction, *operations]
+
+
+_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(
+    msgspec.defstruct("_PreimageOfKind", [("entry", _kinds())], bases=(_Preimage,), forbid_unknown_fields=True)
+)
 
 
 def read_preimage(data: bytes | msgspec.Raw) -> Entry:
@@ -83,10 +115,14 @@ def read_preimage(data: bytes | msgspec.Raw) -> Entry:
     """
     try:
         found = _decoder.decode(data)
-        entry = _usage(found, found.entry) if isinstance(found.entry, _Usage) else _correction(found, found.entry)
+        entry = _entry(found)
         made = entry_preimage(entry)
-        if made != bytes(data) and json.loads(made) != read_json(data):
-            raise ValueError("a value in it is not written as a ledger writes it")
+        if made != bytes(data):
+            if entry.body is not None:
+                entry = entry._replace(body=canonical_json(json.loads(entry.body)).decode())
+                made = entry_preimage(entry)
+            if json.loads(made) != read_json(data):
+                raise ValueError("a value in it is not written as a ledger writes it")
         return entry._replace(leaf=leaf_hash(made))
     except (msgspec.DecodeError, UnicodeError, TypeError, ValueError, OverflowError, RecursionError, BadInput) as error:
         raise BadInput(
@@ -94,6 +130,14 @@ def read_preimage(data: bytes | msgspec.Raw) -> Entry:
             f"this is not an entry of a ledger: {error}",
             next_step="have the proof made again: tally proof invoice ID",
         ) from None
+
+
+def _entry(found: _Preimage) -> Entry:
+    if isinstance(found.entry, _Usage):
+        return _usage(found, found.entry)
+    if isinstance(found.entry, _Correction):
+        return _correction(found, found.entry)
+    return _operation(found, found.entry)
 
 
 def _usage(found: _Preimage, entry: _Usage) -> Entry:
@@ -119,6 +163,7 @@ def _usage(found: _Preimage, entry: _Usage) -> Entry:
         meter_quantities=list(fact.meters.values()),
         price_context=fact.price_context or {},
         provider_cost_pico=_integer(fact.provider_cost_pico),
+        payer=fact.payer,
         user_id=None,
         session_id=None,
         attributes=None,
@@ -126,6 +171,7 @@ def _usage(found: _Preimage, entry: _Usage) -> Entry:
         fingerprint=bytes.fromhex(entry.fingerprint),
         **_priced(entry.cost),
         refers_to_seq=None,
+        body=None,
         leaf=b"",
     )
 
@@ -147,8 +193,11 @@ def _priced(cost: _Cost) -> dict[str, Any]:
     }
 
 
+_NOTHING = Entry._make([None] * len(Entry._fields))
+
+
 def _correction(found: _Preimage, entry: _Correction) -> Entry:
-    return Entry(
+    return _NOTHING._replace(
         org_id=entry.org_id,
         seq=found.seq,
         kind="correction",
@@ -156,26 +205,33 @@ def _correction(found: _Preimage, entry: _Correction) -> Entry:
         time=entry.time,
         time_max=found.time_max,
         recorded_at=entry.recorded_at,
-        feature=None,
-        environment=None,
-        provider=None,
-        model=None,
-        api_key_id=None,
-        action=None,
-        latency_ms=None,
-        outcome=None,
-        usage_status=None,
-        meter_names=None,
-        meter_quantities=None,
-        price_context=None,
-        provider_cost_pico=None,
-        user_id=None,
-        session_id=None,
-        attributes=None,
-        salt=None,
-        fingerprint=None,
+        payer=entry.payer,
         **_priced(entry.cost),
         refers_to_seq=entry.refers_to_seq,
+        leaf=b"",
+    )
+
+
+def _operation(found: _Preimage, entry: _Operation) -> Entry:
+    return _NOTHING._replace(
+        org_id=entry.org_id,
+        seq=found.seq,
+        kind=str(entry.__struct_config__.tag),
+        request_id=entry.request_id,
+        time=entry.time,
+        time_max=found.time_max,
+        recorded_at=entry.recorded_at,
+        feature=entry.feature,
+        environment=entry.environment,
+        provider=entry.provider,
+        model=entry.model,
+        api_key_id=entry.api_key_id,
+        action=entry.action,
+        fingerprint=bytes.fromhex(entry.fingerprint),
+        rate_version=entry.rate_version,
+        **FREE,
+        refers_to_seq=entry.refers_to_seq,
+        body=bytes(entry.body).decode(),
         leaf=b"",
     )
 

@@ -73,7 +73,7 @@ def all_sound(raws: Sequence[Any], *, now: datetime, known_meters: AbstractSet[s
         # The order of UsageEvent's fields.
         (
             orgs, requests, times, users, sessions, features, environments, models, meters,
-            providers, api_keys, actions, latencies, _, _, contexts, costs, attributes,
+            providers, api_keys, actions, latencies, _, _, contexts, costs, _, attributes,
         ) = zip(*map(astuple, events), strict=True)  # fmt: skip
         if set(map(_zone, times)) != {UTC}:
             events = [_in_utc(event) for event in events]

@@ -19,7 +19,7 @@ import msgspec
 
 from tallystick.core.errors import BadInput, Problems
 from tallystick.core.money import PICO_MAX
-from tallystick.usage.event import Outcome, UsageEvent, UsageStatus
+from tallystick.usage.event import Outcome, Payer, UsageEvent, UsageStatus
 from tallystick.usage.meters import METER_NAME, QUANTITY_MAX
 
 TEXT_CHARS_MAX = 512
@@ -42,7 +42,9 @@ FIELDS = UsageEvent.__struct_fields__
 
 _MANDATORY_TEXT = ("org_id", "request_id", "user_id", "session_id", "feature", "environment", "model")
 _OPTIONAL_TEXT = ("provider", "api_key_id", "action")
-_CHOICES = MappingProxyType({"outcome": get_args(Outcome), "usage_status": get_args(UsageStatus)})
+_CHOICES = MappingProxyType(
+    {"outcome": get_args(Outcome), "usage_status": get_args(UsageStatus), "payer": get_args(Payer)}
+)
 _CONTROL = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _FINER_THAN_MICROSECONDS = re.compile(r"(\.[0-9]{6})[0-9]+")
@@ -108,7 +110,7 @@ def _convert(raw: Any) -> UsageEvent | None:
         if event.time.tzinfo is None:
             return None
         return msgspec.structs.replace(event, time=event.time.astimezone(UTC))
-    except (msgspec.ValidationError, LookupError, TypeError, OverflowError):
+    except (msgspec.ValidationError, LookupError, TypeError, ValueError, OverflowError):
         return None
 
 

@@ -34,6 +34,8 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         price_context: what else decides the price, as served: `service_tier` (batch, flex, priority, fast),
             `speed`, `route`, `search_type`, `inference_geo`.
         provider_cost_pico: what the provider itself says the call cost, in pico-USD, when it says so.
+        payer: who pays the provider: `seller`, we do; `customer`, a key of the customer's own did, and the cost is
+            recorded, and is none of ours.
         attributes: whatever else the caller wants to find again.
     """
 
@@ -54,4 +56,5 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     usage_status: UsageStatus = "final"
     price_context: dict[str, str] = {}
     provider_cost_pico: int | None = None
+    payer: Payer = "seller"
     attributes: dict[str, str] = {}

@@ -1,5 +1,5 @@
--- Closed months, and who is to be billed for one. Requests are asked for as `kind <> 'correction'`: for kind = 'usage' the
--- planner, while it has no statistics, may take the index of request ids, which is in no useful order.
+-- Closed months, and who is to be billed for one. Requests are asked for as `kind <> 'correction' and body is null`: for
+-- kind = 'usage' the planner, while it has no statistics, may take the index of request ids, which is in no useful order.
 
 -- name: unsubscribed_orgs
 -- Orgs that used something in the period and have no subscription at all. offset 0: each bound is sought once an org.
@@ -12,7 +12,7 @@ cross join lateral (
 ) as span
 cross join lateral (
     select from entries_of_period(head.org_id, %(start)s, %(end)s, span.first_seq, span.bound_seq, head.last_seq)
-    where kind <> 'correction'
+    where kind <> 'correction' and body is null
     limit 1
 ) as used
 where head.time_max >= %(start)s
@@ -31,7 +31,7 @@ cross join lateral (
 ) as span
 cross join lateral (
     select from entries_of_period(head.org_id, given.start, given.until, span.first_seq, span.bound_seq, head.last_seq)
-    where kind <> 'correction'
+    where kind <> 'correction' and body is null
     limit 1
 ) as used
 
@@ -40,7 +40,7 @@ cross join lateral (
 -- the first of them in the order in which they arrived.
 select count(*) over (), seq, request_id, time, recorded_at
 from entries_of_period(%(org)s, %(start)s, %(end)s, greatest(%(first_seq)s, %(through_seq)s::bigint + 1), %(bound_seq)s, %(last_seq)s)
-where kind <> 'correction'
+where kind <> 'correction' and body is null
 order by seq limit %(limit)s
 
 -- name: late_ranges

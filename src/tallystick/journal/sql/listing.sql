@@ -3,7 +3,7 @@
 -- name: requests_after
 -- The org's requests with seq above the cursor.
 select * from ledger_entries
-where org_id = %(org)s and seq > %(after)s and kind <> 'correction'
+where org_id = %(org)s and seq > %(after)s and kind <> 'correction' and body is null
 order by seq
 limit %(limit)s
 

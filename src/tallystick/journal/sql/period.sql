@@ -1,7 +1,8 @@
 -- The entries of one org and period. A period is [start, end); only entries up to through_seq are looked at, so that the
 -- same question has the same answer however much arrives later. There is no index by time: see seq_reaching and
--- entries_of_period, which the migrations make. Requests are asked for as `kind <> 'correction'`: for kind = 'usage' the
--- planner, while it has no statistics, may take the index of request ids, which is in no useful order.
+-- entries_of_period, which the migrations make. Requests are asked for as `kind <> 'correction' and body is null`
+-- (operations have a body): for kind = 'usage' the planner, while it has no statistics, may take the index of request
+-- ids, which is in no useful order.
 
 -- name: settings
 -- For queries over many entries of one org. The planner may have no statistics yet, takes a million rows for one, and
@@ -48,7 +49,7 @@ with request as materialized (
     left join ledger_entries as correction
         on correction.org_id = %(org)s and correction.kind = 'correction' and correction.refers_to_seq = usage.seq
         and correction.refers_to_seq >= %(first_seq)s and correction.seq <= %(through_seq)s
-    where usage.kind <> 'correction'
+    where usage.kind <> 'correction' and usage.body is null
 )
 select 'quantity' as kind, environment, failed, meter as name, null::text as provider, null::text as model,
        sum(quantity)::numeric(38, 0) as amount, count(*) as requests, 0::bigint as unknown
@@ -115,7 +116,7 @@ order by seq
 -- Apart from the late ones, so that they come in the order of the primary key, and none has to wait for a sort.
 select * from ledger_entries
 where org_id = %(org)s and seq >= %(first_seq)s and seq < %(bound_seq)s and seq <= %(through_seq)s
-    and time >= %(start)s and time < %(end)s and kind <> 'correction' and (%(meters)s::text[] is null or (
+    and time >= %(start)s and time < %(end)s and kind <> 'correction' and body is null and (%(meters)s::text[] is null or (
     outcome <> 'failure' and environment <> all(%(uncharged)s::text[])
     and exists (
         select from unnest(meter_names, meter_quantities) as used (meter, quantity)
@@ -128,7 +129,7 @@ limit %(limit)s
 -- name: requests_late
 -- The same of those from bound_seq on.
 select * from entries_of_period(%(org)s, %(start)s, %(end)s, %(bound_seq)s, %(bound_seq)s, %(through_seq)s)
-where kind <> 'correction' and (%(meters)s::text[] is null or (
+where kind <> 'correction' and body is null and (%(meters)s::text[] is null or (
     outcome <> 'failure' and environment <> all(%(uncharged)s::text[])
     and exists (
         select from unnest(meter_names, meter_quantities) as used (meter, quantity)

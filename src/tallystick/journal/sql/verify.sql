@@ -47,14 +47,21 @@ select org_id, first_seq, last_seq, root, frontier from block_orgs where block =
 select org_id, block from block_orgs where block > %(blocks)s order by org_id limit 100
 
 -- name: transfers
--- The transfers of these ranges, and the one that reaches beyond the end of each.
+-- The transfers of what the entries of these ranges cost, and the one that reaches beyond the end of each. Those of
+-- operations, in credits, are looked at where accounts are.
 select given.org_id, found.seq, found.first_seq, found.debit_account, found.credit_account, found.asset,
        found.amount_pico::text, found.recorded_at
 from unnest(%(orgs)s::text[], %(firsts)s::bigint[], %(lasts)s::bigint[]) as given (org_id, first_seq, last_seq)
 cross join lateral (
-    (select * from transfers as t where t.org_id = given.org_id and t.seq between given.first_seq and given.last_seq)
+    (
+        select * from transfers as t
+        where t.org_id = given.org_id and t.seq between given.first_seq and given.last_seq and t.asset <> 'CREDIT'
+    )
     union all
-    (select * from transfers as t where t.org_id = given.org_id and t.seq > given.last_seq order by t.seq limit 1)
+    (
+        select * from transfers as t
+        where t.org_id = given.org_id and t.seq > given.last_seq and t.asset <> 'CREDIT' order by t.seq limit 1
+    )
 ) as found
 where found.first_seq <= given.last_seq
 order by given.org_id, found.seq
@@ -106,7 +113,7 @@ order by 1, 2 limit 100
 
 -- name: entries_at
 -- What a correction says of the entry that it refers to is compared with these.
-select given.org_id, given.seq, entry.kind, entry.status, entry.request_id, entry.time
+select given.org_id, given.seq, entry.kind, entry.status, entry.request_id, entry.time, entry.payer
 from unnest(%(orgs)s::text[], %(seqs)s::bigint[]) as given (org_id, seq)
 join ledger_entries as entry on entry.org_id = given.org_id and entry.seq = given.seq
 

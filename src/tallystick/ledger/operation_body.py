@@ -1,0 +1,219 @@
+"""The body of an operation's entry: what was asked for and what became of it, as canonical JSON.
+
+    body = {"request": R, "result": S}     RFC 8785 JSON
+
+R and S are the structures of `ledger.operations`, member by member, sorted by name:
+
+- integers are strings of digits, whatever they count: amounts are beyond what JSON readers keep exactly;
+- fractions are strings, exact decimals ("0.8");
+- instants are RFC 3339 in UTC with `Z`, with six digits of fraction when there are any, else none;
+- what may be there or not, and is not, is null; a member that has its default is left out. So a member that is added
+  later, with a default, leaves the body of every operation without it as it was.
+
+Reading is strict: what is not byte for byte what is written here is no body.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from fractions import Fraction
+from functools import cache, lru_cache
+from operator import attrgetter
+from typing import Any, Literal, Union, get_args, get_origin
+
+import msgspec
+
+from tallystick.ledger import operations as op
+from tallystick.ledger.entry import body_parts
+
+REQUESTS: Mapping[str, type[msgspec.Struct]] = types.MappingProxyType(
+    {
+        "grant": op.Grant,
+        "hold": op.Authorize,
+        "denial": op.Authorize,
+        "settlement": op.Settle,
+        "release": op.ReleaseHold,
+        "expiry": op.Expire,
+        "refund": op.Refund,
+        "override": op.SetOverride,
+        "budget": op.SetBudget,
+        "standing": op.SetStanding,
+    }
+)
+"""What is asked for, by the kind of operation."""
+
+_RESULTS: Mapping[str, type[msgspec.Struct]] = types.MappingProxyType(
+    {
+        "grant": op.Granted,
+        "hold": op.Held,
+        "denial": op.Denied,
+        "settlement": op.Settled,
+        "release": op.Returned,
+        "refund": op.Returned,
+        "override": op.Noted,
+        "budget": op.Noted,
+        "standing": op.Noted,
+    }
+)
+
+Writer = Callable[[Any], bytes]
+_json_text = msgspec.json.encode
+_NO_DEFAULT = object()
+
+
+def encode_part(part: msgspec.Struct) -> bytes:
+    """R or S: the canonical JSON of a structure of `ledger.operations`.
+
+    Raises:
+        ValueError: a fraction in it is no decimal.
+    """
+    return _struct_writer(type(part))(part)
+
+
+def join_body(request: bytes, result: bytes) -> bytes:
+    """The body of these two, as `encode_part` writes them."""
+    return b'{"request":%b,"result":%b}' % (request, result)
+
+
+def encode_body(request: op.OperationRequest, result: op.OperationResult) -> bytes:
+    """The body of an operation."""
+    return join_body(encode_part(request), encode_part(result))
+
+
+def decode_body(kind: str, body: str | bytes) -> tuple[Any, Any]:
+    """The request and the result of an operation of that kind.
+
+    Raises:
+        ValueError: it is not the body of such an operation, or not written as one is.
+    """
+    request, result = read_body(kind, body)
+    if encode_body(request, result) != (body.encode() if isinstance(body, str) else body):
+        raise ValueError(f"it is not written as the body of a {kind} is")
+    return request, result
+
+
+def read_body(kind: str, body: str | bytes) -> tuple[Any, Any]:
+    """The same of a body that is known to be sound: it is not compared with what would be written.
+
+    Raises:
+        ValueError: it cannot be read as one.
+    """
+    if kind not in REQUESTS:
+        raise ValueError(f"there is no operation of the kind {kind!r:.60}")
+    parts = body_parts(body)
+    request = _decoder(REQUESTS[kind]).decode(parts.request)
+    return request, _decoder(result_type(kind, request)).decode(parts.result)
+
+
+def result_type(kind: str, request: Any) -> type[msgspec.Struct]:
+    """What becomes of such a request: the end of a grant is told otherwise than that of a hold."""
+    if kind == "expiry":
+        return op.Ended if request.what == "grant" else op.Returned
+    return _RESULTS[kind]
+
+
+@cache
+def _decoder(kind: type[msgspec.Struct]) -> msgspec.json.Decoder[Any]:
+    # Not strict: strings of digits are taken for integers.
+    return msgspec.json.Decoder(kind, strict=False, dec_hook=_read_other)
+
+
+def _read_other(kind: type, value: Any) -> Any:
+    if kind is Fraction and isinstance(value, str):
+        return Fraction(value)
+    raise NotImplementedError(f"nothing is read as {kind.__name__}")
+
+
+# ── writing: for each type once, what writes its values ─────────────────────────────────────────────────────────────
+
+
+@cache
+def _struct_writer(struct: type[msgspec.Struct]) -> Writer:
+    fields = sorted(msgspec.structs.fields(struct), key=lambda field: field.encode_name)
+    values_of = attrgetter(*(field.name for field in fields))
+    members = [
+        (f',"{field.encode_name}":'.encode(), _default(field), _writer(field.type))
+        for field in fields
+    ]  # fmt: skip
+
+    def write(value: Any) -> bytes:
+        parts = []
+        for (name, default, write_member), member in zip(members, values_of(value), strict=True):
+            if member is default or member == default:
+                continue
+            parts.append(name)
+            parts.append(write_member(member))
+        return b"{%b}" % b"".join(parts)[1:]
+
+    return write
+
+
+def _default(field: msgspec.structs.FieldInfo) -> Any:
+    if field.default is not msgspec.NODEFAULT:
+        return field.default
+    return _NO_DEFAULT if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+
+
+def _writer(kind: Any) -> Writer:
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        (inner,) = [_writer(one) for one in arguments if one is not types.NoneType]
+        return lambda value: b"null" if value is None else inner(value)
+    if origin is tuple or origin is list:
+        return _array_writer(_writer(arguments[0]))
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return _table_writer(_writer(arguments[1]))
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return _struct_writer(kind)
+    if origin is Literal or kind is str:
+        return _json_text
+    return _PLAIN[kind]
+
+
+def _array_writer(write: Writer) -> Writer:
+    return lambda values: b"[%b]" % b",".join([write(value) for value in values]) if values else b"[]"
+
+
+def _table_writer(write: Writer) -> Writer:
+    def write_table(table: Mapping[Any, Any]) -> bytes:
+        named = {str(key): value for key, value in table.items()}
+        order = sorted(named) if "".join(named).isascii() else sorted(named, key=lambda key: key.encode("utf-16-be"))
+        return b"{%b}" % b",".join([b"%b:%b" % (_json_text(key), write(named[key])) for key in order])
+
+    return write_table
+
+
+def _integer(value: int) -> bytes:
+    return b'"%d"' % value
+
+
+def _boolean(value: bool) -> bytes:
+    return b"true" if value else b"false"
+
+
+def _instant(value: datetime) -> bytes:
+    return _json_text(value if value.tzinfo is UTC else value.astimezone(UTC))
+
+
+@lru_cache(maxsize=4096)
+def _fraction(value: Fraction) -> bytes:
+    places, denominator = 0, value.denominator
+    while denominator % 10 == 0:
+        places, denominator = places + 1, denominator // 10
+    while denominator % 2 == 0:
+        places, denominator = places + 1, denominator // 2
+    while denominator % 5 == 0:
+        places, denominator = places + 1, denominator // 5
+    if denominator != 1:
+        raise ValueError(f"{value} is no decimal")
+    digits = f"{abs(value.numerator) * 10**places // value.denominator:0{places + 1}d}"
+    sign = "-" if value < 0 else ""
+    whole, part = (digits[:-places], digits[-places:]) if places else (digits, "")
+    return f'"{sign}{whole}{"." if part else ""}{part}"'.encode()
+
+
+_PLAIN: Mapping[Any, Writer] = types.MappingProxyType(
+    {int: _integer, bool: _boolean, datetime: _instant, Fraction: _fraction}
+)
