@@ -12,13 +12,13 @@ that nobody will settle.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from tallystick.contract.charging import charge_credits, credits_charge_pico, credits_text
 from tallystick.contract.decision import BudgetUse, LimitUse, OrgState, Request
 from tallystick.contract.model import Contract
 from tallystick.contract.policy import decide, reserves
+from tallystick.contract.windows import window_at
 from tallystick.core.errors import Conflict, NotFound
 from tallystick.core.instants import format_instant
 from tallystick.ledger.operation_ids import operation_id
@@ -46,9 +46,6 @@ from tallystick.ledger.org_account import (
 from tallystick.ledger.org_changes import grants_again
 from tallystick.ledger.reservations import meter_counter, windowed
 from tallystick.usage.event import Payer
-
-Bounds = tuple[datetime, datetime]
-"""A window of time: its start, and its end, exclusive."""
 
 
 def sweep(account: OrgAccount, seq: int, now: datetime, *, grace: timedelta) -> list[Step]:
@@ -90,7 +87,7 @@ def authorize(
     worst_cost_pico: int | None,
     contract: Contract,
     plan: str | None,
-    windows: Mapping[str, Bounds],
+    zone: str,
 ) -> list[Step]:
     """A hold when the policy allows the request, else a denial.
 
@@ -100,10 +97,10 @@ def authorize(
     Args:
         worst_cost_pico: what the request costs us at most; None when there is no price.
         contract, plan: the org's terms at `now`; None for an org that is on no plan.
-        windows: by length, the windows that `now` falls in, of those that the plan's limits and the budgets have.
+        zone: the org's IANA time zone, on whose clocks limits and budgets begin anew.
     """
     asked = _asked(request, user_id, worst_cost_pico, contract, plan)
-    decision = decide(contract, plan, _state(account, now, request, user_id, contract, plan, windows), asked)
+    decision = decide(contract, plan, _state(account, now, request, user_id, contract, plan, zone), asked)
     before = account.wallet.state()
     if not decision.allow:
         return [Step(seq, "denial", request, Denied(decision=decision, wallet=before))]
@@ -158,7 +155,7 @@ def _state(
     user_id: str | None,
     contract: Contract,
     plan: str | None,
-    windows: Mapping[str, Bounds],
+    zone: str,
 ) -> OrgState:
     terms, wallet = account.terms, account.wallet
     done = None
@@ -169,8 +166,8 @@ def _state(
         suspended=terms.suspended,
         available_pico=wallet.available_pico,
         held_pico=wallet.held_pico,
-        limits=limit_uses(account, contract, plan, windows),
-        budgets=budget_uses(account, request, user_id, windows) if terms.budgets else (),
+        limits=limit_uses(account, contract, plan, zone, now),
+        budgets=budget_uses(account, request, user_id, zone, now) if terms.budgets else (),
         overrides=tuple([one for one in terms.overrides.values() if one.expires_at > now]) if terms.overrides else (),
         finished_at=None if done is None else done.charged_at,
         enforcement=terms.enforcement,
@@ -178,7 +175,7 @@ def _state(
 
 
 def limit_uses(
-    account: OrgAccount, contract: Contract, plan: str | None, windows: Mapping[str, Bounds]
+    account: OrgAccount, contract: Contract, plan: str | None, zone: str, now: datetime
 ) -> tuple[LimitUse, ...]:
     """How far each limit of the plan is used; none for an org that is on no plan."""
     terms = contract.plans.get(plan or "")
@@ -186,34 +183,34 @@ def limit_uses(
         return ()
     uses, used, reserved = [], account.used, account.reserved
     for index, limit in enumerate(terms.limits):
-        starts_at, resets_at = windows[limit.per]
+        window = window_at(limit.per, zone, now)
         counters = [meter_counter(meter) for meter in limit.meters]
         uses.append(
             LimitUse(
                 index=index,
-                used=sum([used.get((windowed(limit.per, counter), starts_at), 0) for counter in counters]),
+                used=sum([used.get((windowed(limit.per, counter), window.starts_at), 0) for counter in counters]),
                 held=sum([reserved.get(counter, 0) for counter in counters]),
-                starts_at=starts_at,
-                resets_at=resets_at,
+                starts_at=window.starts_at,
+                resets_at=window.ends_at,
             )
         )
     return tuple(uses)
 
 
 def budget_uses(
-    account: OrgAccount, request: Authorize, user_id: str | None, windows: Mapping[str, Bounds]
+    account: OrgAccount, request: Authorize, user_id: str | None, zone: str, now: datetime
 ) -> tuple[BudgetUse, ...]:
     """How far each budget that the request falls under is spent."""
     uses = []
     for budget, counter in account.applying(request, user_id):
-        starts_at, resets_at = windows[budget.per]
+        window = window_at(budget.per, zone, now)
         uses.append(
             BudgetUse(
                 budget=budget,
-                used_pico=account.used.get((windowed(budget.per, counter), starts_at), 0),
+                used_pico=account.used.get((windowed(budget.per, counter), window.starts_at), 0),
                 held_pico=account.reserved.get(counter, 0),
-                starts_at=starts_at,
-                resets_at=resets_at,
+                starts_at=window.starts_at,
+                resets_at=window.ends_at,
             )
         )
     return tuple(uses)
