@@ -19,7 +19,7 @@ _NAMED_MAX = 5
 
 AdviceCode = Literal[
     "unused_meter", "unused_action", "nothing_shown", "tokens_not_charged", "never_applies", "upgrade_circle",
-    "cost_left_out",
+    "cost_left_out", "overage_never_applies", "repeat_costs_more",
 ]  # fmt: skip
 
 
@@ -63,6 +63,10 @@ def _actions(contract: Contract) -> Iterator[Advice]:
             yield Advice(("actions", name), "unused_action", f"no plan offers {name}, so that nobody may use it")
         if action.shows is None:
             yield Advice(("actions", name), "nothing_shown", f"{name} has no `shows`: customers cannot read its price")
+        price = action.credits if action.max_credits is None else action.max_credits
+        if action.repeat is not None and action.repeat.credits > (price or 0):
+            sentence = f"doing the same work again costs {number(action.repeat.credits)} credits, more than at first"
+            yield Advice(("actions", name, "repeat", "credits"), "repeat_costs_more", sentence)
 
 
 def _plan(plan: Plan, contract: Contract) -> Iterator[Advice]:
@@ -76,6 +80,7 @@ def _plan(plan: Plan, contract: Contract) -> Iterator[Advice]:
             yield from _out_of_reach(plan, meter, price, keys)
     if parent is None or parent.prices != plan.prices:
         yield from _cost_left_out(plan, keys)
+    yield from _overage(plan, contract, keys)
     yield from _upgrades(plan, contract, keys)
 
 
@@ -88,6 +93,14 @@ def _cost_left_out(plan: Plan, keys: tuple[str, ...]) -> Iterator[Advice]:
             "name it in one `includes` to charge it too"
         )
         yield Advice((*keys, "prices", shares[0]), "cost_left_out", sentence)
+
+
+def _overage(plan: Plan, contract: Contract, keys: tuple[str, ...]) -> Iterator[Advice]:
+    """Only what a `cost_plus` action costs can exceed what was held for it."""
+    offered = contract.actions if plan.actions is None else plan.actions
+    if plan.overage and all(contract.actions[name].cost_plus is None for name in offered):
+        sentence = "none of the plan's actions is priced by its cost, so that nothing can exceed what is held for it"
+        yield Advice((*keys, "overage"), "overage_never_applies", sentence)
 
 
 def _upgrades(plan: Plan, contract: Contract, keys: tuple[str, ...]) -> Iterator[Advice]:

@@ -51,7 +51,7 @@ def is_repeat(action: Action, state: OrgState, request: Request) -> bool:
         action.repeat is not None
         and request.work_key is not None
         and state.finished_at is not None
-        and state.now < state.finished_at + action.repeat.within
+        and state.now - state.finished_at < action.repeat.within
     )
 
 

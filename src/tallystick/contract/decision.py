@@ -116,7 +116,9 @@ class Override(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         seq: its entry.
-        limits: by index of the plan's limits, the `max` that holds instead; -1 for none.
+        limits: by index of the plan's limits, the `max` that holds instead of a lower one; -1 for none.
+        plan: the plan whose limits those are, so that they do not bend another's after a change of plans; None for
+            whichever plan the org is on.
         allow_actions, allow_models: what is allowed besides the plan's.
         allow_overspend: whether a hard budget is let pass.
     """
@@ -126,6 +128,7 @@ class Override(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     expires_at: datetime
     limits: Mapping[int, int] = {}
+    plan: str | None = None
     allow_actions: tuple[str, ...] = ()
     allow_models: tuple[str, ...] = ()
     allow_overspend: bool = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tallystick.contract.model import Action, Contract, Limit, Plan
+from tallystick.contract.model import Action, Contract, Limit, Plan, Repeat
 from tallystick.contract.words import duration, number, percent, price_words, usd
 from tallystick.core.instants import format_instant
 
@@ -34,11 +34,15 @@ def action_terms(action: Action) -> dict[str, str]:
     """An action's terms by their key; those it does not state are left out."""
     terms = {"title": action.title, "price": action_price(action), "charge_on": ", ".join(action.charge_on) or "never"}
     if action.repeat is not None:
-        again = f"{number(action.repeat.credits)} credits again for the same {action.repeat.key}"
-        terms["repeat"] = f"{again} within {duration(action.repeat.within)}"
+        terms["repeat"] = repeat_words(action.repeat)
     if action.max_credits is not None:
         terms["max_credits"] = f"{number(action.max_credits)} credits"
     return terms if action.shows is None else {**terms, "shows": action.shows}
+
+
+def repeat_words(repeat: Repeat) -> str:
+    """What the same work again costs."""
+    return f"{number(repeat.credits)} credits again for the same {repeat.key} within {duration(repeat.within)}"
 
 
 def action_price(action: Action) -> str:

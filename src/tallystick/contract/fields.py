@@ -27,6 +27,7 @@ TEXT_MAX = 500
 LIST_MAX = 1000
 NAMED_MAX = 20
 OPTIONS_MAX = 200
+DURATION_SECONDS_MAX = 36_525 * 86_400
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,62}")
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]*(_[0-9]+)*)")
 _DECIMAL = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,18})?")
@@ -161,13 +162,16 @@ class Place:
             raise self.refusal(error.code, f"{error.detail}; {error.next_step}") from None
 
     def duration(self) -> timedelta:
-        """A length of time: a whole number and s, m, h, d or w."""
+        """A length of time of at most a century: a whole number and s, m, h, d or w."""
         value = self.scalar("a duration such as 30d").text
         match = _DURATION.fullmatch(value)
         if match is None:
             rule = "write a whole number and s, m, h, d or w, such as 30d or 12h"
             raise self.refusal("invalid_duration", f"{value[:80]!r} is not a duration; {rule}")
-        return timedelta(seconds=int(match[1]) * _SECONDS[match[2]])
+        value_seconds = int(match[1]) * _SECONDS[match[2]]
+        if value_seconds > DURATION_SECONDS_MAX:  # dates end somewhere, and nothing here is meant for centuries
+            raise self.refusal("invalid_duration", f"{value} is longer than 100 years")
+        return timedelta(seconds=value_seconds)
 
     def sequence(self, read: Callable[[Place], T], least: int = 0) -> tuple[T, ...]:
         """A list of `least` items or more, each read by `read`; those that cannot be read are noted and left out."""

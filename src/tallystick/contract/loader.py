@@ -18,6 +18,7 @@ from tallystick.contract.inherit import resolve_plans
 from tallystick.contract.model import COST_ADJUSTMENT, Contract, Credit, DeclaredMeter, EnvironmentTerms
 from tallystick.contract.read_actions import read_action
 from tallystick.contract.read_plans import PlanTerms, read_enforcement, read_plan
+from tallystick.contract.words import duration
 from tallystick.core.errors import Problems
 from tallystick.usage.meters import METER_NAME, METERS
 
@@ -26,6 +27,7 @@ V = TypeVar("V")
 HOLD_LIFE = timedelta(minutes=15)
 REFUND_GRACE = timedelta(days=7)
 """What holds where a contract does not say."""
+HOLD_LIFE_MAX = timedelta(days=7)
 
 KEYS = (
     "contract", "version", "effective_from", "currency", "credit", "meters", "actions", "plans", "environments",
@@ -118,7 +120,7 @@ def _read(place: Place, sha256: str, text: str) -> Contract:
         plans=_frozen(plans),
         environments=_frozen(fields.get("environments", lambda at: at.table(_read_environment), {})),
         enforcement=fields.get("enforcement", read_enforcement, "enforce"),
-        hold_life=fields.get("holds", lambda at: _read_duration(at, "life", HOLD_LIFE), HOLD_LIFE),
+        hold_life=fields.get("holds", lambda at: _read_duration(at, "life", HOLD_LIFE, HOLD_LIFE_MAX), HOLD_LIFE),
         refund_grace=fields.get("refunds", lambda at: _read_duration(at, "grace", REFUND_GRACE), REFUND_GRACE),
         sha256=sha256,
         source_text=text,
@@ -150,5 +152,10 @@ def _read_environment(name: str, place: Place) -> EnvironmentTerms:
     return EnvironmentTerms(place.fields("charge").need("charge", Place.flag, True))
 
 
-def _read_duration(place: Place, key: str, stand_in: timedelta) -> timedelta:
-    return place.fields(key).need(key, Place.duration, stand_in)
+def _read_duration(place: Place, key: str, stand_in: timedelta, most: timedelta = timedelta.max) -> timedelta:
+    fields = place.fields(key)
+    value = fields.need(key, Place.duration, stand_in)
+    if value > most:
+        what = f"a hold keeps a customer's credits from being used, so that it may live for {duration(most)} at most"
+        fields.at(key).note("invalid_duration", what)
+    return value

@@ -56,7 +56,7 @@ class Action:
     """A unit that the customer understands and pays for.
 
     Exactly one of `credits` and `cost_plus` is set. `cost_plus` charges our cost and that share of it, in
-    credits, rounded up to a whole one, and never more than `max_credits`, which are reserved beforehand.
+    credits, rounded up to a whole one, and never more than `max_credits`.
     Outcomes that `charge_on` does not name are given back.
     """
 

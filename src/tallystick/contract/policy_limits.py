@@ -47,7 +47,7 @@ def look_at_limits(terms: Terms, state: OrgState, request: Request) -> Looked:
             requested = sum(named)
         most, seq = limit.max, None
         if state.overrides:
-            most, seq = _raised(state, use.index, limit.max)
+            most, seq = _raised(terms.name, state, use.index, limit.max)
         one = _look(limit, use, requested, most, bool(meters))
         looked.all.append(one)
         if not limit.hard:
@@ -59,12 +59,12 @@ def look_at_limits(terms: Terms, state: OrgState, request: Request) -> Looked:
     return looked
 
 
-def _raised(state: OrgState, index: int, most: int) -> tuple[int, int | None]:
+def _raised(plan: str, state: OrgState, index: int, most: int) -> tuple[int, int | None]:
     """The most generous of the plan's figure and what the overrides say, and the override's sequence."""
     seq: int | None = None
     for override in state.overrides:
         raised = override.limits.get(index)
-        if raised is None or most == LIFTED:
+        if raised is None or most == LIFTED or override.plan not in {None, plan}:
             continue
         if raised == LIFTED or raised > most:
             most, seq = raised, override.seq

@@ -6,6 +6,8 @@ import math
 from datetime import datetime
 from difflib import get_close_matches
 
+import msgspec
+
 from tallystick.contract.charging import PICO_PER_CREDIT, credits_text
 from tallystick.contract.decision import LimitUse, NextStep, OrgState, ReasonCode, Request
 from tallystick.contract.model import Plan
@@ -151,7 +153,7 @@ def _upgrade(
 def _moved(other: Terms, plan: Plan, state: OrgState) -> OrgState:
     """The org's state as far as it is known under another plan.
 
-    Overrides are left out: those of limits count the present plan's. A limit of the other plan counts as used as the
+    What overrides say of the present plan's limits is left out. A limit of the other plan counts as used as the
     present plan's tightest one does that has its window and at least its meters; nothing when there is no such one.
     """
     limits: list[LimitUse] = []
@@ -182,5 +184,6 @@ def _moved(other: Terms, plan: Plan, state: OrgState) -> OrgState:
         held_pico=state.held_pico,
         limits=tuple(limits),
         budgets=state.budgets,
+        overrides=tuple(msgspec.structs.replace(override, limits={}) for override in state.overrides),
         finished_at=state.finished_at,
     )

@@ -81,6 +81,11 @@ def _plan(plan: Plan, contract: Contract) -> Iterator[str]:
         rows.append(("included", f"{number(plan.included_credits)} credits a month"))
     if plan.kind == "credits" or plan.top_up:
         rows.append(("top-up", "yes" if plan.top_up else "no"))
+    if plan.overage:
+        rows.append(("overage", "a run may be charged more than what was reserved for it, up to the action's most"))
+    if plan.enforcement is not None and plan.enforcement != contract.enforcement:
+        shadow = plan.enforcement == "shadow"
+        rows.append(("denials", "only recorded for now; nothing is refused" if shadow else "enforced"))
     rows += [(meter, price_words(price)) for meter, price in plan.prices.items()]
     for limit in plan.limits:
         effect = "" if limit.kind == "hard" else "; more is let through"
