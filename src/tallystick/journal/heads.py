@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Any
+from typing import Any
+from weakref import WeakSet
 
 import msgspec
+from psycopg.pq import TransactionStatus
 
-from tallystick.journal.copy_rows import COLUMNS, END, SIGNATURE, instant_of, microseconds
+from tallystick.journal.copy_rows import COLUMNS, END, SIGNATURE, instant_of
 from tallystick.journal.database import Connection
 from tallystick.journal.named_sql import load_queries
+from tallystick.journal.round_trips import ask, instants, numbers, texts
 from tallystick.ledger.accounts import ORG_ACCOUNTS, PROVIDER_PAYABLE, PROVIDER_USAGE_COST, USD
 from tallystick.ledger.entry import instant_json
 
 _SQL = load_queries("writer")
 COPY_ENTRIES = _SQL["copy_entries"].replace(b"{columns}", ", ".join(COLUMNS).encode())
+_NAMES = ((b"{debit}", PROVIDER_USAGE_COST), (b"{credit}", PROVIDER_PAYABLE), (b"{asset}", USD))
+
+
+def _with_names(query: bytes) -> bytes:
+    for place, name in _NAMES:
+        query = query.replace(place, name.encode())
+    return query
+
+
+_PREPARED = (_SQL["lock_heads"], _with_names(_SQL["post"]))
+_prepared: WeakSet[Connection] = WeakSet()  # the sessions in which they are
 
 
 class Head(msgspec.Struct, gc=False):
@@ -32,7 +48,7 @@ class Head(msgspec.Struct, gc=False):
 
 
 def lock_heads(connection: Connection, orgs: list[str]) -> dict[str, Head]:
-    """Lock the orgs' heads (made when missing) until the transaction ends: where each stands."""
+    """Lock the orgs' heads (made when missing) until the transaction ends, in one that it begins unless there is one."""
     if not orgs:
         return {}
     found = _locked(connection, orgs)
@@ -46,30 +62,43 @@ def lock_heads(connection: Connection, orgs: list[str]) -> dict[str, Head]:
         connection.commit()
         found = _locked(connection, orgs)
     return {
-        org: Head(seq, seq + 1, microseconds(time_max), instant_json(time_max), 0, None, microseconds(forgotten_until))
-        for org, seq, time_max, forgotten_until in found
+        org: Head(seq, seq + 1, time_max_us, instant_json(instant_of(time_max_us)), 0, None, forgotten_until_us)
+        for org, seq, time_max_us, forgotten_until_us in found
     }
 
 
-def _locked(connection: Connection, orgs: list[str]) -> list[tuple[str, int, datetime, datetime]]:
-    return connection.execute(_SQL["lock_heads"], {"orgs": orgs}, binary=True).fetchall()
+def _locked(connection: Connection, orgs: list[str]) -> list[tuple[str, int, int, int]]:
+    begin = b"begin; " if connection.info.transaction_status == TransactionStatus.IDLE else b""
+    _prepare(connection)
+    found = ask(connection, b"%bexecute tally_lock_heads (%b)" % (begin, texts(orgs)))[-1]
+    rows: list[Any] = [[found.get_value(row, column) for column in range(4)] for row in range(found.ntuples)]
+    return [(org.decode(), int(seq), int(time_max), int(forgotten)) for org, seq, time_max, forgotten in rows]
+
+
+def _prepare(connection: Connection) -> None:
+    if connection not in _prepared:
+        ask(connection, b"; ".join(_PREPARED))
+        _prepared.add(connection)
+
+
+def post_script(heads: dict[str, Head]) -> bytes:
+    """What posts what entries have added to their orgs, which are locked: transfers, balances, the heads themselves."""
+    moved = heads.values()
+    return b"execute tally_post (%b)" % b", ".join(
+        (
+            texts(heads),
+            numbers([head.first_seq for head in moved]),
+            numbers([head.seq for head in moved]),
+            instants([head.time_max_json for head in moved]),
+            numbers([head.amount_pico for head in moved]),
+            instants([instant_json(head.recorded_at) for head in moved if head.recorded_at]),
+        )
+    )
 
 
 def post(connection: Connection, heads: dict[str, Head]) -> None:
-    """Post what entries have added to their orgs, which are locked: transfers, balances, and the heads themselves."""
-    moved = list(heads.values())
-    parameters = {
-        "orgs": list(heads),
-        "first_seqs": [head.first_seq for head in moved],
-        "last_seqs": [head.seq for head in moved],
-        "time_max": [instant_of(head.time_max_us) for head in moved],
-        "amounts": [str(head.amount_pico) for head in moved],
-        "debit": PROVIDER_USAGE_COST,
-        "credit": PROVIDER_PAYABLE,
-        "asset": USD,
-        "recorded_at": [head.recorded_at for head in moved],
-    }
-    connection.execute(_SQL["post"], parameters)
+    """Run `post_script`, in the transaction in which they were locked."""
+    ask(connection, post_script(heads))
 
 
 def copy_rows(connection: Connection, rows: Sequence[bytes]) -> None:
