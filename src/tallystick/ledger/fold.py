@@ -1,0 +1,277 @@
+"""Where an org's account stands, from its entries alone: what the tables of state are compared with.
+
+Folded are the grants and what of each is available, the open holds, what they reserve of limits and budgets, finished
+work, standing, budgets and overrides, and the balance of each account of credits. Counters of what is used in a window
+are not: they follow from usage, the plan's limits and the org's time zone.
+
+Each entry must follow from those before it: lots burn in their order, a hold is resolved once and with what it held, no
+more is refunded than was charged, what a wallet had before and after is what it has. The first that does not ends the
+fold: what comes after it cannot be told.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable
+from datetime import datetime
+from typing import NamedTuple, NoReturn
+
+import msgspec
+
+from tallystick.core.money import PICO_MAX
+from tallystick.ledger.operation_transfers import total, transfers_of
+from tallystick.ledger.operations import (
+    Authorize,
+    Denied,
+    Ended,
+    Expire,
+    Grant,
+    Granted,
+    Held,
+    Lot,
+    Noted,
+    OperationKind,
+    OperationRequest,
+    OperationResult,
+    Refund,
+    ReleaseHold,
+    Returned,
+    SetBudget,
+    SetOverride,
+    SetStanding,
+    Settle,
+    Settled,
+)
+from tallystick.ledger.org_account import FinishedWork, OpenHold, OrgTerms
+from tallystick.ledger.reservations import reservations
+from tallystick.ledger.wallet import GrantedLot, Wallet
+
+
+class DoesNotFollow(ValueError):
+    """An entry does not follow from those before it. `seq` is its place."""
+
+    def __init__(self, seq: int, why: str) -> None:
+        super().__init__(f"entry {seq}: {why}")
+        self.seq = seq
+        self.why = why
+
+
+class FoldEntry(NamedTuple):
+    """What the fold needs of the entry of an operation. `user_id` is None where it was never there, or is erased."""
+
+    seq: int
+    kind: OperationKind
+    recorded_at: datetime
+    request: OperationRequest
+    result: OperationResult
+    refers_to_seq: int | None = None
+    user_id: str | None = None
+
+
+class OrgFold:
+    """The fold of one org's operations, entry by entry.
+
+    Attributes:
+        wallet: all lots that ever came in.
+        holds: by sequence, those that are open.
+        finished: by action and key of the work.
+        terms: what has been said about the org.
+        debits, credits: by account of credits, what was debited and credited to it, in pico-credits.
+    """
+
+    def __init__(self) -> None:
+        self.wallet = Wallet()
+        self.holds: dict[int, OpenHold] = {}
+        self.finished: dict[tuple[str, str], FinishedWork] = {}
+        self.terms = OrgTerms()
+        self.debits: dict[str, int] = {}
+        self.credits: dict[str, int] = {}
+        self._charges = _Charges()
+        self._seq = 0
+
+    def add(self, entry: FoldEntry) -> None:
+        """The org's next operation; entries come in the order of their sequence, usage and corrections left out.
+
+        Raises:
+            DoesNotFollow: it does not follow from those before; this fold is of no more use then.
+        """
+        seq, kind, request, result = entry.seq, entry.kind, entry.request, entry.result
+        if seq <= self._seq:
+            self._refuse(seq, f"it comes after entry {self._seq}")
+        self._seq = seq
+        handle = _HANDLERS.get((kind, type(request), type(result)))
+        if handle is None:
+            self._refuse(seq, f"a {kind} is no {type(request).__name__} with the result {type(result).__name__}")
+        if any(lot.amount_pico <= 0 for name in _LOTS for lot in getattr(result, name, ())):
+            self._refuse(seq, "it moves nothing, or less, of a grant")
+        before = result.wallet if isinstance(result, Denied) else None if isinstance(result, Noted) else result.before
+        if before is not None and before != self.wallet.state():
+            self._refuse(seq, f"the wallet was not {before} before it, but {self.wallet.state()}")
+        try:
+            handle(self, entry, request, result)
+            transfers = transfers_of(kind, request, result)
+        except (KeyError, ValueError) as error:
+            if isinstance(error, DoesNotFollow):
+                raise
+            self._refuse(seq, str(error))
+        if not isinstance(result, (Denied, Noted)) and result.after != self.wallet.state():
+            self._refuse(seq, f"the wallet is not {result.after} after it, but {self.wallet.state()}")
+        for debited, credited, amount_pico in transfers:
+            self.debits[debited] = self.debits.get(debited, 0) + amount_pico
+            self.credits[credited] = self.credits.get(credited, 0) + amount_pico
+
+    def reserved(self) -> dict[str, int]:
+        """By counter, what open holds reserve of limits and budgets; nothing of nothing."""
+        found: dict[str, int] = {}
+        budgets = self.terms.budgets.values()
+        for hold in self.holds.values():
+            for counter, amount in reservations(hold.request, hold.user_id, hold.held, budgets).items():
+                found[counter] = found.get(counter, 0) + amount
+        return found
+
+    def _refuse(self, seq: int, why: str) -> NoReturn:
+        raise DoesNotFollow(seq, why)
+
+    # ── each kind ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _grant(self, entry: FoldEntry, request: Grant, result: Granted) -> None:
+        at, amount_pico = entry.recorded_at, request.amount_pico
+        if amount_pico <= 0:
+            self._refuse(entry.seq, "it grants nothing")
+        lot = GrantedLot(entry.seq, request.source, request.priority, at, request.expires_at, amount_pico, amount_pico)
+        if lot.is_over(at):
+            self._refuse(entry.seq, "it had expired before it came in")
+        self.wallet.grant(lot)
+
+    def _hold(self, entry: FoldEntry, request: Authorize, result: Held) -> None:
+        if self.wallet.hold(total(result.lots)) != result.lots:
+            self._refuse(entry.seq, "it does not take its lots in the order in which they burn")
+        self.holds[entry.seq] = OpenHold(entry.seq, request, entry.user_id, result)
+
+    def _deny(self, entry: FoldEntry, request: Authorize, result: Denied) -> None:
+        if result.decision.allow:
+            self._refuse(entry.seq, "it is denied with a decision that allows it")
+
+    def _settle(self, entry: FoldEntry, request: Settle, result: Settled) -> None:
+        hold = self._resolved(entry, request.hold_seq)
+        if not _same_lots((*result.charged, *result.returned), hold.held.lots):
+            self._refuse(entry.seq, "what it charges and gives back is not what was held")
+        if self.wallet.take(total(result.overage)) != result.overage:
+            self._refuse(entry.seq, "what it charges beyond the hold is not taken in the order in which lots burn")
+        self._back(entry, result.returned, result.expired_pico)
+        self._charges.add(entry.seq, total(result.charged) + total(result.overage) + result.receivable_pico)
+        action, work_key = hold.request.action, hold.request.work_key
+        if result.finished:
+            if action is None or work_key is None:
+                self._refuse(entry.seq, "it finishes work that has no name")
+            self.finished[action, work_key] = FinishedWork(entry.recorded_at, entry.seq)
+
+    def _release(self, entry: FoldEntry, request: ReleaseHold, result: Returned) -> None:
+        self._end(entry, request.hold_seq, result)
+
+    def _expire_hold(self, entry: FoldEntry, request: Expire, result: Returned) -> None:
+        hold = self.holds.get(request.seq)
+        if hold is not None and hold.held.expires_at > entry.recorded_at:
+            self._refuse(entry.seq, f"the hold {hold.seq} had not come to its end")
+        self._end(entry, request.seq, result)
+
+    def _end(self, entry: FoldEntry, hold_seq: int, result: Returned) -> None:
+        hold = self._resolved(entry, hold_seq)
+        if hold.held.lots != result.returned or result.receivable_pico or result.rounding_pico:
+            self._refuse(entry.seq, "what it gives back is not what was held")
+        self._back(entry, result.returned, result.expired_pico)
+
+    def _resolved(self, entry: FoldEntry, hold_seq: int) -> OpenHold:
+        hold = self.holds.pop(hold_seq, None)
+        if hold is None or entry.refers_to_seq != hold_seq:
+            self._refuse(entry.seq, f"there is no open hold {hold_seq} that it refers to")
+        self.wallet.unhold(hold.held.lots)
+        return hold
+
+    def _back(self, entry: FoldEntry, lots: tuple[Lot, ...], expired_pico: int) -> None:
+        over = self.wallet.give_back(lots, entry.recorded_at)
+        if total(over) != expired_pico:
+            self._refuse(entry.seq, f"of what it gives back {total(over)} had expired, not {expired_pico}")
+        for lot in map(self.wallet.lots.__getitem__, {lot.grant_seq for lot in lots}):
+            if lot.available_pico > lot.amount_pico:
+                self._refuse(entry.seq, f"the grant {lot.seq} has more available than it ever had")
+
+    def _expire_grant(self, entry: FoldEntry, request: Expire, result: Ended) -> None:
+        lot = self.wallet.expire(entry.recorded_at)
+        if lot is None or result.lots != (lot,) or not request.seq == entry.refers_to_seq == lot.grant_seq:
+            self._refuse(entry.seq, f"the grant that ended then is {lot}")
+
+    def _refund(self, entry: FoldEntry, request: Refund, result: Returned) -> None:
+        given_pico = total(result.returned) + result.receivable_pico
+        if request.settlement_seq != entry.refers_to_seq or given_pico <= 0:
+            self._refuse(entry.seq, "it gives back nothing, or refers to another settlement")
+        if not self._charges.give_back(request.settlement_seq, given_pico):
+            self._refuse(entry.seq, f"it gives back more than the settlement {request.settlement_seq} charged")
+        if request.amount_pico not in (None, given_pico):
+            self._refuse(entry.seq, f"it gives back {given_pico}, not {request.amount_pico}")
+        self._back(entry, result.returned, result.expired_pico)
+
+    def _override(self, entry: FoldEntry, request: SetOverride, result: Noted) -> None:
+        override = msgspec.structs.replace(request.override, seq=entry.seq)
+        kept = {one.seq: one for one in self.terms.overrides.values() if one.expires_at > entry.recorded_at}
+        self.terms = msgspec.structs.replace(self.terms, overrides={**kept, entry.seq: override})
+
+    def _budget(self, entry: FoldEntry, request: SetBudget, result: Noted) -> None:
+        budgets = {name: budget for name, budget in self.terms.budgets.items() if name != request.name}
+        if request.budget is not None:
+            budgets[request.name] = request.budget
+        self.terms = msgspec.structs.replace(self.terms, budgets=budgets)
+
+    def _standing(self, entry: FoldEntry, request: SetStanding, result: Noted) -> None:
+        self.terms = msgspec.structs.replace(self.terms, suspended=request.suspended, enforcement=request.enforcement)
+
+
+_LOTS = ("lots", "charged", "overage", "returned")
+_Handler = Callable[..., None]
+_HANDLERS: dict[tuple[str, type, type], _Handler] = {
+    ("grant", Grant, Granted): OrgFold._grant,
+    ("hold", Authorize, Held): OrgFold._hold,
+    ("denial", Authorize, Denied): OrgFold._deny,
+    ("settlement", Settle, Settled): OrgFold._settle,
+    ("release", ReleaseHold, Returned): OrgFold._release,
+    ("expiry", Expire, Returned): OrgFold._expire_hold,
+    ("expiry", Expire, Ended): OrgFold._expire_grant,
+    ("refund", Refund, Returned): OrgFold._refund,
+    ("override", SetOverride, Noted): OrgFold._override,
+    ("budget", SetBudget, Noted): OrgFold._budget,
+    ("standing", SetStanding, Noted): OrgFold._standing,
+}
+
+
+def _same_lots(some: tuple[Lot, ...], others: tuple[Lot, ...]) -> bool:
+    """Whether both come to the same amount of each lot."""
+    sums: dict[int, int] = {}
+    for lot in some:
+        sums[lot.grant_seq] = sums.get(lot.grant_seq, 0) + lot.amount_pico
+    return sums == {lot.grant_seq: lot.amount_pico for lot in others}
+
+
+class _Charges:
+    """What each settlement has charged and not been refunded: 16 bytes for each, since there may be millions."""
+
+    def __init__(self) -> None:
+        self._seqs = array("q")
+        self._amounts_pico = array("q")
+        self._large_pico: dict[int, int] = {}
+        self._refunded_pico: dict[int, int] = {}
+
+    def add(self, seq: int, amount_pico: int) -> None:
+        if amount_pico > PICO_MAX:
+            self._large_pico[seq] = amount_pico
+        elif amount_pico:
+            self._seqs.append(seq)
+            self._amounts_pico.append(amount_pico)
+
+    def give_back(self, seq: int, amount_pico: int) -> bool:
+        place = bisect_left(self._seqs, seq)
+        found = place < len(self._seqs) and self._seqs[place] == seq
+        charged_pico = self._amounts_pico[place] if found else self._large_pico.get(seq, 0)
+        refunded_pico = self._refunded_pico.get(seq, 0) + amount_pico
+        self._refunded_pico[seq] = refunded_pico
+        return refunded_pico <= charged_pico
