@@ -248,7 +248,7 @@ def budget_members(budget: Any) -> Members:
 
 
 def override_members(request: SetOverride, seq: int) -> Members:
-    """A signed-off exception; limits by their place in the plan, null for none at all."""
+    """A signed-off exception; limits by their number in the plan, from 1, null for none at all."""
     override = request.override
     return {
         "override_id": operation_id("override", seq),
@@ -256,7 +256,8 @@ def override_members(request: SetOverride, seq: int) -> Members:
         "approved_by": request.approved_by,
         "reason": override.reason,
         "expires_at": format_instant(override.expires_at),
-        "limits": {str(index): None if most < 0 else most for index, most in sorted(override.limits.items())},
+        "plan": override.plan,
+        "limits": {str(index + 1): None if most < 0 else most for index, most in sorted(override.limits.items())},
         "allow_actions": list(override.allow_actions),
         "allow_models": list(override.allow_models),
         "allow_overspend": override.allow_overspend,

@@ -40,11 +40,11 @@ LimitIndex = Callable[[str], int]
 """The place in the plan of the limit of that name; raises `BadInput` when there is none."""
 
 
-def grant_operation(org_id: str, raw: object, *, salt: bytes, now: datetime) -> Operation:
-    """Credits to come in.
+def grant_operation(org_id: str, raw: object, *, salt: bytes) -> Operation:
+    """Credits to come in. Whether its end is over already is asked when it is written: sent again, it may be by then.
 
     Raises:
-        BadInput: the one fault, `where` being the member; besides those of `members.Members`: `grant_expired_already`.
+        BadInput: the one fault, `where` being the member; those of `members.Members`.
         Problems: `invalid_request`, several of them.
     """
     members = Members(raw, GRANT_MEMBERS, "a grant")
@@ -56,13 +56,6 @@ def grant_operation(org_id: str, raw: object, *, salt: bytes, now: datetime) -> 
         author=members.text("author"),
         reason=members.text("reason"),
     )
-    if grant.expires_at is not None and grant.expires_at <= now:
-        members.fault(
-            "grant_expired_already",
-            "expires_at",
-            f"they would be gone since {format_instant(grant.expires_at)}",
-            "send an instant that is still to come, or none",
-        )
     return _operation(members, org_id, "grant", grant, salt)
 
 
@@ -155,12 +148,16 @@ def standing_operation(org_id: str, raw: object, *, salt: bytes, new_id: str) ->
 
 
 def override_operation(
-    org_id: str, raw: object, *, salt: bytes, now: datetime, limit_index: LimitIndex
+    org_id: str, raw: object, *, salt: bytes, now: datetime, plan: str, limit_index: LimitIndex
 ) -> tuple[Operation, int | None]:
     """A signed-off exception, and how many pico-credits it grants besides (None for none).
 
+    Args:
+        plan: the org's plan now, whose limits are meant.
+        limit_index: the place of a limit in it.
+
     Raises:
-        BadInput, Problems: as `grant_operation`; `same_person`, `expires_too_late`, `expired_already`,
+        BadInput, Problems: as `grant_operation`; `same_person`, `expires_too_late`,
             `empty_override`, or what `limit_index` raises.
     """
     members = Members(raw, OVERRIDE_MEMBERS, "an override")
@@ -179,6 +176,7 @@ def override_operation(
         reason=members.text("reason"),
         expires_at=_override_end(members, now),
         limits=_limits(members, limit_index),
+        plan=plan,
         allow_actions=members.texts("allow_actions", _LIST_MAX),
         allow_models=members.texts("allow_models", _LIST_MAX),
         allow_overspend=members.flag("allow_overspend"),
@@ -205,11 +203,7 @@ def _override_end(members: Members, now: datetime) -> datetime:
                 "missing_field", "expires_at", "an override ends by itself", "send when, at most 90 days ahead"
             )
         return now
-    if end <= now:
-        members.fault(
-            "expired_already", "expires_at", f"{format_instant(end)} is over", "send an instant still to come"
-        )
-    elif end > latest:
+    if end > latest:
         members.fault(
             "expires_too_late",
             "expires_at",
