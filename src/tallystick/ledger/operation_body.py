@@ -132,7 +132,8 @@ def _read_other(kind: type, value: Any) -> Any:
 @cache
 def _struct_writer(struct: type[msgspec.Struct]) -> Writer:
     fields = sorted(msgspec.structs.fields(struct), key=lambda field: field.encode_name)
-    values_of = attrgetter(*(field.name for field in fields))
+    names = [field.name for field in fields]
+    values_of = attrgetter(*names) if len(names) > 1 else lambda value: (getattr(value, names[0]),)
     members = [
         (f',"{field.encode_name}":'.encode(), _default(field), _writer(field.type))
         for field in fields
