@@ -9,6 +9,10 @@ from typing import Any
 from tallystick.app.contracts import apply_contract
 from tallystick.app.orgs import set_subscription
 from tallystick.app.runtime import Runtime
+from tallystick.contract.model import Contract
+from tallystick.core.instants import parse_instant
+from tallystick.core.periods import month_period
+from tallystick.invoice.terms import Holding, Terms, make_terms
 from tallystick.ledger.encoding import event_fingerprint
 from tallystick.ledger.entry import Entry, entry_leaf
 from tallystick.rates.model import Cost
@@ -90,6 +94,20 @@ def record(runtime: Runtime, events: Iterable[UsageEvent]) -> None:
     """Store the events; every one of them is new."""
     receipts = runtime.append(list(events))
     assert [receipt.status for receipt in receipts] == ["accepted"] * len(receipts)
+
+
+def month_terms(contract: Contract, *plans: tuple[str, str | None], label: str = "2026-10", zone: str = "UTC") -> Terms:
+    """The terms of a month in which each plan, with the instant until which it was in force, followed the one before.
+
+    None: until the month's end.
+    """
+    period = month_period(label, zone)
+    holdings, start = [], period.start
+    for ordinal, (plan, until) in enumerate(plans, start=1):
+        end = period.end if until is None else parse_instant(until)
+        holdings.append(Holding(start, end, contract, plan, ordinal))
+        start = end
+    return make_terms("globex", period, zone, holdings, len(holdings))
 
 
 def usage_entry(one: UsageEvent, cost: Cost, seq: int = 1, *, recorded_at: datetime | None = None) -> Entry:

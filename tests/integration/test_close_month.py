@@ -228,7 +228,7 @@ def test_an_amount_that_no_invoice_can_hold_is_refused_and_harms_nobody(runtime:
     assert ours.status == "closed"
 
 
-def test_an_org_that_starts_later_is_billed_for_the_whole_month_under_its_first_plan(runtime: Runtime) -> None:
+def test_an_org_that_joins_in_the_month_pays_from_its_first_day_and_each_plan_its_days(runtime: Runtime) -> None:
     apply(runtime)
     start = datetime(2026, 10, 10, 8, tzinfo=UTC)
     subscribe(runtime, "globex", "pro", effective_from=start)
@@ -236,11 +236,24 @@ def test_an_org_that_starts_later_is_billed_for_the_whole_month_under_its_first_
     record(runtime, [event("trial", time=datetime(2026, 10, 2, tzinfo=UTC)), event("r1")])
     (result,) = close_month(runtime, OCTOBER)
     invoice = closed(result)
-    assert (invoice.contract.plan, invoice.contract.in_force_at) == ("pro", "2026-10-10T08:00:00Z")
+    assert (invoice.contract.plan, invoice.contract.in_force_at) == ("enterprise", "2026-10-20T00:00:00Z")
+    assert [(one.plan, one.days, one.days_of_month) for one in invoice.sections] == [
+        ("pro", 10, 31),  # the 10th to the 19th
+        ("enterprise", 12, 31),
+    ]
+    # 10 × 10/31 = 3.2258…; 100 × 12/31 = 38.7096…, of which nothing was used. What was used before the first plan of
+    # the month, on the 2nd, is that plan's.
+    assert [(line.plan, line.kind, line.meter, line.exact_usd, line.amount_usd) for line in invoice.lines] == [
+        ("pro", "base_fee", None, "100/31", "3.23"),
+        ("pro", "usage", "tokens_in", "0.0002", "0.00"),
+        ("pro", "usage", "tokens_out", "0.00006", "0.00"),
+        ("enterprise", "commit_true_up", None, "1200/31", "38.71"),
+    ]
     assert quantities(invoice)["tokens_in"] == "2000"
+    assert replay_invoice(runtime, "globex/2026-10").identical
     runtime.clock = lambda: datetime(2026, 12, 1, tzinfo=UTC)
     (november,) = close_month(runtime, "2026-11")
-    assert closed(november).contract.plan == "enterprise"
+    assert [(one.plan, one.days) for one in closed(november).sections] == [("enterprise", 30)]
 
 
 def test_the_version_in_force_at_the_start_prices_the_whole_month(runtime: Runtime) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from fractions import Fraction
 from functools import cache
@@ -13,14 +12,14 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from invoicing import CONTRACT, event
+from invoicing import CONTRACT, event, month_terms
 from tallystick.app.cards import load_card_history
 from tallystick.contract.loader import load_contract
-from tallystick.core.periods import month_period
-from tallystick.invoice.build import Terms, build_invoice
+from tallystick.invoice.build import build_invoice
 from tallystick.invoice.canonical import canonical_json
 from tallystick.invoice.digest import EntriesHash, entries_sha256, invoice_digest
 from tallystick.invoice.model import Invoice, LedgerPin, parse_invoice
+from tallystick.invoice.terms import Terms
 from tallystick.invoice.usage import PeriodFacts, PeriodSums
 from tallystick.ledger.encoding import event_fingerprint
 from tallystick.ledger.merkle import root
@@ -49,16 +48,7 @@ def card() -> RateCard:
 
 @cache
 def terms(plan: str) -> Terms:
-    return Terms(
-        org_id="globex",
-        period=month_period("2026-10"),
-        time_zone="UTC",
-        contract=load_contract(CONTRACT, "acme.yaml"),
-        plan=plan,
-        subscription=1,
-        subscriptions_known=1,
-        in_force_at=datetime(2026, 10, 1, tzinfo=UTC),
-    )
+    return month_terms(load_contract(CONTRACT, "acme.yaml"), (plan, None))
 
 
 def events_of(usage: Sequence[tuple[Meters, str, str]]) -> list[UsageEvent]:
@@ -81,7 +71,7 @@ def facts_of(events: Sequence[UsageEvent]) -> PeriodFacts:
         tree_size=len(events),
         root=root(leaves).hex(),
     )
-    return PeriodFacts(sums, pin)
+    return PeriodFacts((sums, PeriodSums()), pin)
 
 
 def cents(usd: Fraction) -> Decimal:

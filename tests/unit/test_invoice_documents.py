@@ -9,12 +9,11 @@ from functools import cache
 
 import pytest
 
-from invoicing import CONTRACT, correction_entry, event, usage_entry
+from invoicing import CONTRACT, correction_entry, event, month_terms, usage_entry
 from tallystick.app.cards import load_card_history
 from tallystick.contract.loader import load_contract
 from tallystick.core.errors import BadInput, NotFound
-from tallystick.core.periods import month_period
-from tallystick.invoice.build import Terms, build_invoice
+from tallystick.invoice.build import build_invoice
 from tallystick.invoice.compare import Difference, document_differences
 from tallystick.invoice.digest import entries_sha256
 from tallystick.invoice.explain import explain
@@ -23,6 +22,7 @@ from tallystick.invoice.line_rows import LINE_COLUMNS, lines_csv
 from tallystick.invoice.model import Invoice, LedgerPin, parse_invoice
 from tallystick.invoice.request_rows import request_header, request_row
 from tallystick.invoice.tables import csv_table
+from tallystick.invoice.terms import Terms
 from tallystick.invoice.text import WIDTH, invoice_text
 from tallystick.invoice.usage import PeriodFacts, PeriodSums
 from tallystick.ledger.merkle import root
@@ -36,6 +36,10 @@ NOW = datetime(2026, 11, 2, tzinfo=UTC)
 @cache
 def cards() -> CardHistory:
     return load_card_history()
+
+
+def terms_of(plan: str, contract: str = CONTRACT) -> Terms:
+    return month_terms(load_contract(contract, "acme.yaml"), (plan, None))
 
 
 def invoice_of(plan: str, *events: UsageEvent, contract: str = CONTRACT) -> Invoice:
@@ -52,17 +56,7 @@ def invoice_of(plan: str, *events: UsageEvent, contract: str = CONTRACT) -> Invo
         tree_size=len(events),
         root=root(leaves).hex(),
     )
-    terms = Terms(
-        org_id="globex",
-        period=month_period("2026-10"),
-        time_zone="UTC",
-        contract=load_contract(contract, "acme.yaml"),
-        plan=plan,
-        subscription=1,
-        subscriptions_known=1,
-        in_force_at=datetime(2026, 10, 1, tzinfo=UTC),
-    )
-    return build_invoice(terms, PeriodFacts(sums, pin))
+    return build_invoice(terms_of(plan, contract), PeriodFacts((sums, PeriodSums()), pin))
 
 
 def stored(one: UsageEvent, version: str | None = None, corrected: str | None = None) -> StoredFact:
@@ -91,7 +85,7 @@ def test_the_arithmetic_of_each_tier_is_written_out() -> None:
         "invoice." in told
     )
     assert "Plan enterprise commits to at least 100.00 USD for each period, base fee included." in told
-    assert "The other lines come to 29.64 USD: 100.00 - 29.64 = 70.36 USD is missing, and is charged here." in told
+    assert "Its other lines come to 29.64 USD: 100.00 - 29.64 = 70.36 USD is missing, and is charged here." in told
 
 
 def test_packages_free_units_shares_of_cost_and_meters_priced_together_are_explained() -> None:
@@ -195,7 +189,7 @@ def test_a_request_is_one_row_with_every_tag_and_text_that_is_no_formula() -> No
     )
     meters = ["tokens_in", "tokens_out", "tool_calls"]
     header = request_header(meters, with_cost=True)
-    row = dict(zip(header, request_row(stored(one), meters, lambda _: True, with_cost=True), strict=True))
+    row = dict(zip(header, request_row(stored(one), meters, terms_of("pro"), with_cost=True), strict=True))
     assert row["request_id"] == "'=1+1"
     assert (row["user_id"], row["session_id"], row["api_key_id"]) == ("'@me", "'-5", "'+key")
     assert row["feature"] == 'say "hi", twice'
@@ -209,13 +203,13 @@ def test_a_request_is_one_row_with_every_tag_and_text_that_is_no_formula() -> No
 
 
 def test_a_negative_cost_stays_a_number_and_an_unknown_one_an_empty_cell() -> None:
-    fact = stored(event("r1"))
+    fact = stored(event("r1", environment="development"))
     less = StoredFact(fact.entry._replace(cost_pico=-1), None)
     header = request_header(["tokens_in"], with_cost=True)
-    row = dict(zip(header, request_row(less, ["tokens_in"], lambda _: False, with_cost=True), strict=True))
+    row = dict(zip(header, request_row(less, ["tokens_in"], terms_of("pro"), with_cost=True), strict=True))
     assert (row["cost_usd"], row["charged"]) == ("-0.000000000001", "no: environment")
     unknown = stored(event("r2", model="a-model-that-no-card-knows", outcome="failure"))
-    row = dict(zip(header, request_row(unknown, ["tokens_in"], lambda _: True, with_cost=True), strict=True))
+    row = dict(zip(header, request_row(unknown, ["tokens_in"], terms_of("pro"), with_cost=True), strict=True))
     assert (row["cost_usd"], row["tokens_in_cost_usd"], row["cost_status"]) == ("", "", "unpriced")
     assert row["charged"] == "no: failure"
     assert row["unpriced_reason"]
@@ -254,7 +248,7 @@ def test_an_erased_request_still_has_its_leaf_and_its_cost() -> None:
     assert (again.differences, again.leaf) == ((), entry.leaf)
     assert erased.is_erased
     header = request_header(["tokens_in"], with_cost=True)
-    row = dict(zip(header, request_row(erased, ["tokens_in"], lambda _: True, with_cost=True), strict=True))
+    row = dict(zip(header, request_row(erased, ["tokens_in"], terms_of("pro"), with_cost=True), strict=True))
     assert (row["user_id"], row["session_id"], row["attributes"]) == ("", "", "")
     assert (row["tokens_in_quantity"], row["cost_usd"]) == ("1000", "0.00021")
     # Half an erasure is none: what is left no longer opens the fingerprint.
@@ -280,7 +274,7 @@ def test_each_column_of_an_entry_is_seen_by_its_recheck() -> None:
         "provider_cost_pico": 7,
     }
     assert set(entry._fields) >= set(changes)
-    for name in set(entry._fields) - {"refers_to_seq"}:  # null in every row of usage: the database sees to it
+    for name in set(entry._fields) - {"refers_to_seq", "body"}:  # null in every row of usage: the database sees to it
         value = getattr(entry, name)
         if name in changes:
             changed = changes[name]

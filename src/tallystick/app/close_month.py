@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from tallystick.app.billing_terms import choose_terms, org_period
+from tallystick.app.billing_terms import choose_terms, org_period, plans_of
 from tallystick.app.runtime import Runtime
 from tallystick.core.errors import BadInput, TallyError, Unavailable
 from tallystick.core.instants import format_instant
 from tallystick.core.periods import Period, month_period
-from tallystick.invoice.build import Terms, build_invoice
+from tallystick.invoice.build import build_invoice
 from tallystick.invoice.canonical import canonical_json
 from tallystick.invoice.model import Invoice, parse_invoice
+from tallystick.invoice.terms import Terms
 from tallystick.journal.contracts import ContractVersion, list_contract_versions
 from tallystick.journal.database import check_org_id
 from tallystick.journal.invoices import (
@@ -55,7 +56,7 @@ def preview_invoice(runtime: Runtime, org_id: str, label: str) -> Invoice:
         Unavailable: `database_unreachable`.
     """
     terms = _terms(runtime, org_id, label, _contract_versions(runtime))
-    return build_invoice(terms, sum_period(runtime.database, org_id, terms.period))
+    return build_invoice(terms, sum_period(runtime.database, terms))
 
 
 def orgs_to_close(runtime: Runtime, label: str) -> list[str]:
@@ -69,13 +70,13 @@ def orgs_to_close(runtime: Runtime, label: str) -> list[str]:
         by_org: dict[str, list[Subscription]] = {}
         for one in list_subscriptions(connection):
             by_org.setdefault(one.org_id, []).append(one)
-        begin_later: dict[str, Period] = {}  # on the clocks of each: what they used before they began has no plan
+        planless: dict[str, Period] = {}  # on the clocks of each: what they used before they began, or after they left
         for org_id, held in by_org.items():
             period, _ = org_period(held, label)
-            if all(one.effective_from >= period.end for one in held):
-                begin_later[org_id] = period
-        without_a_plan = {*unsubscribed_orgs(connection, month), *orgs_that_used(connection, begin_later)}
-    return sorted((by_org.keys() - begin_later.keys()) | without_a_plan)
+            if not plans_of(held, period):
+                planless[org_id] = period
+        without_a_plan = {*unsubscribed_orgs(connection, month), *orgs_that_used(connection, planless)}
+    return sorted((by_org.keys() - planless.keys()) | without_a_plan)
 
 
 def close_month(
@@ -118,7 +119,7 @@ def _close_org(
             return MonthResult(org_id, "already_closed", parse_invoice(found.document))
         terms = _terms(runtime, org_id, label, versions)
         _check_over(runtime, terms)
-        invoice = build_invoice(terms, sum_period(runtime.database, org_id, terms.period))
+        invoice = build_invoice(terms, sum_period(runtime.database, terms))
         return _store(runtime, terms, invoice)
     except Unavailable:
         raise
@@ -134,10 +135,10 @@ def _store(runtime: Runtime, terms: Terms, invoice: Invoice) -> MonthResult:
         period=terms.period.label,
         period_start=terms.period.start,
         period_end=terms.period.end,
-        contract=terms.contract.name,
-        contract_version=terms.contract.version,
-        contract_sha256=terms.contract.sha256,
-        plan=terms.plan,
+        contract=invoice.contract.name,
+        contract_version=invoice.contract.version,
+        contract_sha256=invoice.contract.sha256,
+        plan=invoice.contract.plan,
         through_seq=invoice.ledger.through_seq,
         digest=invoice.digest,
         total_cents=invoice.total_cents,

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Literal, get_args
 
-from tallystick.app.invoices import find_invoice, pinned_contract, scope_of
+from tallystick.app.invoices import find_invoice, pinned_terms, scope_of
 from tallystick.app.period_source import open_period
 from tallystick.app.runtime import Runtime
 from tallystick.core.errors import BadInput
@@ -17,6 +17,7 @@ from tallystick.invoice.line_rows import lines_csv
 from tallystick.invoice.model import Invoice, parse_invoice
 from tallystick.invoice.request_rows import request_header, request_row
 from tallystick.invoice.tables import csv_table
+from tallystick.invoice.terms import Terms
 from tallystick.invoice.text import invoice_text
 from tallystick.journal.invoices import InvoiceRow
 from tallystick.journal.period_scope import begin_reading
@@ -68,9 +69,9 @@ def export_invoice(
     invoice = parse_invoice(stored.document)
     if export_format == "csv":
         with runtime.database.org(stored.row.org_id) as connection:
-            charges = pinned_contract(connection, stored.row).charges
+            terms = pinned_terms(connection, invoice)
         return _requests_csv(
-            runtime, stored.row, invoice.ledger.first_seq, charges, with_cost=not for_customer, progress=progress
+            runtime, stored.row, invoice.ledger.first_seq, terms, with_cost=not for_customer, progress=progress
         )
     if export_format == "lines-csv":
         return lines_csv(invoice)
@@ -91,7 +92,7 @@ def _requests_csv(
     runtime: Runtime,
     row: InvoiceRow,
     first_seq: int,
-    charges: Callable[[str], bool],
+    terms: Terms,
     *,
     with_cost: bool,
     progress: Callable[[int], object] | None,
@@ -100,7 +101,7 @@ def _requests_csv(
         begin_reading(connection)
         source = open_period(runtime, connection, scope_of(row), first_seq)
         meters = source.meters()
-        rows = (request_row(fact, meters, charges, with_cost=with_cost) for fact in source.facts(None, (), None))
+        rows = (request_row(fact, meters, terms, with_cost=with_cost) for fact in source.facts(None, (), None))
         batch: list[str] = []
         for record in csv_table(request_header(meters, with_cost=with_cost), rows):
             batch.append(record)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from tallystick.app.billing_terms import load_stored_contract
 from tallystick.app.entries import stream_entries
 from tallystick.app.period_source import open_period
 from tallystick.app.runtime import Runtime
-from tallystick.contract.model import Contract
 from tallystick.core.errors import BadInput, NotFound
-from tallystick.core.periods import month_period
+from tallystick.core.instants import parse_instant
+from tallystick.core.periods import Period, month_period
 from tallystick.invoice.explain import Explanation, explain
 from tallystick.invoice.facts import StoredFact
 from tallystick.invoice.model import Invoice, parse_invoice
-from tallystick.journal.contracts import list_contract_versions
+from tallystick.invoice.terms import Holding, Terms, make_terms
+from tallystick.journal.contracts import ContractVersion, list_contract_versions
 from tallystick.journal.database import Connection
 from tallystick.journal.invoices import (
     InvoiceRow,
@@ -37,10 +39,11 @@ __all__ = [
     "explain_invoice",
     "find_invoice",
     "list_invoices",
-    "pinned_contract",
+    "pinned_terms",
     "requests_behind",
     "scope_of",
     "show_invoice",
+    "stored_version",
 ]
 
 _MONTH = re.compile(r"\d{4}-\d{2}")
@@ -167,17 +170,22 @@ def requests_behind(runtime: Runtime, reference: str, number: int, *, limit: int
     if not meters:
         return iter(())
     with runtime.database.org(stored.row.org_id) as connection:
-        environments = pinned_contract(connection, stored.row).environments
-    uncharged = [name for name, terms in environments.items() if not terms.charge]
-    return _stream_behind(runtime, stored.row, invoice.ledger.first_seq, meters, uncharged, limit)
+        terms = pinned_terms(connection, invoice)
+    section = line.section - 1
+    environments = terms.sections[section].contract.environments
+    uncharged = [name for name, one in environments.items() if not one.charge]
+    whole = {one.section for one in terms.slices} == {section}
+    found = _stream_behind(runtime, stored.row, invoice, meters, uncharged, limit if whole else None)
+    return islice((fact for fact in found if whole or terms.section_of(fact.entry.time) == section), limit)
 
 
 def _stream_behind(
-    runtime: Runtime, row: InvoiceRow, first_seq: int, meters: list[str], uncharged: list[str], limit: int | None
+    runtime: Runtime, row: InvoiceRow, invoice: Invoice, meters: list[str], uncharged: list[str], limit: int | None
 ) -> Iterator[StoredFact]:
     with runtime.database.org(row.org_id) as connection:
         begin_reading(connection)
-        yield from open_period(runtime, connection, scope_of(row), first_seq).facts(meters, uncharged, limit)
+        source = open_period(runtime, connection, scope_of(row), invoice.ledger.first_seq)
+        yield from source.facts(meters, uncharged, limit)
 
 
 def scope_of(row: InvoiceRow) -> Scope:
@@ -185,19 +193,37 @@ def scope_of(row: InvoiceRow) -> Scope:
     return Scope(row.org_id, row.period_start, row.period_end, row.through_seq)
 
 
-def pinned_contract(connection: Connection, row: InvoiceRow) -> Contract:
-    """The contract version that priced the invoice, read again from the text that was applied.
+def pinned_terms(connection: Connection, invoice: Invoice) -> Terms:
+    """The terms that the invoice states, with the contract versions that priced it as they were applied.
 
     Raises:
         NotFound: `unknown_contract_version`.
-        Problems: the stored text is not a contract.
+        Problems: a stored text is not a contract.
     """
-    for version in list_contract_versions(connection, row.contract):
-        if version.version == row.contract_version:
-            return load_stored_contract(version)
+    holdings = []
+    for section in invoice.sections:
+        contract = load_stored_contract(stored_version(connection, section.contract, section.version))
+        for held in section.in_force:
+            start, end = parse_instant(held.start), parse_instant(held.end)
+            holdings.append(Holding(start, end, contract, section.plan, held.subscription))
+    holdings.sort(key=lambda one: one.start)
+    period, zone = invoice.period, invoice.period.time_zone
+    months = Period(period.label, parse_instant(period.start), parse_instant(period.end))
+    return make_terms(invoice.org_id, months, zone, holdings, invoice.contract.subscriptions_known)
+
+
+def stored_version(connection: Connection, contract: str, version: str) -> ContractVersion:
+    """A contract version that an invoice names.
+
+    Raises:
+        NotFound: `unknown_contract_version`.
+    """
+    for found in list_contract_versions(connection, contract):
+        if found.version == version:
+            return found
     raise NotFound(
         "unknown_contract_version",
-        f"version {row.contract_version} of contract {row.contract} is not in the database",
+        f"version {version} of contract {contract} is not in the database",
         next_step="restore the database: contract versions are never deleted",
-        where=row.contract,
+        where=contract,
     )

@@ -11,13 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 
 from tallystick.app.entries import stream_entries
-from tallystick.app.invoices import find_invoice
+from tallystick.app.invoices import find_invoice, stored_version
 from tallystick.app.runtime import Runtime
-from tallystick.core.errors import Conflict, NotFound
+from tallystick.core.errors import Conflict
 from tallystick.invoice.model import Invoice, parse_invoice
 from tallystick.invoice.proof import FORMAT, ContractText
 from tallystick.journal.checkpoints import checkpoint_covering, latest_checkpoint, list_signing_keys
-from tallystick.journal.contracts import list_contract_versions
 from tallystick.journal.invoices import StoredInvoice
 from tallystick.journal.proofs import (
     SealedRange,
@@ -64,9 +63,9 @@ def proof_pieces(
     wanted = None if kept is None else read_checkpoint(kept, None)[0].size
     stored = find_invoice(runtime, reference)
     invoice = parse_invoice(stored.document)
-    contract = _contract(runtime, invoice)
+    contracts = _contracts(runtime, invoice)
     sealed = _sealed(runtime, stored) if invoice.ledger.through_seq else None
-    return _pieces(runtime, stored, invoice, contract, sealed, wanted, progress)
+    return _pieces(runtime, stored, invoice, contracts, sealed, wanted, progress)
 
 
 def proof_entries(invoice: Invoice) -> int:
@@ -78,13 +77,13 @@ def _pieces(
     runtime: Runtime,
     stored: StoredInvoice,
     invoice: Invoice,
-    contract: ContractText,
+    contracts: list[ContractText],
     sealed: SealedRange | None,
     wanted: int | None,
     progress: Callable[[int], object],
 ) -> Iterator[bytes]:
     # Members that are read first come first; what is known only after the entries were read comes last.
-    head = {"format": FORMAT, "contract": msgspec.to_builtins(contract)}
+    head = {"format": FORMAT, "contracts": msgspec.to_builtins(contracts)}
     text = json.dumps(head, ensure_ascii=False)[:-1]
     yield f'{text}, "invoice": {stored.document},\n"entries": ['.encode()
     first, last = _first_seq(invoice), invoice.ledger.through_seq
@@ -107,18 +106,15 @@ def _first_seq(invoice: Invoice) -> int:
     return max(1, pin.first_seq - 1) if pin.first_seq else pin.through_seq
 
 
-def _contract(runtime: Runtime, invoice: Invoice) -> ContractText:
-    with runtime.database.operator() as connection:
-        versions = list_contract_versions(connection, invoice.contract.name)
-    for one in versions:
-        if one.version == invoice.contract.version:
-            return ContractText(source_name=one.source_name, source_text=one.source_text)
-    raise NotFound(
-        "unknown_contract_version",
-        f"version {invoice.contract.version} of contract {invoice.contract.name} is not in the database",
-        next_step="restore the database: contract versions are never deleted",
-        where=invoice.contract.name,
-    )
+def _contracts(runtime: Runtime, invoice: Invoice) -> list[ContractText]:
+    """Those of the invoice's sections, each once."""
+    found: dict[tuple[str, str], ContractText] = {}
+    for section in invoice.sections:
+        with runtime.database.operator() as connection:
+            version = stored_version(connection, section.contract, section.version)
+        text = ContractText(source_name=version.source_name, source_text=version.source_text)
+        found.setdefault((section.contract, section.version), text)
+    return list(found.values())
 
 
 def _sealed(runtime: Runtime, stored: StoredInvoice) -> SealedRange:

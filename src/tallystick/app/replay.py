@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -21,13 +22,14 @@ from tallystick.app.period_source import PeriodSource, open_period
 from tallystick.app.runtime import Runtime
 from tallystick.core.errors import NotFound, TallyError
 from tallystick.core.instants import format_instant
-from tallystick.invoice.build import Terms, build_invoice
+from tallystick.invoice.build import build_invoice
 from tallystick.invoice.canonical import canonical_json
 from tallystick.invoice.compare import Difference, document_differences
 from tallystick.invoice.digest import EntriesHash, internal_sha256, invoice_digest
 from tallystick.invoice.facts import Corrections, Rechecked, StoredFact, name_of, recheck, recheck_leaf
 from tallystick.invoice.model import Invoice, parse_invoice
-from tallystick.invoice.usage import PeriodFacts, PeriodSums
+from tallystick.invoice.terms import Terms
+from tallystick.invoice.usage import PeriodFacts, PeriodSums, empty_sums
 from tallystick.journal.contracts import ContractVersion, list_contract_versions
 from tallystick.journal.database import Connection
 from tallystick.journal.invoices import StoredInvoice
@@ -110,9 +112,9 @@ def replay_invoice(
         report.add(*_card_differences(connection, invoice))
         scope = scope_of(row)
         source = open_period(runtime, connection, scope, invoice.ledger.first_seq)
-        facts = _recount(runtime, connection, source, scope, report, progress)
-        report.add(*_missing(source))
         terms = _terms_again(connection, invoice, report)
+        facts = _recount(runtime, connection, source, scope, terms, report, progress)
+        report.add(*_missing(source))
     if terms is None:
         return report
     try:
@@ -175,11 +177,13 @@ def _recount(
     connection: Connection,
     source: PeriodSource,
     scope: Scope,
+    terms: Terms | None,
     report: ReplayReport,
     progress: Callable[[int], object] | None,
 ) -> PeriodFacts:
     """Every entry once more, one at a time."""
-    sums, entries_hash = PeriodSums(), EntriesHash()
+    sums, entries_hash = empty_sums(len(terms.sections) if terms else 0), EntriesHash()
+    section_of = terms.section_of if terms else lambda _: 0
     card_of = _cards(runtime)
     corrections = Corrections(source.corrections())
     erased: list[int] = []
@@ -189,7 +193,7 @@ def _recount(
             again = recheck(StoredFact(entry, corrections.of(entry.seq)), card_of)
             leaf = again.leaf
             report.add(*again.differences)
-            _add(sums, again)
+            _add(sums[section_of(entry.time)], again)
             report.events += 1
             if progress is not None and report.events % _PROGRESS_EVENTS == 0:
                 progress(_PROGRESS_EVENTS)
@@ -253,24 +257,30 @@ def _terms_again(connection: Connection, invoice: Invoice, report: ReplayReport)
     """The terms chosen again from the subscriptions and contract versions that were known then."""
     known = invoice.contract.subscriptions_known
     subscriptions = [one for one in list_subscriptions(connection, invoice.org_id) if one.ordinal <= known]
-    pinned = {version.version: version for version in list_contract_versions(connection, invoice.contract.name)}.get(
-        invoice.contract.version
-    )
-    if pinned is None:
-        version = f"version {invoice.contract.version} of contract {invoice.contract.name}"
-        report.add(Difference(version, "the contract", None, "in the database"))
-        return None
+    pinned: dict[str, datetime] = {}  # of each contract, since when the newest version that the invoice names has held
+    hashes: dict[str, str] = {}
+    for section in invoice.sections:
+        applied = {one.version: one for one in list_contract_versions(connection, section.contract)}
+        version = applied.get(section.version)
+        if version is None:
+            named = f"version {section.version} of contract {section.contract}"
+            report.add(Difference(named, "the contract", None, "in the database"))
+            return None
+        hashes[f"{section.contract} {section.version}"] = version.sha256
+        pinned[section.contract] = max(version.effective_from, pinned.get(section.contract, version.effective_from))
 
     def versions(contract: str) -> list[ContractVersion]:
         # A version that was applied later holds from later: an earlier one is refused.
-        found = list_contract_versions(connection, contract)
-        return [version for version in found if version.effective_from <= pinned.effective_from]
+        found = list_contract_versions(connection, contract) if contract in pinned else []
+        return [version for version in found if version.effective_from <= pinned[contract]]
 
     try:
         terms = choose_terms(invoice.org_id, invoice.period.label, subscriptions, versions)
     except TallyError as error:
         report.add(Difference("the invoice", "contract and plan", invoice.contract.plan, f"nothing: {error.detail}"))
         return None
-    if pinned.sha256 != terms.contract.sha256:
-        report.add(Difference("the stored contract", "sha256", pinned.sha256, terms.contract.sha256))
+    for one in terms.sections:
+        sha256 = hashes.get(f"{one.contract.name} {one.contract.version}")
+        if sha256 is not None and sha256 != one.contract.sha256:
+            report.add(Difference("the stored contract", "sha256", sha256, one.contract.sha256))
     return terms

@@ -75,8 +75,8 @@ def check_invoices(connection: Connection, org_id: str | None, report: VerifyRep
         missing = sorted({one.rate_version for one in invoice.rates} - rates)
         if missing:
             findings.add("invoice", f"{named}: rate card {missing[0]} is not in the database", org)
-        if contracts.get((invoice.contract.name, invoice.contract.version)) != invoice.contract.sha256:
-            findings.add("invoice", f"{named}: the contract version that it names is not the one in the database", org)
+        if any(contracts.get((one.contract, one.version)) != one.sha256 for one in invoice.sections):
+            findings.add("invoice", f"{named}: a contract version that it names is not the one in the database", org)
         _want(invoice, org, named, findings, want_root)
 
 

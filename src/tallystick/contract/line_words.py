@@ -9,14 +9,24 @@ from tallystick.contract.shapes import Charge, CostPlus, Graduated, TierCharge, 
 from tallystick.contract.words import number, percent, rate, usd
 
 
-def base_fee_sentence(plan: Plan) -> str:
-    """The base fee's line."""
-    return f"Base fee of the {plan.title} plan."
+def base_fee_sentence(plan: Plan, days: int, days_of_month: int) -> str:
+    """The base fee's line; a whole month's when the two numbers are the same."""
+    if days == days_of_month:
+        return f"Base fee of the {plan.title} plan."
+    shared = _shared(plan.base_usd, days, days_of_month)
+    return f"Base fee of the {plan.title} plan for {days} of {days_of_month} days: {shared}."
 
 
-def true_up_sentence(commit_usd: Fraction, charged_usd: Fraction) -> str:
-    """The true-up's line."""
-    return f"Minimum commit of {usd(commit_usd)} less {usd(charged_usd)} charged above."
+def true_up_sentence(commit_usd: Fraction, charged_usd: Fraction, days: int, days_of_month: int) -> str:
+    """The true-up's line; a whole month's when the two numbers are the same."""
+    if days == days_of_month:
+        return f"Minimum commit of {usd(commit_usd)} less {usd(charged_usd)} charged above."
+    shared = _shared(commit_usd, days, days_of_month)
+    return f"Minimum commit for {days} of {days_of_month} days, {shared}, less {usd(charged_usd)} charged above."
+
+
+def _shared(amount_usd: Fraction, days: int, days_of_month: int) -> str:
+    return f"{usd(amount_usd)} × {days}/{days_of_month}"
 
 
 def usage_sentence(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from tallystick.contract.line_words import base_fee_sentence, true_up_sentence, usage_sentence
 from tallystick.contract.model import Plan, Price
@@ -25,6 +25,21 @@ ZERO = Fraction(0)
 NO_COSTS: Mapping[str, Fraction] = {}
 
 
+class Days(NamedTuple):
+    """How many of a month's days a plan was in force."""
+
+    held: int
+    month: int
+
+    @property
+    def share(self) -> Fraction:
+        """The share of a month's base fee and commit that is due."""
+        return Fraction(self.held, self.month)
+
+
+WHOLE = Days(1, 1)
+
+
 @dataclass(frozen=True, slots=True)
 class ChargeLine:
     """One line of a quote or an invoice.
@@ -36,7 +51,7 @@ class ChargeLine:
         parts: the meters that the quantity is made of, each with its own quantity.
         tiers: how the amount came about; empty on lines without usage.
         price: the price in words, such as "0.10 USD per 1,000,000".
-        exact_usd: the amount before rounding; it always has a finite decimal.
+        exact_usd: the amount before rounding; it has a finite decimal unless it is a share of a month.
         amount_cents: the amount charged, `exact_usd` rounded half to even.
         residue_usd: `exact_usd` less the amount charged, at most half a cent either way.
         description: one sentence for a person.
@@ -55,7 +70,7 @@ class ChargeLine:
 
 
 def price_period(
-    plan: Plan, quantities: Mapping[str, Fraction], costs: Mapping[str, Fraction] = NO_COSTS
+    plan: Plan, quantities: Mapping[str, Fraction], costs: Mapping[str, Fraction] = NO_COSTS, days: Days = WHOLE
 ) -> tuple[ChargeLine, ...]:
     """What a billing period is charged.
 
@@ -64,6 +79,8 @@ def price_period(
         quantities: the period's total of each meter. Those without a price are not charged
             (see `not_charged`).
         costs: what each meter's quantity cost us, in exact USD; needed for prices that are a share of it.
+        days: for how much of the period it was in force. The base fee and the commit are shared out by days; prices,
+            with their tiers, free quantities and flat fees, apply in full to what was used.
 
     Returns:
         The lines. A base fee of zero and a true-up of zero have no line, and neither has a priced meter that
@@ -72,14 +89,14 @@ def price_period(
     Raises:
         BadInput: `cost_unknown`, when a price is a share of a cost that is not given.
     """
-    lines = [] if not plan.base_usd else [_base_fee(plan)]
+    lines = [] if not plan.base_usd * days.share else [_base_fee(plan, days)]
     for meter, price in plan.prices.items():
         parts = _parts(meter, price, quantities)
         quantity = sum((part for _, part in parts), ZERO)
         charged = charge(price.shape, quantity, _cost(meter, price, parts, costs))
         if charged.exact_usd or any(name in quantities for name in (meter, *price.includes)):
             lines.append(_usage(meter, price, parts, charged, running=None))
-    return (*lines, *_true_up(plan, lines))
+    return (*lines, *_true_up(plan, lines, days))
 
 
 def price_change(
@@ -136,8 +153,9 @@ def _cost(meter: str, price: Price, parts: tuple[tuple[str, Fraction], ...], cos
     return sum((costs.get(name, ZERO) for name in (meter, *price.includes)), ZERO)
 
 
-def _base_fee(plan: Plan) -> ChargeLine:
-    return _line("base_fee", plan.base_usd, price="base fee", description=base_fee_sentence(plan))
+def _base_fee(plan: Plan, days: Days) -> ChargeLine:
+    sentence = base_fee_sentence(plan, *days)
+    return _line("base_fee", plan.base_usd * days.share, price="base fee", description=sentence)
 
 
 def _usage(
@@ -155,7 +173,7 @@ def _usage(
     )
 
 
-def _true_up(plan: Plan, lines: list[ChargeLine]) -> list[ChargeLine]:
+def _true_up(plan: Plan, lines: list[ChargeLine], days: Days) -> list[ChargeLine]:
     """What is missing to the commit, after the base fee and all usage.
 
     It is reckoned from what the other lines charge, after their rounding, so that the invoice comes to the
@@ -164,10 +182,10 @@ def _true_up(plan: Plan, lines: list[ChargeLine]) -> list[ChargeLine]:
     if plan.commit_usd is None:
         return []
     charged = Fraction(sum(line.amount_cents for line in lines), 100)
-    missing = plan.commit_usd - charged
+    missing = plan.commit_usd * days.share - charged
     if missing <= 0:
         return []
-    sentence = true_up_sentence(plan.commit_usd, charged)
+    sentence = true_up_sentence(plan.commit_usd, charged, *days)
     return [_line("commit_true_up", missing, price="minimum commit", description=sentence)]
 
 

@@ -73,6 +73,15 @@ def format_decimal(value: Fraction | int) -> str:
     return f"{sign}{digits[:-places]}.{digits[-places:]}" if places else f"{sign}{digits}"
 
 
+def format_exact(value: Fraction | int) -> str:
+    """The exact value: a decimal string where there is a finite one, else a fraction in its lowest terms ("170/31")."""
+    try:
+        return format_decimal(value)
+    except ValueError:
+        value = Fraction(value)
+        return f"{value.numerator}/{value.denominator}"
+
+
 def pico_to_usd(pico: int) -> str:
     """USD as the shortest plain decimal string: `pico_to_usd(1_500_000) == "0.0000015"`."""
     if 0 < pico < PICO_PER_USD:  # as of nearly every event

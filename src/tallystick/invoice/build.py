@@ -1,33 +1,32 @@
-"""Building an invoice: a period's facts, priced by one plan of one contract version. A pure function.
+"""Building an invoice: a period's facts, each priced by the plan that was in force when it happened. A pure function.
 
 Requests of an environment that the contract does not charge, and failed requests elsewhere, are set aside
-first; what is left is summed per meter and priced by `contract.pricing.price_period`, the function that
+first; what is left is summed per plan and meter and priced by `contract.pricing.price_period`, the function that
 quotes use. Closing a month, previewing one and replaying one all end here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 
-from msgspec.structs import replace
+from msgspec import structs
 
-from tallystick.contract.model import Contract, Plan
+from tallystick.contract.model import Contract
 from tallystick.contract.pricing import ChargeLine, not_charged, price_period
 from tallystick.contract.shapes import TierCharge
 from tallystick.core.errors import BadInput
 from tallystick.core.instants import format_instant
-from tallystick.core.money import PICO_PER_USD, cents_to_usd, format_decimal, pico_to_usd
-from tallystick.core.periods import Period
+from tallystick.core.money import PICO_PER_USD, cents_to_usd, format_decimal, format_exact, pico_to_usd
 from tallystick.invoice.digest import internal_sha256, invoice_digest, invoice_id
 from tallystick.invoice.model import (
+    InForce,
     Internal,
     Invoice,
     InvoiceContract,
     InvoiceLine,
     InvoicePeriod,
+    InvoiceSection,
     InvoiceTier,
     MeterUse,
     ModelCost,
@@ -36,61 +35,34 @@ from tallystick.invoice.model import (
     NotChargedReason,
     RateUse,
     Totals,
+    UnpricedMeter,
 )
+from tallystick.invoice.terms import Section, Terms
 from tallystick.invoice.usage import MeterSum, PeriodFacts, PeriodSums
 from tallystick.usage.meters import METERS, meter_order
 
+MeterSums = dict[str, MeterSum]
+
 CENTS_MAX = 2**63 - 1
 """The largest total that the database holds (a PostgreSQL bigint): about 92 million billion USD."""
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """Whose month is billed, and under what.
-
-    Attributes:
-        period: the half-open month, on the clocks of `time_zone`.
-        contract: the version in force.
-        plan: the name of the plan in it.
-        subscription: the ordinal of the subscription that chose contract and plan.
-        subscriptions_known: how many subscriptions the org had when they were chosen.
-        in_force_at: the instant at which version and plan were looked up: the period's start, or the first
-            instant in it at which the org had both.
-    """
-
-    org_id: str
-    period: Period
-    time_zone: str
-    contract: Contract
-    plan: str
-    subscription: int
-    subscriptions_known: int
-    in_force_at: datetime
 
 
 def build_invoice(terms: Terms, facts: PeriodFacts) -> Invoice:
     """The invoice of those facts under those terms; the same input gives the same bytes.
 
     Raises:
-        BadInput: `unknown_plan`, when the contract version has no such plan; `cost_unknown`, when a price is a
-            share of our cost and the cost of a charged request is not known; `total_out_of_range`, when the sum
-            is beyond what the database holds.
+        BadInput: `cost_unknown`, when a price is a share of our cost and the cost of a charged request is not known;
+            `total_out_of_range`, when the sum is beyond what the database holds.
     """
-    plan = terms.contract.plans.get(terms.plan)
-    if plan is None:
-        raise BadInput(
-            "unknown_plan",
-            f"contract {terms.contract.name} {terms.contract.version} has no plan {terms.plan!r}",
-            next_step=f"move {terms.org_id} to one of {', '.join(terms.contract.plans)}",
-            where="plan",
-        )
-    charged, set_aside = _split(terms.contract, facts.sums)
-    lines = _lines(terms.contract, plan, charged)
-    internal = _internal(facts.sums)
+    last, held = terms.last
+    aside = _Aside(last.contract)
+    charged = [aside.split(section.contract, sums) for section, sums in zip(terms.sections, facts.sums, strict=False)]
+    aside.take_unplanned(facts.sums[terms.unplanned])
+    lines = _lines(terms, charged)
     invoice = Invoice(
-        invoice_id=invoice_id(terms.org_id, terms.contract.name, terms.period.label),
+        invoice_id=invoice_id(terms.org_id, last.contract.name, terms.period.label),
         org_id=terms.org_id,
-        currency=terms.contract.currency,
+        currency=last.contract.currency,
         period=InvoicePeriod(
             label=terms.period.label,
             start=format_instant(terms.period.start),
@@ -98,30 +70,51 @@ def build_invoice(terms: Terms, facts: PeriodFacts) -> Invoice:
             time_zone=terms.time_zone,
         ),
         contract=InvoiceContract(
-            name=terms.contract.name,
-            version=terms.contract.version,
-            sha256=terms.contract.sha256,
-            plan=terms.plan,
-            subscription=terms.subscription,
+            name=last.contract.name,
+            version=last.contract.version,
+            sha256=last.contract.sha256,
+            plan=last.plan.name,
+            subscription=held.subscription,
             subscriptions_known=terms.subscriptions_known,
-            in_force_at=format_instant(terms.in_force_at),
+            in_force_at=format_instant(held.start),
         ),
-        rates=tuple(RateUse(rate_version=name, events=count) for name, count in sorted(facts.sums.rates.items())),
+        sections=tuple(map(_section, range(1, len(terms.sections) + 1), terms.sections)),
+        rates=tuple(RateUse(rate_version=name, events=count) for name, count in sorted(facts.total.rates.items())),
         ledger=facts.ledger,
         lines=lines,
-        not_charged=NotCharged(
-            meters=tuple(
-                _use(terms.contract, meter, charged[meter])
-                for meter in not_charged(plan, {name: Fraction(found.quantity) for name, found in charged.items()})
-            ),
-            events=set_aside,
-        ),
+        not_charged=NotCharged(meters=tuple(_unpriced(terms, charged)), events=aside.groups()),
         totals=_check_total(terms, _totals(lines)),
         internal_sha256="",
-        internal=internal,
+        internal=_internal(facts.total),
         digest="",
     )
     return _sealed(invoice)
+
+
+def _section(number: int, section: Section) -> InvoiceSection:
+    return InvoiceSection(
+        number=number,
+        contract=section.contract.name,
+        version=section.contract.version,
+        sha256=section.contract.sha256,
+        plan=section.plan.name,
+        kind=section.plan.kind,
+        days=section.days.held,
+        days_of_month=section.days.month,
+        in_force=tuple(
+            InForce(start=format_instant(one.start), end=format_instant(one.end), subscription=one.subscription)
+            for one in section.holdings
+        ),
+    )
+
+
+def _unpriced(terms: Terms, charged: Sequence[MeterSums]) -> Iterator[UnpricedMeter]:
+    """What was counted in charged requests, and has no price in its section's plan."""
+    for number, (section, found) in enumerate(zip(terms.sections, charged, strict=True), start=1):
+        quantities = {name: Fraction(one.quantity) for name, one in found.items()}
+        for meter in not_charged(section.plan, quantities):
+            use = meter_use(section.contract, meter, found[meter])
+            yield UnpricedMeter(**structs.asdict(use), section=number, plan=section.plan.name)
 
 
 def _check_total(terms: Terms, totals: Totals) -> Totals:
@@ -129,7 +122,7 @@ def _check_total(terms: Terms, totals: Totals) -> Totals:
         raise BadInput(
             "total_out_of_range",
             f"{terms.period.label} of {terms.org_id} comes to {totals.total_usd} USD, more than an invoice can hold",
-            next_step=f"check the prices of plan {terms.plan} and the quantities; one of them is probably wrong",
+            next_step=f"check the prices of plan {terms.last[0].plan.name} and the quantities; one is probably wrong",
             where=terms.org_id,
         )
     return totals
@@ -137,68 +130,86 @@ def _check_total(terms: Terms, totals: Totals) -> Totals:
 
 def _sealed(invoice: Invoice) -> Invoice:
     """The invoice with its two hashes filled in."""
-    sealed = replace(invoice, internal_sha256=internal_sha256(invoice.document()["internal"]))
-    return replace(sealed, digest=invoice_digest(sealed.document()))
+    sealed = structs.replace(invoice, internal_sha256=internal_sha256(invoice.document()["internal"]))
+    return structs.replace(sealed, digest=invoice_digest(sealed.document()))
 
 
-def _split(contract: Contract, sums: PeriodSums) -> tuple[dict[str, MeterSum], tuple[NotChargedEvents, ...]]:
-    """What is charged, by meter, and what is not, by environment and reason."""
-    charged: dict[str, MeterSum] = {}
-    aside: dict[tuple[str, NotChargedReason], dict[str, MeterSum]] = {}
-    counts: dict[tuple[str, NotChargedReason], int] = {}
-    for (environment, failed), events in sums.events.items():
-        key = _reason(contract, environment, failed)
-        if key is not None:
-            counts[key] = counts.get(key, 0) + events
-            aside.setdefault(key, {})
-    for (environment, failed, meter), found in sums.meters.items():
-        key = _reason(contract, environment, failed)
-        _merge(charged if key is None else aside[key], meter, found)
-    groups = tuple(
-        NotChargedEvents(
-            reason=reason,
-            environment=environment,
-            events=counts[environment, reason],
-            meters=tuple(_uses(contract, aside[environment, reason])),
+class _Aside:
+    """What is metered and not charged, by reason and environment; what is charged goes through."""
+
+    def __init__(self, contract: Contract) -> None:
+        self._contract = contract  # it says in which units its own meters are shown
+        self._meters: dict[tuple[str, NotChargedReason], MeterSums] = {}
+        self._counts: dict[tuple[str, NotChargedReason], int] = {}
+
+    def split(self, contract: Contract, sums: PeriodSums) -> MeterSums:
+        """Set aside what the contract does not charge, and failures; the rest, by meter."""
+        charged: MeterSums = {}
+        for (environment, failed), events in sums.events.items():
+            reason = _reason(contract, environment, failed)
+            if reason is not None:
+                self._count(environment, reason, events)
+        for (environment, failed, meter), found in sums.meters.items():
+            reason = _reason(contract, environment, failed)
+            into = charged if reason is None else self._meters.setdefault((environment, reason), {})
+            into.setdefault(meter, MeterSum()).add(found)
+        return charged
+
+    def take_unplanned(self, sums: PeriodSums) -> None:
+        """Set all of it aside: there was no plan."""
+        for (environment, _), events in sums.events.items():
+            self._count(environment, "no_plan", events)
+        for (environment, _, meter), found in sums.meters.items():
+            self._meters.setdefault((environment, "no_plan"), {}).setdefault(meter, MeterSum()).add(found)
+
+    def groups(self) -> tuple[NotChargedEvents, ...]:
+        """All that was set aside."""
+        return tuple(
+            NotChargedEvents(
+                reason=reason,
+                environment=environment,
+                events=self._counts[environment, reason],
+                meters=tuple(_uses(self._contract, self._meters.get((environment, reason), {}))),
+            )
+            for environment, reason in sorted(self._counts)
         )
-        for environment, reason in sorted(counts)
-    )
-    return charged, groups
+
+    def _count(self, environment: str, reason: NotChargedReason, events: int) -> None:
+        self._counts[environment, reason] = self._counts.get((environment, reason), 0) + events
 
 
-def _reason(contract: Contract, environment: str, failed: bool) -> tuple[str, NotChargedReason] | None:
+def _reason(contract: Contract, environment: str, failed: bool) -> NotChargedReason | None:
     if not contract.charges(environment):
-        return (environment, "environment")
-    return (environment, "failure") if failed else None
+        return "environment"
+    return "failure" if failed else None
 
 
-def _merge(into: dict[str, MeterSum], meter: str, found: MeterSum) -> None:
-    total = into.setdefault(meter, MeterSum())
-    total.quantity += found.quantity
-    total.events += found.events
-    total.cost_pico += found.cost_pico
-    total.cost_unknown += found.cost_unknown
+def _lines(terms: Terms, charged: Sequence[MeterSums]) -> tuple[InvoiceLine, ...]:
+    lines: list[InvoiceLine] = []
+    for number, (section, found) in enumerate(zip(terms.sections, charged, strict=True), start=1):
+        quantities = {name: Fraction(one.quantity) for name, one in found.items() if one.quantity}
+        if not section.days.held and not quantities:
+            continue  # in force for a part of a day, and not used: not even a flat fee is due
+        costs = {name: Fraction(one.cost_pico, PICO_PER_USD) for name, one in found.items() if not one.cost_unknown}
+        for charge in price_period(section.plan, quantities, costs, section.days):
+            lines.append(_line(section, number, len(lines) + 1, charge, found))
+    return tuple(lines)
 
 
-def _lines(contract: Contract, plan: Plan, charged: Mapping[str, MeterSum]) -> tuple[InvoiceLine, ...]:
-    quantities = {name: Fraction(found.quantity) for name, found in charged.items() if found.quantity}
-    costs = {name: Fraction(found.cost_pico, PICO_PER_USD) for name, found in charged.items() if not found.cost_unknown}
-    charges = price_period(plan, quantities, costs)
-    return tuple(_line(contract, number, charge, charged) for number, charge in enumerate(charges, start=1))
-
-
-def _line(contract: Contract, number: int, charge: ChargeLine, charged: Mapping[str, MeterSum]) -> InvoiceLine:
+def _line(section: Section, of_section: int, number: int, charge: ChargeLine, charged: MeterSums) -> InvoiceLine:
     return InvoiceLine(
         number=number,
+        section=of_section,
+        plan=section.plan.name,
         kind=charge.kind,
         meter=charge.meter,
         quantity=format_decimal(charge.quantity),
         price=charge.price,
-        metered=tuple(_use(contract, meter, charged[meter]) for meter, _ in charge.parts),
+        metered=tuple(meter_use(section.contract, meter, charged[meter]) for meter, _ in charge.parts),
         tiers=tuple(map(_tier, charge.tiers)),
         amount_usd=cents_to_usd(charge.amount_cents),
-        exact_usd=format_decimal(charge.exact_usd),
-        residue_usd=format_decimal(charge.residue_usd),
+        exact_usd=format_exact(charge.exact_usd),
+        residue_usd=format_exact(charge.residue_usd),
         description=charge.description,
     )
 
@@ -218,10 +229,13 @@ def _tier(tier: TierCharge) -> InvoiceTier:
 
 
 def _uses(contract: Contract, meters: Mapping[str, MeterSum]) -> Iterable[MeterUse]:
-    return [_use(contract, name, meters[name]) for name in sorted(meters, key=meter_order) if meters[name].quantity]
+    return [
+        meter_use(contract, name, meters[name]) for name in sorted(meters, key=meter_order) if meters[name].quantity
+    ]
 
 
-def _use(contract: Contract, meter: str, found: MeterSum) -> MeterUse:
+def meter_use(contract: Contract, meter: str, found: MeterSum) -> MeterUse:
+    """How much of a meter, in the unit that the contract gives it."""
     known = METERS.get(meter) or contract.meters.get(meter)
     unit = "unit" if known is None else known.unit
     return MeterUse(meter=meter, unit=unit, quantity=str(found.quantity), events=found.events)
@@ -250,6 +264,6 @@ def _totals(lines: tuple[InvoiceLine, ...]) -> Totals:
     exact = sum((Fraction(line.exact_usd) for line in lines), Fraction(0))
     return Totals(
         total_usd=cents_to_usd(round(amount * 100)),
-        exact_total_usd=format_decimal(exact),
-        residue_usd=format_decimal(exact - amount),
+        exact_total_usd=format_exact(exact),
+        residue_usd=format_exact(exact - amount),
     )

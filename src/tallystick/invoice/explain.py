@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from tallystick.invoice.model import Invoice, InvoiceLine, InvoiceTier, MeterUse, NotChargedEvents
+from tallystick.core.money import format_exact
+from tallystick.invoice.model import Invoice, InvoiceLine, InvoiceSection, InvoiceTier, MeterUse, NotChargedEvents
 from tallystick.invoice.wording import added, counted, grouped, listed, tier_arithmetic, tier_label, usd
 
 
@@ -58,18 +59,44 @@ def line_title(line: InvoiceLine) -> str:
     return {"base_fee": "Base fee", "commit_true_up": "Minimum commitment, true-up"}.get(line.kind, line.kind)
 
 
+def section_title(section: InvoiceSection) -> str:
+    """What a section is called on paper, where an invoice has several."""
+    return f"Plan {section.plan}, {section.days} of {section.days_of_month} days"
+
+
 def _terms(invoice: Invoice) -> tuple[str, ...]:
-    contract, period = invoice.contract, invoice.period
+    period = invoice.period
     return (
         f"The period is {period.label} on the clocks of {period.time_zone}: from {period.start} up to, "
         f"and not including, {period.end}.",
-        f"Plan {contract.plan} of contract {contract.name}, version {contract.version}, prices the whole period: "
-        f"it was in force at {contract.in_force_at}, by subscription {contract.subscription} of {invoice.org_id}.",
+        *(_section(invoice, section) for section in invoice.sections),
     )
 
 
+def _section(invoice: Invoice, section: InvoiceSection) -> str:
+    named = f"Plan {section.plan} of contract {section.contract}, version {section.version},"
+    if len(invoice.sections) == 1 and section.days == section.days_of_month:
+        (held,) = section.in_force[:1]
+        return (
+            f"{named} prices the whole period: it was in force at {held.start}, by subscription {held.subscription} "
+            f"of {invoice.org_id}."
+        )
+    times = [f"from {one.start} until {one.end} (subscription {one.subscription})" for one in section.in_force]
+    days = f"{section.days} of the month's {section.days_of_month} days"
+    return f"{named} was in force {listed(times)}, and prices what was used then; {days} are its share."
+
+
 def _base(invoice: Invoice, line: InvoiceLine) -> tuple[str, ...]:
-    return (f"Plan {invoice.contract.plan} has a base fee of {usd(line.exact_usd)} USD for each period.",)
+    section = invoice.sections[line.section - 1]
+    if section.days == section.days_of_month:
+        return (f"Plan {line.plan} has a base fee of {usd(line.exact_usd)} USD for each period.",)
+    days, month = section.days, section.days_of_month
+    fee = format_exact(Fraction(line.exact_usd) * month / days)
+    return (
+        f"Plan {line.plan} has a base fee of {usd(fee)} USD for each period, shared out by days: each day belongs to "
+        f"the plan in force at its end.",
+        f"{days} of {month} days: {usd(fee)} × {days} / {month} = {usd(line.exact_usd)} USD.",
+    )
 
 
 def _usage(invoice: Invoice, line: InvoiceLine) -> tuple[str, ...]:
@@ -93,11 +120,21 @@ def _step(tier: InvoiceTier, tiers: int) -> str:
 
 
 def _true_up(invoice: Invoice, line: InvoiceLine) -> tuple[str, ...]:
-    others = added([other.amount_usd for other in invoice.lines if other.kind != "commit_true_up"])
+    section = invoice.sections[line.section - 1]
+    same = [other for other in invoice.lines if other.section == line.section and other.kind != "commit_true_up"]
+    others = added([other.amount_usd for other in same])
     commit = added([others, line.exact_usd])
+    if section.days == section.days_of_month:
+        due = f"Plan {line.plan} commits to at least {usd(commit)} USD for each period, base fee included."
+    else:
+        whole = format_exact(Fraction(commit) * section.days_of_month / section.days)
+        due = (
+            f"Plan {line.plan} commits to at least {usd(whole)} USD for each period, base fee included; for "
+            f"{section.days} of {section.days_of_month} days that is {usd(commit)} USD."
+        )
     return (
-        f"Plan {invoice.contract.plan} commits to at least {usd(commit)} USD for each period, base fee included.",
-        f"The other lines come to {usd(others)} USD: "
+        due,
+        f"Its other lines come to {usd(others)} USD: "
         f"{usd(commit)} - {usd(others)} = {usd(line.exact_usd)} USD is missing, and is charged here.",
     )
 
@@ -122,8 +159,7 @@ def _total(invoice: Invoice) -> tuple[str, ...]:
 
 def _not_charged(invoice: Invoice) -> tuple[str, ...]:
     sentences = [
-        f"{_use(use)} {_verb([use])} metered and not charged: "
-        f"plan {invoice.contract.plan} has no price for {use.meter}."
+        f"{_use(use)} {_verb([use])} metered and not charged: plan {use.plan} has no price for {use.meter}."
         for use in invoice.not_charged.meters
     ]
     sentences += [_not_charged_events(group) for group in invoice.not_charged.events]
@@ -135,6 +171,8 @@ def _not_charged_events(group: NotChargedEvents) -> str:
     were = "was" if group.events == 1 else "were"
     if group.reason == "failure":
         why = f"{what} in {group.environment} failed and {were} not charged"
+    elif group.reason == "no_plan":
+        why = f"{what} in {group.environment} {were} not charged: no plan was in force"
     else:
         why = f"{what} in {group.environment} {were} not charged: the contract does not charge that environment"
     return f"{why} ({listed([f'{grouped(use.quantity)} {use.meter}' for use in group.meters])})."
@@ -149,7 +187,12 @@ def _evidence(invoice: Invoice) -> tuple[str, ...]:
         f"The Merkle tree over the first {counted(ledger.tree_size, 'entry', 'entries')} of that ledger has the root "
         f"{ledger.root}.",
         f"Their cost was computed with rate card {listed(versions)}." if versions else "No rate card was needed.",
-        f"The contract's content hashes to {invoice.contract.sha256}.",
+        *(
+            f"The content of contract {name}, version {version}, hashes to {sha256}."
+            for name, version, sha256 in dict.fromkeys(
+                (one.contract, one.version, one.sha256) for one in invoice.sections
+            )
+        ),
         f"The digest over facts, versions and lines is {invoice.digest}.",
     )
 

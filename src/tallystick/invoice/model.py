@@ -10,14 +10,15 @@ from typing import Any, Literal
 
 import msgspec
 
+from tallystick.contract.model import PlanKind
 from tallystick.core.errors import BadInput
 from tallystick.core.money import parse_decimal
 from tallystick.invoice.canonical import canonical_json
 
-FORMAT = "tallystick/invoice/v2"
+FORMAT = "tallystick/invoice/v3"
 
 LineKind = Literal["base_fee", "usage", "commit_true_up"]
-NotChargedReason = Literal["failure", "environment"]
+NotChargedReason = Literal["failure", "environment", "no_plan"]
 
 
 class InvoicePeriod(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -30,14 +31,14 @@ class InvoicePeriod(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class InvoiceContract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The contract version and plan that price the whole period.
+    """The contract version and plan that were in force last in the period; `sections` has them all.
 
     Attributes:
         sha256: the hash of the contract's content.
         subscription: the ordinal of the subscription that put the org on this contract and plan.
         subscriptions_known: how many subscriptions the org had when the invoice was built; later ones had no say.
-        in_force_at: the instant at which version and plan were looked up: the period's start, or the first
-            instant in it at which the org had both.
+        in_force_at: the instant at which version and plan were looked up: the period's start, or the instant at which
+            the org came to this plan.
     """
 
     name: str
@@ -47,6 +48,36 @@ class InvoiceContract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     subscription: int
     subscriptions_known: int
     in_force_at: str
+
+
+class InForce(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A half-open time [start, end) in which a plan was in force, by which of the org's subscriptions."""
+
+    start: str
+    end: str
+    subscription: int
+
+
+class InvoiceSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One plan of one contract version, which prices what was used while it was in force.
+
+    Attributes:
+        number: its place on the invoice, from 1.
+        contract: the contract's name, `version` and `sha256` which version of it.
+        kind: `usage`, `credits` or `byok`.
+        days: how many of the month's `days_of_month` are this plan's: its share of base fee and commit.
+        in_force: when it was in force, in order.
+    """
+
+    number: int
+    contract: str
+    version: str
+    sha256: str
+    plan: str
+    kind: PlanKind
+    days: int
+    days_of_month: int
+    in_force: tuple[InForce, ...]
 
 
 class RateUse(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -117,16 +148,21 @@ class InvoiceLine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     Attributes:
         number: its place on the invoice, from 1.
+        section: the number of the section that it belongs to.
+        plan: that section's plan.
         meter: the priced meter of a usage line, else null.
         quantity: what was priced: the sum over `metered`; 1 on a line without usage.
         price: the price in words.
         metered: the meters that the quantity is made of.
         tiers: the arithmetic, step by step.
         amount_usd: what is charged: `exact_usd` rounded once, half to even, to the cent.
+        exact_usd: a decimal; of a share of a month that has no finite decimal, a fraction such as "170/31".
         residue_usd: exact less amount, half a cent at most either way.
     """
 
     number: int
+    section: int
+    plan: str
     kind: LineKind
     meter: str | None
     quantity: str
@@ -140,7 +176,10 @@ class InvoiceLine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class NotChargedEvents(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Requests that are metered and costed, and never billed: failures, and environments that are not charged."""
+    """Requests that are metered and costed, and not billed.
+
+    They failed, or are of an environment that is not charged, or the org had no plan.
+    """
 
     reason: NotChargedReason
     environment: str
@@ -148,13 +187,17 @@ class NotChargedEvents(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     meters: tuple[MeterUse, ...]
 
 
+class UnpricedMeter(MeterUse, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A meter that was counted in charged requests, and has no price in the plan of that section."""
+
+    section: int
+    plan: str
+
+
 class NotCharged(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything of the period that costs the customer nothing, so that nothing is left unsaid.
+    """Everything of the period that costs the customer nothing, so that nothing is left unsaid."""
 
-    `meters` were counted in charged requests but have no price in the plan.
-    """
-
-    meters: tuple[MeterUse, ...]
+    meters: tuple[UnpricedMeter, ...]
     events: tuple[NotChargedEvents, ...]
 
 
@@ -193,6 +236,7 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     currency: str
     period: InvoicePeriod
     contract: InvoiceContract
+    sections: tuple[InvoiceSection, ...]
     rates: tuple[RateUse, ...]
     ledger: LedgerPin
     lines: tuple[InvoiceLine, ...]

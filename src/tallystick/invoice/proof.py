@@ -1,15 +1,15 @@
 """Checking the proof of an invoice with nothing but the proof: no database, no network, no trust in its maker.
 
-A proof is one JSON document: the invoice, the contract's text, the org's ledger entries from just before the period
+A proof is one JSON document: the invoice, the contracts' texts, the org's ledger entries from just before the period
 to the last that the invoice covers, and the hashes from them to a signed checkpoint (`ledger.proof.Evidence`).
 Checking it answers, in this order: are these entries all that the ledger had, unchanged and without a gap? Do they
-and the contract give this invoice, to the cent and to the digest? Did the ledger commit to them in a signed log?
+and the contracts give this invoice, to the cent and to the digest? Did the ledger commit to them in a signed log?
 Entries are without personal data; the salted fingerprint stands for it. docs/proofs.md has the form and its limits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -22,23 +22,24 @@ from tallystick.core.errors import BadInput, TallyError
 from tallystick.core.instants import format_instant, parse_instant
 from tallystick.core.json_text import read_json
 from tallystick.core.periods import Period, month_period
-from tallystick.invoice.build import Terms, build_invoice
+from tallystick.invoice.build import build_invoice
 from tallystick.invoice.compare import document_differences
 from tallystick.invoice.digest import invoice_digest
 from tallystick.invoice.model import Invoice, LedgerPin, parse_invoice
 from tallystick.invoice.proof_entries import EntriesFound, read_entries
+from tallystick.invoice.terms import Holding, Terms, make_terms
 from tallystick.invoice.usage import PeriodFacts
 from tallystick.ledger.checkpoint import Checkpoint, read_checkpoint
 from tallystick.ledger.merkle import EMPTY_ROOT
 from tallystick.ledger.notes import PublicKey, parse_public_key
 from tallystick.ledger.proof import Evidence, block_sealed, expect_extends, expect_logged, org_sealed, root_through
 
-FORMAT = "tallystick/proof/v1"
+FORMAT = "tallystick/proof/v2"
 PROBLEMS_MAX = 20
 
 
 class ContractText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The contract version that priced the invoice, as the text that was applied."""
+    """A contract version that priced the invoice, as the text that was applied."""
 
     source_name: str
     source_text: str
@@ -47,12 +48,13 @@ class ContractText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class Proof(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A proof as its file has it; `evidence` is null only where the invoice covers no entry at all.
 
-    `entries` are the preimages of the leaves, from the last entry before the period to `through_seq`.
+    `contracts` are those of the invoice's sections, each once. `entries` are the preimages of the leaves, from the last
+    entry before the period to `through_seq`.
     """
 
     format: str
     invoice: msgspec.Raw
-    contract: ContractText
+    contracts: list[ContractText]
     entries: list[msgspec.Raw]
     evidence: Evidence | None
 
@@ -69,8 +71,9 @@ class ProofReport:
         block: the block in which the entries were sealed.
         log_size: how many blocks the checkpoint covers.
         key: the public key that signed it.
-        contract, contract_sha256, plan, time_zone: what the invoice says was agreed. The ledger commits to entries, not
-            to terms: whether these are the ones is for the reader to compare.
+        contract, contract_sha256, plan, time_zone: what the invoice says was agreed last in the month; `plans` has all
+            that it says was agreed. The ledger commits to entries, not to terms: whether these are the ones is for the
+            reader to compare.
         problems: a sentence each, the first of them.
     """
 
@@ -92,6 +95,7 @@ class ProofReport:
     contract: str = ""
     contract_sha256: str = ""
     plan: str = ""
+    plans: list[str] = field(default_factory=list)
     time_zone: str = ""
     problems: list[str] = field(default_factory=list)
 
@@ -173,6 +177,7 @@ def check_proof(
         contract=f"{invoice.contract.name} {invoice.contract.version}",
         contract_sha256=invoice.contract.sha256,
         plan=invoice.contract.plan,
+        plans=[f"{one.plan} of {one.contract} {one.version} ({one.sha256[:12]})" for one in invoice.sections],
         time_zone=invoice.period.time_zone,
     )
     with _named(report):
@@ -182,24 +187,27 @@ def check_proof(
     with _named(report):
         if period != month_period(period.label, invoice.period.time_zone):
             raise ValueError(f"the period is not {period.label} on the clocks of {invoice.period.time_zone}")
+    terms: Terms | None = None
+    with _named(report):
+        terms = _terms(invoice, period, proof.contracts)
     found: EntriesFound | None = None
     with _named(report):
-        found = read_entries(proof.entries, invoice.org_id, period, pin.through_seq, progress)
+        found = read_entries(proof.entries, invoice.org_id, period, pin.through_seq, terms, progress)
     if found is not None:
         for problem in found.problems:
             report.add(problem)
-        with _named(report):
-            _check_invoice(report, invoice, period, proof, found)
+        if terms is not None:
+            with _named(report):
+                _check_invoice(report, invoice, terms, proof.evidence, found)
         with _named(report):
             _check_sealed(report, invoice, proof.evidence, found, keys, kept)
     return report
 
 
-def _check_invoice(report: ProofReport, invoice: Invoice, period: Period, proof: Proof, found: EntriesFound) -> None:
-    """The invoice again, from the entries and the contract's text alone."""
-    contract = load_contract(proof.contract.source_text, proof.contract.source_name)
-    terms = _terms(invoice, period, contract)
-    evidence = proof.evidence
+def _check_invoice(
+    report: ProofReport, invoice: Invoice, terms: Terms, evidence: Evidence | None, found: EntriesFound
+) -> None:
+    """The invoice again, from the entries and the contracts' texts alone."""
     pin = LedgerPin(
         through_seq=found.first_seq + len(found.leaves) - 1,
         first_seq=found.period_from_seq,
@@ -215,23 +223,33 @@ def _check_invoice(report: ProofReport, invoice: Invoice, period: Period, proof:
         )
 
 
-def _terms(invoice: Invoice, period: Period, contract: Contract) -> Terms:
-    stated = invoice.contract
-    if contract.sha256 != stated.sha256:
-        raise ValueError(f"the contract's text hashes to {contract.sha256}, and the invoice names {stated.sha256}")
-    in_force_at = parse_instant(stated.in_force_at)
-    if in_force_at not in period or contract.effective_from > in_force_at:
-        raise ValueError(f"the contract's version {contract.version} was not in force at {stated.in_force_at}")
-    return Terms(
-        org_id=invoice.org_id,
-        period=period,
-        time_zone=invoice.period.time_zone,
-        contract=contract,
-        plan=stated.plan,
-        subscription=stated.subscription,
-        subscriptions_known=stated.subscriptions_known,
-        in_force_at=in_force_at,
-    )
+def _terms(invoice: Invoice, period: Period, texts: Sequence[ContractText]) -> Terms:
+    """The terms as the invoice states them, with the contracts read from their texts and the days counted again."""
+    contracts = {one.sha256: one for one in (load_contract(text.source_text, text.source_name) for text in texts)}
+    holdings = sorted(_holdings(invoice, contracts), key=lambda one: one.start)
+    for one, end in zip(holdings, [*(later.start for later in holdings[1:]), period.end], strict=True):
+        if not (period.start <= one.start < one.end <= end):
+            raise ValueError(
+                f"plan {one.plan} cannot have been in force from {one.start} until {one.end} in the period"
+            )
+        if one.contract.effective_from > one.start:
+            raise ValueError(
+                f"the contract's version {one.contract.version} was not in force at {format_instant(one.start)}"
+            )
+    if not holdings:
+        raise ValueError("the invoice names no plan")
+    zone = invoice.period.time_zone
+    return make_terms(invoice.org_id, period, zone, holdings, invoice.contract.subscriptions_known)
+
+
+def _holdings(invoice: Invoice, contracts: Mapping[str, Contract]) -> Iterator[Holding]:
+    for section in invoice.sections:
+        contract = contracts.get(section.sha256)
+        if contract is None:
+            raise ValueError(f"no contract's text hashes to {section.sha256}, which section {section.number} names")
+        for held in section.in_force:
+            start, end = parse_instant(held.start), parse_instant(held.end)
+            yield Holding(start, end, contract, section.plan, held.subscription)
 
 
 def _check_sealed(

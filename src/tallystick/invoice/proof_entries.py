@@ -11,8 +11,9 @@ import msgspec
 from tallystick.core.instants import format_instant
 from tallystick.core.periods import Period
 from tallystick.invoice.digest import EntriesHash
-from tallystick.invoice.usage import PeriodSums
-from tallystick.ledger.entry import Entry, entry_event, entry_lines
+from tallystick.invoice.terms import Terms
+from tallystick.invoice.usage import PeriodSums, empty_sums
+from tallystick.ledger.entry import OPERATION_KINDS, Entry, entry_event, entry_lines
 from tallystick.ledger.preimage import read_preimage
 from tallystick.rates.model import Cost, CostLine
 from tallystick.usage.event import UsageEvent
@@ -32,7 +33,7 @@ class EntriesFound:
         period_from_seq: the first entry at which the ledger had reached the period, 0 when there is none.
         events: how many requests of the period there are.
         entries_sha256: the hash over the period's entries, as the invoice states it.
-        sums: what they add up to, corrections in the place of what they correct.
+        sums: what they add up to by section of the terms, corrections in the place of what they correct.
         problems: what is wrong with them, a sentence each.
     """
 
@@ -41,7 +42,7 @@ class EntriesFound:
     period_from_seq: int = 0
     events: int = 0
     entries_sha256: str = ""
-    sums: PeriodSums = field(default_factory=PeriodSums)
+    sums: tuple[PeriodSums, ...] = ()
     problems: list[str] = field(default_factory=list)
 
 
@@ -50,6 +51,7 @@ def read_entries(
     org_id: str,
     period: Period,
     through_seq: int,
+    terms: Terms | None,
     progress: Callable[[int], object],
 ) -> EntriesFound:
     """Read a dense run of one org's entries and sum up those of the period.
@@ -58,11 +60,18 @@ def read_entries(
     `through_seq`; and it begins at entry 1, or with an entry at which the ledger, in all its history, had not
     reached the period yet (`time_max`, which rises with the sequence and is part of each leaf).
 
+    Args:
+        raws: the preimages of the entries.
+        org_id, period, through_seq: what the invoice says of them.
+        terms: its sections, by which to sum up; None to sum up everything together.
+        progress: called with the number of entries read since the last call.
+
     Raises:
         BadInput: `invalid_entry`.
         ValueError: they are not a dense run of that org's entries up to `through_seq`.
     """
-    found, running = EntriesFound(), EntriesHash()
+    found, running = EntriesFound(sums=empty_sums(len(terms.sections) if terms else 0)), EntriesHash()
+    section_of = terms.section_of if terms else lambda _: 0
     unpriced: dict[int, tuple[UsageEvent, Cost]] = {}
     before: Entry | None = None
     for number, raw in enumerate(raws):
@@ -76,7 +85,7 @@ def read_entries(
         found.leaves.append(entry.leaf)
         if entry.time in period:
             running.add(entry.seq, entry.leaf)
-            _count(found, entry, unpriced)
+            _count(found, found.sums[section_of(entry.time)], entry, unpriced)
         before = entry
         if number % _PROGRESS_ENTRIES == _PROGRESS_ENTRIES - 1:
             progress(_PROGRESS_ENTRIES)
@@ -84,7 +93,7 @@ def read_entries(
     if last != through_seq:
         raise ValueError(f"the entries end at {last}, and the invoice covers all up to {through_seq}")
     for event, cost in unpriced.values():
-        found.sums.add_request(event, cost)
+        found.sums[section_of(event.time)].add_request(event, cost)
     found.entries_sha256 = running.hexdigest()
     return found
 
@@ -97,7 +106,7 @@ def _expect_next(entry: Entry, before: Entry | None, org_id: str) -> None:
         raise ValueError(f"entry {before.seq + 1} is missing: {entry.seq} follows {before.seq}")
     if before is not None or entry.seq == 1:
         latest = before.time_max if before is not None else TIME_MAX_FIRST
-        due = max(latest, entry.time) if entry.kind == "usage" else latest
+        due = latest if entry.kind == "correction" else max(latest, entry.time)
         if entry.time_max != due:
             raise ValueError(
                 f"entry {entry.seq} says that the latest time was {format_instant(entry.time_max)}, "
@@ -113,8 +122,10 @@ def _expect_beginning(entry: Entry, period: Period) -> None:
         )
 
 
-def _count(found: EntriesFound, entry: Entry, unpriced: dict[int, tuple[UsageEvent, Cost]]) -> None:
-    """One entry of the period. What has no price waits for its correction."""
+def _count(found: EntriesFound, sums: PeriodSums, entry: Entry, unpriced: dict[int, tuple[UsageEvent, Cost]]) -> None:
+    """One entry of the period. What has no price waits for its correction; operations cost nothing."""
+    if entry.kind in OPERATION_KINDS:
+        return
     lines = entry_lines(entry)
     if not _adds_up(entry, lines):
         total = sum(line.amount_pico or 0 for line in lines)
@@ -126,7 +137,7 @@ def _count(found: EntriesFound, entry: Entry, unpriced: dict[int, tuple[UsageEve
         if entry.status == "unpriced":
             unpriced[entry.seq] = event, cost
         else:
-            found.sums.add_request(event, cost)
+            sums.add_request(event, cost)
         return
     waiting = unpriced.pop(entry.refers_to_seq or 0, None)
     if waiting is None:
@@ -135,7 +146,7 @@ def _count(found: EntriesFound, entry: Entry, unpriced: dict[int, tuple[UsageEve
     corrected = waiting[0]
     if (corrected.request_id, corrected.time) != (entry.request_id, entry.time):
         found.problems.append(f"entry {entry.seq} corrects {entry.refers_to_seq}, and is of another request")
-    found.sums.add_request(corrected, _cost(corrected, entry, lines))
+    sums.add_request(corrected, _cost(corrected, entry, lines))
 
 
 def _adds_up(entry: Entry, lines: tuple[CostLine, ...]) -> bool:

@@ -8,16 +8,17 @@ personal data that was erased.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from tallystick.core.instants import format_instant
 from tallystick.core.money import pico_to_usd
 from tallystick.invoice.facts import StoredFact, stored_lines
 from tallystick.invoice.tables import text_cell
+from tallystick.invoice.terms import Terms
 
 _BEFORE = (
     "seq", "request_id", "time", "recorded_at", "org_id", "user_id", "session_id", "feature", "environment",
-    "api_key_id", "action", "provider", "model", "outcome", "usage_status", "latency_ms", "charged",
+    "api_key_id", "action", "provider", "model", "outcome", "usage_status", "latency_ms", "plan", "charged",
 )  # fmt: skip
 _COST = ("cost_usd", "cost_status", "rate_version", "correction_seq", "unpriced_reason")
 _AFTER = ("price_context", "attributes", "fingerprint")
@@ -30,12 +31,9 @@ def request_header(meters: Sequence[str], *, with_cost: bool) -> tuple[str, ...]
     return (*_BEFORE, *quantities, *costs, *_AFTER)
 
 
-def request_row(
-    fact: StoredFact, meters: Sequence[str], charges: Callable[[str], bool], *, with_cost: bool
-) -> tuple[str, ...]:
-    """One request. `charges` says of an environment whether what happens in it is charged."""
+def request_row(fact: StoredFact, meters: Sequence[str], terms: Terms, *, with_cost: bool) -> tuple[str, ...]:
+    """One request of a month under these terms."""
     entry, used = fact.entry, fact.meters
-    environment = entry.environment or ""
     row = [
         str(entry.seq),
         text_cell(entry.request_id),
@@ -45,7 +43,7 @@ def request_row(
         text_cell(entry.user_id),
         text_cell(entry.session_id),
         text_cell(entry.feature),
-        text_cell(environment),
+        text_cell(entry.environment or ""),
         text_cell(entry.api_key_id),
         text_cell(entry.action),
         text_cell(entry.provider),
@@ -53,7 +51,7 @@ def request_row(
         entry.outcome or "",
         entry.usage_status or "",
         "" if entry.latency_ms is None else str(entry.latency_ms),
-        "no: environment" if not charges(environment) else "no: failure" if entry.outcome == "failure" else "yes",
+        *_charged(fact, terms),
     ]
     row += [str(used[meter]) if meter in used else "" for meter in meters]
     if with_cost:
@@ -61,6 +59,17 @@ def request_row(
     fingerprint = "" if entry.fingerprint is None else entry.fingerprint.hex()
     row += [_object_cell(entry.price_context), _object_cell(entry.attributes), fingerprint]
     return tuple(row)
+
+
+def _charged(fact: StoredFact, terms: Terms) -> tuple[str, str]:
+    """The plan that was in force, and whether the request was charged under it."""
+    entry, section = fact.entry, terms.section_of(fact.entry.time)
+    if section == terms.unplanned:
+        return "", "no: no_plan"
+    of = terms.sections[section]
+    if not of.contract.charges(entry.environment or ""):
+        return text_cell(of.plan.name), "no: environment"
+    return text_cell(of.plan.name), "no: failure" if entry.outcome == "failure" else "yes"
 
 
 def _cost_cells(fact: StoredFact, meters: Sequence[str]) -> list[str]:

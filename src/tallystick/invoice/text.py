@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from datetime import date
 
-from tallystick.invoice.explain import line_title
+from tallystick.invoice.explain import line_title, section_title
 from tallystick.invoice.model import Invoice, InvoiceLine, MeterUse
 from tallystick.invoice.wording import counted, grouped, tier_arithmetic, tier_label, usd
 
@@ -30,7 +30,11 @@ def _page(invoice: Invoice) -> Iterator[str]:
     yield ""
     yield f"{'':4}{'':{_TITLE}}{'Quantity':>{_QUANTITY}}{'Amount in USD':>{_AMOUNT}}"
     yield "-" * WIDTH
+    section = 0
     for line in invoice.lines:
+        if len(invoice.sections) > 1 and line.section != section:
+            section = line.section
+            yield from _wrapped(section_title(invoice.sections[section - 1]), 0)
         yield from _line(line)
     if not invoice.lines:
         yield "    Nothing is due for this period."
@@ -48,8 +52,14 @@ def _facts(invoice: Invoice) -> Iterator[str]:
     yield from _field("Customer", invoice.org_id)
     yield from _field("Period", f"{period.label}, {period.time_zone}")
     yield from _field("", f"from {period.start} until before {period.end}")
-    yield from _field("Contract", f"{contract.name}, version {contract.version}")
-    yield from _field("Plan", contract.plan)
+    if len(invoice.sections) == 1:
+        yield from _field("Contract", f"{contract.name}, version {contract.version}")
+        yield from _field("Plan", contract.plan)
+        return
+    for place, section in enumerate(invoice.sections):
+        days = f"{section.days} of {section.days_of_month} days"
+        terms = f"{section.plan} ({section.contract}, version {section.version}), {days}"
+        yield from _field("" if place else "Plans", terms)
 
 
 def _line(line: InvoiceLine) -> Iterator[str]:
@@ -75,12 +85,14 @@ def _not_charged(invoice: Invoice) -> Iterator[str]:
     yield "-" * WIDTH
     if free.meters:
         yield "    No price in the plan"
-        for use in free.meters:
-            yield from _use(use)
+        for unpriced in free.meters:
+            yield from _use(unpriced)
     for group in free.events:
         what = counted(group.events, "request")
         if group.reason == "failure":
             yield from _wrapped(f"Failed in {group.environment}: {what}", 4)
+        elif group.reason == "no_plan":
+            yield from _wrapped(f"In {group.environment}, while no plan was in force: {what}", 4)
         else:
             yield from _wrapped(f"In {group.environment}, which is not charged: {what}", 4)
         for use in group.meters:
@@ -103,10 +115,11 @@ def _evidence(invoice: Invoice) -> Iterator[str]:
     for use in invoice.rates:
         yield from _field("Rate card", f"{use.rate_version} ({counted(use.events, 'request')})")
     ledger = invoice.ledger
+    contracts = dict.fromkeys((one.contract, one.version, one.sha256) for one in invoice.sections)
     hashes = {
         "Entries": ledger.entries_sha256,
         f"Root of the ledger's first {ledger.tree_size:,} entries": ledger.root,
-        "Contract": invoice.contract.sha256,
+        **{f"Contract {name}, version {version}": sha256 for name, version, sha256 in contracts},
         "Digest": invoice.digest,
     }
     for label, value in hashes.items():  # whole, so that they can be searched for

@@ -8,6 +8,7 @@ not matter.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from tallystick.invoice.model import LedgerPin
 from tallystick.rates.model import Cost
@@ -32,6 +33,13 @@ class MeterSum:
     events: int = 0
     cost_pico: int = 0
     cost_unknown: int = 0
+
+    def add(self, other: MeterSum) -> None:
+        """Add another one's."""
+        self.quantity += other.quantity
+        self.events += other.events
+        self.cost_pico += other.cost_pico
+        self.cost_unknown += other.cost_unknown
 
 
 @dataclass(slots=True)
@@ -67,6 +75,20 @@ class PeriodSums:
         if found is None:
             found = self.models[key] = ModelSum()
         return found
+
+    def add(self, other: PeriodSums) -> None:
+        """Add the sums of other requests."""
+        for group, count in other.events.items():
+            self.events[group] = self.events.get(group, 0) + count
+        for (environment, failed, meter), found in other.meters.items():
+            self.meter((environment, failed), meter).add(found)
+        for (provider, model), of_model in other.models.items():
+            mine = self.model(provider, model)
+            mine.events += of_model.events
+            mine.unpriced += of_model.unpriced
+            mine.cost_pico += of_model.cost_pico
+        for version, count in other.rates.items():
+            self.rates[version] = self.rates.get(version, 0) + count
 
     def add_request(self, event: UsageEvent, cost: Cost) -> None:
         """One request: its raw quantities, and what it cost after corrections."""
@@ -106,9 +128,25 @@ class PeriodSums:
         return group
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PeriodFacts:
-    """A period's facts: their sums, and which entries of the ledger they are."""
+    """A period's facts, and which entries of the ledger they are.
 
-    sums: PeriodSums
+    `sums` has one for each section of the terms, in their order, and last what was used while no plan was in force.
+    """
+
+    sums: tuple[PeriodSums, ...]
     ledger: LedgerPin
+
+    @cached_property
+    def total(self) -> PeriodSums:
+        """All of them together."""
+        total = PeriodSums()
+        for one in self.sums:
+            total.add(one)
+        return total
+
+
+def empty_sums(sections: int) -> tuple[PeriodSums, ...]:
+    """Sums to begin with, for so many sections and for what is used without a plan."""
+    return tuple(PeriodSums() for _ in range(sections + 1))

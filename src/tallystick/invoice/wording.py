@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
-from tallystick.core.money import format_decimal
+from tallystick.core.money import format_decimal, format_exact
 from tallystick.invoice.model import InvoiceTier
 
 
@@ -18,9 +18,21 @@ def grouped(value: str | int) -> str:
 
 
 def usd(value: str) -> str:
-    """An exact amount of USD with two decimals at least: `usd("1234.5") == "1,234.50"`."""
+    """An exact amount of USD with two decimals at least: `usd("1234.5") == "1,234.50"`.
+
+    A fraction stays one, and what it comes to is said to six decimals: `usd("170/31") == "170/31 (about 5.483871)"`.
+    """
+    if "/" in value:
+        return f"{value} (about {cut(value, 6)})"
     whole, _, decimals = grouped(value).partition(".")
     return f"{whole}.{decimals.ljust(2, '0')}"
+
+
+def cut(value: str, places: int) -> str:
+    """An exact number, to so many decimals, half to even; as it is when it has no more."""
+    if "/" not in value:
+        return value
+    return format_decimal(Fraction(round(Fraction(value) * 10**places), 10**places))
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:
@@ -34,8 +46,8 @@ def listed(items: Sequence[str]) -> str:
 
 
 def added(amounts: Sequence[str]) -> str:
-    """The exact sum of decimal strings."""
-    return format_decimal(sum(map(Fraction, amounts), Fraction(0)))
+    """The exact sum of amounts."""
+    return format_exact(sum(map(Fraction, amounts), Fraction(0)))
 
 
 def tier_label(tier: InvoiceTier, tiers: int) -> str:

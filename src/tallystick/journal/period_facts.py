@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from tallystick.core.errors import Conflict
 from tallystick.core.instants import format_instant
-from tallystick.core.periods import Period
 from tallystick.invoice.model import LedgerPin
-from tallystick.invoice.usage import PeriodFacts, PeriodSums
+from tallystick.invoice.terms import Terms
+from tallystick.invoice.usage import PeriodFacts, PeriodSums, empty_sums
 from tallystick.journal.database import Connection, Database
 from tallystick.journal.named_sql import load_queries
 from tallystick.journal.period_pin import hash_entries, tree_at
@@ -19,16 +19,17 @@ from tallystick.ledger.merkle import Frontier
 _SQL = load_queries("period")
 
 
-def sum_period(database: Database, org_id: str, period: Period) -> PeriodFacts:
+def sum_period(database: Database, terms: Terms) -> PeriodFacts:
     """Everything an invoice needs to know of the facts, as of now: one snapshot, sums made by the database.
 
-    Memory does not grow with the number of facts.
+    What was used under each plan of the month is summed on its own. Memory does not grow with the number of facts.
 
     Raises:
         Conflict: `period_archived`, when entries of the period may have left the database; `ledger_incomplete`, when
             entries are missing that should be there.
         Unavailable: `database_unreachable`.
     """
+    org_id, period = terms.org_id, terms.period
     with database.org(org_id) as connection:
         begin_reading(connection)
         head = read_head(connection, org_id)
@@ -41,9 +42,11 @@ def sum_period(database: Database, org_id: str, period: Period) -> PeriodFacts:
                 "to more than the days you close in",
                 where=org_id,
             )
+        sums = empty_sums(len(terms.sections))
+        for start, end, section in terms.slices:
+            sums[section].add(_sums(connection, find_span(connection, Scope(org_id, start, end, head.last_seq))))
         span = find_span(connection, Scope(org_id, period.start, period.end, head.last_seq))
-        sums = _sums(connection, span)
-        return PeriodFacts(sums, _pin(connection, span, sum(sums.events.values())))
+        return PeriodFacts(sums, _pin(connection, span, sum(sum(one.events.values()) for one in sums)))
 
 
 def _pin(connection: Connection, span: Span, events: int) -> LedgerPin:

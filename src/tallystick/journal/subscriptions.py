@@ -14,12 +14,15 @@ _SQL = load_queries("subscriptions")
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """One org's plan from `effective_from` on, in the time zone that its months begin in."""
+    """One org's plan from `effective_from` on, in the time zone that its months begin in.
+
+    `plan` is None from when on the org has left: it is on no plan, and `contract` is the one that it was on.
+    """
 
     org_id: str
     ordinal: int
     contract: str
-    plan: str
+    plan: str | None
     time_zone: str
     effective_from: datetime
     recorded_at: datetime
@@ -35,7 +38,7 @@ def add_subscription(
     *,
     org_id: str,
     contract: str,
-    plan: str,
+    plan: str | None,
     time_zone: str,
     effective_from: datetime,
     recorded_at: datetime,

@@ -53,14 +53,14 @@ create table subscriptions (
     org_id         text collate "C" not null,
     ordinal        integer not null check (ordinal > 0),
     contract       text collate "C" not null,
-    plan           text collate "C" not null,
+    plan           text collate "C",
     time_zone      text not null,
     effective_from timestamptz not null,
     recorded_at    timestamptz not null,
     primary key (org_id, ordinal)
 );
 comment on table subscriptions is
-    'Which contract and plan an org is on, from when. Of the rows in force at an instant, the one with the latest effective_from, then the highest ordinal, holds.';
+    'Which contract and plan an org is on, from when. Of the rows in force at an instant, the one with the latest effective_from, then the highest ordinal, holds. plan null: it has left.';
 
 create table ledger_entries (
     org_id             text collate "C" not null,
