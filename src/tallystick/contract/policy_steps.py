@@ -55,7 +55,7 @@ def next_step(terms: Terms, state: OrgState, request: Request, found: Finding) -
 def _named_action(terms: Terms, request: Request) -> NextStep:
     offered = _offered(terms)
     close = get_close_matches((request.action or "")[:100], offered, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"there are: {_names(offered)}."
+    hint = f"probably {close[0]!r}." if close else f"there are: {_names(offered)}."
     return NextStep(kind="fix_request", text=f"Name one of the contract's actions; {hint}")
 
 
