@@ -220,8 +220,8 @@ class EmbeddedServer:
                 return address.format(DATABASE)
             except (psycopg.Error, OSError, LookupError) as error:
                 # It may be starting still, for a process that was killed meanwhile: it notes its socket after its
-                # number. It may be recovering: a process of it was killed, and the postmaster starts the others again. What a
-                # caller is told then depends on the moment; that the postmaster lives does not.
+                # number. It may be recovering: a process of it was killed, and the postmaster starts the others again.
+                # What a caller is told then depends on the moment; that the postmaster lives does not.
                 if not self._is_running() or time.monotonic() > deadline:
                     raise self._start_failed(str(error)) from None
             time.sleep(0.1)
