@@ -80,7 +80,7 @@ def check_whole(decision: Decision) -> None:
         assert (decision.enforced.next_step.kind == "none") == decision.enforced.allow
 
 
-@settings(max_examples=400)
+@settings(max_examples=120)
 @given(PLANS, STATES, REQUESTS)
 def test_whatever_is_asked_there_is_an_answer_and_a_denial_shows_a_way_on(plan, state, request):
     decision = decide(CONTRACT, plan, state, request)
@@ -91,7 +91,7 @@ def test_whatever_is_asked_there_is_an_answer_and_a_denial_shows_a_way_on(plan, 
     assert min(reserves(CONTRACT, plan, request, decision.quote)) >= 0
 
 
-@settings(max_examples=200)
+@settings(max_examples=120)
 @given(PLANS, STATES, REQUESTS)
 def test_shadow_mode_lets_pass_and_says_what_enforcement_would_have_answered(plan, state, request):
     state = msgspec.structs.replace(state, enforcement=None)
@@ -104,7 +104,7 @@ def test_shadow_mode_lets_pass_and_says_what_enforcement_would_have_answered(pla
     assert (shadow.quote, shadow.limits) == (enforced.quote, enforced.limits)
 
 
-@settings(max_examples=300)
+@settings(max_examples=120)
 @given(PLANS, STATES, REQUESTS, st.integers(0, 10**15))
 def test_more_credits_never_turn_a_yes_into_a_no(plan, state, request, more_pico):
     richer = msgspec.structs.replace(state, available_pico=state.available_pico + more_pico)
@@ -112,7 +112,7 @@ def test_more_credits_never_turn_a_yes_into_a_no(plan, state, request, more_pico
         assert decide(CONTRACT, plan, richer, request).allow
 
 
-@settings(max_examples=300)
+@settings(max_examples=120)
 @given(PLANS, STATES, REQUESTS)
 def test_what_a_denial_asks_to_be_topped_up_is_enough(plan, state, request):
     decision = decide(CONTRACT, plan, state, request)
@@ -124,7 +124,7 @@ def test_what_a_denial_asks_to_be_topped_up_is_enough(plan, state, request):
     assert not decide(CONTRACT, plan, short, request).allow
 
 
-@settings(max_examples=300)
+@settings(max_examples=120)
 @given(PLANS, STATES, REQUESTS, st.integers(0, 2))
 def test_using_less_never_turns_a_yes_into_a_no(plan, state, request, index):
     if not state.limits or not decide(CONTRACT, plan, state, request).allow:
@@ -135,7 +135,7 @@ def test_using_less_never_turns_a_yes_into_a_no(plan, state, request, index):
     assert decide(CONTRACT, plan, msgspec.structs.replace(state, limits=tuple(limits)), request).allow
 
 
-@settings(max_examples=300)
+@settings(max_examples=120)
 @given(PLANS, STATES, REQUESTS)
 def test_overrides_only_ever_help_and_those_named_made_the_difference(plan, state, request):
     without = decide(CONTRACT, plan, msgspec.structs.replace(state, overrides=()), request)
@@ -147,7 +147,7 @@ def test_overrides_only_ever_help_and_those_named_made_the_difference(plan, stat
         assert set(decision.overrides) <= {each.seq for each in state.overrides}
 
 
-@settings(max_examples=300)
+@settings(max_examples=120)
 @given(PLANS, STATES, REQUESTS)
 def test_an_allowed_request_fits_its_hard_limits_and_its_wallet(plan, state, request):
     decision = decide(CONTRACT, plan, state, request)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from functools import lru_cache
 from typing import assert_never
 
 import msgspec
@@ -82,7 +83,9 @@ def quote(contract: Contract, plan: Plan | None, state: OrgState, request: Reque
     else:
         credits_pico = (action.max_credits or 0) * PICO_PER_CREDIT
         if worst_cost_pico:
-            credits_pico = min(credits_pico, _whole_credits_pico(_cost_plus_pico(contract, action, worst_cost_pico)))
+            credits_pico = min(
+                credits_pico, _whole_credits_pico(_cost_plus_pico(contract, action.name, worst_cost_pico))
+            )
     return Quote(
         credits_pico=credits_pico,
         reserve_pico=credits_pico,
@@ -150,7 +153,7 @@ def _why_free(contract: Contract, plan: Plan, action: Action, outcome: Outcome, 
 def _charge_cost_plus(
     contract: Contract, action: Action, cost_pico: int, priced: bool, held_pico: int, overage: bool
 ) -> Charge:
-    exact_pico = _cost_plus_pico(contract, action, cost_pico)
+    exact_pico = _cost_plus_pico(contract, action.name, cost_pico)
     ceiling_pico = (action.max_credits or 0) * PICO_PER_CREDIT
     most_pico = ceiling_pico if overage else min(ceiling_pico, held_pico)
     whole_pico = _whole_credits_pico(exact_pico)
@@ -165,7 +168,7 @@ def _charge_cost_plus(
     return Charge(
         charged_pico=charged_pico,
         beyond_pico=max(0, charged_pico - held_pico),
-        rounding_pico=max(0, charged_pico - math.ceil(exact_pico)),
+        rounding_pico=max(0, charged_pico - exact_pico),
         why=why + ".",
     )
 
@@ -178,20 +181,31 @@ def _capped(price_pico: int, held_pico: int, why: str) -> Charge:
     return Charge(charged_pico=min(price_pico, held_pico), beyond_pico=0, rounding_pico=0, why=why)
 
 
-def _cost_plus_pico(contract: Contract, action: Action, cost_pico: int) -> Fraction:
-    """Our cost and the action's share of it, in exact pico-credits."""
-    if contract.credit is None or action.cost_plus is None:
-        return Fraction(0)
-    return cost_pico * (1 + action.cost_plus) / contract.credit.usd
+def _cost_plus_pico(contract: Contract, action: str, cost_pico: int) -> int:
+    """Our cost and the action's share of it, in pico-credits; a fraction of one is rounded up."""
+    numerator, denominator = _credits_per_usd(contract, action)
+    return -(-cost_pico * numerator // denominator)
 
 
-def _whole_credits_pico(exact_pico: Fraction) -> int:
-    return math.ceil(exact_pico / PICO_PER_CREDIT) * PICO_PER_CREDIT
+@lru_cache(maxsize=4096)
+def _credits_per_usd(contract: Contract, action: str) -> tuple[int, int]:
+    """How many credits a `cost_plus` action takes for each USD that it costs us, as a ratio of integers."""
+    share = contract.actions[action].cost_plus
+    if contract.credit is None or share is None:
+        return 0, 1
+    return ((1 + share) / contract.credit.usd).as_integer_ratio()
+
+
+def _whole_credits_pico(exact_pico: int) -> int:
+    return -(-exact_pico // PICO_PER_CREDIT) * PICO_PER_CREDIT
 
 
 def credits_charge_pico(contract: Contract, credits_pico: int) -> int:
     """What so many pico-credits are worth in pico-USD, rounded up: what budgets of charges count of them."""
-    return 0 if contract.credit is None else math.ceil(credits_pico * contract.credit.usd)
+    if contract.credit is None:
+        return 0
+    worth = contract.credit.usd
+    return -(-credits_pico * worth.numerator // worth.denominator)
 
 
 def usage_charge_pico(plan: Plan, quantities: dict[str, int], cost_pico: int) -> int:
