@@ -80,9 +80,18 @@ def test_nobody_changes_or_removes_what_was_recorded(filled_url: str, table: str
 
 
 @pytest.mark.parametrize("role", ROLES)
-@pytest.mark.parametrize("table", ["org_heads", "account_balances"])
-def test_heads_and_balances_stay_and_only_the_writer_moves_them(filled_url: str, table: str, role: str) -> None:
-    column = "last_seq" if table == "org_heads" else "debit_pico"
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [
+        ("org_heads", "last_seq"),
+        ("account_balances", "debit_pico"),
+        ("org_states", "counted_through_seq"),
+        ("grants", "available_pico"),
+    ],
+)
+def test_heads_and_accounts_stay_and_only_the_writer_moves_them(
+    filled_url: str, table: str, column: str, role: str
+) -> None:
     with session(filled_url, role) as connection:
         for statement in (f"delete from {table}", f"truncate {table}", f"delete from {table} where false"):
             with (
@@ -99,7 +108,44 @@ def test_heads_and_balances_stay_and_only_the_writer_moves_them(filled_url: str,
                 assert connection.execute(move).rowcount == 1
 
 
-def test_every_table_is_either_append_only_or_one_of_the_two_that_move(filled_url: str) -> None:
+PASSING = {
+    "open_holds": ("delete", "insert into open_holds values ('acme', 2, now())", "update open_holds set seq = 3"),
+    "finished_work": ("update", "update finished_work set seq = seq + 1", "delete from finished_work"),
+    "counters": ("delete", "update counters set used = used + 1", "truncate counters"),
+}
+"""Rows that only remember what entries come to: what the writer may do with them, and what it may not."""
+
+
+@pytest.mark.parametrize("role", ROLES[:3])
+@pytest.mark.parametrize("table", PASSING)
+def test_what_only_remembers_is_moved_by_the_writer_alone(filled_url: str, table: str, role: str) -> None:
+    what, allowed, refused = PASSING[table]
+    changes = [allowed, f"delete from {table}"] if what == "delete" else [allowed]
+    with session(filled_url, role) as connection:
+        for change in changes:
+            if role == "tallystick_writer":
+                with connection.transaction(force_rollback=True):
+                    assert connection.execute(change.encode()).rowcount == 1
+            else:
+                with pytest.raises(psycopg.errors.InsufficientPrivilege), connection.transaction():
+                    connection.execute(change.encode())
+        with pytest.raises(psycopg.errors.InsufficientPrivilege), connection.transaction():
+            connection.execute(refused.encode())
+
+
+def test_nothing_that_is_available_of_a_wallet_or_a_grant_falls_below_zero(filled_url: str) -> None:
+    with session(filled_url, "tallystick_writer") as connection:
+        for change in (
+            "insert into account_balances values ('acme', 'wallet_available', 'CREDIT', 1, 0)",
+            "insert into account_balances values ('acme', 'wallet_held', 'CREDIT', 1, 0)",
+            "update grants set available_pico = -1",
+            "update grants set available_pico = amount_pico + 1",
+        ):
+            with pytest.raises(psycopg.errors.CheckViolation), connection.transaction():
+                connection.execute(change.encode())
+
+
+def test_every_table_is_either_append_only_or_one_of_those_that_move(filled_url: str) -> None:
     with psycopg.connect(filled_url) as connection:
         found = connection.execute("select tablename from pg_tables where schemaname = 'public'")
         assert {name for (name,) in found} == {*BY_ORG, *SHARED, "alembic_version"}

@@ -2,6 +2,7 @@
 
     each piece by itself    sealed blocks (file, people file, rows, the same rows in the database), unsealed entries
     put together            each org's sequence, tree, times and transfers, from its first entry to its head
+    accounts                each org's operations, in their order: what they move, and the state that they come to
     the log                 block statements, checkpoints, signatures, notes
     what belongs to it      balances, rate cards, contracts, invoices
 
@@ -24,6 +25,7 @@ from typing import Protocol
 from tallystick.app.runtime import checked_url
 from tallystick.app.seal import block_store
 from tallystick.app.settings import Settings
+from tallystick.app.verify_accounts import check_org_accounts
 from tallystick.app.verify_chunk import Checked, Piece, Place, check_piece
 from tallystick.app.verify_log import check_log
 from tallystick.app.verify_orgs import OrgChecker, last_forgotten
@@ -129,6 +131,7 @@ def verify_ledger(
         place = Place(runtime.database.url, runtime.database.role_logins, folder)
         total = sum(head.last_seq for head in heads)
         report.orgs = len(heads)
+        with_operations: set[str] = set()
         with _checking(place, total, processes) as check:
             for piece, checked in check(_pieces(connection, heads, blocks, org_id, orgs)):
                 report.findings.extend(checked.findings)
@@ -137,9 +140,12 @@ def verify_ledger(
                 for run in checked.runs:
                     orgs.take(run, sealed.get(run.org_id), file)
                     report.erased += run.erased
+                    if run.operations:
+                        with_operations.add(run.org_id)
                 report.entries += checked.entries
                 report.archived += checked.archived
                 progress(report.entries, total)
+        report.operations = check_org_accounts(connection, folder, org_id, heads, with_operations, report.findings)
     orgs.finish()
     return report
 

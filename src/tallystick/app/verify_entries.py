@@ -60,6 +60,7 @@ class Run:
     Attributes:
         leaves: of every entry as it is stored, one after another.
         whole: whether no entry of the range is missing; else the leaves cannot give the tree's root.
+        operations: how many of the entries have a body.
         marked_time_max: that of the entry that was marked, when it is in the run.
     """
 
@@ -74,6 +75,7 @@ class Run:
     marked_time_max: int | None = None
     open_transfers: list[OpenTransfer] = field(default_factory=list)
     erased: int = 0
+    operations: int = 0
     _next_seq: int = 0
     _costs: list[int] = field(default_factory=list)
     _recorded: dict[int, datetime] = field(default_factory=dict)
@@ -186,6 +188,7 @@ class RunChecker:
         place = np.searchsorted(seqs, self._marks.get(org, 0))
         if place < len(seqs) and seqs[place] == self._marks.get(org):
             run.marked_time_max = int(latest[place])
+        run.operations += len(seqs) - batch.column("body").null_count
         run.leaves += b"".join(leaf or bytes(32) for leaf in leaves)
         ours = pc.if_else(pc.is_null(batch.column("payer")), batch.column("cost_pico"), 0)
         run._costs += pc.fill_null(ours, 0).to_pylist()

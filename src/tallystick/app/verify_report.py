@@ -62,6 +62,7 @@ class VerifyReport:
     Attributes:
         entries: ledger entries, each in the database, in a block, or in both.
         archived: those of them that are in blocks alone.
+        operations: those of them that are operations on orgs' accounts.
         erased: those of them whose personal data was erased on request.
         checkpoint: the size of the newest checkpoint, None when nothing is sealed.
         keys: the public keys that checkpoints are signed with.
@@ -71,6 +72,7 @@ class VerifyReport:
     orgs: int = 0
     entries: int = 0
     archived: int = 0
+    operations: int = 0
     erased: int = 0
     blocks: int = 0
     checkpoints: int = 0
@@ -101,6 +103,7 @@ class VerifyReport:
             "orgs": self.orgs,
             "entries": self.entries,
             "archived": self.archived,
+            "operations": self.operations,
             "erased": self.erased,
             "blocks": self.blocks,
             "checkpoints": self.checkpoints,

@@ -25,9 +25,9 @@ def iterate_org(main: Path, people: Path, org_id: str, first_seq: int, last_seq:
     meters = block_info(main).meters
     personal = people_of(people, org_id, first_seq, last_seq)
     with named_faults(main), pq.ParquetFile(main, read_dictionary=[*REPEATING_COLUMNS, "pricing"]) as file:
-        groups = _groups(file, org_id, first_seq, last_seq)
+        groups = groups_of_org(file, org_id, first_seq, last_seq)
         for batch in file.iter_batches(batch_size=_ROWS, row_groups=groups):
-            wanted = batch.filter(_is_wanted(batch, org_id, first_seq, last_seq))
+            wanted = batch.filter(is_wanted(batch, org_id, first_seq, last_seq))
             if wanted.num_rows:
                 yield _restored(wanted, meters, personal)
 
@@ -36,13 +36,13 @@ def people_of(people: Path, org_id: str, first_seq: int, last_seq: int) -> pa.Ta
     """What the people file has of the org's entries first_seq to last_seq, in order."""
     with named_faults(people), pq.ParquetFile(people) as file:
         parts = [
-            batch.filter(_is_wanted(batch, org_id, first_seq, last_seq))
-            for batch in file.iter_batches(row_groups=_groups(file, org_id, first_seq, last_seq))
+            batch.filter(is_wanted(batch, org_id, first_seq, last_seq))
+            for batch in file.iter_batches(row_groups=groups_of_org(file, org_id, first_seq, last_seq))
         ]
     return pa.Table.from_batches(parts, schema=PEOPLE_SCHEMA).combine_chunks()
 
 
-def _groups(file: pq.ParquetFile, org_id: str, first_seq: int, last_seq: int) -> list[int]:
+def groups_of_org(file: pq.ParquetFile, org_id: str, first_seq: int, last_seq: int) -> list[int]:
     """The row groups whose statistics do not rule the entries out."""
     names = file.schema_arrow.names
     org, seq = names.index("org_id"), names.index("seq")
@@ -58,7 +58,8 @@ def _groups(file: pq.ParquetFile, org_id: str, first_seq: int, last_seq: int) ->
     return found
 
 
-def _is_wanted(batch: pa.RecordBatch, org_id: str, first_seq: int, last_seq: int) -> pa.Array:
+def is_wanted(batch: pa.RecordBatch, org_id: str, first_seq: int, last_seq: int) -> pa.Array:
+    """Which rows are of the org's entries first_seq to last_seq."""
     seq = batch.column("seq")
     in_range = pc.and_(pc.greater_equal(seq, first_seq), pc.less_equal(seq, last_seq))
     return pc.and_(pc.equal(batch.column("org_id").cast(pa.string()), org_id), in_range)

@@ -25,6 +25,10 @@ select found.org_id, min(found.what) from (
     union all select org_id, 'balances' from account_balances
     union all select org_id, 'sealed entries' from block_orgs
     union all select org_id, 'erasures' from erasures
+    union all select org_id, 'rows of its account' from (
+        select org_id from org_states union select org_id from grants union select org_id from open_holds
+        union select org_id from finished_work union select org_id from counters
+    ) as of_account
 ) as found
 where not exists (select from org_heads where org_heads.org_id = found.org_id)
     and (%(org)s::text is null or found.org_id = %(org)s)
@@ -92,12 +96,62 @@ where balance.debit_pico is distinct from coalesce(moved.debit, 0)
 order by 1, 2, 3 limit 100
 
 -- name: accounts
--- Orgs that do not have exactly the accounts that every org has.
-select head.org_id, array(select account || ' ' || asset from account_balances as b where b.org_id = head.org_id order by 1)
+-- Orgs that do not have exactly the accounts that every org has. Those of credits are there once something moved them.
+select head.org_id, own.accounts
 from org_heads as head
-where (%(org)s::text is null or head.org_id = %(org)s)
-    and array(select account || ' ' || asset from account_balances as b where b.org_id = head.org_id order by 1) <> %(accounts)s::text[]
+cross join lateral (
+    select array(
+        select account || ' ' || asset from account_balances as b
+        where b.org_id = head.org_id and asset <> 'CREDIT' order by 1
+    ) as accounts
+) as own
+where (%(org)s::text is null or head.org_id = %(org)s) and own.accounts <> %(accounts)s::text[]
 order by 1 limit 100
+
+-- name: other_accounts
+-- Accounts of credits.
+select org_id, account, asset from account_balances
+where asset = 'CREDIT' and (%(org)s::text is null or org_id = %(org)s)
+order by 1, 2
+
+-- name: account_orgs
+-- Orgs with rows that follow from operations.
+select org_id from org_states where %(org)s::text is null or org_id = %(org)s
+union select org_id from grants where %(org)s::text is null or org_id = %(org)s
+union select org_id from open_holds where %(org)s::text is null or org_id = %(org)s
+union select org_id from finished_work where %(org)s::text is null or org_id = %(org)s
+union select org_id from counters where %(org)s::text is null or org_id = %(org)s
+union select org_id from account_balances where asset = %(asset)s and (%(org)s::text is null or org_id = %(org)s)
+union select org_id from transfers where asset = %(asset)s and (%(org)s::text is null or org_id = %(org)s)
+
+-- name: operations
+-- An org's operations, in their order.
+select seq, kind, recorded_at, refers_to_seq, user_id, body, feature, environment, provider, model, api_key_id, action
+from ledger_entries where org_id = %(org)s and body is not null order by seq
+
+-- name: credit_transfers
+-- An org's transfers of credits, in their order.
+select seq, first_seq, debit_account, credit_account, amount_pico::text, recorded_at
+from transfers where org_id = %(org)s and asset = %(asset)s order by seq
+
+-- name: grants
+select seq, source, priority, granted_at, expires_at, amount_pico, available_pico from grants where org_id = %(org)s
+
+-- name: open_holds
+select seq, expires_at from open_holds where org_id = %(org)s
+
+-- name: finished_work
+select action, work_key, charged_at, seq from finished_work where org_id = %(org)s
+
+-- name: reserved
+-- What open holds reserve of limits and budgets.
+select counter, used::text from counters where org_id = %(org)s and window_start = '-infinity' and used <> 0
+
+-- name: org_state
+select counted_through_seq, state from org_states where org_id = %(org)s
+
+-- name: credit_balances
+select account, debit_pico::text, credit_pico::text from account_balances where org_id = %(org)s and asset = %(asset)s
 
 -- name: erasures
 select given.org_id, found.seq

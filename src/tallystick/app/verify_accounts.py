@@ -1,0 +1,252 @@
+"""Checking orgs' accounts: each org's operations, from its first entry on, against what they have moved and left.
+
+The operations are read once more, in their order, and folded (`ledger.fold`): each must follow from those before it,
+each has the transfers that it is due, and what they come to is what the tables of state say. Entries that have left
+the database are read from their blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
+from datetime import UTC, datetime
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from tallystick.app.verify_report import Findings
+from tallystick.core.errors import BadInput
+from tallystick.journal.account_rows import (
+    CreditTransfer,
+    StoredOperation,
+    accounts_of,
+    orgs_with_accounts,
+    read_account_state,
+    stream_credit_transfers,
+    stream_operations,
+)
+from tallystick.journal.database import Connection
+from tallystick.journal.sealing import blocks_of_org
+from tallystick.journal.verify_rows import HeadRow
+from tallystick.ledger.accounts import CREDIT_ACCOUNTS, CREDIT_ASSET
+from tallystick.ledger.fold import DoesNotFollow, FoldEntry, OrgFold
+from tallystick.ledger.operation_body import decode_body
+from tallystick.ledger.operation_transfers import transfers_of
+from tallystick.ledger.operations import Authorize
+from tallystick.ledger.org_account import OrgTerms
+
+_TEXTS = ("feature", "environment", "provider", "model", "api_key_id", "action")
+
+
+def check_org_accounts(
+    connection: Connection,
+    blocks: Path,
+    org_id: str | None,
+    heads: list[HeadRow],
+    with_operations: AbstractSet[str],
+    findings: Findings,
+) -> int:
+    """Check the accounts of all orgs, or of one: how many operations there were.
+
+    Args:
+        connection: the snapshot in which the heads were read.
+        blocks: the folder of blocks.
+        heads: of the orgs that are asked about.
+        with_operations: the orgs of which entries with a body were come across.
+        findings: where to note what is wrong.
+    """
+    with_accounts = orgs_with_accounts(connection, org_id) | with_operations
+    count = 0
+    for head in heads:
+        if head.org_id in with_accounts:
+            count += _Account(connection, blocks, head, findings).check()
+    for org, account, asset in accounts_of(connection, org_id):
+        if asset == CREDIT_ASSET and account not in CREDIT_ACCOUNTS:
+            findings.add("balance", f"it has an account {account} of credits, which no org has", org)
+    return count
+
+
+class _Due(NamedTuple):
+    """What an operation moves: (debit, credit, amount) each, and when it was recorded."""
+
+    seq: int
+    moves: tuple[tuple[str, str, int], ...]
+    recorded_at: datetime
+
+
+class _Account:
+    """The check of one org's account."""
+
+    def __init__(self, connection: Connection, blocks: Path, head: HeadRow, findings: Findings) -> None:
+        self._connection = connection
+        self._blocks = blocks
+        self._head = head
+        self._org = head.org_id
+        self._findings = findings
+        self._fold = OrgFold()
+        self._follows = True
+
+    def check(self) -> int:
+        """Check it: how many operations there were."""
+        transfers = _Transfers(stream_credit_transfers(self._connection, self._org), self._org, self._findings)
+        count = 0
+        try:
+            for stored in self._operations():
+                count += 1
+                due = self._take(stored)
+                if due is not None:
+                    transfers.expect(due)
+                else:
+                    transfers.pass_over(stored.seq)
+        except BadInput:  # a file that cannot be read is named where the block is checked
+            self._follows = False
+        else:
+            transfers.finish()
+        if self._follows:
+            self._check_state()
+        return count
+
+    def _operations(self) -> Iterator[StoredOperation]:
+        first = self._head.last_seq + 1 if self._head.first_kept is None else self._head.first_kept
+        kept = stream_operations(self._connection, self._org)
+        return chain(self._archived(first - 1), kept) if first > 1 else kept
+
+    def _archived(self, last_seq: int) -> Iterator[StoredOperation]:
+        from tallystick.archive.operation_rows import iterate_operations
+        from tallystick.archive.paths import people_path
+
+        for block in blocks_of_org(self._connection, self._org, 1, last_seq):
+            main = self._blocks / block.path
+            last = min(block.last_seq, last_seq)
+            for row in iterate_operations(main, people_path(main), self._org, block.first_seq, last):
+                yield StoredOperation(*row)
+
+    def _take(self, stored: StoredOperation) -> _Due | None:
+        """One operation: what it moves; None when its body says nothing that can be told."""
+        try:
+            request, result = decode_body(stored.kind, stored.body)
+            moves = tuple((one[0], one[1], one[2]) for one in transfers_of(stored.kind, request, result))
+        except (ValueError, TypeError, OverflowError) as error:  # msgspec's own are ValueErrors
+            self._add("body", f"its body is none of a {stored.kind}: {str(error)[:200]}", stored.seq)
+            self._follows = False
+            return None
+        if _texts_of(request) != stored.texts:
+            self._add("body", "its columns are not what its body says was asked for", stored.seq)
+        if self._follows:
+            entry = FoldEntry(
+                stored.seq, stored.kind, stored.recorded_at, request, result, stored.refers_to_seq, stored.user_id
+            )
+            try:
+                self._fold.add(entry)
+            except DoesNotFollow as error:
+                self._add("account", f"it does not follow from the entries before it: {error.why}", stored.seq)
+                self._follows = False
+        return _Due(stored.seq, moves, stored.recorded_at)
+
+    # ── the tables of state ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def _check_state(self) -> None:
+        state, fold = read_account_state(self._connection, self._org), self._fold
+        lots = {
+            lot.seq: (lot.source, lot.priority, lot.granted_at, lot.expires_at, lot.amount_pico, lot.available_pico)
+            for lot in fold.wallet.lots.values()
+        }
+        self._compare("grants", "grant", lots, state.grants)
+        holds: dict[Any, Any] = {seq: hold.held.expires_at for seq, hold in fold.holds.items()}
+        self._compare("open_holds", "hold", holds, state.holds)
+        finished: dict[Any, Any] = {key: (done.charged_at, done.seq) for key, done in fold.finished.items()}
+        self._compare("finished_work", "work", finished, state.finished)
+        reserved: dict[Any, Any] = fold.reserved()
+        self._compare("counters", "reservation of open holds for", reserved, state.reserved)
+        try:
+            terms = msgspec.json.decode(state.state, type=OrgTerms)
+        except (ValueError, UnicodeError) as error:
+            self._add("state", f"org_states cannot be read: {error}")
+        else:
+            if terms != fold.terms:
+                self._add("state", "org_states has another standing, other budgets or overrides than its entries")
+        if state.counted_through_seq > self._head.last_seq:
+            what = f"its usage is counted through entry {state.counted_through_seq}, and its head is at "
+            self._add("state", f"{what}{self._head.last_seq}")
+        for account, debit, credit in state.balances:
+            due = (fold.debits.get(account, 0), fold.credits.get(account, 0))
+            if due != (debit, credit):
+                what = f"account {account} says {debit} debited and {credit} credited, its entries come to {due[0]} and"
+                self._add("balance", f"{what} {due[1]}")
+
+    def _compare(self, table: str, thing: str, due: dict[Any, Any], found: dict[Any, Any]) -> None:
+        if due == found:
+            return
+        for key in sorted(due.keys() | found.keys()):
+            if due.get(key) != found.get(key):
+                if key not in found:
+                    what = "is missing"
+                elif key not in due:
+                    what = "is there, and its entries know of none"
+                else:
+                    what = f"says {_plain(found[key])}, and its entries come to {_plain(due[key])}"
+                self._add("state", f"{table}: the {thing} {_plain(key)} {what}", key if isinstance(key, int) else None)
+
+    def _add(self, check: str, detail: str, seq: int | None = None) -> None:
+        self._findings.add(check, detail, self._org, seq)
+
+
+class _Transfers:
+    """Holds the transfers of credits of an org, as they are stored, against those that its operations are due."""
+
+    def __init__(self, stored: Iterator[CreditTransfer], org_id: str, findings: Findings) -> None:
+        self._stored = stored
+        self._next = next(stored, None)
+        self._org = org_id
+        self._findings = findings
+
+    def expect(self, due: _Due) -> None:
+        """The next operation moves this; everything before it moves nothing."""
+        self._stray_before(due.seq)
+        found, sound = set(), True
+        for one in self._of(due.seq):
+            found.add((one.debit_account, one.credit_account, one.amount_pico))
+            sound = sound and one.first_seq == due.seq and one.recorded_at.astimezone(UTC) == due.recorded_at
+        if found != set(due.moves):
+            moved = "; ".join(sorted(f"{amount} from {debit} to {credit}" for debit, credit, amount in due.moves))
+            what = f"its transfers of credits are not what it moves, which is {moved or 'nothing'} (debited, credited)"
+            self._findings.add("transfer", what, self._org, due.seq)
+        elif not sound:
+            what = "a transfer of credits is not of its entry alone, or was not recorded when it was"
+            self._findings.add("transfer", what, self._org, due.seq)
+
+    def pass_over(self, seq: int) -> None:
+        """What this operation moves cannot be told."""
+        self._stray_before(seq)
+        for _ in self._of(seq):
+            pass
+
+    def finish(self) -> None:
+        """There are no more operations."""
+        self._stray_before(None)
+
+    def _of(self, seq: int) -> Iterator[CreditTransfer]:
+        while self._next is not None and self._next.seq == seq:
+            yield self._next
+            self._next = next(self._stored, None)
+
+    def _stray_before(self, seq: int | None) -> None:
+        while self._next is not None and (seq is None or self._next.seq < seq):
+            what = "it has a transfer of credits, and is no operation that moves any"
+            self._findings.add("transfer", what, self._org, self._next.seq)
+            self._next = next(self._stored, None)
+
+
+def _texts_of(request: object) -> tuple[str | None, ...]:
+    """The columns that an operation shares with usage."""
+    if isinstance(request, Authorize):
+        return tuple(getattr(request, name) for name in _TEXTS)
+    return (None,) * len(_TEXTS)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(_plain, value))
+    return value.isoformat() if isinstance(value, datetime) else str(value)
