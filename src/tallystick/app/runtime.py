@@ -26,6 +26,7 @@ from tallystick.journal.contracts import declared_meters
 from tallystick.journal.database import Database
 from tallystick.journal.group_writer import EventWork, GroupWriter
 from tallystick.journal.migrate import migrate, unreachable
+from tallystick.journal.operations_writer import Operations, OperationWork
 from tallystick.journal.prepare import Batch, prepare
 from tallystick.journal.self_test import check_walls
 from tallystick.journal.server import EmbeddedServer, ServerState
@@ -51,6 +52,7 @@ class Runtime:
         settings: what the operator has set.
         database: `database.org(org_id)`, `.operator()` and `.writer()` each give one transaction.
         writer: writes events for all threads of this process.
+        operations: decides and writes operations on accounts, likewise.
         clock: the present instant; a fixed one in tests.
         cards: every rate-card version in the database, in the order in which we came to know them.
         server: the embedded database server, None where somebody else's is used.
@@ -67,12 +69,28 @@ class Runtime:
     late_start: LateStart | None = None
     random_bytes: Callable[[int], bytes] = os.urandom
     _known_meters: frozenset[str] = field(default=frozenset())
+    operations: Operations = field(init=False)
     _gate: SpoolGate = field(init=False)
     _disk: DiskGuard | None = field(init=False)
 
     def __post_init__(self) -> None:
         settings = self.settings
         self._disk = DiskGuard(settings.data_dir) if self.server is not None else None
+        days = settings.retention_days
+        work = OperationWork(
+            lambda: self.clock(),  # noqa: PLW0108 - clock and salts may be exchanged
+            lambda: self.card,
+            lambda count: self.random_bytes(count),  # noqa: PLW0108
+            None if days is None else timedelta(days=days),
+        )
+        self.operations = Operations(
+            self.database.connect_writer,
+            work,
+            check=None if self._disk is None else self._disk.check,
+            linger_seconds=settings.group_linger_ms / 1000,
+            group_events_max=settings.group_events_max,
+            queue_events_max=settings.queue_events_max,
+        )
         self._gate = SpoolGate(
             self.open_spool,
             self.write,
@@ -151,6 +169,7 @@ class Runtime:
 
     def close(self) -> None:
         """Write what waits, then stop writing."""
+        self.operations.close()
         self.writer.close()
         self._gate.close()
 

@@ -2,13 +2,14 @@
 
 What is written is the `Work`'s: usage events (`EventWork`), or operations on orgs' accounts.
 
-A commit waits for the disk however many events are in it. So the first event that comes waits a few milliseconds for
-others, all are written together, and every caller is answered after the commit. What comes meanwhile is the next
-group.
+A commit waits for the disk however many events are in it. So what comes waits a few milliseconds for others, all are
+written together, and every caller is answered after the commit. What comes meanwhile is the next group. Callers who
+were answered often come again at once, each with the next: a group waits until there are as many events as were under
+way when the last one ended, and no longer than it may linger. A caller who is alone never waits.
 
     submit ──► queue (bounded, in events) ──► gather ──► write ──► commit ──► answer each caller
                  full: `journal_busy`            │
-                                  linger, or as many as one group takes
+                                  until as many are there as were under way, or it has lingered
 
     connection lost       the group is written again, once, on a new connection: what had arrived all the same is
                           recognised, so that a lost answer to a commit costs nobody anything
@@ -31,7 +32,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import psycopg
 
-from tallystick.core.errors import Unavailable
+from tallystick.core.errors import TallyError, Unavailable
 from tallystick.journal.database import Connection
 from tallystick.journal.migrate import storage_full, unreachable
 from tallystick.journal.patience import ServerSilent
@@ -83,7 +84,7 @@ class Work(Protocol[_Given_contra, _Made]):
         ...
 
     def write(self, connection: Connection, items: Sequence[_Given_contra], /, *, probe: bool) -> list[_Made]:
-        """Write the items in one transaction and commit it; an answer for each, in order.
+        """Write the items in one transaction and commit it; an answer for each, in order; a `TallyError` is raised.
 
         `probe`: look first for what is stored already. Without it, `stored_already` says of the error that is raised
         whether something was.
@@ -159,7 +160,7 @@ class GroupWriter(Generic[Item, Answer]):
     Args:
         connect: opens a connection of the writer's role, or raises psycopg.Error within a few seconds.
         work: what is written, and how.
-        linger_seconds: how long the first batch of a group waits for others.
+        linger_seconds: how long a group waits for others at most.
         group_events_max: how many events one transaction holds, unless a single batch has more.
         queue_events_max: how many events may wait.
     """
@@ -181,6 +182,8 @@ class GroupWriter(Generic[Item, Answer]):
         self._changed = threading.Condition()
         self._queue: deque[_Submission[Item, Answer]] = deque()
         self._queue_events = 0
+        self._wanted_events = group_events_max
+        """With so many a group need not wait for more."""
         self._closing = False
         self._down: str | None = None
         self._thread: threading.Thread | None = None
@@ -191,6 +194,7 @@ class GroupWriter(Generic[Item, Answer]):
         self._events_per_second = 0.0
         self._last_commit: float | None = None
         self._last_error: str | None = None
+        self._free_since = 0.0
 
     def submit(self, item: Item) -> Future[Answer]:
         """Have an item written; it never waits, and may be called from an event loop.
@@ -223,7 +227,7 @@ class GroupWriter(Generic[Item, Answer]):
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name=f"tally-{self._work.name}", daemon=True)
                 self._thread.start()
-            elif before == 0 or before < self._group_events_max <= self._queue_events:
+            elif before == 0 or before < self._wanted_events <= self._queue_events:
                 self._changed.notify()
         return future
 
@@ -269,8 +273,8 @@ class GroupWriter(Generic[Item, Answer]):
                 if self._closing:
                     return []
                 self._changed.wait()
-            until = self._queue[0].arrived + self._linger_seconds
-            while self._queue_events < self._group_events_max and not self._closing:
+            until = max(self._queue[0].arrived, self._free_since) + self._linger_seconds
+            while self._queue_events < self._wanted_events and not self._closing:
                 remaining = until - time.monotonic()
                 if remaining <= 0:
                     break
@@ -288,6 +292,7 @@ class GroupWriter(Generic[Item, Answer]):
         group = [one for one in group if one.future.set_running_or_notify_cancel()]
         if group:
             self._write_running(group)
+        self._free_since = time.monotonic()
 
     def _write_running(self, group: list[_Submission[Item, Answer]]) -> None:
         started = time.monotonic()
@@ -307,7 +312,10 @@ class GroupWriter(Generic[Item, Answer]):
         else:
             self._count(sum([one.size for one in group]), started)
             for one, answer in zip(group, answers, strict=True):
-                one.future.set_result(answer)
+                if isinstance(answer, TallyError):
+                    one.future.set_exception(answer)
+                else:
+                    one.future.set_result(answer)
             self._work.answered()
 
     def _written(self, items: Sequence[Item]) -> list[Answer]:
@@ -403,6 +411,7 @@ class GroupWriter(Generic[Item, Answer]):
     def _count(self, events: int, started: float) -> None:
         self._last_commit = now = time.monotonic()
         self._events_written += events
+        self._wanted_events = min(events + self._queue_events, self._group_events_max)
         rate = events / max(now - started, 1e-6)
         self._events_per_second += 0.1 * (rate - self._events_per_second) if self._events_per_second else rate
 

@@ -1,0 +1,148 @@
+"""What a group of operations is decided from, read under the locks of the orgs' heads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import msgspec
+
+from tallystick.journal.copy_rows import TextArray
+from tallystick.journal.database import Connection
+from tallystick.journal.named_sql import load_queries
+from tallystick.ledger.operation_body import read_body
+from tallystick.ledger.operations import Authorize, Held
+from tallystick.ledger.org_account import Charged, FinishedWork, OpenHold, OrgTerms, Resolution
+from tallystick.ledger.wallet import GrantedLot
+
+SQL = load_queries("operations")
+ENDED_HOLDS_MAX = 2000
+"""How many holds whose life is over one group ends; the next one takes the others."""
+
+Place = tuple[str, int]
+"""Of an entry: its org, and its sequence number."""
+
+
+class OrgRow(NamedTuple):
+    """What there is of an org besides its lots and holds. Terms are those in force; None where there are none."""
+
+    org_id: str
+    counted_through_seq: int | None
+    state: str | None
+    progress: str | None
+    contract: str | None
+    plan: str | None
+    time_zone: str | None
+    version: str | None
+    sha256: str | None
+    held_pico: int
+
+    def terms(self) -> OrgTerms:
+        """What has been said about the org."""
+        return OrgTerms() if self.state is None else msgspec.json.decode(self.state, type=OrgTerms)
+
+
+class HoldRow(NamedTuple):
+    """The entry of a hold; `is_open`: nothing has resolved it."""
+
+    org_id: str
+    seq: int
+    user_id: str | None
+    session_id: str | None
+    leaf: bytes
+    body: str
+    is_open: bool
+
+
+class StoredOperation(NamedTuple):
+    """The entry of an operation, as far as its answer and the comparison with another need it."""
+
+    seq: int
+    kind: Any
+    request_id: str
+    recorded_at: datetime
+    user_id: str | None
+    session_id: str | None
+    attributes: Mapping[str, str] | None
+    salt: bytes | None
+    fingerprint: bytes
+    leaf: bytes
+    rate_version: str
+    refers_to_seq: int | None
+    body: str
+
+
+class HoldCache:
+    """Bodies of holds that were read or written lately: entries never change, so that what was read stays true."""
+
+    def __init__(self, holds_max: int = 20_000) -> None:
+        self._holds_max = holds_max
+        self._held: dict[tuple[str, int, bytes], tuple[Authorize, Held]] = {}
+
+    def add(self, org_id: str, seq: int, leaf: bytes, request: Authorize, held: Held) -> None:
+        """Remember one; the oldest is forgotten for it."""
+        while len(self._held) >= self._holds_max:
+            del self._held[next(iter(self._held))]
+        self._held[org_id, seq, leaf] = (request, held)
+
+    def read(self, row: HoldRow) -> OpenHold:
+        """The hold of that row."""
+        found = self._held.get((row.org_id, row.seq, row.leaf))
+        if found is None:
+            found = read_body("hold", row.body)
+            self.add(row.org_id, row.seq, row.leaf, *found)
+        return OpenHold(row.seq, found[0], row.user_id, found[1])
+
+
+def ask(connection: Connection, query: str, parameters: Mapping[str, Any]) -> Any:
+    """Send one of the queries; the cursor that will have its rows. In a pipeline nothing is waited for."""
+    return connection.execute(SQL[query], parameters, binary=True)
+
+
+def ask_places(connection: Connection, query: str, places: Iterable[Place]) -> Any:
+    """The same of a query that is asked for entries by their places."""
+    orgs, seqs = zip(*places, strict=True)
+    return ask(connection, query, {"orgs": TextArray(orgs), "seqs": list(seqs)})
+
+
+def ask_finished(connection: Connection, works: Iterable[tuple[str, str, str]]) -> Any:
+    """The same of finished work: by org, action and key of the work."""
+    orgs, actions, keys = zip(*works, strict=True)
+    parameters = {"orgs": TextArray(orgs), "actions": TextArray(actions), "work_keys": TextArray(keys)}
+    return ask(connection, "finished", parameters)
+
+
+def ask_stored(connection: Connection, ids: Sequence[tuple[str, str, str]]) -> Any:
+    """The same of operations: by org, kind and request id. Each row begins with the place in `ids`, from 1."""
+    orgs, kinds, requests = zip(*ids, strict=True)
+    parameters = {"orgs": TextArray(orgs), "kinds": TextArray(kinds), "requests": TextArray(requests)}
+    return ask(connection, "stored", parameters)
+
+
+def lots_of(rows: Iterable[Sequence[Any]]) -> list[tuple[str, GrantedLot]]:
+    """Lots with their orgs."""
+    return [(org_id, GrantedLot(*rest)) for org_id, *rest in rows]
+
+
+def resolution_of(stored: StoredOperation) -> Resolution:
+    """What resolved a hold, from its entry."""
+    return Resolution(stored.seq, stored.kind, *read_body(stored.kind, stored.body))
+
+
+def charged_of(settlements: Iterable[Sequence[Any]], refunds: Iterable[Sequence[Any]]) -> list[tuple[str, Charged]]:
+    """Settlements that can be refunded, with their orgs."""
+    refunded: dict[Place, int] = {}
+    for org_id, seq, body in refunds:
+        returned = read_body("refund", body)[1]
+        amount_pico = sum([lot.amount_pico for lot in returned.returned]) + returned.receivable_pico
+        refunded[org_id, seq] = refunded.get((org_id, seq), 0) + amount_pico
+    return [
+        (org_id, Charged(seq, read_body("settlement", body)[1], refunded.get((org_id, seq), 0)))
+        for org_id, seq, body in settlements
+    ]
+
+
+def finished_of(rows: Iterable[Sequence[Any]]) -> list[tuple[str, tuple[str, str], FinishedWork]]:
+    """Finished work with its org, by action and key."""
+    return [(org_id, (action, key), FinishedWork(charged_at, seq)) for org_id, action, key, charged_at, seq in rows]

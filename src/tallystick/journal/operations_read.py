@@ -1,0 +1,382 @@
+"""Reading what a group of operations is decided from: two round trips for most groups, whatever their size.
+
+The first asks for what the operations name; the second for what that refers to: lots that holds came from, what has
+resolved a hold, the counters of limits and budgets. Contracts are kept: a version never changes.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import msgspec
+
+from tallystick.contract.decision import Budget
+from tallystick.contract.loader import load_contract
+from tallystick.contract.model import Contract
+from tallystick.contract.windows import window_at
+from tallystick.core.errors import NotFound
+from tallystick.core.periods import load_zone
+from tallystick.journal.copy_rows import TextArray
+from tallystick.journal.counters import Backlog, OrgCounters, Progress, catch_up, counting_of, load_query
+from tallystick.journal.database import Connection
+from tallystick.journal.heads import Head
+from tallystick.journal.operations_group import OrgWork
+from tallystick.journal.operations_load import (
+    ENDED_HOLDS_MAX,
+    HoldCache,
+    HoldRow,
+    OrgRow,
+    Place,
+    StoredOperation,
+    ask,
+    ask_finished,
+    ask_places,
+    ask_stored,
+    charged_of,
+    finished_of,
+    lots_of,
+    resolution_of,
+)
+from tallystick.journal.writer import Stored
+from tallystick.ledger.operations import Authorize, Operation, Refund, ReleaseHold, Settle
+from tallystick.ledger.org_account import OpenHold, OrgAccount
+from tallystick.ledger.wallet import GrantedLot, Wallet
+
+_CONTRACTS_KEPT = 512
+
+
+class Found(NamedTuple):
+    """What was read.
+
+    Attributes:
+        orgs: those whose heads are locked.
+        stored: operations that are stored already, by org, kind and request id.
+        resolutions: what has resolved holds that are named and not open, by the hold.
+        usage: usage that is stored already, by org and request id, as far as it was looked for.
+        contracts: by the hash of their content, those in force and those that loaded holds were decided under.
+    """
+
+    orgs: dict[str, OrgWork]
+    stored: dict[tuple[str, str, str], StoredOperation]
+    resolutions: dict[Place, StoredOperation]
+    usage: dict[tuple[str, str], Stored]
+    contracts: Mapping[str, Contract]
+
+
+class Reader:
+    """Reads for one writer; holds and contracts that were read before are kept."""
+
+    def __init__(self, cache: HoldCache) -> None:
+        self._cache = cache
+        self._contracts: dict[str, Contract] = {}
+
+    def read(
+        self, connection: Connection, heads: Mapping[str, Head], items: Sequence[Any], now: datetime, *, probe: bool
+    ) -> Found:
+        """Read all that these items, of orgs whose heads are locked, are decided from."""
+        asked = _Asked(heads, [item for item in items if isinstance(item, Operation)])
+        for item in items:
+            if not isinstance(item, Operation):
+                asked.decided.add(item.org_id)
+        first = _first_round(connection, asked, now)
+        self._add_contracts(connection, first)
+        holds = {(row.org_id, row.seq): self._cache.read(row) for row in first.holds if row.is_open}
+        self._add_contracts_of(connection, holds.values())
+        orgs = _orgs(first, heads, holds, self._contracts)
+        return _second_round(connection, asked, first, orgs, self._contracts, holds, now, probe=probe)
+
+    def _add_contracts(self, connection: Connection, first: _First) -> None:
+        for row in first.rows:
+            if row.sha256 is not None and row.sha256 not in self._contracts:
+                values = {"contract": row.contract, "version": row.version}
+                self._keep(row.sha256, ask(connection, "contract_text", values).fetchone())
+
+    def _add_contracts_of(self, connection: Connection, holds: Iterable[OpenHold]) -> None:
+        for sha256 in {hold.held.decision.contract_sha256 for hold in holds} - self._contracts.keys():
+            self._keep(sha256, ask(connection, "contract_text_by_sha256", {"sha256": sha256}).fetchone())
+
+    def _keep(self, sha256: str, found: tuple[str, str]) -> None:
+        while len(self._contracts) >= _CONTRACTS_KEPT:
+            del self._contracts[next(iter(self._contracts))]
+        self._contracts[sha256] = load_contract(*found)
+
+
+class _Asked:
+    """What the operations name, to be looked up."""
+
+    def __init__(self, heads: Mapping[str, Head], operations: Iterable[Operation]) -> None:
+        self.orgs = list(heads)
+        self.ids: list[tuple[str, str, str]] = []
+        self.holds: dict[Place, None] = {}
+        self.works: set[tuple[str, str, str]] = set()
+        self.settlements: set[Place] = set()
+        self.budgets: set[str] = set()
+        self.decided: set[str] = set()
+        self.requests: list[tuple[str, Authorize, str | None]] = []
+        self.settles: list[Operation] = []
+        for one in operations:
+            org_id, request = one.org_id, one.request
+            if isinstance(request, Settle | ReleaseHold):
+                self.holds[org_id, request.hold_seq] = None
+                if isinstance(request, Settle):
+                    self.settles.append(one)
+                continue
+            self.ids.append((org_id, one.kind, one.request_id))
+            if isinstance(request, Authorize):
+                self.decided.add(org_id)
+                self.requests.append((org_id, request, one.user_id))
+                if request.action is not None and request.work_key is not None:
+                    self.works.add((org_id, request.action, request.work_key))
+            elif isinstance(request, Refund):
+                self.settlements.add((org_id, request.settlement_seq))
+            elif one.kind == "budget":
+                self.budgets.add(org_id)
+
+
+class _First(NamedTuple):
+    """What the first round trip found."""
+
+    rows: list[OrgRow]
+    lots: list[tuple[str, GrantedLot]]
+    holds: list[HoldRow]
+    stored: dict[tuple[str, str, str], StoredOperation]
+    finished: list[Any]
+    charged: list[Any]
+
+
+def _first_round(connection: Connection, asked: _Asked, now: datetime) -> _First:
+    orgs = TextArray(asked.orgs)
+    stored = finished = named = settlements = refunds = opened = None
+    with connection.pipeline():
+        rows = ask(connection, "accounts", {"orgs": orgs, "now": now})
+        lots = ask(connection, "lots", {"orgs": orgs})
+        ended = ask(connection, "ended_holds", {"orgs": orgs, "now": now, "limit": ENDED_HOLDS_MAX})
+        if asked.holds:
+            named = ask_places(connection, "holds", asked.holds)
+        if asked.ids:
+            stored = ask_stored(connection, asked.ids)
+        if asked.works:
+            finished = ask_finished(connection, asked.works)
+        if asked.settlements:
+            settlements = ask_places(connection, "settlements", asked.settlements)
+            refunds = ask_places(connection, "refunds", asked.settlements)
+        if asked.budgets:
+            opened = ask(connection, "open_holds", {"orgs": TextArray(sorted(asked.budgets))})
+    holds = {
+        (row[0], row[1]): HoldRow(*row)
+        for cursor in (ended, named, opened)
+        if cursor is not None
+        for row in cursor.fetchall()
+    }
+    return _First(
+        [OrgRow(*row) for row in rows.fetchall()],
+        lots_of(lots.fetchall()),
+        list(holds.values()),
+        {} if stored is None else {asked.ids[place - 1]: StoredOperation(*row) for place, *row in stored.fetchall()},
+        [] if finished is None else finished_of(finished.fetchall()),
+        [] if settlements is None or refunds is None else charged_of(settlements.fetchall(), refunds.fetchall()),
+    )
+
+
+def _orgs(
+    first: _First, heads: Mapping[str, Head], holds: Mapping[Place, OpenHold], contracts: Mapping[str, Contract]
+) -> dict[str, OrgWork]:
+    lots = defaultdict[str, list[GrantedLot]](list)
+    for org_id, lot in first.lots:
+        lots[org_id].append(lot)
+    orgs = {}
+    for row in first.rows:
+        account = OrgAccount(Wallet(lots[row.org_id], row.held_pico), terms=row.terms())
+        progress = msgspec.json.decode(row.progress or "{}", type=Progress)
+        org = orgs[row.org_id] = OrgWork(row, heads[row.org_id], account, progress)
+        org.contract = None if row.sha256 is None else contracts[row.sha256]
+    for (org_id, seq), hold in holds.items():
+        orgs[org_id].account.holds[seq] = hold
+    for hold_row in first.holds:
+        orgs[hold_row.org_id].holds[hold_row.seq] = hold_row
+    for org_id, charged in first.charged:
+        orgs[org_id].account.charged[charged.seq] = charged
+    for org_id, work, done in first.finished:
+        orgs[org_id].account.finished[work] = done
+    return orgs
+
+
+def _second_round(
+    connection: Connection,
+    asked: _Asked,
+    first: _First,
+    orgs: dict[str, OrgWork],
+    contracts: Mapping[str, Contract],
+    holds: Mapping[Place, OpenHold],
+    now: datetime,
+    *,
+    probe: bool,
+) -> Found:
+    lots = _missing_lots(orgs, holds)
+    resolved = [(row.org_id, row.seq) for row in first.holds if not row.is_open]
+    works = _works_of(asked, holds)
+    again = set(resolved)
+    ids = [
+        (one.org_id, event.event.request_id)
+        for one in asked.settles
+        if probe or (one.org_id, one.request.hold_seq) in again  # type: ignore[union-attr]
+        for event in one.events
+    ]
+    backlogs, names = _counting(asked, orgs, now)
+    included = _included_ids(asked, orgs, now)
+    if not (lots or resolved or works or ids or backlogs or names or included):
+        return Found(orgs, first.stored, {}, {}, contracts)
+    cursors: dict[str, Any] = {}
+    with connection.pipeline():
+        if lots:
+            cursors["lots"] = ask_places(connection, "lots_by_seq", lots)
+        if resolved:
+            cursors["resolutions"] = ask_places(connection, "resolutions", resolved)
+        if works:
+            cursors["finished"] = ask_finished(connection, works)
+        if ids:
+            id_orgs, requests = zip(*ids, strict=True)
+            parameters = {"orgs": TextArray(id_orgs), "requests": TextArray(requests)}
+            cursors["usage"] = ask(connection, "usage_of", parameters)
+        if included:
+            cursors["included"] = ask_stored(connection, included)
+        if backlogs:
+            catch_up(connection, backlogs)
+        if names:
+            cursors["counters"] = connection.execute(*load_query(names), binary=True)
+    rows = defaultdict[str, list[Any]](list, {name: cursor.fetchall() for name, cursor in cursors.items()})
+    for place, *row in rows["included"]:
+        first.stored[included[place - 1]] = StoredOperation(*row)
+    resolutions = {resolved[place - 1]: StoredOperation(*row) for place, *row in rows["resolutions"]}
+    _add(orgs, rows, resolutions)
+    known = {ids[place - 1]: Stored(*row) for place, *row in rows["usage"]}
+    return Found(orgs, first.stored, resolutions, known, contracts)
+
+
+def _add(
+    orgs: Mapping[str, OrgWork], rows: Mapping[str, list[Any]], resolutions: Mapping[Place, StoredOperation]
+) -> None:
+    """What the second round trip found belongs to the orgs' accounts."""
+    for org_id, lot in lots_of(rows["lots"]):
+        orgs[org_id].account.wallet.lots[lot.seq] = lot
+    for org_id, work, done in finished_of(rows["finished"]):
+        orgs[org_id].account.finished[work] = done
+    for org_id, counter, start, used in rows["counters"]:
+        if start is None:
+            orgs[org_id].account.reserved[counter] = int(used)
+        else:
+            orgs[org_id].account.used[counter, start] = int(used)
+    for (org_id, seq), stored in resolutions.items():
+        orgs[org_id].account.resolved[seq] = resolution_of(stored)
+
+
+def _missing_lots(orgs: Mapping[str, OrgWork], holds: Mapping[Place, OpenHold]) -> set[Place]:
+    """Lots that something may go back to, of which nothing is available now."""
+    missing = set()
+    for (org_id, _), hold in holds.items():
+        known = orgs[org_id].account.wallet.lots
+        missing |= {(org_id, lot.grant_seq) for lot in hold.held.lots if lot.grant_seq not in known}
+    for org_id, org in orgs.items():
+        known = org.account.wallet.lots
+        for charged in org.account.charged.values():
+            lots = (*charged.settled.charged, *charged.settled.overage)
+            missing |= {(org_id, lot.grant_seq) for lot in lots if lot.grant_seq not in known}
+    return missing
+
+
+def _works_of(asked: _Asked, holds: Mapping[Place, OpenHold]) -> set[tuple[str, str, str]]:
+    """Of holds to be settled, the work that nothing was asked about yet."""
+    works = set()
+    for one in asked.settles:
+        hold = holds.get((one.org_id, one.request.hold_seq))  # type: ignore[union-attr]
+        if hold is not None and hold.request.action is not None and hold.request.work_key is not None:
+            works.add((one.org_id, hold.request.action, hold.request.work_key))
+    return works - asked.works
+
+
+def _counting(
+    asked: _Asked, orgs: Mapping[str, OrgWork], now: datetime
+) -> tuple[list[Backlog], list[tuple[str, str, datetime | None]]]:
+    """Whose counters are behind, and the counters that decisions will look at.
+
+    Where nothing is decided in this group, counters that are behind stay so: the next decision sees to it.
+    """
+    backlogs: list[Backlog] = []
+    names: list[tuple[str, str, datetime | None]] = []
+    spenders = defaultdict[str, list[tuple[Budget, str]]](list)
+    for org_id, request, user_id in asked.requests:
+        spenders[org_id] += orgs[org_id].account.applying(request, user_id)
+    for org_id, org in orgs.items():
+        counters = _counters(org, now)
+        if counters is None:
+            continue
+        anew = counters.stale(org.progress)
+        last_seq, counted = org.head.seq, org.counted_through_seq
+        is_behind = bool(counters.counting.rules) and counted < last_seq
+        if (anew or is_behind) and org_id not in asked.decided:
+            continue
+        forget_all = org.progress.counted != counters.counting.signature
+        if anew or is_behind or forget_all:
+            backlogs.append(Backlog(counters, anew, counted, last_seq, forget_all))
+            org.progress.counted = counters.counting.signature
+            org.progress.starts = {per: window.starts_at for per, window in counters.windows.items()}
+            org.is_caught_up = True
+        org.counters, org.counted_through_seq = counters, last_seq
+        if org_id in asked.decided:
+            names += [(org_id, *name) for name in counters.names(org.account, spenders[org_id])]
+    return backlogs, names
+
+
+def _included_ids(asked: _Asked, orgs: Mapping[str, OrgWork], now: datetime) -> list[tuple[str, str, str]]:
+    """The grants of this month's included credits, of orgs that are not known to have them."""
+    ids = []
+    for org_id in asked.decided:
+        month = included_month(orgs[org_id], now)
+        if month is not None:
+            ids.append((org_id, "grant", included_id(month[0])))
+    return ids
+
+
+def included_month(org: OrgWork, now: datetime) -> tuple[str, datetime] | None:
+    """The month that `now` falls in on the org's clocks, such as `2026-11`, and its end; None where nothing is due.
+
+    Something is due where the plan includes credits, and none are known to be given for that month.
+    """
+    plan = None if org.contract is None or org.row.plan is None else org.contract.plans.get(org.row.plan)
+    if plan is None or not plan.included_credits or org.row.time_zone is None:
+        return None
+    window = window_at("month", org.row.time_zone, now)
+    label = window.starts_at.astimezone(load_zone(org.row.time_zone)).strftime("%Y-%m")
+    return None if org.progress.included == label else (label, window.ends_at)
+
+
+def included_id(month: str) -> str:
+    """The request id of the grant of included credits: there is one for each org and month."""
+    return f"included:{month}"
+
+
+def _counters(org: OrgWork, now: datetime) -> OrgCounters | None:
+    """What is counted for the org; None where no terms say."""
+    row = org.row
+    if org.contract is None or row.time_zone is None:
+        return None
+    budgets = tuple(sorted(org.account.terms.budgets.values(), key=lambda budget: budget.name))
+    return OrgCounters(org.org_id, counting_of(org.contract, row.plan, budgets, row.time_zone), now)
+
+
+def known_orgs(connection: Connection, orgs: list[str]) -> set[str]:
+    """Those of the orgs that there are."""
+    return {org_id for (org_id,) in ask(connection, "known", {"orgs": TextArray(orgs)}).fetchall()}
+
+
+def unknown_org(org_id: str) -> NotFound:
+    """The answer to an operation on an org that nobody knows."""
+    return NotFound(
+        "unknown_org",
+        f"there is no org {org_id!r}: it has neither an event nor a subscription",
+        next_step="check the id; put a new customer on a plan: tally orgs set",
+        where="org_id",
+    )

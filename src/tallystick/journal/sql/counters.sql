@@ -1,0 +1,101 @@
+-- What limits and budgets are compared with: sums over the ledger's entries, by window of time.
+
+-- name: load
+-- The counters of these names, each looked up by its key. A window_start of null is what open holds reserve.
+select given.org_id, given.counter, given.window_start, counter.used
+from unnest(%(orgs)s::text[], %(counters)s::text[], %(starts)s::timestamptz[]) as given (org_id, counter, window_start)
+join lateral (
+    select used from counters
+    where org_id = given.org_id and counter = given.counter and window_start = coalesce(given.window_start, '-infinity')
+    limit 1
+) as counter on true
+
+-- name: forget_windows
+-- Counters of windows that are over, or that are counted anew. Their names begin with the windows' length.
+delete from counters using unnest(%(orgs)s::text[], %(pers)s::text[]) as given (org_id, per)
+where counters.org_id = given.org_id and counter >= per || ':' and counter < per || ';' and window_start > '-infinity'
+
+-- name: fold
+-- Add what entries above after_seq count in each task's window: usage by meter, our cost (of corrections too, for whose
+-- request it was), and what the customer is charged, by who spent it. after_seq null: all that the window holds, from
+-- where time_max has reached its start. It takes whatever number of entries in the database's own memory.
+--
+-- uncharged: the environments that are never billed, a line each. meters, spends: what is counted, a line each.
+-- rates: by meter, pico-USD a unit, for budgets of charges; shares: by meter, [n, d] when n/d of our cost is charged.
+with task as materialized (
+    select org_id, per, starts_at, ends_at, through_seq,
+           coalesce(after_seq, seq_reaching(org_id, starts_at, through_seq) - 1) as after_seq,
+           string_to_array(uncharged, E'\n') as uncharged, string_to_array(meters, E'\n') as meters,
+           string_to_array(spends, E'\n') as spends, rates::jsonb as rates, shares::jsonb as shares
+    from unnest(
+        %(orgs)s::text[], %(pers)s::text[], %(starts)s::timestamptz[], %(ends)s::timestamptz[], %(after)s::bigint[],
+        %(through)s::bigint[], %(uncharged)s::text[], %(meters)s::text[], %(spends)s::text[], %(rates)s::text[], %(shares)s::text[]
+    ) as given (org_id, per, starts_at, ends_at, after_seq, through_seq, uncharged, meters, spends, rates, shares)
+), quantity as (
+    select task.org_id, task.per || ':meter:' || used.name as counter, task.starts_at, sum(used.quantity) as total
+    from task cross join lateral (
+        select meter.name, meter.quantity
+        from ledger_entries as entry cross join unnest(entry.meter_names, entry.meter_quantities) as meter (name, quantity)
+        where entry.org_id = task.org_id and entry.seq > task.after_seq and entry.seq <= task.through_seq
+            and entry.time >= task.starts_at and entry.time < task.ends_at and entry.kind = 'usage'
+            and entry.environment <> all (task.uncharged) and meter.name = any(task.meters) and meter.quantity > 0
+    ) as used
+    where task.meters <> '{}'
+    group by 1, 2, 3
+), spent as (
+    select task.org_id, task.per, task.starts_at, task.spends, amount.*
+    from task cross join lateral (
+        select 'cost' as measure, entry.cost_pico::numeric as pico, coalesce(entry.user_id, first.user_id) as user_id,
+               coalesce(entry.api_key_id, first.api_key_id) as api_key_id, coalesce(entry.feature, first.feature) as feature
+        from ledger_entries as entry
+        left join lateral (
+            select user_id, api_key_id, feature from ledger_entries as other
+            where entry.kind = 'correction' and other.org_id = entry.org_id and other.seq = entry.refers_to_seq
+        ) as first on true
+        where task.spends && array['cost:org', 'cost:user', 'cost:api_key', 'cost:feature']
+            and entry.org_id = task.org_id and entry.seq > task.after_seq and entry.seq <= task.through_seq
+            and entry.time >= task.starts_at and entry.time < task.ends_at and entry.kind in ('usage', 'correction')
+            and entry.payer is null and entry.cost_pico <> 0
+        union all
+        select 'charge', (entry.body::jsonb #>> '{result,charge_pico}')::numeric, entry.user_id, entry.api_key_id, entry.feature
+        from ledger_entries as entry
+        where task.spends && array['charge:org', 'charge:user', 'charge:api_key', 'charge:feature']
+            and entry.org_id = task.org_id and entry.seq > task.after_seq and entry.seq <= task.through_seq
+            and entry.time >= task.starts_at and entry.time < task.ends_at and entry.kind = 'settlement'
+        union all
+        select 'charge', priced.pico, entry.user_id, entry.api_key_id, entry.feature
+        from ledger_entries as entry cross join lateral (
+            select coalesce(sum(meter.quantity * (task.rates ->> meter.name)::numeric), 0) + coalesce((
+                select div(case when entry.payer is null then coalesce(entry.cost_pico, 0) else 0 end * share.n + share.d - 1, share.d)
+                from unnest(entry.meter_names, entry.meter_quantities) as shared (name, quantity)
+                cross join lateral (select (task.shares -> shared.name ->> 0)::numeric as n, (task.shares -> shared.name ->> 1)::numeric as d) as share
+                where shared.quantity > 0 and share.n is not null
+                order by share.n / share.d desc limit 1
+            ), 0) as pico
+            from unnest(entry.meter_names, entry.meter_quantities) as meter (name, quantity)
+        ) as priced
+        where task.spends && array['charge:org', 'charge:user', 'charge:api_key', 'charge:feature']
+            and (task.rates <> '{}' or task.shares <> '{}')
+            and entry.org_id = task.org_id and entry.seq > task.after_seq and entry.seq <= task.through_seq
+            and entry.time >= task.starts_at and entry.time < task.ends_at and entry.kind = 'usage'
+            and entry.environment <> all (task.uncharged)
+    ) as amount
+), spending as (
+    select org_id, per || ':' || measure || ':' || scope.name as counter, starts_at, sum(pico) as total
+    from spent cross join lateral (values
+        ('org', 'org'), ('user', 'user:' || user_id), ('api_key', 'api_key:' || api_key_id), ('feature', 'feature:' || feature)
+    ) as scope (kind, name)
+    where measure || ':' || scope.kind = any(spends) and scope.name is not null and pico <> 0
+    group by 1, 2, 3
+)
+insert into counters as counter (org_id, counter, window_start, used)
+select org_id, counter, starts_at, total from quantity
+union all select org_id, counter, starts_at, total from spending
+on conflict (org_id, counter, window_start) do update set used = counter.used + excluded.used
+
+-- name: save
+-- What this transaction's own entries have added. A window_start of null is what open holds reserve.
+insert into counters as counter (org_id, counter, window_start, used)
+select org_id, counter, coalesce(window_start, '-infinity'), used from unnest(%(orgs)s::text[], %(counters)s::text[], %(starts)s::timestamptz[], %(amounts)s::numeric[])
+    as given (org_id, counter, window_start, used)
+on conflict (org_id, counter, window_start) do update set used = counter.used + excluded.used

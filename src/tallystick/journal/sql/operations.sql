@@ -1,0 +1,213 @@
+-- Operations on orgs' accounts. Parameters are arrays, so that one round trip serves a group of any size; each key is
+-- looked up by a lateral join, whatever the statistics say.
+
+-- name: known
+-- Which of these orgs there are: they have an entry, or somebody put them on a plan.
+select org_id from unnest(%(orgs)s::text[]) as given (org_id)
+where exists (select from subscriptions where subscriptions.org_id = given.org_id)
+    or exists (select from org_heads where org_heads.org_id = given.org_id)
+
+-- name: accounts
+-- Of each org: its state, and the terms in force at an instant.
+select given.org_id, state.counted_through_seq, state.state, state.progress, subscription.contract, subscription.plan,
+       subscription.time_zone, version.version, version.sha256, coalesce(held.credit_pico - held.debit_pico, 0)::bigint
+from unnest(%(orgs)s::text[]) as given (org_id)
+left join org_states as state on state.org_id = given.org_id
+left join account_balances as held on held.org_id = given.org_id and held.account = 'wallet_held' and held.asset = 'CREDIT'
+left join lateral (
+    select contract, plan, time_zone from subscriptions
+    where subscriptions.org_id = given.org_id and effective_from <= %(now)s
+    order by effective_from desc, ordinal desc limit 1
+) as subscription on true
+left join lateral (
+    select version, sha256 from contract_versions
+    where contract_versions.contract = subscription.contract and effective_from <= %(now)s
+    order by effective_from desc limit 1
+) as version on true
+
+-- name: contract_text
+-- A contract as it was applied.
+select source_text, source_name from contract_versions where contract = %(contract)s and version = %(version)s
+
+-- name: contract_text_by_sha256
+-- The same by the hash of its content.
+select source_text, source_name from contract_versions where sha256 = %(sha256)s limit 1
+
+-- name: lots
+-- The lots of these orgs of which something is available.
+select org_id, seq, source, priority, granted_at, expires_at, amount_pico, available_pico
+from grants where org_id = any(%(orgs)s::text[]) and available_pico > 0
+
+-- name: lots_by_seq
+-- These lots, whatever is left of them.
+select lot.org_id, lot.seq, lot.source, lot.priority, lot.granted_at, lot.expires_at, lot.amount_pico, lot.available_pico
+from unnest(%(orgs)s::text[], %(seqs)s::bigint[]) as given (org_id, seq)
+join lateral (select * from grants where org_id = given.org_id and seq = given.seq limit 1) as lot on true
+
+-- name: holds
+-- These entries, when they are holds: whose they are, and whether nothing has resolved them yet.
+select entry.org_id, entry.seq, entry.user_id, entry.session_id, entry.leaf, entry.body,
+       exists (select from open_holds where org_id = entry.org_id and seq = entry.seq) as open
+from unnest(%(orgs)s::text[], %(seqs)s::bigint[]) as given (org_id, seq)
+join lateral (
+    select org_id, seq, user_id, session_id, leaf, body from ledger_entries
+    where org_id = given.org_id and seq = given.seq and kind = 'hold' limit 1
+) as entry on true
+
+-- name: ended_holds
+-- Open holds of these orgs whose life is over.
+select entry.org_id, entry.seq, entry.user_id, entry.session_id, entry.leaf, entry.body, true
+from open_holds as held
+join lateral (
+    select org_id, seq, user_id, session_id, leaf, body from ledger_entries
+    where org_id = held.org_id and seq = held.seq limit 1
+) as entry on true
+where held.org_id = any(%(orgs)s::text[]) and held.expires_at <= %(now)s
+order by held.org_id, held.expires_at, held.seq
+limit %(limit)s
+
+-- name: open_holds
+-- Every open hold of these orgs.
+select entry.org_id, entry.seq, entry.user_id, entry.session_id, entry.leaf, entry.body, true
+from open_holds as held
+join lateral (
+    select org_id, seq, user_id, session_id, leaf, body from ledger_entries
+    where org_id = held.org_id and seq = held.seq limit 1
+) as entry on true
+where held.org_id = any(%(orgs)s::text[])
+
+-- name: stored
+-- Which of these operations are stored already, by the ids under which they were sent.
+select given.index::int8, entry.*
+from unnest(%(orgs)s::text[], %(kinds)s::text[], %(requests)s::text[]) with ordinality as given (org_id, kind, request_id, index)
+join lateral (
+    select seq, kind, request_id, recorded_at, user_id, session_id, attributes, salt, fingerprint, leaf, rate_version, refers_to_seq, body
+    from ledger_entries
+    where org_id = given.org_id and kind = given.kind and request_id = given.request_id
+        and body is not null and kind <> 'denial'
+    limit 1
+) as entry on true
+
+-- name: resolutions
+-- What has resolved these holds.
+select given.index::int8, entry.*
+from unnest(%(orgs)s::text[], %(seqs)s::bigint[]) with ordinality as given (org_id, seq, index)
+join lateral (
+    select seq, kind, request_id, recorded_at, user_id, session_id, attributes, salt, fingerprint, leaf, rate_version, refers_to_seq, body
+    from ledger_entries
+    where org_id = given.org_id and refers_to_seq = given.seq and kind in ('settlement', 'release', 'expiry')
+    limit 1
+) as entry on true
+
+-- name: usage_of
+-- The usage entries of these request ids, with what the receipt of each said.
+select given.index::int8, entry.*
+from unnest(%(orgs)s::text[], %(requests)s::text[]) with ordinality as given (org_id, request_id, index)
+join lateral (
+    select seq, recorded_at, fingerprint, salt, leaf, cost_pico, status, rate_version, reason from ledger_entries
+    where org_id = given.org_id and request_id = given.request_id and kind = 'usage'
+    limit 1
+) as entry on true
+
+-- name: settlements
+-- These entries, when they are settlements.
+select entry.org_id, entry.seq, entry.body
+from unnest(%(orgs)s::text[], %(seqs)s::bigint[]) as given (org_id, seq)
+join lateral (
+    select org_id, seq, body from ledger_entries
+    where org_id = given.org_id and seq = given.seq and kind = 'settlement' limit 1
+) as entry on true
+
+-- name: refunds
+-- What was given back of these settlements.
+select entry.org_id, entry.refers_to_seq, entry.body
+from unnest(%(orgs)s::text[], %(seqs)s::bigint[]) as given (org_id, seq)
+join lateral (
+    select org_id, refers_to_seq, body from ledger_entries
+    where org_id = given.org_id and refers_to_seq = given.seq and kind = 'refund'
+) as entry on true
+
+-- name: finished
+-- When these actions were last charged for the same work.
+select work.org_id, work.action, work.work_key, work.charged_at, work.seq
+from unnest(%(orgs)s::text[], %(actions)s::text[], %(work_keys)s::text[]) as given (org_id, action, work_key)
+join lateral (
+    select * from finished_work where org_id = given.org_id and action = given.action and work_key = given.work_key limit 1
+) as work on true
+
+-- name: add_states
+-- A state and the accounts of credits for orgs that have none.
+with added as (
+    insert into org_states (org_id) select org_id from unnest(%(orgs)s::text[]) as given (org_id)
+    order by org_id collate "C" on conflict do nothing
+)
+insert into account_balances (org_id, account, asset)
+select org_id, account, 'CREDIT'
+from unnest(%(orgs)s::text[]) as given (org_id) cross join unnest(%(accounts)s::text[]) as named (account)
+on conflict do nothing
+
+-- name: save_states
+update org_states as state set counted_through_seq = given.counted_through_seq, state = given.state, progress = given.progress
+from unnest(%(orgs)s::text[], %(counted)s::bigint[], %(states)s::text[], %(progresses)s::text[])
+    as given (org_id, counted_through_seq, state, progress)
+where state.org_id = given.org_id
+
+-- name: move
+-- Transfers of credits, and the balances that they move.
+with moving as (
+    insert into transfers (org_id, seq, first_seq, debit_account, credit_account, asset, amount_pico, recorded_at)
+    select org_id, seq, seq, debit_account, credit_account, 'CREDIT', amount_pico, %(recorded_at)s
+    from unnest(%(orgs)s::text[], %(seqs)s::bigint[], %(debits)s::text[], %(credits)s::text[], %(amounts)s::numeric[])
+        as given (org_id, seq, debit_account, credit_account, amount_pico)
+)
+update account_balances as balance
+set debit_pico = balance.debit_pico + moved.debit_pico, credit_pico = balance.credit_pico + moved.credit_pico
+from unnest(%(moved_orgs)s::text[], %(accounts)s::text[], %(debited)s::numeric[], %(credited)s::numeric[])
+    as moved (org_id, account, debit_pico, credit_pico)
+where balance.org_id = moved.org_id and balance.account = moved.account and balance.asset = 'CREDIT'
+
+-- name: add_lots
+insert into grants (org_id, seq, source, priority, granted_at, expires_at, amount_pico, available_pico)
+select * from unnest(
+    %(orgs)s::text[], %(seqs)s::bigint[], %(sources)s::text[], %(priorities)s::integer[], %(granted)s::timestamptz[],
+    %(expiries)s::timestamptz[], %(amounts)s::bigint[], %(available)s::bigint[]
+)
+
+-- name: save_lots
+update grants set available_pico = given.available_pico
+from unnest(%(orgs)s::text[], %(seqs)s::bigint[], %(available)s::bigint[]) as given (org_id, seq, available_pico)
+where grants.org_id = given.org_id and grants.seq = given.seq
+
+-- name: open
+insert into open_holds (org_id, seq, expires_at)
+select * from unnest(%(orgs)s::text[], %(seqs)s::bigint[], %(expiries)s::timestamptz[])
+
+-- name: close
+delete from open_holds using unnest(%(orgs)s::text[], %(seqs)s::bigint[]) as given (org_id, seq)
+where open_holds.org_id = given.org_id and open_holds.seq = given.seq
+
+-- name: finish
+insert into finished_work as work (org_id, action, work_key, charged_at, seq)
+select * from unnest(%(orgs)s::text[], %(actions)s::text[], %(work_keys)s::text[], %(charged)s::timestamptz[], %(seqs)s::bigint[])
+on conflict (org_id, action, work_key) do update set charged_at = excluded.charged_at, seq = excluded.seq
+
+-- name: due
+-- Orgs that have holds or lots whose life is over, the longest waiting first; without a lock, so a look only.
+select org_id from (
+    select org_id, min(expires_at) as since from open_holds where expires_at <= %(now)s group by org_id
+    union all
+    select org_id, min(expires_at) from grants where available_pico > 0 and expires_at <= %(now)s group by org_id
+) as due
+group by org_id order by min(since), org_id limit %(limit)s
+
+-- name: subscribed
+-- Orgs on a plan at an instant, with their time zone and what they were given last; after org_id, so many at a time.
+select subscription.org_id, subscription.contract, subscription.plan, subscription.time_zone, coalesce(state.progress, '{}')
+from (
+    select distinct on (org_id) org_id, contract, plan, time_zone from subscriptions
+    where effective_from <= %(now)s and org_id > %(after)s
+    order by org_id, effective_from desc, ordinal desc
+    limit %(limit)s
+) as subscription
+left join org_states as state on state.org_id = subscription.org_id
+order by subscription.org_id
