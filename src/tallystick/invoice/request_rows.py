@@ -18,7 +18,7 @@ from tallystick.invoice.terms import Terms
 
 _BEFORE = (
     "seq", "request_id", "time", "recorded_at", "org_id", "user_id", "session_id", "feature", "environment",
-    "api_key_id", "action", "provider", "model", "outcome", "usage_status", "latency_ms", "plan", "charged",
+    "api_key_id", "action", "provider", "model", "outcome", "usage_status", "payer", "latency_ms", "plan", "charged",
 )  # fmt: skip
 _COST = ("cost_usd", "cost_status", "rate_version", "correction_seq", "unpriced_reason")
 _AFTER = ("price_context", "attributes", "fingerprint")
@@ -50,6 +50,7 @@ def request_row(fact: StoredFact, meters: Sequence[str], terms: Terms, *, with_c
         text_cell(entry.model),
         entry.outcome or "",
         entry.usage_status or "",
+        entry.payer or "seller",
         "" if entry.latency_ms is None else str(entry.latency_ms),
         *_charged(fact, terms),
     ]

@@ -91,8 +91,11 @@ class PeriodSums:
             self.rates[version] = self.rates.get(version, 0) + count
 
     def add_request(self, event: UsageEvent, cost: Cost) -> None:
-        """One request: its raw quantities, and what it cost after corrections."""
+        """One request: its raw quantities, and what it cost us after corrections: nothing when the customer paid."""
         group = self._add_quantities(event)
+        self.rates[cost.rate_version] = self.rates.get(cost.rate_version, 0) + 1
+        if event.payer == "customer":
+            return
         unknown: set[str] = set()
         for line in cost.lines:
             if line.amount_pico is None:
@@ -106,11 +109,12 @@ class PeriodSums:
             of_model.unpriced += 1
         else:
             of_model.cost_pico += cost.total_pico
-        self.rates[cost.rate_version] = self.rates.get(cost.rate_version, 0) + 1
 
     def add_uncosted(self, event: UsageEvent) -> None:
         """One request whose cost cannot be computed at all: its quantities, and nothing known of its cost."""
         group = self._add_quantities(event)
+        if event.payer == "customer":
+            return
         for name, quantity in event.meters.items():
             if quantity:
                 self.meter(group, name).cost_unknown += 1

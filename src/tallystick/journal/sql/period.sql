@@ -33,7 +33,7 @@ select coalesce(
 
 -- name: sums
 -- All that an invoice adds up, in one reading of the period's requests and one statement. A correction takes the place
--- of the entry that it refers to. The kinds of rows:
+-- of the entry that it refers to. What a key of the customer's own has paid is no cost of ours. The kinds of rows:
 --   cost      environment, outcome, meter: the known cost
 --   quantity  environment, outcome, meter: the raw quantity, and the requests in which there was any
 --   request   environment, outcome, rate version, provider, model: known cost, requests, and those of unknown cost
@@ -42,9 +42,12 @@ with request as materialized (
     select usage.seq, usage.environment, usage.outcome = 'failure' as failed, usage.provider, usage.model,
            usage.meter_names, usage.meter_quantities,
            case when correction.seq is null then usage.rate_version else correction.rate_version end as rate_version,
-           case when correction.seq is null then usage.cost_pico else correction.cost_pico end as cost_pico,
-           case when correction.seq is null then usage.line_meters else correction.line_meters end as line_meters,
-           case when correction.seq is null then usage.line_amount_pico else correction.line_amount_pico end as amounts
+           case when usage.payer is not null then 0
+                when correction.seq is null then usage.cost_pico else correction.cost_pico end as cost_pico,
+           case when usage.payer is not null then '{}'
+                when correction.seq is null then usage.line_meters else correction.line_meters end as line_meters,
+           case when usage.payer is not null then '{}'
+                when correction.seq is null then usage.line_amount_pico else correction.line_amount_pico end as amounts
     from entries_of_period(%(org)s, %(start)s, %(end)s, %(first_seq)s, %(bound_seq)s, %(through_seq)s) as usage
     left join ledger_entries as correction
         on correction.org_id = %(org)s and correction.kind = 'correction' and correction.refers_to_seq = usage.seq
