@@ -44,6 +44,14 @@ def test_the_same_terms_in_another_layout_do_not_differ():
             "upgrade_to: credits", "upgrade_to: pro", "plans.discovery.upgrade_to: credits → pro"
         ),
         ("enforcement: enforce", "enforcement: shadow", "enforcement: enforce → shadow"),
+        ("holds: {life: 15m}", "holds: {life: 1h}", "holds.life: 15 minutes → 1 hour"),
+        ("refunds: {grace: 7d}", "refunds: {grace: 36h}", "refunds.grace: 7 days → 36 hours"),
+        (
+            "overage: false",
+            "overage: true",
+            "plans.credits.overage: added: what exceeds a hold is charged, up to the action's most",
+        ),
+        ("overage: false", "enforcement: shadow", "plans.credits.enforcement: added: shadow"),
         (
             "included_credits: 300",
             "included_credits: 400",
@@ -112,6 +120,19 @@ def advice(text: str) -> list[tuple[str, str]]:
             [("upgrade_circle", "c.yaml:4: plans.a.upgrade_to"), ("upgrade_circle", "c.yaml:4: plans.b.upgrade_to")],
         ),
         (
+            "credit: {usd: 1}\nactions: {go: {price: {credits: 1}, shows: One., repeat: "
+            "{key: id, within: 1d, credits: 2}}}\nplans: {p: {kind: credits, top_up: true, overage: true}}\n",
+            [
+                ("repeat_costs_more", "c.yaml:5: actions.go.repeat.credits"),
+                ("overage_never_applies", "c.yaml:6: plans.p.overage"),
+            ],
+        ),
+        (
+            "credit: {usd: 1}\nactions: {go: {price: {cost_plus: 0}, max_credits: 2, shows: At cost., repeat: "
+            "{key: id, within: 1d, credits: 2}}}\nplans: {p: {kind: credits, top_up: true, overage: true}}\n",
+            [],
+        ),
+        (
             "credit: {usd: 1}\nactions: {go: {price: {credits: 1}}}\nplans: {p: {}}\n",
             [("unused_action", "c.yaml:5: actions.go"), ("nothing_shown", "c.yaml:5: actions.go")],
         ),
@@ -150,6 +171,16 @@ def test_the_price_list_says_what_each_plan_costs_and_what_actions_show():
         "  limit     tool_calls: at most 10 a day",
     ):
         assert line in text.splitlines()
+
+
+def test_the_price_list_says_where_a_plan_differs_from_the_contract():
+    text = "credit: {usd: 1}\nplans: {p: {kind: credits, top_up: true, overage: true, enforcement: MODE}}\n"
+    shadow = price_list(load_contract(HEAD + text.replace("MODE", "shadow"), "c.yaml"))
+    assert "  denials   only recorded for now; nothing is refused" in shadow.splitlines()
+    assert "  overage   a run may be charged more than what was reserved for it, up to the action's most" in shadow
+    assert "denials" not in price_list(load_contract(HEAD + text.replace("MODE", "enforce"), "c.yaml"))
+    enforced = f"{HEAD}enforcement: shadow\n{text.replace('MODE', 'enforce')}"
+    assert "  denials   enforced" in price_list(load_contract(enforced, "c.yaml")).splitlines()
 
 
 def test_the_price_list_of_one_plan_leaves_the_others_out():

@@ -303,6 +303,52 @@ def test_a_credits_plan_needs_a_wallet_and_has_no_usage_prices():
     assert {problem.code for problem in refused(text)} == {"missing_key", "wrong_plan_kind"}
 
 
+def test_holds_refunds_overage_and_shadow_are_read_and_have_defaults():
+    credit = 'credit: {usd: "0.01"}\n'
+    plans = "plans: {a: {kind: credits, top_up: true, overage: true, enforcement: shadow}, b: {extends: a}, c: {}}\n"
+    silent = load_contract(f"{HEAD}{credit}{plans}", "c.yaml")
+    assert (silent.hold_life, silent.refund_grace) == (timedelta(minutes=15), timedelta(days=7))
+    assert [(plan.overage, plan.enforcement) for plan in silent.plans.values()] == [
+        (True, "shadow"),
+        (True, "shadow"),
+        (False, None),
+    ]
+    said = load_contract(f"{HEAD}{credit}{plans}holds: {{life: 90s}}\nrefunds: {{grace: 2w}}\n", "c.yaml")
+    assert (said.hold_life, said.refund_grace) == (timedelta(seconds=90), timedelta(days=14))
+
+
+@pytest.mark.parametrize(
+    ("lines", "path", "code"),
+    [
+        ("holds: {life: 8d}", "holds.life", "invalid_duration"),
+        ("holds: {life: 0m}", "holds.life", "invalid_duration"),
+        ("holds: {life: 15}", "holds.life", "invalid_duration"),
+        ("holds: {}", "holds", "missing_key"),
+        ("holds: {lief: 15m}", "holds.lief", "unknown_key"),
+        ("refunds: {grace: 999999w}", "refunds.grace", "invalid_duration"),
+        ("refunds: 7d", "refunds", "wrong_type"),
+    ],
+)
+def test_a_length_of_time_that_cannot_be_meant_is_refused(lines, path, code):
+    found = [
+        (problem.where.split(": ")[1], problem.code) for problem in refused(f"{HEAD}plans: {{p: {{}}}}\n{lines}\n")
+    ]
+    assert (path, code) in found
+
+
+@pytest.mark.parametrize(
+    ("plan", "path", "code"),
+    [
+        ("{overage: true}", "plans.p.overage", "wrong_plan_kind"),
+        ("{overage: yes}", "plans.p.overage", "wrong_type"),
+        ("{enforcement: off}", "plans.p.enforcement", "unknown_value"),
+    ],
+)
+def test_a_plans_overage_and_mode_are_checked(plan, path, code):
+    (problem,) = refused(f"{HEAD}plans: {{p: {plan}}}\n")
+    assert (problem.where, problem.code) == (f"c.yaml:4: {path}", code)
+
+
 def test_a_price_taken_away_is_not_inherited():
     text = f"""{HEAD}plans:
   a: {{prices: {{tool_calls: {{unit: 1}}, egress_bytes: {{unit: 1}}}}}}

@@ -7,6 +7,7 @@ import msgspec
 from tallystick.contract.charging import PICO_PER_CREDIT
 from tallystick.contract.describe import action_price, repeat_words
 from tallystick.contract.model import Action, Contract, Plan
+from tallystick.contract.price_list import find_plan
 from tallystick.usage.event import Outcome
 
 
@@ -40,9 +41,9 @@ def action_views(contract: Contract, plan: str) -> tuple[ActionView, ...]:
     """Every action of the contract as the plan has it, in the contract's order.
 
     Raises:
-        KeyError: the contract has no such plan (`price_list.find_plan` refuses it by name).
+        BadInput: `unknown_plan`.
     """
-    terms = contract.plans[plan]
+    terms = find_plan(contract, plan)
     return tuple(_view(contract, terms, action) for action in contract.actions.values())
 
 

@@ -25,8 +25,8 @@ def contract_terms(contract: Contract) -> dict[str, str]:
     return {
         **terms,
         "enforcement": contract.enforcement,
-        "holds": f"open for {duration(contract.hold_life)} at most",
-        "refunds": f"to a grant that has expired: usable for {duration(contract.refund_grace)} more",
+        "holds.life": duration(contract.hold_life),
+        "refunds.grace": duration(contract.refund_grace),
     }
 
 
@@ -36,20 +36,24 @@ def action_terms(action: Action) -> dict[str, str]:
     if action.repeat is not None:
         terms["repeat"] = repeat_words(action.repeat)
     if action.max_credits is not None:
-        terms["max_credits"] = f"{number(action.max_credits)} credits"
+        terms["max_credits"] = _credits(action.max_credits)
     return terms if action.shows is None else {**terms, "shows": action.shows}
 
 
 def repeat_words(repeat: Repeat) -> str:
     """What the same work again costs."""
-    return f"{number(repeat.credits)} credits again for the same {repeat.key} within {duration(repeat.within)}"
+    return f"{_credits(repeat.credits)} again for the same {repeat.key} within {duration(repeat.within)}"
 
 
 def action_price(action: Action) -> str:
     """What an action costs."""
     if action.cost_plus is None:
-        return f"{number(action.credits or 0)} credits"
+        return _credits(action.credits or 0)
     return f"our cost plus {percent(action.cost_plus)}, in credits, rounded up to a whole one"
+
+
+def _credits(count: int) -> str:
+    return f"{number(count)} credit{'' if count == 1 else 's'}"
 
 
 def plan_terms(plan: Plan) -> dict[str, str]:
