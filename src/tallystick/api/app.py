@@ -25,7 +25,20 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from tallystick import __version__
-from tallystick.api import checkpoints, contracts, costs, events, health, invoices, orgs, quotes, rates, versions
+from tallystick.api import (
+    accounts,
+    checkpoints,
+    contracts,
+    costs,
+    events,
+    health,
+    invoices,
+    orgs,
+    quotes,
+    rates,
+    versions,
+    wallets,
+)
 from tallystick.api.bodies import BodyBudget
 from tallystick.api.context import refuse_nul
 from tallystick.api.event_schema import EVENTS_PATH
@@ -89,7 +102,7 @@ def build_api(settings: Settings) -> FastAPI:
     api.state.body_budget = BodyBudget(BODIES_IN_MEMORY * settings.body_bytes_max)
     api.state.ingest_limiter = anyio.CapacityLimiter(INGEST_THREADS)
     api.add_route(EVENTS_PATH, events.post_events, methods=["POST"], include_in_schema=False)
-    for module in (invoices, checkpoints, orgs, contracts, quotes, rates, costs, versions, health):
+    for module in (invoices, checkpoints, accounts, wallets, orgs, contracts, quotes, rates, costs, versions, health):
         api.include_router(module.router)
     describe(api)
     return api

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from tallystick.app.decision_answers import budget_members
 from tallystick.app.operate import existing_org, new_request_id, new_salt
+from tallystick.app.org_terms import org_terms
 from tallystick.app.runtime import Runtime
 from tallystick.ledger.account_checks import budget_operation, no_budget_operation
 from tallystick.ledger.operations import Recorded
@@ -42,3 +46,14 @@ def remove_budget(runtime: Runtime, org_id: str, name: str, author: str, request
     operation = no_budget_operation(org_id, name, author, salt=new_salt(runtime), request_id=chosen_id)
     existing_org(runtime, org_id)
     return runtime.operations.submit(operation).result()
+
+
+def list_budgets(runtime: Runtime, org_id: str) -> list[dict[str, Any]]:
+    """The budgets that are set, by name.
+
+    Raises:
+        NotFound: `unknown_org`.
+    """
+    existing_org(runtime, org_id)
+    budgets = org_terms(runtime, org_id).budgets
+    return [budget_members(budgets[name]) for name in sorted(budgets)]

@@ -6,7 +6,7 @@ from typing import Any
 
 from tallystick.app.entries import stream_entries
 from tallystick.app.explain_operation import operation_members
-from tallystick.app.orgs import find_org
+from tallystick.app.operate import existing_org
 from tallystick.app.runtime import Runtime
 from tallystick.core.errors import NotFound
 from tallystick.core.instants import format_instant
@@ -19,11 +19,11 @@ def show_entry(runtime: Runtime, org_id: str, seq: int) -> dict[str, Any]:
     """The entry at that place of the org's sequence: what it says, and the later entries that refer to it.
 
     Raises:
-        BadInput: `invalid_text`, or of a block: `missing_block`, `broken_block`.
+        BadInput: the id cannot be one; or of a block: `missing_block`, `broken_block`.
         NotFound: `unknown_org`, `unknown_entry`.
         Conflict: `entries_missing`.
     """
-    org = find_org(runtime, org_id)
+    org = existing_org(runtime, org_id)
     if not 1 <= seq <= org.entries:
         raise NotFound(
             "unknown_entry",

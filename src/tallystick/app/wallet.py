@@ -9,7 +9,7 @@ from typing import Any, Literal
 from tallystick.app.decision_answers import pico_to_credits
 from tallystick.app.entries import stream_entries
 from tallystick.app.explain_operation import operation_summary
-from tallystick.app.orgs import find_org
+from tallystick.app.operate import existing_org
 from tallystick.app.runtime import Runtime
 from tallystick.contract.decision import Decision
 from tallystick.core.errors import BadInput
@@ -37,13 +37,16 @@ Order = Literal["oldest", "newest"]
 def show_wallet(runtime: Runtime, org_id: str) -> dict[str, Any]:
     """What the org has: available and held credits, each grant with something left, and what goes next.
 
-    All is of one moment. Grants that have come to their end are left out, also where their expiry is not written yet.
+    What is over by now is ended first, and the month's included credits are given, as before a decision; then all is
+    read at one moment.
 
     Raises:
-        BadInput: `invalid_text`.
+        BadInput: the id cannot be one.
         NotFound: `unknown_org`.
+        Unavailable: `journal_busy`, `database_unreachable`, `journal_closed`.
     """
-    find_org(runtime, org_id)
+    existing_org(runtime, org_id)
+    runtime.operations.keep_up(org_id).result()
     now = runtime.clock()
     with runtime.database.org(org_id) as connection:
         one_moment(connection)
@@ -90,12 +93,12 @@ def list_holds(runtime: Runtime, org_id: str, *, cursor: str | None = None, limi
     """The org's open holds, oldest first: `{"holds": [...], "next_cursor"}`.
 
     Raises:
-        BadInput: `invalid_cursor`, `invalid_limit`, `invalid_text`.
+        BadInput: `invalid_cursor`, `invalid_limit`; the id cannot be one.
         NotFound: `unknown_org`.
     """
     _check_limit(limit)
     after_seq = _parse_cursor(cursor) or 0
-    find_org(runtime, org_id)
+    existing_org(runtime, org_id)
     with runtime.database.org(org_id) as connection:
         found = open_holds(connection, org_id, after_seq=after_seq, limit=limit + 1)
     page = found[:limit]
@@ -114,13 +117,13 @@ def wallet_entries(
     database are read from their blocks.
 
     Raises:
-        BadInput: `invalid_cursor`, `invalid_limit`, `invalid_text`, or of a block: `missing_block`, `broken_block`.
+        BadInput: `invalid_cursor`, `invalid_limit`, the id cannot be one, or of a block: `missing_block`, `broken_block`.
         NotFound: `unknown_org`.
         Conflict: `entries_missing`.
     """
     _check_limit(limit)
     at = _parse_cursor(cursor)
-    find_org(runtime, org_id)
+    existing_org(runtime, org_id)
     if order == "newest":
         found = _newest(runtime, org_id, at or _CURSOR_MAX, limit + 1)
     else:

@@ -11,14 +11,20 @@ from typer.core import TyperGroup
 
 from tallystick import __version__
 from tallystick.cli import (
+    authorize,
+    budgets,
     checkpoint,
     contract,
     cost,
+    credits,
     demo,
+    entry,
     erase,
+    holds,
     ingest,
     invoice,
     orgs,
+    overrides,
     proof,
     rates,
     replay,
@@ -26,7 +32,9 @@ from tallystick.cli import (
     seal,
     serve,
     spool,
+    standing,
     verify,
+    versions,
 )
 from tallystick.cli.output import errors_to_exit_codes, print_text
 from tallystick.core.errors import Unavailable
@@ -64,7 +72,14 @@ for _module in (
     rates,
     contract,
     orgs,
+    standing,
     ingest,
+    authorize,
+    credits,
+    holds,
+    budgets,
+    overrides,
+    entry,
     invoice,
     seal,
     erase,
@@ -75,6 +90,7 @@ for _module in (
     replay,
     spool,
     serve,
+    versions,
     demo,
 ):
     _module.register(app)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, NamedTuple
 
+import msgspec
+
+from tallystick.journal.counters import Progress
 from tallystick.journal.database import Connection
 from tallystick.journal.named_sql import load_queries
 from tallystick.ledger.accounts import CREDIT_ASSET
@@ -97,6 +101,29 @@ def org_state_text(connection: Connection, org_id: str) -> str | None:
     """The text of `org_states.state`; None when the org was never asked about."""
     row = connection.execute(_SQL["state"], {"org": org_id}).fetchone()
     return None if row is None else str(row[0])
+
+
+def counted_windows(connection: Connection, org_id: str) -> dict[str, datetime]:
+    """By the length of windows, the start of the one that the counters are of."""
+    row = connection.execute(_SQL["progress"], {"org": org_id}).fetchone()
+    return {} if row is None else msgspec.json.decode(row[0], type=Progress).starts
+
+
+def counters_of(
+    connection: Connection, org_id: str, names: Iterable[tuple[str, datetime | None]]
+) -> dict[tuple[str, datetime | None], int]:
+    """What these counters have, by name and start of the window (None: what open holds reserve); nothing of nothing."""
+    counters, starts = zip(*names, strict=True)
+    parameters = {"org": org_id, "counters": list(counters), "starts": list(starts)}
+    return {(name, start): int(used) for name, start, used in connection.execute(_SQL["counters"], parameters)}
+
+
+def largest_spenders(
+    connection: Connection, org_id: str, prefix: str, start: datetime | None, limit: int
+) -> list[tuple[str, int]]:
+    """Of counters that begin with `prefix` (it ends in `:`) the rest of the name and what each has, largest first."""
+    parameters = {"org": org_id, "prefix": prefix, "end": f"{prefix[:-1]};", "start": start, "limit": limit}
+    return [(subject, int(used)) for subject, used in connection.execute(_SQL["spenders"], parameters)]
 
 
 def _entries(connection: Connection, query: str, parameters: dict[str, Any]) -> list[Entry]:

@@ -64,3 +64,22 @@ select coalesce(
     (select min(seq) from ledger_entries where org_id = %(org)s),
     (select last_seq + 1 from org_heads where org_id = %(org)s),
     1)
+
+-- name: counters
+-- What these counters have. A window_start of null is what open holds reserve.
+select given.counter, given.window_start, counter.used
+from unnest(%(counters)s::text[], %(starts)s::timestamptz[]) as given (counter, window_start)
+join counters as counter on counter.org_id = %(org)s and counter.counter = given.counter
+    and counter.window_start = coalesce(given.window_start, '-infinity')
+
+-- name: spenders
+-- Who has spent most of what such counters count, in the window or as held.
+select substr(counter, length(%(prefix)s) + 1), used from counters
+where org_id = %(org)s and counter >= %(prefix)s and counter < %(end)s
+    and window_start = coalesce(%(start)s::timestamptz, '-infinity') and used > 0
+order by used desc, counter
+limit %(limit)s
+
+-- name: progress
+-- From when on the counted windows begin.
+select progress from org_states where org_id = %(org)s
