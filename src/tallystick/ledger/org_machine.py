@@ -169,9 +169,18 @@ def _state(
         limits=limit_uses(account, contract, plan, zone, now),
         budgets=budget_uses(account, request, user_id, zone, now) if terms.budgets else (),
         overrides=tuple([one for one in terms.overrides.values() if one.expires_at > now]) if terms.overrides else (),
+        next_grant_at=next_grant_at(contract, plan, zone, now),
         finished_at=None if done is None else done.charged_at,
         enforcement=terms.enforcement,
     )
+
+
+def next_grant_at(contract: Contract, plan: str | None, zone: str, now: datetime) -> datetime | None:
+    """When the plan's included credits come next: as the next month begins on the org's clocks; None where none do."""
+    terms = contract.plans.get(plan or "")
+    if terms is None or not terms.included_credits:
+        return None
+    return window_at("month", zone, now).ends_at
 
 
 def limit_uses(
