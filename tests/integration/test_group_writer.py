@@ -41,13 +41,18 @@ def statuses(future: Future[list[Receipt]]) -> list[str]:
 
 @contextmanager
 def writer_of(
-    runtime: Runtime, connect: Callable[[], Connection] | None = None, *, group: int = 4000, queue: int = 50_000
+    runtime: Runtime,
+    connect: Callable[[], Connection] | None = None,
+    *,
+    group: int = 4000,
+    queue: int = 50_000,
+    linger_seconds: float = 0.002,
 ) -> Iterator[EventWriter]:
     """Another group writer on the runtime's database."""
     writer = GroupWriter(
         connect or runtime.database.connect_writer,
         EventWork(),
-        linger_seconds=0.002,
+        linger_seconds=linger_seconds,
         group_events_max=group,
         queue_events_max=queue,
     )
@@ -113,6 +118,35 @@ def test_a_group_is_no_larger_than_it_may_be(runtime: Runtime) -> None:
             writer.submit(runtime.prepare(events(runtime, raw_event(f"a{n}"), raw_event(f"b{n}"))))
     written = query(runtime, "select seq - first_seq + 1 from transfers where first_seq > 2 order by seq")
     assert written == [(4,), (4,), (4,), (4,)]
+
+
+def test_a_group_waits_for_as_many_as_were_under_way_before_and_a_caller_who_is_alone_for_nobody(
+    runtime: Runtime,
+) -> None:
+    linger_seconds = 1.0
+    with writer_of(runtime, linger_seconds=linger_seconds) as writer:
+
+        def send(*names: str) -> list[Future[list[Receipt]]]:
+            return [writer.submit(runtime.prepare(events(runtime, raw_event(name)))) for name in names]
+
+        assert statuses(send("a")[0]) == ["accepted"]  # how many will come is not known yet: it waits
+        begun = time.monotonic()
+        for name in ("b", "c"):
+            assert statuses(send(name)[0]) == ["accepted"]
+        assert time.monotonic() - begun < linger_seconds
+        with held_head(runtime):
+            (first,) = send("d")
+            wait_until(lambda: taken(writer))
+            rest = send("e", "f")
+        assert [statuses(one) for one in (first, *rest)] == [["accepted"]] * 3
+        begun = time.monotonic()
+        (early,) = send("g")
+        time.sleep(0.05)
+        late = send("h")
+        assert [statuses(one) for one in (early, *late)] == [["accepted"]] * 2
+        assert time.monotonic() - begun < linger_seconds
+    written = query(runtime, "select seq - first_seq + 1 from transfers order by seq")
+    assert written == [(1,)] * 5 + [(2,)] * 2
 
 
 def test_of_batches_in_one_group_the_first_of_an_id_is_written_and_the_others_are_told(runtime: Runtime) -> None:

@@ -49,7 +49,7 @@ def at_step(name: str, action: Callable[[], None]) -> Iterator[None]:
         steps.install(None)
 
 
-@pytest.mark.parametrize("step", ["append.taken", "append.locked", "append.copied", "append.posted"])
+@pytest.mark.parametrize("step", ["append.taken", "append.locked", "append.copied"])
 def test_callers_are_told_when_the_server_freezes_and_nothing_is_lost_or_counted_twice(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:

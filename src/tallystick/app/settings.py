@@ -62,7 +62,7 @@ class Settings(BaseSettings):
     batch_events_max: int = Field(default=50_000, description="Most events in one request.", gt=0)
     workers: int = Field(default=1, description="Processes that serve requests.", ge=1, le=64)
     group_linger_ms: int = Field(
-        default=2, description="How long the first event of a group waits for others, in ms.", ge=0, le=1000
+        default=2, description="How long a group of events waits for others at most, in ms.", ge=0, le=1000
     )
     group_events_max: int = Field(default=4000, description="Most events in one transaction.", gt=0, le=100_000)
     queue_events_max: int = Field(

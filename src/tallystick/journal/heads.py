@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 from typing import Any
 from weakref import WeakSet
 
@@ -48,7 +47,7 @@ class Head(msgspec.Struct, gc=False):
 
 
 def lock_heads(connection: Connection, orgs: list[str]) -> dict[str, Head]:
-    """Lock the orgs' heads (made when missing) until the transaction ends, in one that it begins unless there is one."""
+    """Lock the orgs' heads (made when missing) until the transaction ends; it is begun here unless it was before."""
     if not orgs:
         return {}
     found = _locked(connection, orgs)

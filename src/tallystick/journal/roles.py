@@ -44,8 +44,17 @@ _SETTINGS = {
     "tcp_keepalives_interval": "2",
     "tcp_keepalives_count": "3",
 }
-# A writer that was frozen in the middle holds the heads of its orgs, for which all other writers wait.
-_WRITER_SETTINGS = {"idle_in_transaction_session_timeout": "10s"}
+# idle_in_transaction_session_timeout: a writer that was frozen in the middle holds the heads of its orgs, for which all
+# other writers wait. The rest: it asks by keys, a few rows at a time and the same statements again and again; planning
+# them each time took a sixth of what a small group costs the server. A plan that may neither scan nor hash a whole
+# table is right however large the tables become.
+_WRITER_SETTINGS = {
+    "idle_in_transaction_session_timeout": "10s",
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+}
 
 # How long a server that does not answer is waited for, in seconds (in milliseconds where the name does not say so).
 _PATIENCE = {

@@ -28,7 +28,6 @@ APPEND_STEPS = (
     "append.locked",
     "append.probed",
     "append.copied",
-    "append.posted",
     "append.committed",
     "append.answered",
 )

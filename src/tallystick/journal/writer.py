@@ -5,6 +5,7 @@
                       probe which request ids are stored, unless all are taken for new; compare fingerprints
                       give the new events the next numbers of their orgs, and their leaves
                       COPY the entries; post the transfers, move balances and heads; commit, durably
+                      (the server is asked twice: for the lock, and for all of the last line)
     after the commit  receipts
 
 The head's lock makes the writer of an org alone with it, so that what the probe did not find cannot appear
@@ -16,19 +17,21 @@ index of (org, request id) refuses the whole transaction when an id is stored al
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from hashlib import sha256
 from itertools import chain, islice
+from operator import attrgetter
 
 import msgspec
 import psycopg
 
 from tallystick.journal.copy_rows import END, SIGNATURE, TextArray, row_head
 from tallystick.journal.database import Connection
-from tallystick.journal.heads import COPY_ENTRIES, Head, lock_heads, post
+from tallystick.journal.heads import COPY_ENTRIES, Head, lock_heads, post_script
 from tallystick.journal.named_sql import load_queries
 from tallystick.journal.prepare import Batch, Key, Refusal, Row, too_old
+from tallystick.journal.round_trips import ask, give_rows
 from tallystick.journal.steps import reached
 from tallystick.ledger.encoding import core_json, event_fingerprint
 from tallystick.ledger.entry import ENTRY_COLUMNS, Entry, entry_event, preimage
@@ -39,6 +42,7 @@ from tallystick.usage.event import UsageEvent
 _SQL = load_queries("writer")
 _ENTRY = _SQL["entry"].replace(b"{columns}", ", ".join(ENTRY_COLUMNS).encode())
 _REQUEST_INDEX = "ledger_entries_request"
+_time_us = attrgetter("time_us")
 _COPY_ROWS = 500  # that go to the server at a time, so that it takes some in while the next are made
 
 
@@ -84,14 +88,12 @@ def write(connection: Connection, batches: Sequence[Batch], *, probe: bool = Tru
         reached("append.probed")
     places = _new_places(keys, rows, heads, stored)
     receipts: list[Receipt | None] = [None] * len(keys)
+    all_are_new = sum(map(len, places.values())) == len(keys)
     if places:
-        _copy_new(connection, rows, events, heads, places, receipts)
-        reached("append.copied")
-        post(connection, {org: heads[org] for org in places})
-        reached("append.posted")
-    if None in receipts:
+        _write_new(connection, rows, events, heads, places, receipts, commit=all_are_new)
+    if not all_are_new:
         _fill_in(connection, events, keys, rows, stored, receipts)
-    connection.commit()
+        connection.commit()
     reached("append.committed")
     answers = iter(receipts)
     return [list(islice(answers, len(batch.keys))) for batch in batches]  # type: ignore[arg-type]
@@ -132,36 +134,62 @@ def _new_places(
     return places
 
 
-def _copy_new(
+def _write_new(
     connection: Connection,
     rows: list[Row],
     events: list[UsageEvent],
     heads: dict[str, Head],
     places: dict[str, list[int]],
     receipts: list[Receipt | None],
+    *,
+    commit: bool,
 ) -> None:
-    """Number the new events, hash them, send them, and fill in their receipts; org by org, as the table has them."""
+    """Number the new events, hash them, send them, post what they add, and fill in their receipts."""
+    parts = _copy_parts(rows, events, {org: heads[org] for org in sorted(places)}, places, receipts)
+    first = next(parts)  # before the server waits for it; the rest of a large group is made while it takes that in
+    moved = {org: _moved(heads[org], [rows[place] for place in those]) for org, those in places.items()}
+    ask(connection, b"; ".join((COPY_ENTRIES, post_script(moved), *((b"commit",) if commit else ()))))
+    give_rows(connection, chain((first,), parts))
+
+
+def _moved(head: Head, added: list[Row]) -> Head:
+    """The org's head once these rows are added."""
+    latest = max(added, key=_time_us)
+    return msgspec.structs.replace(
+        head,
+        seq=head.seq + len(added),
+        time_max_us=max(latest.time_us, head.time_max_us),
+        time_max_json=latest.time_json if latest.time_us > head.time_max_us else head.time_max_json,
+        amount_pico=sum([row.our_cost_pico for row in added]),
+        recorded_at=added[-1].recorded_at,
+    )
+
+
+def _copy_parts(
+    rows: list[Row],
+    events: list[UsageEvent],
+    heads: dict[str, Head],
+    places: dict[str, list[int]],
+    receipts: list[Receipt | None],
+) -> Iterator[bytes]:
+    """What COPY reads, org by org, as the table has them; receipts are filled in as rows are made."""
     parts = [SIGNATURE]
-    with connection.cursor() as cursor, cursor.copy(COPY_ENTRIES) as stream:
-        for org in sorted(places):
-            head = heads[org]
-            seq, latest_us, latest_json, amount_pico = head.seq, head.time_max_us, head.time_max_json, 0
-            for place in places[org]:
-                row = rows[place]
-                seq += 1
-                if row.time_us > latest_us:
-                    latest_us, latest_json = row.time_us, row.time_json
-                leaf = sha256(b"\x00" + preimage(row.entry_json, seq, latest_json)).digest()
-                parts += (row_head(seq, latest_us, leaf), row.tail)
-                amount_pico += row.our_cost_pico
-                receipts[place] = _accepted(org, events[place].request_id, row, seq, leaf)
-                if len(parts) > 2 * _COPY_ROWS:
-                    stream.write(b"".join(parts))
-                    parts.clear()
-            head.seq, head.time_max_us, head.time_max_json = seq, latest_us, latest_json
-            head.amount_pico, head.recorded_at = amount_pico, rows[places[org][-1]].recorded_at
-        parts.append(END)
-        stream.write(b"".join(parts))
+    for org, head in heads.items():
+        seq, latest_us, latest_json = head.seq, head.time_max_us, head.time_max_json
+        for place in places[org]:
+            row = rows[place]
+            seq += 1
+            if row.time_us > latest_us:
+                latest_us, latest_json = row.time_us, row.time_json
+            leaf = sha256(b"\x00" + preimage(row.entry_json, seq, latest_json)).digest()
+            parts += (row_head(seq, latest_us, leaf), row.tail)
+            receipts[place] = _accepted(org, events[place].request_id, row, seq, leaf)
+            if len(parts) > 2 * _COPY_ROWS:
+                yield b"".join(parts)
+                parts.clear()
+    parts.append(END)
+    yield b"".join(parts)
+    reached("append.copied")
 
 
 def _fill_in(

@@ -1,4 +1,5 @@
--- The writer's queries. Parameters are arrays, so that one round trip serves a group of any size.
+-- The writer's queries. Parameters are arrays, so that one round trip serves a group of any size. Those that begin with
+-- "prepare" are prepared once in a session; see round_trips.py.
 
 -- name: add_missing_heads
 -- A head for every org that has none, at sequence 0, and its accounts; in order of org, so that two groups cannot
@@ -13,9 +14,12 @@ insert into account_balances (org_id, account, asset)
 select added.org_id, account, %(asset)s from added cross join unnest(%(accounts)s::text[]) as named (account)
 
 -- name: lock_heads
--- Lock the heads of the group's orgs, always in the same order, and read where their sequences stand. Whoever holds
--- a head's lock is the only writer of that org until the transaction ends.
-select org_id, last_seq, time_max, forgotten_until from org_heads where org_id = any(%(orgs)s::text[]) order by org_id for update
+-- Lock the heads of the group's orgs, always in the same order, and read where their sequences stand; instants in
+-- microseconds since 2000. Whoever holds a head's lock is the only writer of that org until the transaction ends.
+prepare tally_lock_heads (text[]) as
+select org_id, last_seq, (extract(epoch from time_max) * 1000000)::bigint - 946684800000000,
+    (extract(epoch from forgotten_until) * 1000000)::bigint - 946684800000000
+from org_heads where org_id = any($1) order by org_id for update
 
 -- name: probe
 -- Which of these (org, request id) are stored already, with what the receipt of each said. The lateral join makes it
@@ -31,21 +35,19 @@ join lateral (
 -- name: post
 -- After the entries: one transfer for each org, recorded when its last entry was; the balances that it moves; and the
 -- head. The heads are locked, and with them the accounts.
+prepare tally_post (text[], bigint[], bigint[], timestamptz[], numeric[], timestamptz[]) as
 with given as materialized (
-    select * from unnest(
-        %(orgs)s::text[], %(first_seqs)s::bigint[], %(last_seqs)s::bigint[], %(time_max)s::timestamptz[],
-        %(amounts)s::numeric[], %(recorded_at)s::timestamptz[]
-    ) as given (org_id, first_seq, last_seq, time_max, amount, recorded_at)
+    select * from unnest($1, $2, $3, $4, $5, $6) as given (org_id, first_seq, last_seq, time_max, amount, recorded_at)
 ), moving as (
     insert into transfers (org_id, seq, first_seq, debit_account, credit_account, asset, amount_pico, recorded_at)
-    select org_id, last_seq, first_seq, %(debit)s, %(credit)s, %(asset)s, amount, recorded_at
+    select org_id, last_seq, first_seq, '{debit}', '{credit}', '{asset}', amount, recorded_at
     from given
 ), balanced as (
     update account_balances as balance
-    set debit_pico = debit_pico + case when account = %(debit)s then amount else 0 end,
-        credit_pico = credit_pico + case when account = %(credit)s then amount else 0 end
+    set debit_pico = debit_pico + case when account = '{debit}' then amount else 0 end,
+        credit_pico = credit_pico + case when account = '{credit}' then amount else 0 end
     from given
-    where balance.org_id = given.org_id and account in (%(debit)s, %(credit)s) and asset = %(asset)s and amount > 0
+    where balance.org_id = given.org_id and account in ('{debit}', '{credit}') and asset = '{asset}' and amount > 0
 )
 update org_heads set last_seq = given.last_seq, time_max = given.time_max
 from given
