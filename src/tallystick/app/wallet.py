@@ -117,7 +117,7 @@ def wallet_entries(
     database are read from their blocks.
 
     Raises:
-        BadInput: `invalid_cursor`, `invalid_limit`, the id cannot be one, or of a block: `missing_block`, `broken_block`.
+        BadInput: `invalid_cursor`, `invalid_limit`; the id cannot be one; of a block: `missing_block`, `broken_block`.
         NotFound: `unknown_org`.
         Conflict: `entries_missing`.
     """
