@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tallystick.archive import leaves
+from tallystick.archive import fingerprints, leaves
 from tallystick.archive.columns import ENTRY_SCHEMA
+from tallystick.archive.fingerprints import leaves_and_fingerprints
 from tallystick.archive.leaves import batch_entries, batch_leaves
 from tallystick.ledger.encoding import canonical_json
-from tallystick.ledger.entry import Entry, entry_leaf
+from tallystick.ledger.entry import FREE, OPERATION_KINDS, Entry, entry_fingerprint, entry_leaf
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=8)
 MAYBE = st.none() | TEXT
@@ -26,8 +27,36 @@ TABLE = st.dictionaries(TEXT, TEXT, max_size=3)
 
 
 @st.composite
+def operations(draw: st.DrawFn) -> dict[str, Any]:
+    at = draw(INSTANT)
+    request, result = draw(TABLE), draw(TABLE)
+    return {
+        **dict.fromkeys(ENTRY_SCHEMA.names),
+        **FREE,
+        **{name: draw(MAYBE) for name in ("feature", "environment", "provider", "model", "api_key_id", "action")},
+        **{name: draw(MAYBE) for name in ("user_id", "session_id")},
+        "org_id": draw(TEXT),
+        "seq": draw(st.integers(2, 2**53)),
+        "kind": draw(st.sampled_from(sorted(OPERATION_KINDS))),
+        "request_id": draw(TEXT),
+        "time": at,
+        "time_max": draw(INSTANT),
+        "recorded_at": at,
+        "attributes": canonical_json(draw(TABLE)).decode(),
+        "salt": draw(st.binary(min_size=16, max_size=16)),
+        "fingerprint": draw(st.binary(min_size=32, max_size=32)),
+        "rate_version": draw(TEXT),
+        "refers_to_seq": draw(st.none() | st.just(1)),
+        "body": canonical_json({"request": request, "result": result}).decode(),
+        "leaf": bytes(32),
+    }
+
+
+@st.composite
 def rows(draw: st.DrawFn) -> dict[str, Any]:
     usage = draw(st.booleans())
+    if not usage and draw(st.booleans()):
+        return draw(operations())
     meters = draw(st.dictionaries(TEXT, st.integers(0, 2**53), max_size=4))
     lines = draw(st.integers(0, 4))
 
@@ -55,6 +84,7 @@ def rows(draw: st.DrawFn) -> dict[str, Any]:
         "line_models": (draw(st.booleans()) and each(MAYBE)) or None,
         "reason": draw(MAYBE),
         "leaf": bytes(32),
+        "payer": draw(st.none() | st.just("customer")),
     }
     if not usage:
         return row | {"refers_to_seq": draw(st.integers(1, 2**53))}
@@ -90,13 +120,26 @@ def test_leaves_by_columns_are_those_of_the_definition(many: list[dict[str, Any]
 
 
 @given(st.lists(rows(), min_size=1, max_size=12))
-def test_usage_needs_the_definition_for_no_row(many: list[dict[str, Any]]) -> None:
-    usage = [row for row in many if row["kind"] == "usage"]
-    batch = with_leaves(usage)
+def test_usage_and_operations_need_the_definition_for_no_row(many: list[dict[str, Any]]) -> None:
+    batch = with_leaves([row for row in many if row["kind"] != "correction"])
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(leaves, "entry_leaf", lambda _entry: pytest.fail("a row was left to the definition"))
         assert batch_leaves(batch) == batch.column("leaf").to_pylist()
+
+
+@given(st.lists(rows() | operations(), min_size=1, max_size=12))
+def test_fingerprints_by_columns_are_those_of_the_definition(many: list[dict[str, Any]]) -> None:
+    erased = {"user_id": None, "session_id": None, "attributes": None, "salt": None}
+    told = [row | ({} if row["salt"] or row["kind"] == "correction" else erased) for row in many]
+    defined = [entry_fingerprint(entry) for entry in batch_entries(batch_of(told))]
+    batch = with_leaves(
+        [row | {"fingerprint": one or row["fingerprint"]} for row, one in zip(told, defined, strict=True)]
+    )
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fingerprints, "_defined", lambda row: None)  # where nothing or another comes out, it is asked
+        assert leaves_and_fingerprints(batch) == (batch.column("leaf").to_pylist(), defined)
 
 
 @given(st.lists(rows(), min_size=1, max_size=6), st.data())
@@ -118,6 +161,8 @@ def test_a_changed_column_gives_another_leaf(many: list[dict[str, Any]], data: s
 def _counts(name: str, entry: Entry) -> bool:
     """Whether the leaf covers the column, and it has a value that can be another one of its type."""
     if name in ("leaf", "kind", "user_id", "session_id", "attributes", "salt", "price_context", "line_models"):
+        return False
+    if entry.kind in OPERATION_KINDS and name in FREE:
         return False
     return getattr(entry, name) not in (None, ())
 

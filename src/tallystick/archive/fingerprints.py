@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from hashlib import sha256
 
 import msgspec
@@ -10,8 +11,8 @@ import pyarrow.compute as pc
 
 from tallystick.archive.columns import PERSONAL_COLUMNS
 from tallystick.archive.leaves import SLICE_ROWS, batch_entries, core_texts, slice_leaves
-from tallystick.ledger.encoding import PREFIX, canonical_json
-from tallystick.ledger.entry import entry_fingerprint
+from tallystick.ledger.encoding import OPERATION_PREFIX, PREFIX, canonical_json
+from tallystick.ledger.entry import body_parts, entry_fingerprint
 
 
 def leaves_and_fingerprints(batch: pa.RecordBatch) -> tuple[list[bytes], list[bytes | None]]:
@@ -40,10 +41,46 @@ def _of_slice(batch: pa.RecordBatch) -> tuple[list[bytes], list[bytes | None]]:
         None if salt is None or kept is None else sha256(b"%b%b%b\n%b" % (PREFIX, salt, kept, personal)).digest()
         for salt, kept, personal in rows
     ]
+    if usage.true_count < batch.num_rows:
+        for place, fingerprint in _of_operations(batch):
+            found[place] = fingerprint
     for place, fingerprint in enumerate(found):
         if fingerprint != stored[place]:
             found[place] = _defined(batch.slice(place, 1))
     return leaves, found
+
+
+def _of_operations(batch: pa.RecordBatch) -> Iterator[tuple[int, bytes | None]]:
+    """Place and fingerprint of the operations that have a salt."""
+    mask = pc.and_(pc.is_valid(batch.column("body")), pc.is_valid(batch.column("salt")))
+    places = pc.indices_nonzero(mask)
+    if not len(places):
+        return
+    rows = batch.take(places)
+    columns = [
+        places.to_pylist(),
+        *(rows.column(name).to_pylist() for name in ("salt", "body")),
+        *(_each(rows.column(name)).cast(pa.binary()).to_pylist() for name in ("kind", "org_id", "request_id")),
+        _told(rows).cast(pa.binary()).to_pylist(),
+    ]
+    for place, salt, body, kind, org_id, request_id, told in zip(*columns, strict=True):
+        try:
+            request = body_parts(body).request
+        except (ValueError, UnicodeError):  # msgspec's own are ValueErrors
+            yield place, None
+            continue
+        core = b'{"kind":%b,"org_id":%b,"request":%b,"request_id":%b}' % (kind, org_id, request, request_id)
+        yield place, sha256(b"%b%b%b\n{%b}" % (OPERATION_PREFIX, salt, core, told[:-1])).digest()
+
+
+def _told(batch: pa.RecordBatch) -> pa.Array:
+    """The members of the personal part that are there, a comma after each."""
+    attributes = _each(batch.column("attributes"), '"attributes":', ",")
+    others = [
+        pc.fill_null(pc.binary_join_element_wise(f'"{name}":', _each(batch.column(name)), ",", ""), "")
+        for name in ("session_id", "user_id")
+    ]
+    return pc.binary_join_element_wise(attributes, *others, "")
 
 
 def personal_is_gone(batch: pa.RecordBatch) -> pa.Array:

@@ -47,8 +47,13 @@ def slice_leaves(batch: pa.RecordBatch, core: pa.Array | None = None) -> list[by
     if usage.true_count == batch.num_rows:
         leaves = _usage_leaves(batch, core)
     else:
-        computed = iter(_usage_leaves(batch.filter(usage)))
-        leaves = [next(computed) if one else NO_LEAF for one in usage.to_pylist()]
+        operation = pc.is_valid(batch.column("body"))
+        of_usage = iter(_usage_leaves(batch.filter(usage)))
+        of_operations = iter(_operation_leaves(batch.filter(pc.and_not(operation, usage))))
+        leaves = [
+            next(of_usage) if one else next(of_operations) if other else NO_LEAF
+            for one, other in zip(usage.to_pylist(), operation.to_pylist(), strict=True)
+        ]
     for place, leaf in enumerate(leaves):
         if leaf != stored[place]:
             (entry,) = batch_entries(batch.slice(place, 1))
@@ -141,7 +146,7 @@ def _usage_leaves(batch: pa.RecordBatch, core: pa.Array | None = None) -> list[b
         '},"fact":',
         core_texts(batch) if core is None else core,
         ',"fingerprint":"',
-        pa.array([value.hex() if value else None for value in column("fingerprint").to_pylist()], pa.string()),
+        _hex(column("fingerprint")),
         '","kind":"usage","recorded_at":"',
         _instants(column("recorded_at").dictionary_encode()),
         '"},"seq":',
@@ -150,9 +155,56 @@ def _usage_leaves(batch: pa.RecordBatch, core: pa.Array | None = None) -> list[b
         _instants(column("time_max")),
         '"}',
     ]
+    return _hashed(parts)
+
+
+def _operation_leaves(batch: pa.RecordBatch) -> list[bytes]:
+    if not batch.num_rows:
+        return []
+    column = batch.column
+    parts: list[pa.Array | pa.Scalar | str] = [
+        '\x00{"entry":{',
+        _optional('"action":', _repeating(column("action")), ","),
+        _optional('"api_key_id":', _repeating(column("api_key_id")), ","),
+        '"body":',
+        column("body"),
+        _optional(',"environment":', _repeating(column("environment"))),
+        _optional(',"feature":', _repeating(column("feature"))),
+        ',"fingerprint":"',
+        _hex(column("fingerprint")),
+        '","kind":',
+        _repeating(column("kind")),
+        _optional(',"model":', _repeating(column("model"))),
+        ',"org_id":',
+        _repeating(column("org_id")),
+        _optional(',"provider":', _repeating(column("provider"))),
+        ',"rate_version":',
+        _repeating(column("rate_version")),
+        ',"recorded_at":"',
+        _instants(column("recorded_at")),
+        '"',
+        _optional(',"refers_to_seq":', column("refers_to_seq").cast(pa.string())),
+        ',"request_id":',
+        _texts(column("request_id")),
+        ',"time":"',
+        _instants(column("time")),
+        '"},"seq":',
+        column("seq").cast(pa.string()),
+        ',"time_max":"',
+        _instants(column("time_max")),
+        '"}',
+    ]
+    return _hashed(parts)
+
+
+def _hashed(parts: list[pa.Array | pa.Scalar | str]) -> list[bytes]:
     # A null where a value is due makes the whole null: no leaf, and the definition says what is wrong.
     preimages = _join(*parts).cast(pa.large_binary()).to_pylist()
     return [NO_LEAF if one is None else sha256(one).digest() for one in preimages]
+
+
+def _hex(column: pa.Array) -> pa.Array:
+    return pa.array([value.hex() if value else None for value in column.to_pylist()], pa.string())
 
 
 def _join(*parts: pa.Array | pa.Scalar | str) -> pa.Array:
