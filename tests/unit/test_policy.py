@@ -456,11 +456,17 @@ def test_a_decision_names_the_terms_that_were_asked():
     assert ask(None, state()).plan == ""
 
 
-def test_waiting_is_worth_it_only_when_every_limit_that_is_passed_begins_anew():
-    later = state(None, limits=(use(0, 2000), use(1, 500, resets_at=MONTH_END)))
-    assert retry_at(ask("pro", later, meters={"tokens_out": 1})) == TONIGHT
-    assert retry_at(ask("pro", later, meters={"tokens_out": 9999})) is None
-    assert retry_at(ask("pro", later, meters={IN: 1})) is None
+def test_a_limit_always_says_when_to_ask_again():
+    both = state(None, limits=(use(0, 900), use(1, resets_at=MONTH_END)))
+    assert retry_at(ask("free", both, meters={"tokens_out": 101})) == TONIGHT
+    assert retry_at(ask("free", both, meters={"tokens_out": 9999})) == TONIGHT
+    assert retry_at(ask("free", both, meters={"tokens_out": 101, "images_generated": 1})) == MONTH_END
+    assert retry_at(ask("free", both, meters={"tokens_out": 100})) is None
+
+
+def test_who_lacks_credits_is_told_to_ask_again_only_where_more_come():
+    assert retry_at(ask("credits", state(0), action="tailor")) is None
+    assert retry_at(ask("tiny", state(0, next_grant_at=MONTH_END), action="tailor")) == MONTH_END
 
 
 def test_long_names_are_not_repeated_whole():

@@ -18,7 +18,7 @@ from types import MappingProxyType
 
 from tallystick.contract.decision import Decision, DenialStatus, OrgState, Quote, ReasonCode, Request, Verdict
 from tallystick.contract.model import Contract
-from tallystick.contract.policy_limits import reserved_amounts
+from tallystick.contract.policy_limits import hard_passed, reserved_amounts
 from tallystick.contract.policy_reasons import find_reason
 from tallystick.contract.policy_steps import NONE, next_step
 from tallystick.contract.policy_terms import terms_of
@@ -93,8 +93,15 @@ def http_status(code: ReasonCode) -> int:
 
 
 def retry_at(decision: Decision) -> datetime | None:
-    """When asking again may do better: for `Retry-After`. None when waiting alone does not help."""
-    return decision.next_step.until
+    """When asking again may do better, for `Retry-After`; None when nothing is due to change by itself.
+
+    Of limits and budgets it is when those that are passed begin anew, even where the request asks for more than a whole
+    window has: a smaller one may pass then, and none does before.
+    """
+    until = decision.next_step.until
+    if until is not None or decision.allow:
+        return until
+    return max((one.resets_at for one in hard_passed(decision.limits)), default=None)
 
 
 def reserves(contract: Contract, plan: str | None, request: Request, quoted: Quote) -> tuple[int, int]:
