@@ -6,12 +6,12 @@ them. After each step the account, the fold of its entries, the balances of its 
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from math import ceil
 
 from hypothesis import settings
@@ -84,6 +84,7 @@ class ModelLot:
     priority: int
     expires_at: datetime | None
     available: int
+    is_again: bool = False
 
 
 @dataclass
@@ -149,14 +150,19 @@ class Model:
                 lot.available += amount
         return over
 
-    def grant_again(self, steps: list[Step], over: list[tuple[int, int]], now: datetime) -> None:
-        assert [(step.request.of_seq, step.request.amount_pico) for step in steps] == over  # type: ignore[union-attr]
-        for step, (seq, amount) in zip(steps, over, strict=True):
+    def grant_again(
+        self, steps: Iterator[Step], over: list[tuple[int, int]], now: datetime, *, refunded: bool = False
+    ) -> None:
+        """What holds give back is granted again once, what is refunded however often."""
+        over = [(seq, amount) for seq, amount in over if refunded or not self.lot(seq).is_again]
+        again = list(islice(steps, len(over)))
+        assert [(step.request.of_seq, step.request.amount_pico) for step in again] == over  # type: ignore[union-attr]
+        for step, (seq, amount) in zip(again, over, strict=True):
             assert step.kind == "grant"
             assert isinstance(step.request, Grant)
             assert step.request.source == "refund"
             assert step.request.expires_at == now + GRACE
-            self.lots.append(ModelLot(step.seq, self.lot(seq).priority, now + GRACE, amount))
+            self.lots.append(ModelLot(step.seq, self.lot(seq).priority, now + GRACE, amount, True))
             self.expired -= amount
 
 
@@ -227,7 +233,7 @@ class WalletMachine(RuleBasedStateMachine):
             assert isinstance(step.result, Returned)
             assert pairs(step.result.returned) == hold.parts
             over = model.put_back(hold.parts, self.now)
-            model.grant_again(list(itertools.islice(left, len(over))), over, self.now)
+            model.grant_again(left, over, self.now)
         ended = {
             lot.seq: lot.available
             for lot in model.lots
@@ -412,7 +418,9 @@ class WalletMachine(RuleBasedStateMachine):
         assert pairs(settled.returned) == returned
         assert pairs(settled.overage) == overage
         assert settled.receivable_pico == owed
-        model.grant_again(steps[1:], over, self.now)
+        rest = iter(steps[1:])
+        model.grant_again(rest, over, self.now)
+        assert list(rest) == []
         model.charged += charge
         model.owed += owed
         model.charges[steps[0].seq] = [*charged, *overage, *([(None, owed)] if owed else [])]
@@ -435,7 +443,9 @@ class WalletMachine(RuleBasedStateMachine):
         assert pairs(steps[0].result.returned) == hold.parts
         self.model.holds.remove(hold)
         self.settled_or_released.add(hold.seq)
-        self.model.grant_again(steps[1:], self.model.put_back(hold.parts, self.now), self.now)
+        rest = iter(steps[1:])
+        self.model.grant_again(rest, self.model.put_back(hold.parts, self.now), self.now)
+        assert list(rest) == []
 
     @precondition(lambda self: any(self.model.charges.values()))
     @rule(data=st.data(), whole=st.booleans())
@@ -471,7 +481,9 @@ class WalletMachine(RuleBasedStateMachine):
         assert pairs(returned.returned) == list(back.items())
         over = model.put_back(list(back.items()), self.now)
         assert returned.expired_pico == sum(part for _, part in over)
-        model.grant_again(steps[1:], over, self.now)
+        rest = iter(steps[1:])
+        model.grant_again(rest, over, self.now, refunded=True)
+        assert list(rest) == []
         model.charged -= amount
         model.owed -= owed
 

@@ -155,6 +155,19 @@ def test_what_goes_back_after_its_grant_has_expired_is_granted_again_for_the_gra
     assert org.wallet == (5, 0)
 
 
+def test_holding_and_releasing_makes_credits_live_one_grace_longer_and_no_more() -> None:
+    org = Org()
+    org.grant(5, days=0.01)
+    first = org.hold()
+    org.now += timedelta(minutes=14, seconds=30)
+    assert [step.kind for step in org.release(first)] == ["release", "grant"]
+    org.now += GRACE - timedelta(minutes=1)
+    second = org.hold()
+    org.now += timedelta(minutes=2)
+    assert [step.kind for step in org.release(second)] == ["release"]
+    assert org.wallet == (0, 0)
+
+
 # ── the same work again ─────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -5,7 +5,8 @@ work, standing, budgets and overrides, and the balance of each account of credit
 are not: they follow from usage, the plan's limits and the org's time zone.
 
 Each entry must follow from those before it: lots burn in their order, a hold is resolved once and with what it held, no
-more is refunded than was charged, what a wallet had before and after is what it has. The first that does not ends the
+more is refunded than was charged, nothing is granted again that did not come back, what a wallet had before and after
+is what it has. The first that does not ends the
 fold: what comes after it cannot be told.
 """
 
@@ -88,6 +89,8 @@ class OrgFold:
         self.debits: dict[str, int] = {}
         self.credits: dict[str, int] = {}
         self._charges = _Charges()
+        self._late_pico: dict[int, int] = {}
+        """By grant that is over, what came back to it too late and is not granted again."""
         self._seq = 0
 
     def add(self, entry: FoldEntry) -> None:
@@ -142,6 +145,13 @@ class OrgFold:
         lot = GrantedLot(entry.seq, request.source, request.priority, at, request.expires_at, amount_pico, amount_pico)
         if lot.is_over(at):
             self._refuse(entry.seq, "it had expired before it came in")
+        if request.source == "refund":
+            of_seq = request.of_seq or 0
+            late_pico = self._late_pico.pop(of_seq, 0) - amount_pico
+            if late_pico < 0:
+                self._refuse(entry.seq, f"it grants again what did not come back to the grant {of_seq}")
+            if late_pico:
+                self._late_pico[of_seq] = late_pico
         self.wallet.grant(lot)
 
     def _hold(self, entry: FoldEntry, request: Authorize, result: Held) -> None:
@@ -191,11 +201,13 @@ class OrgFold:
 
     def _back(self, entry: FoldEntry, lots: tuple[Lot, ...], expired_pico: int) -> None:
         over = self.wallet.give_back(lots, entry.recorded_at)
+        for lot in over:
+            self._late_pico[lot.grant_seq] = self._late_pico.get(lot.grant_seq, 0) + lot.amount_pico
         if total(over) != expired_pico:
             self._refuse(entry.seq, f"of what it gives back {total(over)} had expired, not {expired_pico}")
-        for lot in map(self.wallet.lots.__getitem__, {lot.grant_seq for lot in lots}):
-            if lot.available_pico > lot.amount_pico:
-                self._refuse(entry.seq, f"the grant {lot.seq} has more available than it ever had")
+        for granted in map(self.wallet.lots.__getitem__, {lot.grant_seq for lot in lots}):
+            if granted.available_pico > granted.amount_pico:
+                self._refuse(entry.seq, f"the grant {granted.seq} has more available than it ever had")
 
     def _expire_grant(self, entry: FoldEntry, request: Expire, result: Ended) -> None:
         lot = self.wallet.expire(entry.recorded_at)

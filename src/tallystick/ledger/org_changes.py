@@ -90,12 +90,17 @@ def grants_again(
 ) -> list[Step]:
     """Credits that went back to grants that are over: each is granted again, for the contract's grace.
 
+    What holds give back has that grace once: else credits would live for as long as somebody holds and releases them
+    whenever they are about to end. What was charged and is refunded has it however often.
+
     Args:
         kind, cause_seq: the entry that gave them back.
     """
     steps: list[Step] = []
     for lot in lots:
         old = account.wallet.lots[lot.grant_seq]
+        if old.source == "refund" and kind != "refund":
+            continue
         again = Grant(
             source="refund",
             amount_pico=lot.amount_pico,
