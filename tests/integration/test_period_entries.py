@@ -11,13 +11,16 @@ import psycopg
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from invoicing import event
+from invoicing import CONTRACT, event
 from journal_helpers import append_in_the_past, query
 from tallystick.app.reprice import reprice
 from tallystick.app.runtime import Runtime
 from tallystick.app.seal import seal_once
+from tallystick.contract.loader import load_contract
+from tallystick.contract.pricing import WHOLE
 from tallystick.core.periods import Period
 from tallystick.invoice.facts import StoredFact, stored_lines
+from tallystick.invoice.terms import Holding, Section, Terms
 from tallystick.invoice.usage import PeriodSums
 from tallystick.journal.invoices import InvoiceRow, late_requests, orgs_that_used, unsubscribed_orgs
 from tallystick.journal.named_sql import load_queries
@@ -101,7 +104,7 @@ def test_what_bisection_finds_is_what_a_look_at_every_row_finds(
     inside = [row for row in rows if period.start <= row["time"] < period.end]
     requests = [row for row in inside if row["kind"] == "usage"]
 
-    facts = sum_period(runtime.database, org_id, period)
+    facts = sum_period(runtime.database, one_plan(org_id, period))
     pin = facts.ledger
     reached = [row["seq"] for row in rows if row["time_max"] >= period.start]
     marks = b"".join(row["seq"].to_bytes(8, "big") + row["leaf"] for row in inside)
@@ -112,7 +115,7 @@ def test_what_bisection_finds_is_what_a_look_at_every_row_finds(
 
     corrected = {row["refers_to_seq"]: row["cost_pico"] for row in rows if row["kind"] == "correction"}
     costs = [corrected.get(row["seq"], row["cost_pico"]) for row in requests]
-    models = facts.sums.models.values()
+    models = facts.total.models.values()
     assert sum(model.cost_pico for model in models) == sum(cost for cost in costs if cost is not None)
     assert sum(model.unpriced for model in models) == costs.count(None)
 
@@ -145,13 +148,20 @@ def test_the_database_sums_what_the_requests_one_by_one_sum_to(
 ) -> None:
     org_id = f"org-{next(_numbers)}"
     arrive(runtime, org_id, arriving)
-    facts = sum_period(runtime.database, org_id, period)
+    facts = sum_period(runtime.database, one_plan(org_id, period))
     one_by_one = PeriodSums()
     with runtime.database.org(org_id) as connection:
         begin_reading(connection)
         for fact in stream_facts(connection, Scope(org_id, period.start, period.end, facts.ledger.through_seq)):
             add(one_by_one, fact)
-    assert facts.sums == one_by_one
+    assert facts.total == one_by_one
+
+
+def one_plan(org_id: str, period: Period) -> Terms:
+    """Terms under which one plan holds for all of a time, which need not be a month."""
+    contract = load_contract(CONTRACT, "acme.yaml")
+    held = Holding(period.start, period.end, contract, "pro", 1)
+    return Terms(org_id, period, "UTC", (Section(contract, contract.plans["pro"], (held,), WHOLE),), 1)
 
 
 def add(sums: PeriodSums, fact: StoredFact) -> None:
@@ -164,19 +174,19 @@ def add(sums: PeriodSums, fact: StoredFact) -> None:
 def test_a_period_before_or_after_everything_is_empty(runtime: Runtime) -> None:
     arrive(runtime, "globex", [([(START, True), (END, True)], False)])
     for start, first_seq in ((datetime(1999, 1, 1, tzinfo=UTC), 1), (datetime(2026, 12, 1, tzinfo=UTC), 0)):
-        facts = sum_period(runtime.database, "globex", Period("none", start, start + timedelta(days=30)))
-        assert (facts.ledger.first_seq, facts.ledger.events, facts.sums) == (first_seq, 0, PeriodSums())
-    nobody = sum_period(runtime.database, "nobody", OCTOBER).ledger
+        facts = sum_period(runtime.database, one_plan("globex", Period("none", start, start + timedelta(days=30))))
+        assert (facts.ledger.first_seq, facts.ledger.events, facts.total) == (first_seq, 0, PeriodSums())
+    nobody = sum_period(runtime.database, one_plan("nobody", OCTOBER)).ledger
     assert (nobody.first_seq, nobody.through_seq, nobody.root) == (0, 0, hashlib.sha256(b"").hexdigest())
 
 
 def test_the_root_is_the_same_however_much_of_the_ledger_is_sealed(runtime: Runtime) -> None:
     for number in range(5):
         arrive_more(runtime, 7 * number, 7)
-        before = sum_period(runtime.database, "globex", OCTOBER)
+        before = sum_period(runtime.database, one_plan("globex", OCTOBER))
         assert before.ledger.root == naive_root([row["leaf"] for row in every_row(runtime, "globex")]).hex()
         seal_once(runtime, everything=True)
-        assert sum_period(runtime.database, "globex", OCTOBER) == before
+        assert sum_period(runtime.database, one_plan("globex", OCTOBER)) == before
         with runtime.database.org("globex") as connection:
             assert sealed_tree(connection, "globex", 1000).size == 7 * number + 7
             assert sealed_tree(connection, "globex", 7 * number + 6).size == 7 * number

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 from pydantic import Field
@@ -13,18 +13,21 @@ from tallystick.api.paging import page_after
 from tallystick.api.shapes import Answer, Asked, CostLine, Instant
 from tallystick.api.strict import StrictRoute
 from tallystick.app.org_events import PAGE_EVENTS_MAX, list_org_events
-from tallystick.app.orgs import all_orgs, find_org, set_subscription
+from tallystick.app.orgs import all_orgs, find_org, leave_org, preview_change, set_subscription
 from tallystick.core.instants import parse_instant
 
 router = APIRouter(prefix="/v1/orgs", tags=["orgs"], route_class=StrictRoute)
 
 
 class Subscription(Answer):
-    """Which contract and plan an org is on from `effective_from` on, and on whose clocks its months begin."""
+    """Which contract and plan an org is on from `effective_from` on, and on whose clocks its months begin.
+
+    `plan` is null where the org has left.
+    """
 
     ordinal: int
     contract: str
-    plan: str
+    plan: str | None
     time_zone: str
     effective_from: Instant
     recorded_at: Instant
@@ -65,7 +68,14 @@ class SubscriptionRequest(Asked):
     time_zone: Annotated[
         str | None, Field(description="IANA name; where the org's months begin: what it has, else UTC. It stays.")
     ] = None
-    effective_from: Annotated[str | None, Field(description="RFC 3339; now when left out.")] = None
+    effective_from: Annotated[str | None, Field(description="RFC 3339; the instant at which it begins.")] = None
+    when: Annotated[
+        Literal["now", "period_end"] | None,
+        Field(
+            description="In the place of an instant. With neither, an upgrade (a base fee as high or higher) holds "
+            "now, a downgrade from the end of the org's present month on."
+        ),
+    ] = None
 
 
 @router.put(
@@ -75,17 +85,94 @@ class SubscriptionRequest(Asked):
     responses=problems(404, 409),
 )
 def put_subscription(runtime: OpenRuntime, org_id: OrgId, asked: SubscriptionRequest) -> Subscription:
-    """Append a subscription. What was in force before stays in force until this one begins."""
+    """Append a subscription. What was in force before stays in force until this one begins.
+
+    Without `effective_from` it takes the place of changes that were recorded for later.
+    """
+    return Subscription.model_validate(set_subscription(runtime, org_id, **_change(asked)))
+
+
+class ChangeLine(Answer):
+    """A line of the month in which a change of plan begins."""
+
+    plan: str
+    kind: str
+    days: int
+    days_of_month: int
+    amount_usd: str
+    description: str
+
+
+class ChangeMonth(Answer):
+    """That month's invoice as it stands."""
+
+    total_usd: str
+    lines: list[ChangeLine]
+
+
+class ChangePreview(Answer):
+    """What a change of plan would cost in the month in which it begins, from what is recorded so far.
+
+    `before` and `after` are null where the org is on no plan in that month.
+    """
+
+    org_id: str
+    month: str
+    change: Literal["join", "upgrade", "downgrade", "leave", "none"]
+    from_plan: str | None
+    to_plan: str | None
+    effective_from: str
+    before: ChangeMonth | None
+    after: ChangeMonth | None
+    difference_usd: str
+    next_base_usd: str
+
+
+@router.post(
+    "/{org_id:path}/subscription/preview",
+    operation_id="preview_subscription",
+    summary="What a plan would cost",
+    responses=problems(404, 409),
+)
+def post_preview(runtime: OpenRuntime, org_id: OrgId, asked: SubscriptionRequest) -> ChangePreview:
+    """The month in which the change would begin, with it and without. Nothing is recorded."""
+    return ChangePreview.model_validate(preview_change(runtime, org_id, **_change(asked)).as_dict())
+
+
+def _change(asked: SubscriptionRequest) -> dict[str, Any]:
     begins = None if asked.effective_from is None else parse_instant(asked.effective_from, where="effective_from")
-    subscription = set_subscription(
-        runtime,
-        org_id,
-        contract=asked.contract,
-        plan=asked.plan,
-        time_zone=asked.time_zone,
-        effective_from=begins,
-    )
-    return Subscription.model_validate(subscription)
+    return {
+        "contract": asked.contract,
+        "plan": asked.plan,
+        "time_zone": asked.time_zone,
+        "effective_from": begins,
+        "when": asked.when,
+    }
+
+
+class LeaveAnswer(Answer):
+    """The record of leaving; null when the org was on no plan then anyway."""
+
+    org_id: str
+    subscription: Subscription | None
+
+
+@router.delete(
+    "/{org_id:path}/subscription", operation_id="leave", summary="Take it off its plan", responses=problems(404)
+)
+def delete_subscription(
+    runtime: OpenRuntime,
+    org_id: OrgId,
+    at: Annotated[str | None, Query(description="RFC 3339; the instant at which it ends.", max_length=40)] = None,
+    when: Annotated[
+        Literal["now", "period_end"] | None,
+        Query(description="In the place of an instant; with neither, the end of the org's present month."),
+    ] = None,
+) -> LeaveAnswer:
+    """End the org's subscription. Nothing is deleted: it is a record of its own, and what was stays in the record."""
+    instant = None if at is None else parse_instant(at, where="at")
+    recorded = leave_org(runtime, org_id, at=instant, when=when)
+    return LeaveAnswer(org_id=org_id, subscription=None if recorded is None else Subscription.model_validate(recorded))
 
 
 class Correction(Answer):

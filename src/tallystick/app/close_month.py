@@ -55,7 +55,7 @@ def preview_invoice(runtime: Runtime, org_id: str, label: str) -> Invoice:
         Conflict: `period_archived` or `ledger_incomplete`.
         Unavailable: `database_unreachable`.
     """
-    terms = _terms(runtime, org_id, label, _contract_versions(runtime))
+    terms = _terms(runtime, org_id, label, contract_versions(runtime))
     return build_invoice(terms, sum_period(runtime.database, terms))
 
 
@@ -100,7 +100,7 @@ def close_month(
     month_period(label)
     for org_id in orgs or ():
         check_org_id(org_id)
-    versions = _contract_versions(runtime)
+    versions = contract_versions(runtime)
     results = []
     for org_id in dict.fromkeys(orgs_to_close(runtime, label) if orgs is None else orgs):
         results.append(_close_org(runtime, org_id, label, versions))
@@ -159,13 +159,13 @@ def _terms(runtime: Runtime, org_id: str, label: str, versions: Callable[[str], 
     return choose_terms(org_id, label, subscriptions, versions)
 
 
-def _contract_versions(runtime: Runtime) -> Callable[[str], Sequence[ContractVersion]]:
+def contract_versions(runtime: Runtime) -> Callable[[str], Sequence[ContractVersion]]:
     """Reads the versions of each contract once."""
 
     @cache
     def versions(contract: str) -> Sequence[ContractVersion]:
         with runtime.database.operator() as connection:
-            return list_contract_versions(connection, contract)
+            return listcontract_versions(connection, contract)
 
     return versions
 
