@@ -30,14 +30,13 @@ from tallystick.contract.charging import unit_charges, usage_charge_pico
 from tallystick.contract.decision import Budget
 from tallystick.contract.model import Contract, LimitWindow, Plan
 from tallystick.contract.windows import Window, window_at
-from tallystick.journal.copy_rows import TextArray
-from tallystick.journal.database import Connection
-from tallystick.journal.named_sql import load_queries
+from tallystick.journal.operations_script import Script, instants_or_none, numbers_or_none
+from tallystick.journal.round_trips import instants, numbers, texts
+from tallystick.ledger.entry import instant_json
 from tallystick.ledger.org_account import OrgAccount
 from tallystick.ledger.reservations import meter_counter, spending_counter, windowed
 from tallystick.usage.event import UsageEvent
 
-_SQL = load_queries("counters")
 _PERS: tuple[LimitWindow, ...] = get_args(LimitWindow)
 
 
@@ -197,8 +196,8 @@ class Backlog(NamedTuple):
     forget_all: bool
 
 
-def catch_up(connection: Connection, backlogs: Iterable[Backlog]) -> None:
-    """Bring the counters of orgs up to where their entries stand. It may be sent in a pipeline."""
+def catch_up(script: Script, backlogs: Iterable[Backlog]) -> None:
+    """Bring the counters of orgs up to where their entries stand."""
     forgotten: list[tuple[str, str]] = []
     tasks = []
     for backlog in backlogs:
@@ -210,33 +209,33 @@ def catch_up(connection: Connection, backlogs: Iterable[Backlog]) -> None:
             is_new = rule in backlog.anew
             if not is_new and backlog.counted_through_seq >= backlog.last_seq:
                 continue
-            window = counters.windows[rule.per]
-            tasks.append(
-                (
-                    org_id, rule.per, window.starts_at, window.ends_at, None if is_new else backlog.counted_through_seq,
-                    backlog.last_seq, *map("\n".join, (counting.uncharged, rule.meters, rule.spends)), rates, shares,
-                )
-            )  # fmt: skip
+            lists = ["\n".join(sorted(names)) for names in (counting.uncharged, rule.meters, rule.spends)]
+            after = None if is_new else backlog.counted_through_seq
+            tasks.append((org_id, rule.per, counters.windows[rule.per], after, backlog.last_seq, *lists, rates, shares))
     if forgotten:
         orgs, pers = zip(*forgotten, strict=True)
-        connection.execute(_SQL["forget_windows"], {"orgs": list(orgs), "pers": list(pers)})
+        script.call("forget_windows", texts(orgs), texts(pers))
     if tasks:
-        names = (
-            "orgs", "pers", "starts", "ends", "after", "through", "uncharged", "meters", "spends", "rates", "shares",
-        )  # fmt: skip
-        columns = map(list, zip(*tasks, strict=True))
-        connection.execute(_SQL["fold"], dict(zip(names, columns, strict=True)))
+        orgs, pers, windows, after_seqs, last_seqs, *rest = zip(*tasks, strict=True)
+        script.call(
+            "fold_counters",
+            texts(orgs),
+            texts(pers),
+            instants([instant_json(window.starts_at) for window in windows]),
+            instants([instant_json(window.ends_at) for window in windows]),
+            numbers_or_none(after_seqs),
+            numbers(last_seqs),
+            *map(texts, rest),
+        )
 
 
-def load_query(names: list[tuple[str, str, datetime | None]]) -> tuple[bytes, dict[str, Any]]:
-    """The query for counters by (org, counter, start of its window); it gives the same with what each has."""
+def load_counters(script: Script, names: list[tuple[str, str, datetime | None]]) -> None:
+    """Ask for counters by (org, counter, start of its window); the same is found, with what each has."""
     orgs, counters, starts = zip(*names, strict=True)
-    return _SQL["load"], {"orgs": TextArray(orgs), "counters": TextArray(counters), "starts": list(starts)}
+    script.call("load_counters", texts(orgs), texts(counters), instants_or_none(starts))
 
 
-def save_query(added: list[tuple[str, str, datetime | None, int]]) -> tuple[bytes, dict[str, Any]]:
-    """The statement that adds to counters: (org, counter, start of its window, amount), each once."""
+def save_counters(script: Script, added: list[tuple[str, str, datetime | None, int]]) -> None:
+    """Add to counters: (org, counter, start of its window, amount), each once."""
     orgs, counters, starts, amounts = zip(*sorted(added, key=lambda one: one[:2]), strict=True)
-    return _SQL["save"], {
-        "orgs": TextArray(orgs), "counters": TextArray(counters), "starts": list(starts), "amounts": list(amounts),
-    }  # fmt: skip
+    script.call("save_counters", texts(orgs), texts(counters), instants_or_none(starts), numbers(amounts))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 from weakref import WeakSet
@@ -56,25 +56,36 @@ def lock_heads(connection: Connection, orgs: list[str]) -> dict[str, Head]:
         # so give them up and start again with every head in place.
         connection.rollback()
         known = {org for org, *_ in found}
-        missing = {"orgs": [org for org in orgs if org not in known], "asset": USD, "accounts": list(ORG_ACCOUNTS)}
-        connection.execute(_SQL["add_missing_heads"], missing)
-        connection.commit()
+        add_heads(connection, [org for org in orgs if org not in known])
         found = _locked(connection, orgs)
+    return heads_of(found)
+
+
+def heads_of(rows: Iterable[tuple[str, int, int, int]]) -> dict[str, Head]:
+    """Heads by org, from what `tally_lock_heads` finds."""
     return {
         org: Head(seq, seq + 1, time_max_us, instant_json(instant_of(time_max_us)), 0, None, forgotten_until_us)
-        for org, seq, time_max_us, forgotten_until_us in found
+        for org, seq, time_max_us, forgotten_until_us in rows
     }
+
+
+def add_heads(connection: Connection, orgs: list[str]) -> None:
+    """Make heads of orgs that have none, and commit."""
+    missing = {"orgs": orgs, "asset": USD, "accounts": list(ORG_ACCOUNTS)}
+    connection.execute(_SQL["add_missing_heads"], missing)
+    connection.commit()
 
 
 def _locked(connection: Connection, orgs: list[str]) -> list[tuple[str, int, int, int]]:
     begin = b"begin; " if connection.info.transaction_status == TransactionStatus.IDLE else b""
-    _prepare(connection)
+    prepare_heads(connection)
     found = ask(connection, b"%bexecute tally_lock_heads (%b)" % (begin, texts(orgs)))[-1]
     rows: list[Any] = [[found.get_value(row, column) for column in range(4)] for row in range(found.ntuples)]
     return [(org.decode(), int(seq), int(time_max), int(forgotten)) for org, seq, time_max, forgotten in rows]
 
 
-def _prepare(connection: Connection) -> None:
+def prepare_heads(connection: Connection) -> None:
+    """Have the session know the statements of this module."""
     if connection not in _prepared:
         ask(connection, b"; ".join(_PREPARED))
         _prepared.add(connection)

@@ -8,15 +8,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from tallystick.journal.copy_rows import TextArray
-from tallystick.journal.database import Connection
-from tallystick.journal.named_sql import load_queries
+from tallystick.journal.round_trips import numbers, texts
 from tallystick.ledger.operation_body import read_body
 from tallystick.ledger.operations import Authorize, Held
 from tallystick.ledger.org_account import Charged, FinishedWork, OpenHold, OrgTerms, Resolution
 from tallystick.ledger.wallet import GrantedLot
 
-SQL = load_queries("operations")
 ENDED_HOLDS_MAX = 2000
 """How many holds whose life is over one group ends; the next one takes the others."""
 
@@ -95,29 +92,15 @@ class HoldCache:
         return OpenHold(row.seq, found[0], row.user_id, found[1])
 
 
-def ask(connection: Connection, query: str, parameters: Mapping[str, Any]) -> Any:
-    """Send one of the queries; the cursor that will have its rows. In a pipeline nothing is waited for."""
-    return connection.execute(SQL[query], parameters, binary=True)
+def places(found: Iterable[Place]) -> tuple[bytes, bytes]:
+    """Entries by their places, as the parameters of a query."""
+    orgs, seqs = zip(*found, strict=True)
+    return texts(orgs), numbers(seqs)
 
 
-def ask_places(connection: Connection, query: str, places: Iterable[Place]) -> Any:
-    """The same of a query that is asked for entries by their places."""
-    orgs, seqs = zip(*places, strict=True)
-    return ask(connection, query, {"orgs": TextArray(orgs), "seqs": list(seqs)})
-
-
-def ask_finished(connection: Connection, works: Iterable[tuple[str, str, str]]) -> Any:
-    """The same of finished work: by org, action and key of the work."""
-    orgs, actions, keys = zip(*works, strict=True)
-    parameters = {"orgs": TextArray(orgs), "actions": TextArray(actions), "work_keys": TextArray(keys)}
-    return ask(connection, "finished", parameters)
-
-
-def ask_stored(connection: Connection, ids: Sequence[tuple[str, str, str]]) -> Any:
-    """The same of operations: by org, kind and request id. Each row begins with the place in `ids`, from 1."""
-    orgs, kinds, requests = zip(*ids, strict=True)
-    parameters = {"orgs": TextArray(orgs), "kinds": TextArray(kinds), "requests": TextArray(requests)}
-    return ask(connection, "stored", parameters)
+def columns(rows: Iterable[Sequence[str]]) -> list[bytes]:
+    """Rows of texts as the parameters of a query, column by column."""
+    return [texts(column) for column in zip(*rows, strict=True)]
 
 
 def lots_of(rows: Iterable[Sequence[Any]]) -> list[tuple[str, GrantedLot]]:

@@ -1,7 +1,7 @@
-"""Reading what a group of operations is decided from: two round trips for most groups, whatever their size.
+"""Reading what a group of operations is decided from: one round trip or two, whatever the group's size.
 
-The first asks for what the operations name; the second for what that refers to: lots that holds came from, what has
-resolved a hold, the counters of limits and budgets. Contracts are kept: a version never changes.
+The first locks the heads and asks for what the operations name; the second for what that refers to: lots that holds
+came from, what has resolved a hold, the counters of limits and budgets. Contracts are kept: a version never changes.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ from tallystick.contract.model import Contract
 from tallystick.contract.windows import window_at
 from tallystick.core.errors import NotFound
 from tallystick.core.periods import load_zone
-from tallystick.journal.copy_rows import TextArray
-from tallystick.journal.counters import Backlog, OrgCounters, Progress, catch_up, counting_of, load_query
+from tallystick.journal.counters import Backlog, OrgCounters, Progress, catch_up, counting_of, load_counters
 from tallystick.journal.database import Connection
-from tallystick.journal.heads import Head
+from tallystick.journal.heads import Head, add_heads, heads_of, prepare_heads
 from tallystick.journal.operations_group import OrgWork
 from tallystick.journal.operations_load import (
     ENDED_HOLDS_MAX,
@@ -31,15 +30,15 @@ from tallystick.journal.operations_load import (
     OrgRow,
     Place,
     StoredOperation,
-    ask,
-    ask_finished,
-    ask_places,
-    ask_stored,
     charged_of,
+    columns,
     finished_of,
     lots_of,
+    places,
     resolution_of,
 )
+from tallystick.journal.operations_script import Script, instant, text
+from tallystick.journal.round_trips import texts
 from tallystick.journal.writer import Stored
 from tallystick.ledger.operations import Authorize, Operation, Refund, ReleaseHold, Settle
 from tallystick.ledger.org_account import OpenHold, OrgAccount
@@ -73,15 +72,17 @@ class Reader:
         self._cache = cache
         self._contracts: dict[str, Contract] = {}
 
-    def read(
-        self, connection: Connection, heads: Mapping[str, Head], items: Sequence[Any], now: datetime, *, probe: bool
-    ) -> Found:
-        """Read all that these items, of orgs whose heads are locked, are decided from."""
-        asked = _Asked(heads, [item for item in items if isinstance(item, Operation)])
-        for item in items:
-            if not isinstance(item, Operation):
-                asked.decided.add(item.org_id)
+    def read(self, connection: Connection, items: Sequence[Any], now: datetime, *, probe: bool) -> Found:
+        """Lock the heads of these items' orgs, in a transaction that begins here, and read what they are decided from.
+
+        Args:
+            connection: outside of a transaction.
+            items: operations, and what else has an `org_id`; all of orgs that there are.
+            probe: look for usage events that are stored already.
+        """
+        asked = _Asked(items)
         first = _first_round(connection, asked, now)
+        heads = first.heads
         self._add_contracts(connection, first)
         holds = {(row.org_id, row.seq): self._cache.read(row) for row in first.holds if row.is_open}
         self._add_contracts_of(connection, holds.values())
@@ -91,12 +92,11 @@ class Reader:
     def _add_contracts(self, connection: Connection, first: _First) -> None:
         for row in first.rows:
             if row.sha256 is not None and row.sha256 not in self._contracts:
-                values = {"contract": row.contract, "version": row.version}
-                self._keep(row.sha256, ask(connection, "contract_text", values).fetchone())
+                self._keep(row.sha256, _one(connection, "contract_text", row.contract or "", row.version or ""))
 
     def _add_contracts_of(self, connection: Connection, holds: Iterable[OpenHold]) -> None:
         for sha256 in {hold.held.decision.contract_sha256 for hold in holds} - self._contracts.keys():
-            self._keep(sha256, ask(connection, "contract_text_by_sha256", {"sha256": sha256}).fetchone())
+            self._keep(sha256, _one(connection, "contract_text_by_sha256", sha256))
 
     def _keep(self, sha256: str, found: tuple[str, str]) -> None:
         while len(self._contracts) >= _CONTRACTS_KEPT:
@@ -107,8 +107,8 @@ class Reader:
 class _Asked:
     """What the operations name, to be looked up."""
 
-    def __init__(self, heads: Mapping[str, Head], operations: Iterable[Operation]) -> None:
-        self.orgs = list(heads)
+    def __init__(self, items: Iterable[Any]) -> None:
+        self.orgs: list[str] = []
         self.ids: list[tuple[str, str, str]] = []
         self.holds: dict[Place, None] = {}
         self.works: set[tuple[str, str, str]] = set()
@@ -117,8 +117,14 @@ class _Asked:
         self.decided: set[str] = set()
         self.requests: list[tuple[str, Authorize, str | None]] = []
         self.settles: list[Operation] = []
-        for one in operations:
-            org_id, request = one.org_id, one.request
+        orgs = set()
+        for one in items:
+            org_id = one.org_id
+            orgs.add(org_id)
+            if not isinstance(one, Operation):
+                self.decided.add(org_id)
+                continue
+            request = one.request
             if isinstance(request, Settle | ReleaseHold):
                 self.holds[org_id, request.hold_seq] = None
                 if isinstance(request, Settle):
@@ -134,11 +140,13 @@ class _Asked:
                 self.settlements.add((org_id, request.settlement_seq))
             elif one.kind == "budget":
                 self.budgets.add(org_id)
+        self.orgs = sorted(orgs)
 
 
 class _First(NamedTuple):
     """What the first round trip found."""
 
+    heads: dict[str, Head]
     rows: list[OrgRow]
     lots: list[tuple[str, GrantedLot]]
     holds: list[HoldRow]
@@ -148,36 +156,45 @@ class _First(NamedTuple):
 
 
 def _first_round(connection: Connection, asked: _Asked, now: datetime) -> _First:
-    orgs = TextArray(asked.orgs)
-    stored = finished = named = settlements = refunds = opened = None
-    with connection.pipeline():
-        rows = ask(connection, "accounts", {"orgs": orgs, "now": now})
-        lots = ask(connection, "lots", {"orgs": orgs})
-        ended = ask(connection, "ended_holds", {"orgs": orgs, "now": now, "limit": ENDED_HOLDS_MAX})
-        if asked.holds:
-            named = ask_places(connection, "holds", asked.holds)
-        if asked.ids:
-            stored = ask_stored(connection, asked.ids)
-        if asked.works:
-            finished = ask_finished(connection, asked.works)
-        if asked.settlements:
-            settlements = ask_places(connection, "settlements", asked.settlements)
-            refunds = ask_places(connection, "refunds", asked.settlements)
-        if asked.budgets:
-            opened = ask(connection, "open_holds", {"orgs": TextArray(sorted(asked.budgets))})
+    orgs, at = texts(asked.orgs), instant(now)
+    script = Script()
+    script.add(b"begin")
+    script.call("lock_heads", orgs)
+    script.call("accounts", orgs, at)
+    script.call("lots", orgs)
+    script.call("ended_holds", orgs, at, b"%d" % ENDED_HOLDS_MAX)
+    if asked.holds:
+        script.call("holds", *places(asked.holds))
+    if asked.ids:
+        script.call("stored", *columns(asked.ids))
+    if asked.works:
+        script.call("finished", *columns(asked.works))
+    if asked.settlements:
+        script.call("settlements", *places(asked.settlements))
+        script.call("refunds", *places(asked.settlements))
+    if asked.budgets:
+        script.call("open_holds", texts(sorted(asked.budgets)))
+    prepare_heads(connection)
+    found = script.run(connection)
+    if len(found["lock_heads"]) < len(asked.orgs):
+        # What is locked is given up, so that missing heads can be made without closing a circle with another group.
+        connection.rollback()
+        known = {org for org, *_ in found["lock_heads"]}
+        add_heads(connection, [org for org in asked.orgs if org not in known])
+        found = script.run(connection)
     holds = {
         (row[0], row[1]): HoldRow(*row)
-        for cursor in (ended, named, opened)
-        if cursor is not None
-        for row in cursor.fetchall()
+        for query in ("ended_holds", "holds", "open_holds")
+        for row in found.get(query, ())
     }
     return _First(
-        [OrgRow(*row) for row in rows.fetchall()],
-        lots_of(lots.fetchall()),
+        heads_of(found["lock_heads"]),
+        [OrgRow(*row) for row in found["accounts"]],
+        lots_of(found["lots"]),
         list(holds.values()),
-        {} if stored is None else {asked.ids[place - 1]: StoredOperation(*row) for place, *row in stored.fetchall()},
-        [] if finished is None else finished_of(finished.fetchall()),
-        [] if settlements is None or refunds is None else charged_of(settlements.fetchall(), refunds.fetchall()),
+        {asked.ids[place - 1]: StoredOperation(*row) for place, *row in found.get("stored", ())},
+        finished_of(found.get("finished", ())),
+        charged_of(found.get("settlements", ()), found.get("refunds", ())),
     )
 
 
@@ -227,32 +244,26 @@ def _second_round(
     ]
     backlogs, names = _counting(asked, orgs, now)
     included = _included_ids(asked, orgs, now)
-    if not (lots or resolved or works or ids or backlogs or names or included):
-        return Found(orgs, first.stored, {}, {}, contracts)
-    cursors: dict[str, Any] = {}
-    with connection.pipeline():
-        if lots:
-            cursors["lots"] = ask_places(connection, "lots_by_seq", lots)
-        if resolved:
-            cursors["resolutions"] = ask_places(connection, "resolutions", resolved)
-        if works:
-            cursors["finished"] = ask_finished(connection, works)
-        if ids:
-            id_orgs, requests = zip(*ids, strict=True)
-            parameters = {"orgs": TextArray(id_orgs), "requests": TextArray(requests)}
-            cursors["usage"] = ask(connection, "usage_of", parameters)
-        if included:
-            cursors["included"] = ask_stored(connection, included)
-        if backlogs:
-            catch_up(connection, backlogs)
-        if names:
-            cursors["counters"] = connection.execute(*load_query(names), binary=True)
-    rows = defaultdict[str, list[Any]](list, {name: cursor.fetchall() for name, cursor in cursors.items()})
-    for place, *row in rows["included"]:
+    script = Script()
+    if lots:
+        script.call("lots_by_seq", *places(lots))
+    if resolved:
+        script.call("resolutions", *places(resolved))
+    if works:
+        script.call("finished", *columns(works))
+    if ids:
+        script.call("usage_of", *columns(ids))
+    if included:
+        script.call("stored", *columns(included))
+    catch_up(script, backlogs)
+    if names:
+        load_counters(script, names)
+    found = defaultdict[str, list[Any]](list, script.run(connection) if script else {})
+    for place, *row in found["stored"]:
         first.stored[included[place - 1]] = StoredOperation(*row)
-    resolutions = {resolved[place - 1]: StoredOperation(*row) for place, *row in rows["resolutions"]}
-    _add(orgs, rows, resolutions)
-    known = {ids[place - 1]: Stored(*row) for place, *row in rows["usage"]}
+    resolutions = {resolved[place - 1]: StoredOperation(*row) for place, *row in found["resolutions"]}
+    _add(orgs, found, resolutions)
+    known = {ids[place - 1]: Stored(*row) for place, *row in found["usage_of"]}
     return Found(orgs, first.stored, resolutions, known, contracts)
 
 
@@ -260,15 +271,15 @@ def _add(
     orgs: Mapping[str, OrgWork], rows: Mapping[str, list[Any]], resolutions: Mapping[Place, StoredOperation]
 ) -> None:
     """What the second round trip found belongs to the orgs' accounts."""
-    for org_id, lot in lots_of(rows["lots"]):
+    for org_id, lot in lots_of(rows["lots_by_seq"]):
         orgs[org_id].account.wallet.lots[lot.seq] = lot
     for org_id, work, done in finished_of(rows["finished"]):
         orgs[org_id].account.finished[work] = done
-    for org_id, counter, start, used in rows["counters"]:
+    for org_id, counter, start, used in rows["load_counters"]:
         if start is None:
-            orgs[org_id].account.reserved[counter] = int(used)
+            orgs[org_id].account.reserved[counter] = used
         else:
-            orgs[org_id].account.used[counter, start] = int(used)
+            orgs[org_id].account.used[counter, start] = used
     for (org_id, seq), stored in resolutions.items():
         orgs[org_id].account.resolved[seq] = resolution_of(stored)
 
@@ -369,7 +380,17 @@ def _counters(org: OrgWork, now: datetime) -> OrgCounters | None:
 
 def known_orgs(connection: Connection, orgs: list[str]) -> set[str]:
     """Those of the orgs that there are."""
-    return {org_id for (org_id,) in ask(connection, "known", {"orgs": TextArray(orgs)}).fetchall()}
+    script = Script()
+    script.call("known", texts(orgs))
+    return {org_id for (org_id,) in script.run(connection)["known"]}
+
+
+def _one(connection: Connection, query: str, *values: str) -> tuple[str, str]:
+    """What a query for one contract finds: its text, and the name of its file."""
+    script = Script()
+    script.call(query, *map(text, values))
+    source, name = script.run(connection)[query][0]
+    return source, name
 
 
 def unknown_org(org_id: str) -> NotFound:

@@ -1,4 +1,4 @@
-"""What a group of operations has changed, saved in its transaction: few statements, sent together."""
+"""What a group of operations has changed, saved and committed: one message, and the entries' rows."""
 
 from __future__ import annotations
 
@@ -8,52 +8,62 @@ from typing import Any
 
 import msgspec
 
-from tallystick.journal.copy_rows import END, SIGNATURE, TextArray
-from tallystick.journal.counters import save_query
+from tallystick.journal.copy_rows import END, SIGNATURE
+from tallystick.journal.counters import save_counters
 from tallystick.journal.database import Connection
-from tallystick.journal.heads import COPY_ENTRIES, post
+from tallystick.journal.heads import COPY_ENTRIES, post_script
 from tallystick.journal.operations_group import OrgWork
-from tallystick.journal.operations_load import SQL
+from tallystick.journal.operations_load import places
+from tallystick.journal.operations_script import Script, instant, instants_or_none, prepare
+from tallystick.journal.round_trips import ask, give_rows, numbers, texts
+from tallystick.journal.steps import reached
 from tallystick.ledger.accounts import CREDIT_ACCOUNTS
 
 _encode = msgspec.json.encode
 
 
-def copy_entries(connection: Connection, rows: Sequence[bytes]) -> None:
-    """Send the entries' rows."""
-    with connection.cursor() as cursor, cursor.copy(COPY_ENTRIES) as stream:
-        stream.write(b"".join((SIGNATURE, *rows, END)))
+def save(connection: Connection, orgs: Iterable[OrgWork], rows: Sequence[bytes], now: datetime) -> None:
+    """Append the entries, save what has changed of these orgs, and commit.
 
-
-def save(connection: Connection, orgs: Iterable[OrgWork], now: datetime) -> None:
-    """Save what has changed of these orgs.
-
-    Everything is sent before anything is waited for. The caller commits.
+    Raises:
+        psycopg.Error: it is not known whether it is committed.
     """
     changed = list(orgs)
+    script = Script()
+    if rows:
+        script.add(COPY_ENTRIES)
     added = [org.org_id for org in changed if org.row.counted_through_seq is None]
     if added:
-        connection.execute(SQL["add_states"], {"orgs": TextArray(added), "accounts": TextArray(CREDIT_ACCOUNTS)})
-    post(connection, {org.org_id: org.head for org in changed if org.has_entries})
-    _save_states(connection, changed)
-    _move(connection, changed, now)
-    _save_lots(connection, changed)
-    _save_holds(connection, changed)
-    _save_finished(connection, changed)
-    _save_counters(connection, changed)
+        script.call("add_states", texts(added), texts(CREDIT_ACCOUNTS))
+    heads = {org.org_id: org.head for org in changed if org.has_entries}
+    if heads:
+        script.add(post_script(heads))
+    _save_states(script, changed)
+    _move(script, changed, now)
+    _save_lots(script, changed)
+    _save_holds(script, changed)
+    _save_finished(script, changed)
+    _save_counters(script, changed)
+    script.add(b"commit")
+    prepare(connection)
+    ask(connection, script.text())
+    if rows:
+        reached("operations.copied")
+        give_rows(connection, (b"".join((SIGNATURE, *rows, END)),))
 
 
-def _save_states(connection: Connection, changed: list[OrgWork]) -> None:
+def _save_states(script: Script, changed: list[OrgWork]) -> None:
     states = []
     for org in changed:
         account, row = org.account, org.row
         terms = _encode(account.terms).decode() if account.terms_changed else row.state or "{}"
         counted = org.counted_through_seq if org.counters is None else org.head.seq
         states.append((org.org_id, counted, terms, _encode(org.progress).decode()))
-    _execute(connection, "save_states", ("orgs", "counted", "states", "progresses"), states)
+    orgs, cursors, said, progresses = zip(*states, strict=True)
+    script.call("save_states", texts(orgs), numbers(cursors), texts(said), texts(progresses))
 
 
-def _move(connection: Connection, changed: list[OrgWork], now: datetime) -> None:
+def _move(script: Script, changed: list[OrgWork], now: datetime) -> None:
     transfers, moved = [], []
     for org in changed:
         sums: dict[str, list[int]] = {}
@@ -63,12 +73,24 @@ def _move(connection: Connection, changed: list[OrgWork], now: datetime) -> None
             sums.setdefault(credit, [0, 0])[1] += amount_pico
         moved += [(org.org_id, account, *amounts) for account, amounts in sorted(sums.items())]
     if transfers:
-        parameters = _columns(("orgs", "seqs", "debits", "credits", "amounts"), transfers)
-        parameters |= _columns(("moved_orgs", "accounts", "debited", "credited"), moved)
-        connection.execute(SQL["move"], {**parameters, "recorded_at": now})
+        orgs, seqs, debits, credits, amounts = zip(*transfers, strict=True)
+        moved_orgs, accounts, debited, credited = zip(*moved, strict=True)
+        script.call(
+            "move",
+            instant(now),
+            texts(orgs),
+            numbers(seqs),
+            texts(debits),
+            texts(credits),
+            numbers(amounts),
+            texts(moved_orgs),
+            texts(accounts),
+            numbers(debited),
+            numbers(credited),
+        )
 
 
-def _save_lots(connection: Connection, changed: list[OrgWork]) -> None:
+def _save_lots(script: Script, changed: list[OrgWork]) -> None:
     new: list[tuple[Any, ...]] = []
     saved: list[tuple[Any, ...]] = []
     for org in changed:
@@ -80,32 +102,50 @@ def _save_lots(connection: Connection, changed: list[OrgWork]) -> None:
             else:
                 terms = (lot.source, lot.priority, lot.granted_at, lot.expires_at)
                 new.append((org.org_id, seq, *terms, lot.amount_pico, lot.available_pico))
-    names = ("orgs", "seqs", "sources", "priorities", "granted", "expiries", "amounts", "available")
-    _execute(connection, "add_lots", names, new)
-    _execute(connection, "save_lots", ("orgs", "seqs", "available"), saved)
+    if new:
+        orgs, seqs, sources, priorities, granted, expiries, amounts, available = zip(*new, strict=True)
+        script.call(
+            "add_lots",
+            texts(orgs),
+            numbers(seqs),
+            texts(sources),
+            numbers(priorities),
+            instants_or_none(granted),
+            instants_or_none(expiries),
+            numbers(amounts),
+            numbers(available),
+        )
+    if saved:
+        orgs, seqs, available = zip(*saved, strict=True)
+        script.call("save_lots", texts(orgs), numbers(seqs), numbers(available))
 
 
-def _save_holds(connection: Connection, changed: list[OrgWork]) -> None:
+def _save_holds(script: Script, changed: list[OrgWork]) -> None:
     opened = [
         (org.org_id, seq, org.account.holds[seq].held.expires_at)
         for org in changed
         for seq in sorted(org.account.opened)
     ]
     closed = [(org.org_id, seq) for org in changed for seq in sorted(org.account.closed)]
-    _execute(connection, "open", ("orgs", "seqs", "expiries"), opened)
-    _execute(connection, "close", ("orgs", "seqs"), closed)
+    if opened:
+        orgs, seqs, expiries = zip(*opened, strict=True)
+        script.call("open", texts(orgs), numbers(seqs), instants_or_none(expiries))
+    if closed:
+        script.call("close", *places(closed))
 
 
-def _save_finished(connection: Connection, changed: list[OrgWork]) -> None:
+def _save_finished(script: Script, changed: list[OrgWork]) -> None:
     done = [
         (org.org_id, action, key, work.charged_at, work.seq)
         for org in changed
         for (action, key), work in org.account.newly_finished.items()
     ]
-    _execute(connection, "finish", ("orgs", "actions", "work_keys", "charged", "seqs"), done)
+    if done:
+        orgs, actions, keys, charged, seqs = zip(*done, strict=True)
+        script.call("finish", texts(orgs), texts(actions), texts(keys), instants_or_none(charged), numbers(seqs))
 
 
-def _save_counters(connection: Connection, changed: list[OrgWork]) -> None:
+def _save_counters(script: Script, changed: list[OrgWork]) -> None:
     added: list[tuple[str, str, datetime | None, int]] = []
     for org in changed:
         reserved = org.account.reserved_changes
@@ -114,19 +154,4 @@ def _save_counters(connection: Connection, changed: list[OrgWork]) -> None:
             used = org.counters.added
             added += [(org.org_id, counter, start, amount) for (counter, start), amount in used.items() if amount]
     if added:
-        connection.execute(*save_query(added))
-
-
-def _execute(connection: Connection, query: str, names: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
-    """One statement for all rows; none for no rows."""
-    if rows:
-        connection.execute(SQL[query], _columns(names, rows))
-
-
-def _columns(names: tuple[str, ...], rows: list[tuple[Any, ...]]) -> dict[str, Any]:
-    """Rows as a query's parameters: each column an array."""
-    return {name: _array(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
-
-
-def _array(values: Sequence[Any]) -> Any:
-    return TextArray(values) if isinstance(values[0], str) else list(values)
+        save_counters(script, added)

@@ -1,12 +1,10 @@
 """The writer of operations: many of many orgs in one transaction, each exactly once, decided in the order they came.
 
     before any lock   which orgs there are                                  (those seen once are remembered)
-    one transaction   lock the heads, in order of org                       `operations.locked`
-                      read what the group is decided from                   `operations.loaded`
-                      the state machine, operation by operation, in memory  `operations.decided`
-                      COPY the entries, usage of settlements among them     `operations.copied`
-                      transfers, balances, heads, lots, holds, counters     `operations.saved`
-                      commit, durably                                       `operations.committed`
+    one transaction   lock the heads, in order of org, and read what the group is decided from (`operations.loaded`)
+                      the state machine, operation by operation, in memory (`operations.decided`)
+                      COPY the entries, usage of settlements among them (`operations.copied`); then transfers,
+                      balances, heads, lots, holds, counters; commit, durably (`operations.committed`)
     after the commit  answers
 
 The same operation again has the answer that it had first, which stands in its entry. What an operation is refused for
@@ -27,11 +25,10 @@ from tallystick.core.errors import TallyError
 from tallystick.core.instants import Clock
 from tallystick.journal.database import Connection
 from tallystick.journal.group_writer import GroupWriter, WriterState
-from tallystick.journal.heads import lock_heads
 from tallystick.journal.operations_decide import Decider
 from tallystick.journal.operations_load import HoldCache
 from tallystick.journal.operations_read import Reader, known_orgs, unknown_org
-from tallystick.journal.operations_save import copy_entries, save
+from tallystick.journal.operations_save import save
 from tallystick.journal.steps import reached
 from tallystick.ledger.operations import Operation, Recorded
 from tallystick.rates.pricing import RateCard
@@ -127,9 +124,8 @@ class OperationWork:
             connection.rollback()
             return [unknown_org(item.org_id) for item in items]
         now = self._clock()
-        heads = lock_heads(connection, sorted(orgs))
-        reached("operations.locked")
-        found = self._reader.read(connection, heads, [item for item in items if item.org_id in orgs], now, probe=probe)
+        existing = [item for item in items if item.org_id in orgs]
+        found = self._reader.read(connection, existing, now, probe=probe)
         reached("operations.loaded")
         decider = Decider(found, now, self._card(), self._random_bytes, self._cache, known_since=self._since(now))
         decider.prepare(items)
@@ -137,12 +133,7 @@ class OperationWork:
         reached("operations.decided")
         changed = [org for _, org in sorted(found.orgs.items()) if org.has_entries or org.is_caught_up]
         if changed:
-            if decider.rows:
-                copy_entries(connection, decider.rows)
-            reached("operations.copied")
-            save(connection, changed, now)
-            reached("operations.saved")
-            connection.commit()
+            save(connection, changed, decider.rows, now)
         else:
             connection.rollback()
         decider.remember()

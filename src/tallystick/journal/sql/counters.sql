@@ -1,9 +1,10 @@
 -- What limits and budgets are compared with: sums over the ledger's entries, by window of time.
 
--- name: load
+-- name: load_counters
 -- The counters of these names, each looked up by its key. A window_start of null is what open holds reserve.
-select given.org_id, given.counter, given.window_start, counter.used
-from unnest(%(orgs)s::text[], %(counters)s::text[], %(starts)s::timestamptz[]) as given (org_id, counter, window_start)
+prepare tally_load_counters (text[], text[], timestamptz[]) as
+select given.org_id, given.counter, (extract(epoch from given.window_start) * 1000000)::bigint - 946684800000000, counter.used
+from unnest($1, $2, $3) as given (org_id, counter, window_start)
 join lateral (
     select used from counters
     where org_id = given.org_id and counter = given.counter and window_start = coalesce(given.window_start, '-infinity')
@@ -12,24 +13,26 @@ join lateral (
 
 -- name: forget_windows
 -- Counters of windows that are over, or that are counted anew. Their names begin with the windows' length.
-delete from counters using unnest(%(orgs)s::text[], %(pers)s::text[]) as given (org_id, per)
+prepare tally_forget_windows (text[], text[]) as
+delete from counters using unnest($1, $2) as given (org_id, per)
 where counters.org_id = given.org_id and counter >= per || ':' and counter < per || ';' and window_start > '-infinity'
 
--- name: fold
+-- name: fold_counters
 -- Add what entries above after_seq count in each task's window: usage by meter, our cost (of corrections too, for whose
 -- request it was), and what the customer is charged, by who spent it. after_seq null: all that the window holds, from
 -- where time_max has reached its start. It takes whatever number of entries in the database's own memory.
 --
 -- uncharged: the environments that are never billed, a line each. meters, spends: what is counted, a line each.
 -- rates: by meter, pico-USD a unit, for budgets of charges; shares: by meter, [n, d] when n/d of our cost is charged.
+prepare tally_fold_counters (text[], text[], timestamptz[], timestamptz[], bigint[], bigint[], text[], text[], text[], text[], text[]) as
 with task as materialized (
     select org_id, per, starts_at, ends_at, through_seq,
            coalesce(after_seq, seq_reaching(org_id, starts_at, through_seq) - 1) as after_seq,
            string_to_array(uncharged, E'\n') as uncharged, string_to_array(meters, E'\n') as meters,
            string_to_array(spends, E'\n') as spends, rates::jsonb as rates, shares::jsonb as shares
     from unnest(
-        %(orgs)s::text[], %(pers)s::text[], %(starts)s::timestamptz[], %(ends)s::timestamptz[], %(after)s::bigint[],
-        %(through)s::bigint[], %(uncharged)s::text[], %(meters)s::text[], %(spends)s::text[], %(rates)s::text[], %(shares)s::text[]
+        $1, $2, $3, $4, $5,
+        $6, $7, $8, $9, $10, $11
     ) as given (org_id, per, starts_at, ends_at, after_seq, through_seq, uncharged, meters, spends, rates, shares)
 ), quantity as (
     select task.org_id, task.per || ':meter:' || used.name as counter, task.starts_at, sum(used.quantity) as total
@@ -93,9 +96,10 @@ select org_id, counter, starts_at, total from quantity
 union all select org_id, counter, starts_at, total from spending
 on conflict (org_id, counter, window_start) do update set used = counter.used + excluded.used
 
--- name: save
+-- name: save_counters
 -- What this transaction's own entries have added. A window_start of null is what open holds reserve.
+prepare tally_save_counters (text[], text[], timestamptz[], numeric[]) as
 insert into counters as counter (org_id, counter, window_start, used)
-select org_id, counter, coalesce(window_start, '-infinity'), used from unnest(%(orgs)s::text[], %(counters)s::text[], %(starts)s::timestamptz[], %(amounts)s::numeric[])
+select org_id, counter, coalesce(window_start, '-infinity'), used from unnest($1, $2, $3, $4)
     as given (org_id, counter, window_start, used)
 on conflict (org_id, counter, window_start) do update set used = counter.used + excluded.used

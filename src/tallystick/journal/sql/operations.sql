@@ -1,54 +1,64 @@
 -- Operations on orgs' accounts. Parameters are arrays, so that one round trip serves a group of any size; each key is
--- looked up by a lateral join, whatever the statistics say.
+-- looked up by a lateral join, whatever the statistics say. Those that begin with "prepare" are prepared once in a
+-- session (round_trips.py); they give instants as microseconds since 2000 and bytes in hex.
 
 -- name: known
 -- Which of these orgs there are: they have an entry, or somebody put them on a plan.
-select org_id from unnest(%(orgs)s::text[]) as given (org_id)
+prepare tally_known (text[]) as
+select org_id from unnest($1) as given (org_id)
 where exists (select from subscriptions where subscriptions.org_id = given.org_id)
     or exists (select from org_heads where org_heads.org_id = given.org_id)
 
 -- name: accounts
 -- Of each org: its state, and the terms in force at an instant.
+prepare tally_accounts (text[], timestamptz) as
 select given.org_id, state.counted_through_seq, state.state, state.progress, subscription.contract, subscription.plan,
        subscription.time_zone, version.version, version.sha256, coalesce(held.credit_pico - held.debit_pico, 0)::bigint
-from unnest(%(orgs)s::text[]) as given (org_id)
+from unnest($1) as given (org_id)
 left join org_states as state on state.org_id = given.org_id
 left join account_balances as held on held.org_id = given.org_id and held.account = 'wallet_held' and held.asset = 'CREDIT'
 left join lateral (
     select contract, plan, time_zone from subscriptions
-    where subscriptions.org_id = given.org_id and effective_from <= %(now)s
+    where subscriptions.org_id = given.org_id and effective_from <= $2
     order by effective_from desc, ordinal desc limit 1
 ) as subscription on true
 left join lateral (
     select version, sha256 from contract_versions
-    where contract_versions.contract = subscription.contract and effective_from <= %(now)s
+    where contract_versions.contract = subscription.contract and effective_from <= $2
     order by effective_from desc limit 1
 ) as version on true
 
 -- name: contract_text
 -- A contract as it was applied.
-select source_text, source_name from contract_versions where contract = %(contract)s and version = %(version)s
+prepare tally_contract_text (text, text) as
+select source_text, source_name from contract_versions where contract = $1 and version = $2
 
 -- name: contract_text_by_sha256
 -- The same by the hash of its content.
-select source_text, source_name from contract_versions where sha256 = %(sha256)s limit 1
+prepare tally_contract_text_by_sha256 (text) as
+select source_text, source_name from contract_versions where sha256 = $1 limit 1
 
 -- name: lots
 -- The lots of these orgs of which something is available.
-select org_id, seq, source, priority, granted_at, expires_at, amount_pico, available_pico
-from grants where org_id = any(%(orgs)s::text[]) and available_pico > 0
+prepare tally_lots (text[]) as
+select org_id, seq, source, priority, (extract(epoch from granted_at) * 1000000)::bigint - 946684800000000,
+       (extract(epoch from expires_at) * 1000000)::bigint - 946684800000000, amount_pico, available_pico
+from grants where org_id = any($1) and available_pico > 0
 
 -- name: lots_by_seq
 -- These lots, whatever is left of them.
-select lot.org_id, lot.seq, lot.source, lot.priority, lot.granted_at, lot.expires_at, lot.amount_pico, lot.available_pico
-from unnest(%(orgs)s::text[], %(seqs)s::bigint[]) as given (org_id, seq)
+prepare tally_lots_by_seq (text[], bigint[]) as
+select lot.org_id, lot.seq, lot.source, lot.priority, (extract(epoch from lot.granted_at) * 1000000)::bigint - 946684800000000,
+       (extract(epoch from lot.expires_at) * 1000000)::bigint - 946684800000000, lot.amount_pico, lot.available_pico
+from unnest($1, $2) as given (org_id, seq)
 join lateral (select * from grants where org_id = given.org_id and seq = given.seq limit 1) as lot on true
 
 -- name: holds
 -- These entries, when they are holds: whose they are, and whether nothing has resolved them yet.
-select entry.org_id, entry.seq, entry.user_id, entry.session_id, entry.leaf, entry.body,
+prepare tally_holds (text[], bigint[]) as
+select entry.org_id, entry.seq, entry.user_id, entry.session_id, encode(entry.leaf, 'hex'), entry.body,
        exists (select from open_holds where org_id = entry.org_id and seq = entry.seq) as open
-from unnest(%(orgs)s::text[], %(seqs)s::bigint[]) as given (org_id, seq)
+from unnest($1, $2) as given (org_id, seq)
 join lateral (
     select org_id, seq, user_id, session_id, leaf, body from ledger_entries
     where org_id = given.org_id and seq = given.seq and kind = 'hold' limit 1
@@ -56,32 +66,36 @@ join lateral (
 
 -- name: ended_holds
 -- Open holds of these orgs whose life is over.
-select entry.org_id, entry.seq, entry.user_id, entry.session_id, entry.leaf, entry.body, true
+prepare tally_ended_holds (text[], timestamptz, bigint) as
+select entry.org_id, entry.seq, entry.user_id, entry.session_id, encode(entry.leaf, 'hex'), entry.body, true
 from open_holds as held
 join lateral (
     select org_id, seq, user_id, session_id, leaf, body from ledger_entries
     where org_id = held.org_id and seq = held.seq limit 1
 ) as entry on true
-where held.org_id = any(%(orgs)s::text[]) and held.expires_at <= %(now)s
+where held.org_id = any($1) and held.expires_at <= $2
 order by held.org_id, held.expires_at, held.seq
-limit %(limit)s
+limit $3
 
 -- name: open_holds
 -- Every open hold of these orgs.
-select entry.org_id, entry.seq, entry.user_id, entry.session_id, entry.leaf, entry.body, true
+prepare tally_open_holds (text[]) as
+select entry.org_id, entry.seq, entry.user_id, entry.session_id, encode(entry.leaf, 'hex'), entry.body, true
 from open_holds as held
 join lateral (
     select org_id, seq, user_id, session_id, leaf, body from ledger_entries
     where org_id = held.org_id and seq = held.seq limit 1
 ) as entry on true
-where held.org_id = any(%(orgs)s::text[])
+where held.org_id = any($1)
 
 -- name: stored
 -- Which of these operations are stored already, by the ids under which they were sent.
+prepare tally_stored (text[], text[], text[]) as
 select given.index::int8, entry.*
-from unnest(%(orgs)s::text[], %(kinds)s::text[], %(requests)s::text[]) with ordinality as given (org_id, kind, request_id, index)
+from unnest($1, $2, $3) with ordinality as given (org_id, kind, request_id, index)
 join lateral (
-    select seq, kind, request_id, recorded_at, user_id, session_id, attributes, salt, fingerprint, leaf, rate_version, refers_to_seq, body
+    select seq, kind, request_id, (extract(epoch from recorded_at) * 1000000)::bigint - 946684800000000, user_id, session_id, attributes,
+           encode(salt, 'hex'), encode(fingerprint, 'hex'), encode(leaf, 'hex'), rate_version, refers_to_seq, body
     from ledger_entries
     where org_id = given.org_id and kind = given.kind and request_id = given.request_id
         and body is not null and kind <> 'denial'
@@ -90,10 +104,12 @@ join lateral (
 
 -- name: resolutions
 -- What has resolved these holds.
+prepare tally_resolutions (text[], bigint[]) as
 select given.index::int8, entry.*
-from unnest(%(orgs)s::text[], %(seqs)s::bigint[]) with ordinality as given (org_id, seq, index)
+from unnest($1, $2) with ordinality as given (org_id, seq, index)
 join lateral (
-    select seq, kind, request_id, recorded_at, user_id, session_id, attributes, salt, fingerprint, leaf, rate_version, refers_to_seq, body
+    select seq, kind, request_id, (extract(epoch from recorded_at) * 1000000)::bigint - 946684800000000, user_id, session_id, attributes,
+           encode(salt, 'hex'), encode(fingerprint, 'hex'), encode(leaf, 'hex'), rate_version, refers_to_seq, body
     from ledger_entries
     where org_id = given.org_id and refers_to_seq = given.seq and kind in ('settlement', 'release', 'expiry')
     limit 1
@@ -101,18 +117,22 @@ join lateral (
 
 -- name: usage_of
 -- The usage entries of these request ids, with what the receipt of each said.
+prepare tally_usage_of (text[], text[]) as
 select given.index::int8, entry.*
-from unnest(%(orgs)s::text[], %(requests)s::text[]) with ordinality as given (org_id, request_id, index)
+from unnest($1, $2) with ordinality as given (org_id, request_id, index)
 join lateral (
-    select seq, recorded_at, fingerprint, salt, leaf, cost_pico, status, rate_version, reason from ledger_entries
+    select seq, (extract(epoch from recorded_at) * 1000000)::bigint - 946684800000000, encode(fingerprint, 'hex'), encode(salt, 'hex'),
+           encode(leaf, 'hex'), cost_pico, status, rate_version, reason
+    from ledger_entries
     where org_id = given.org_id and request_id = given.request_id and kind = 'usage'
     limit 1
 ) as entry on true
 
 -- name: settlements
 -- These entries, when they are settlements.
+prepare tally_settlements (text[], bigint[]) as
 select entry.org_id, entry.seq, entry.body
-from unnest(%(orgs)s::text[], %(seqs)s::bigint[]) as given (org_id, seq)
+from unnest($1, $2) as given (org_id, seq)
 join lateral (
     select org_id, seq, body from ledger_entries
     where org_id = given.org_id and seq = given.seq and kind = 'settlement' limit 1
@@ -120,8 +140,9 @@ join lateral (
 
 -- name: refunds
 -- What was given back of these settlements.
+prepare tally_refunds (text[], bigint[]) as
 select entry.org_id, entry.refers_to_seq, entry.body
-from unnest(%(orgs)s::text[], %(seqs)s::bigint[]) as given (org_id, seq)
+from unnest($1, $2) as given (org_id, seq)
 join lateral (
     select org_id, refers_to_seq, body from ledger_entries
     where org_id = given.org_id and refers_to_seq = given.seq and kind = 'refund'
@@ -129,66 +150,75 @@ join lateral (
 
 -- name: finished
 -- When these actions were last charged for the same work.
-select work.org_id, work.action, work.work_key, work.charged_at, work.seq
-from unnest(%(orgs)s::text[], %(actions)s::text[], %(work_keys)s::text[]) as given (org_id, action, work_key)
+prepare tally_finished (text[], text[], text[]) as
+select work.org_id, work.action, work.work_key, (extract(epoch from work.charged_at) * 1000000)::bigint - 946684800000000, work.seq
+from unnest($1, $2, $3) as given (org_id, action, work_key)
 join lateral (
     select * from finished_work where org_id = given.org_id and action = given.action and work_key = given.work_key limit 1
 ) as work on true
 
 -- name: add_states
 -- A state and the accounts of credits for orgs that have none.
+prepare tally_add_states (text[], text[]) as
 with added as (
-    insert into org_states (org_id) select org_id from unnest(%(orgs)s::text[]) as given (org_id)
+    insert into org_states (org_id) select org_id from unnest($1) as given (org_id)
     order by org_id collate "C" on conflict do nothing
 )
 insert into account_balances (org_id, account, asset)
 select org_id, account, 'CREDIT'
-from unnest(%(orgs)s::text[]) as given (org_id) cross join unnest(%(accounts)s::text[]) as named (account)
+from unnest($1) as given (org_id) cross join unnest($2) as named (account)
 on conflict do nothing
 
 -- name: save_states
+prepare tally_save_states (text[], bigint[], text[], text[]) as
 update org_states as state set counted_through_seq = given.counted_through_seq, state = given.state, progress = given.progress
-from unnest(%(orgs)s::text[], %(counted)s::bigint[], %(states)s::text[], %(progresses)s::text[])
+from unnest($1, $2, $3, $4)
     as given (org_id, counted_through_seq, state, progress)
 where state.org_id = given.org_id
 
 -- name: move
 -- Transfers of credits, and the balances that they move.
+prepare tally_move (timestamptz, text[], bigint[], text[], text[], numeric[], text[], text[], numeric[], numeric[]) as
 with moving as (
     insert into transfers (org_id, seq, first_seq, debit_account, credit_account, asset, amount_pico, recorded_at)
-    select org_id, seq, seq, debit_account, credit_account, 'CREDIT', amount_pico, %(recorded_at)s
-    from unnest(%(orgs)s::text[], %(seqs)s::bigint[], %(debits)s::text[], %(credits)s::text[], %(amounts)s::numeric[])
+    select org_id, seq, seq, debit_account, credit_account, 'CREDIT', amount_pico, $1
+    from unnest($2, $3, $4, $5, $6)
         as given (org_id, seq, debit_account, credit_account, amount_pico)
 )
 update account_balances as balance
 set debit_pico = balance.debit_pico + moved.debit_pico, credit_pico = balance.credit_pico + moved.credit_pico
-from unnest(%(moved_orgs)s::text[], %(accounts)s::text[], %(debited)s::numeric[], %(credited)s::numeric[])
+from unnest($7, $8, $9, $10)
     as moved (org_id, account, debit_pico, credit_pico)
 where balance.org_id = moved.org_id and balance.account = moved.account and balance.asset = 'CREDIT'
 
 -- name: add_lots
+prepare tally_add_lots (text[], bigint[], text[], integer[], timestamptz[], timestamptz[], bigint[], bigint[]) as
 insert into grants (org_id, seq, source, priority, granted_at, expires_at, amount_pico, available_pico)
 select * from unnest(
-    %(orgs)s::text[], %(seqs)s::bigint[], %(sources)s::text[], %(priorities)s::integer[], %(granted)s::timestamptz[],
-    %(expiries)s::timestamptz[], %(amounts)s::bigint[], %(available)s::bigint[]
+    $1, $2, $3, $4, $5,
+    $6, $7, $8
 )
 
 -- name: save_lots
+prepare tally_save_lots (text[], bigint[], bigint[]) as
 update grants set available_pico = given.available_pico
-from unnest(%(orgs)s::text[], %(seqs)s::bigint[], %(available)s::bigint[]) as given (org_id, seq, available_pico)
+from unnest($1, $2, $3) as given (org_id, seq, available_pico)
 where grants.org_id = given.org_id and grants.seq = given.seq
 
 -- name: open
+prepare tally_open (text[], bigint[], timestamptz[]) as
 insert into open_holds (org_id, seq, expires_at)
-select * from unnest(%(orgs)s::text[], %(seqs)s::bigint[], %(expiries)s::timestamptz[])
+select * from unnest($1, $2, $3)
 
 -- name: close
-delete from open_holds using unnest(%(orgs)s::text[], %(seqs)s::bigint[]) as given (org_id, seq)
+prepare tally_close (text[], bigint[]) as
+delete from open_holds using unnest($1, $2) as given (org_id, seq)
 where open_holds.org_id = given.org_id and open_holds.seq = given.seq
 
 -- name: finish
+prepare tally_finish (text[], text[], text[], timestamptz[], bigint[]) as
 insert into finished_work as work (org_id, action, work_key, charged_at, seq)
-select * from unnest(%(orgs)s::text[], %(actions)s::text[], %(work_keys)s::text[], %(charged)s::timestamptz[], %(seqs)s::bigint[])
+select * from unnest($1, $2, $3, $4, $5)
 on conflict (org_id, action, work_key) do update set charged_at = excluded.charged_at, seq = excluded.seq
 
 -- name: due
