@@ -37,6 +37,7 @@ plans:
     top_up: true
     limits: [{meters: [tokens_in, tokens_out], max: 100, per: day, kind: hard}]
   loose: {kind: credits, top_up: true, overage: true}
+  included: {kind: credits, included_credits: 10}
   byok: {kind: byok, prices: {tool_calls: {unit: "0.001"}}}
 environments:
   staging: {charge: false}

@@ -49,6 +49,14 @@ def test_what_is_recorded_in_the_present_window_counts() -> None:
     org.hold(tokens_out=10)
 
 
+def test_who_waits_for_included_credits_is_told_when_they_come() -> None:
+    org = Org(1)
+    denied = org.ask(plan="included").result
+    assert isinstance(denied, Denied)
+    assert denied.decision.code == "top_up_not_available"
+    assert denied.decision.next_step.until == datetime(2026, 11, 1, tzinfo=UTC)
+
+
 def test_a_budget_counts_the_holds_that_were_open_before_it() -> None:
     org = Org(100)
     org.hold(cost=7, user="u1", tokens_in=1)
