@@ -170,7 +170,6 @@ def _state(
         budgets=budget_uses(account, request, user_id, zone, now) if terms.budgets else (),
         overrides=tuple([one for one in terms.overrides.values() if one.expires_at > now]) if terms.overrides else (),
         next_grant_at=next_grant_at(contract, plan, zone, now),
-        next_grant_at=_next_grant_at(contract, plan, zone, now),
         finished_at=None if done is None else done.charged_at,
         enforcement=terms.enforcement,
     )
@@ -182,12 +181,6 @@ def next_grant_at(contract: Contract, plan: str | None, zone: str, now: datetime
     if terms is None or not terms.included_credits:
         return None
     return window_at("month", zone, now).ends_at
-
-
-def _next_grant_at(contract: Contract, plan: str | None, zone: str, now: datetime) -> datetime | None:
-    """When the plan's included credits come next: with the month."""
-    terms = contract.plans.get(plan or "")
-    return window_at("month", zone, now).ends_at if terms is not None and terms.included_credits else None
 
 
 def limit_uses(
