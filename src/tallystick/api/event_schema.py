@@ -66,6 +66,11 @@ USAGE_EVENT: Schema = {
             "minimum": 0,
             "description": "What the provider itself says the call cost, in units of 10^-12 USD.",
         },
+        "payer": {
+            "enum": ["seller", "customer"],
+            "default": "seller",
+            "description": "Who pays the provider; customer: a key of its own was used, and the cost is none of ours.",
+        },
         "attributes": {**_TEXTS, "description": "Whatever else you want to find again."},
     },
 }  # fmt: skip

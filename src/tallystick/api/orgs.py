@@ -208,6 +208,7 @@ class StoredEvent(Answer):
     meters: dict[str, int]
     price_context: dict[str, str]
     provider_cost_usd: str | None
+    payer: Literal["seller", "customer"]
     attributes: dict[str, str]
     erased: bool
     fingerprint: str

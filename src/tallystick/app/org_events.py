@@ -74,6 +74,7 @@ def _as_json(fact: StoredFact) -> dict[str, Any]:
         "attributes": entry.attributes or {},
         "erased": fact.is_erased,
         "provider_cost_usd": _usd(entry.provider_cost_pico),
+        "payer": entry.payer or "seller",
         "fingerprint": None if entry.fingerprint is None else entry.fingerprint.hex(),
         "leaf": entry.leaf.hex(),
         "cost_usd": _usd(entry.cost_pico),
