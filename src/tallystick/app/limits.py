@@ -20,7 +20,7 @@ from tallystick.journal.accounts import counted_windows, counters_of, largest_sp
 from tallystick.journal.database import Connection
 from tallystick.ledger.operation_ids import operation_id
 from tallystick.ledger.org_account import OrgAccount, OrgTerms
-from tallystick.ledger.org_machine import limit_uses
+from tallystick.ledger.org_state import limit_uses
 from tallystick.ledger.reservations import meter_counter, spending_counter, windowed
 
 SPENDERS_MAX = 100

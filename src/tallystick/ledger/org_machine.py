@@ -15,10 +15,9 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from tallystick.contract.charging import charge_credits, credits_charge_pico, credits_text
-from tallystick.contract.decision import BudgetUse, LimitUse, OrgState, Request
+from tallystick.contract.decision import Request
 from tallystick.contract.model import Contract
 from tallystick.contract.policy import decide, reserves
-from tallystick.contract.windows import window_at
 from tallystick.core.errors import Conflict, NotFound
 from tallystick.core.instants import format_instant
 from tallystick.ledger.operation_ids import operation_id
@@ -44,7 +43,7 @@ from tallystick.ledger.org_account import (
     split_lots,
 )
 from tallystick.ledger.org_changes import grants_again
-from tallystick.ledger.reservations import meter_counter, windowed
+from tallystick.ledger.org_state import org_state
 from tallystick.usage.event import Payer
 
 
@@ -100,7 +99,7 @@ def authorize(
         zone: the org's IANA time zone, on whose clocks limits and budgets begin anew.
     """
     asked = _asked(request, user_id, worst_cost_pico, contract, plan)
-    decision = decide(contract, plan, _state(account, now, request, user_id, contract, plan, zone), asked)
+    decision = decide(contract, plan, org_state(account, now, request, user_id, contract, plan, zone), asked)
     before = account.wallet.state()
     if not decision.allow:
         return [Step(seq, "denial", request, Denied(decision=decision, wallet=before))]
@@ -146,83 +145,6 @@ def payer_of(contract: Contract, plan: str | None) -> Payer:
     """Who pays providers where nobody says: the customer on a plan with a key of its own, else we."""
     terms = contract.plans.get(plan or "")
     return "customer" if terms is not None and terms.kind == "byok" else "seller"
-
-
-def _state(
-    account: OrgAccount,
-    now: datetime,
-    request: Authorize,
-    user_id: str | None,
-    contract: Contract,
-    plan: str | None,
-    zone: str,
-) -> OrgState:
-    terms, wallet = account.terms, account.wallet
-    done = None
-    if request.action is not None and request.work_key is not None:
-        done = account.finished.get((request.action, request.work_key))
-    return OrgState(
-        now=now,
-        suspended=terms.suspended,
-        available_pico=wallet.available_pico,
-        held_pico=wallet.held_pico,
-        limits=limit_uses(account, contract, plan, zone, now),
-        budgets=budget_uses(account, request, user_id, zone, now) if terms.budgets else (),
-        overrides=tuple([one for one in terms.overrides.values() if one.expires_at > now]) if terms.overrides else (),
-        next_grant_at=next_grant_at(contract, plan, zone, now),
-        finished_at=None if done is None else done.charged_at,
-        enforcement=terms.enforcement,
-    )
-
-
-def next_grant_at(contract: Contract, plan: str | None, zone: str, now: datetime) -> datetime | None:
-    """When the plan's included credits come next: as the next month begins on the org's clocks; None where none do."""
-    terms = contract.plans.get(plan or "")
-    if terms is None or not terms.included_credits:
-        return None
-    return window_at("month", zone, now).ends_at
-
-
-def limit_uses(
-    account: OrgAccount, contract: Contract, plan: str | None, zone: str, now: datetime
-) -> tuple[LimitUse, ...]:
-    """How far each limit of the plan is used; none for an org that is on no plan."""
-    terms = contract.plans.get(plan or "")
-    if terms is None or not terms.limits:
-        return ()
-    uses, used, reserved = [], account.used, account.reserved
-    for index, limit in enumerate(terms.limits):
-        window = window_at(limit.per, zone, now)
-        counters = [meter_counter(meter) for meter in limit.meters]
-        uses.append(
-            LimitUse(
-                index=index,
-                used=sum([used.get((windowed(limit.per, counter), window.starts_at), 0) for counter in counters]),
-                held=sum([reserved.get(counter, 0) for counter in counters]),
-                starts_at=window.starts_at,
-                resets_at=window.ends_at,
-            )
-        )
-    return tuple(uses)
-
-
-def budget_uses(
-    account: OrgAccount, request: Authorize, user_id: str | None, zone: str, now: datetime
-) -> tuple[BudgetUse, ...]:
-    """How far each budget that the request falls under is spent."""
-    uses = []
-    for budget, counter in account.applying(request, user_id):
-        window = window_at(budget.per, zone, now)
-        uses.append(
-            BudgetUse(
-                budget=budget,
-                used_pico=account.used.get((windowed(budget.per, counter), window.starts_at), 0),
-                held_pico=account.reserved.get(counter, 0),
-                starts_at=window.starts_at,
-                resets_at=window.ends_at,
-            )
-        )
-    return tuple(uses)
 
 
 def settle(
