@@ -165,7 +165,7 @@ def contract_versions(runtime: Runtime) -> Callable[[str], Sequence[ContractVers
     @cache
     def versions(contract: str) -> Sequence[ContractVersion]:
         with runtime.database.operator() as connection:
-            return listcontract_versions(connection, contract)
+            return list_contract_versions(connection, contract)
 
     return versions
 
