@@ -34,7 +34,7 @@ from tallystick.ledger.accounts import CREDIT_ACCOUNTS, CREDIT_ASSET
 from tallystick.ledger.fold import DoesNotFollow, FoldEntry, OrgFold
 from tallystick.ledger.operation_body import decode_body
 from tallystick.ledger.operation_transfers import transfers_of
-from tallystick.ledger.operations import Authorize
+from tallystick.ledger.operations import Expire, ReleaseHold, Settle
 from tallystick.ledger.org_account import OrgTerms
 
 _TEXTS = ("feature", "environment", "provider", "model", "api_key_id", "action")
@@ -132,9 +132,9 @@ class _Account:
             self._add("body", f"its body is none of a {stored.kind}: {str(error)[:200]}", stored.seq)
             self._follows = False
             return None
-        if _texts_of(request) != stored.texts:
-            self._add("body", "its columns are not what its body says was asked for", stored.seq)
         if self._follows:
+            if self._texts_of(request) != stored.texts:
+                self._add("body", "its columns are not what its body, or its hold's, says was asked for", stored.seq)
             entry = FoldEntry(
                 stored.seq, stored.kind, stored.recorded_at, request, result, stored.refers_to_seq, stored.user_id
             )
@@ -144,6 +144,15 @@ class _Account:
                 self._add("account", f"it does not follow from the entries before it: {error.why}", stored.seq)
                 self._follows = False
         return _Due(stored.seq, moves, stored.recorded_at)
+
+    def _texts_of(self, request: object) -> tuple[str | None, ...]:
+        """The columns that an operation shares with usage: those of the request that is held, denied or resolved."""
+        asked: object = request
+        if isinstance(request, Settle | ReleaseHold | Expire):
+            hold_seq = request.seq if isinstance(request, Expire) else request.hold_seq
+            hold = None if isinstance(request, Expire) and request.what == "grant" else self._fold.holds.get(hold_seq)
+            asked = None if hold is None else hold.request
+        return tuple(getattr(asked, name, None) for name in _TEXTS)
 
     # ── the tables of state ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -237,13 +246,6 @@ class _Transfers:
             what = "it has a transfer of credits, and is no operation that moves any"
             self._findings.add("transfer", what, self._org, self._next.seq)
             self._next = next(self._stored, None)
-
-
-def _texts_of(request: object) -> tuple[str | None, ...]:
-    """The columns that an operation shares with usage."""
-    if isinstance(request, Authorize):
-        return tuple(getattr(request, name) for name in _TEXTS)
-    return (None,) * len(_TEXTS)
 
 
 def _plain(value: object) -> str:
