@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from accounts import authorize, do, event, grant, settle, subscribe
+from account_operations import authorize, do, event, grant, settle, subscribe
 from journal_helpers import query
 from tallystick.app.runtime import Runtime
 from tallystick.ledger.operations import CREDIT, Held, Settled

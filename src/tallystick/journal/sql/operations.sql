@@ -177,7 +177,8 @@ from unnest($1, $2, $3, $4)
 where state.org_id = given.org_id
 
 -- name: move
--- Transfers of credits, and the balances that they move.
+-- Transfers of credits, and the balances that they move. Each balance is looked up by its key, and cannot move meanwhile:
+-- whoever holds its org's head is alone with it. Joined in any other way, all balances would be looked at.
 prepare tally_move (timestamptz, text[], bigint[], text[], text[], numeric[], text[], text[], numeric[], numeric[]) as
 with moving as (
     insert into transfers (org_id, seq, first_seq, debit_account, credit_account, asset, amount_pico, recorded_at)
@@ -187,9 +188,12 @@ with moving as (
 )
 update account_balances as balance
 set debit_pico = balance.debit_pico + moved.debit_pico, credit_pico = balance.credit_pico + moved.credit_pico
-from unnest($7, $8, $9, $10)
-    as moved (org_id, account, debit_pico, credit_pico)
-where balance.org_id = moved.org_id and balance.account = moved.account and balance.asset = 'CREDIT'
+from unnest($7, $8, $9, $10) as moved (org_id, account, debit_pico, credit_pico)
+cross join lateral (
+    select ctid as place from account_balances
+    where org_id = moved.org_id and account = moved.account and asset = 'CREDIT' offset 0
+) as found
+where balance.ctid = found.place
 
 -- name: add_lots
 prepare tally_add_lots (text[], bigint[], text[], integer[], timestamptz[], timestamptz[], bigint[], bigint[]) as

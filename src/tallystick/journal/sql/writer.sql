@@ -46,8 +46,12 @@ with given as materialized (
     update account_balances as balance
     set debit_pico = debit_pico + case when account = '{debit}' then amount else 0 end,
         credit_pico = credit_pico + case when account = '{credit}' then amount else 0 end
-    from given
-    where balance.org_id = given.org_id and account in ('{debit}', '{credit}') and asset = '{asset}' and amount > 0
+    from given cross join lateral (
+        -- looked up by its key, whatever the plan: joined in any other way, the balances of all orgs would be looked at
+        select ctid as place from account_balances
+        where org_id = given.org_id and account in ('{debit}', '{credit}') and asset = '{asset}' offset 0
+    ) as found
+    where balance.ctid = found.place and given.amount > 0
 )
 update org_heads set last_seq = given.last_seq, time_max = given.time_max
 from given
