@@ -2,9 +2,10 @@
 
     python -m bench.row_by_row DATABASE_URL PORT PROCESSES CONNECTIONS
 
-It is the same HTTP server, reading and pricing; only then each event is inserted by a thread with a connection of its
-own, in a transaction of its own, into `bare_entries` (the same columns and keys, no triggers): no probe for
-duplicates, no dense numbers, no hashes, no transfers. `direct` does the same without HTTP, rows made beforehand.
+It is the same HTTP server, with its short way for single events, its tuning, its reading and its pricing; only then
+each event is inserted by a thread with a connection of its own, in a transaction of its own and by a prepared statement,
+into `bare_entries` (the same columns and keys, no triggers): no probe for duplicates, no dense numbers, no hashes, no
+transfers. `direct` does the same without HTTP, rows made beforehand.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from tallystick.api.http_protocol import TallyHttpProtocol
 from tallystick.api.logs import LineBuffer
 from tallystick.api.single_events import SingleEvents
 from tallystick.app.cards import load_card_history
+from tallystick.cli.http_server import tune_process
 from tallystick.ledger.receipt import Receipt
 from tallystick.rates.pricing import RateCard
 from tallystick.usage.event import UsageEvent
@@ -162,6 +164,7 @@ def main() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         assert scope["type"] == "lifespan"
         await receive()
+        tune_process()
         scope["state"]["single_events"] = RowByRow(url, connections // processes)
         await send({"type": "lifespan.startup.complete"})
         await receive()

@@ -45,7 +45,7 @@ def run_server(app: Any, listener: socket.socket, *, on_listening: Callable[[], 
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
-            _tune_process()
+            tune_process()
             on_listening()
 
         @contextmanager
@@ -72,7 +72,7 @@ def run_server(app: Any, listener: socket.socket, *, on_listening: Callable[[], 
     Server(config).run(sockets=[listener])
 
 
-def _tune_process() -> None:
+def tune_process() -> None:
     """What is loaded now stays: the garbage collector need not look at it again, nor run for every few requests.
 
     The journal's thread and the event loop share the interpreter; at its usual 5 ms one would wait too long for the
