@@ -1,119 +1,98 @@
-"""What the tests of accounts share: an org on a plan of the reference contract, and operations on it."""
+"""Orgs on plans with credits, and what is asked of their accounts, for tests."""
 
 from __future__ import annotations
 
-import itertools
-import os
 from datetime import UTC, datetime
-from importlib.resources import files
 from typing import Any
 
+from tallystick.app.authorize import authorize
 from tallystick.app.contracts import apply_contract
+from tallystick.app.decision_answers import answer_of
+from tallystick.app.grants import grant
 from tallystick.app.orgs import set_subscription
 from tallystick.app.runtime import Runtime
-from tallystick.ledger.operations import (
-    CREDIT,
-    Authorize,
-    Grant,
-    Operation,
-    Recorded,
-    Refund,
-    ReleaseHold,
-    Settle,
-    SettleEvent,
-)
-from tallystick.usage.event import UsageEvent
+from tallystick.app.settle import settle
 
-REFERENCE = (files("tallystick.contract") / "reference.yaml").read_text()
-_numbers = itertools.count(1)
-
-
-def subscribe(
-    runtime: Runtime, *orgs: str, plan: str = "credits", contract: str = REFERENCE, zone: str = "UTC"
-) -> None:
-    """Put orgs on a plan of a contract, which is applied first."""
-    applied = apply_contract(runtime, contract, "contract.yaml").contract
-    for org in orgs:
-        since = datetime(2026, 10, 1, tzinfo=UTC)
-        set_subscription(runtime, org, contract=applied.name, plan=plan, time_zone=zone, effective_from=since)
-
-
-def authorize(org: str = "acme", request_id: str | None = None, *, user: str = "u1", **request: Any) -> Operation:
-    """A request to do something: by default to tailor a document, which costs 5 credits."""
-    asked = {"feature": "documents", "environment": "production", "action": "tailor_document", **request}
-    cost = asked.pop("worst_cost_pico", 0)
-    return Operation(
-        org_id=org,
-        kind="hold",
-        request_id=request_id or f"a{next(_numbers)}",
-        request=Authorize(**asked),
-        salt=os.urandom(16),
-        user_id=user,
-        session_id="s1",
-        worst_cost_pico=cost,
-    )
+CONTRACT = """\
+contract: shop
+version: "1"
+effective_from: 2026-10-01T00:00:00Z
+currency: USD
+credit: {name: credit, usd: "0.01"}
+actions:
+  explore: {title: Explore, price: {credits: 0}, shows: Exploring is free.}
+  tailor:
+    title: Tailor a document
+    price: {credits: 5}
+    charge_on: [success]
+    repeat: {key: document, within: 30d, credits: 0}
+    shows: 5 credits, and nothing for a run that fails.
+  research: {title: Research, price: {cost_plus: "0.30"}, max_credits: 200, shows: Our cost plus 30 %.}
+plans:
+  wallet: {title: Wallet, kind: credits, base: "20", top_up: true, actions: [explore, tailor, research]}
+  monthly:
+    title: Monthly
+    kind: credits
+    base: "5"
+    included_credits: 300
+    top_up: false
+    actions: [explore, tailor]
+    upgrade_to: wallet
+  metered:
+    title: Metered
+    base: "0"
+    limits:
+      - {meters: [tokens_in, tokens_out], max: 1000, per: day, kind: hard}
+      - {meters: [tokens_out], max: 2000, per: month, kind: soft, warn_at: [0.5, 0.8, 1.0]}
+environments:
+  staging: {charge: false}
+"""
+BEGAN = datetime(2026, 10, 1, tzinfo=UTC)
 
 
-def event(org: str = "acme", request_id: str | None = None, **more: Any) -> UsageEvent:
-    """A usage event."""
-    members = {
-        "time": datetime(2026, 11, 2, 11, 0, tzinfo=UTC),
+def open_shop(runtime: Runtime, **plans: str) -> None:
+    """Apply the contract, and put each org on its plan, on the clocks of Paris."""
+    apply_contract(runtime, CONTRACT, "shop.yaml")
+    for org_id, plan in plans.items():
+        set_subscription(runtime, org_id, contract="shop", plan=plan, time_zone="Europe/Paris", effective_from=BEGAN)
+
+
+def asked(request_id: str = "a1", org_id: str = "acme", **more: Any) -> dict[str, Any]:
+    """A request to tailor a document, with whatever differs."""
+    request = {
+        "org_id": org_id,
+        "request_id": request_id,
         "user_id": "u1",
         "session_id": "s1",
-        "feature": "documents",
+        "feature": "docs",
         "environment": "production",
-        "provider": "openai",
-        "model": "gpt-4o",
-        "meters": {"tokens_in": 1000, "tokens_out": 10},
+        "action": "tailor",
     }
-    return UsageEvent(org_id=org, request_id=request_id or f"e{next(_numbers)}", **{**members, **more})
+    return {name: value for name, value in {**request, **more}.items() if value is not None}
 
 
-def settle(hold: Recorded, *events: UsageEvent, outcome: Any = "success", charge_pico: int | None = None) -> Operation:
-    """The end of a hold's work."""
-    request = Settle(
-        hold_seq=hold.seq, outcome=outcome, events=tuple(one.request_id for one in events), charge_pico=charge_pico
-    )
-    return Operation(
-        org_id=hold.org_id,
-        kind="settlement",
-        request_id=f"h{hold.seq}",
-        request=request,
-        salt=os.urandom(16),
-        events=tuple(SettleEvent(one) for one in events),
-    )
+def call(request_id: str = "e1", **more: Any) -> dict[str, Any]:
+    """A call to a model as an event of a settlement: it costs 0.0035 USD."""
+    event = {
+        "request_id": request_id,
+        "time": "2026-11-02T11:59:00Z",
+        "model": "gpt-4o",
+        "meters": {"tokens_in": 1000, "tokens_out": 100},
+    }
+    return {**event, **more}
 
 
-def release(hold: Recorded, reason: str | None = None) -> Operation:
-    """The end of a hold whose work was not done."""
-    request = ReleaseHold(hold_seq=hold.seq, reason=reason)
-    return Operation(
-        org_id=hold.org_id, kind="release", request_id=f"h{hold.seq}", request=request, salt=os.urandom(16)
-    )
+def give(runtime: Runtime, credits: str = "100", org_id: str = "acme", **more: Any) -> dict[str, Any]:
+    """Credits granted as a promotion, and how that was answered."""
+    members = {"request_id": "g1", "source": "promo", "credits": credits, "author": "ann", "reason": "welcome", **more}
+    return answer_of(grant(runtime, org_id, members))
 
 
-def refund(settlement: Recorded, credits: int | None = None, request_id: str | None = None) -> Operation:
-    """Charged credits to be given back."""
-    request = Refund(
-        settlement_seq=settlement.seq,
-        amount_pico=None if credits is None else credits * CREDIT,
-        author="ann",
-        reason="it was of no use",
-    )
-    request_id = request_id or f"f{next(_numbers)}"
-    return Operation(
-        org_id=settlement.org_id, kind="refund", request_id=request_id, request=request, salt=os.urandom(16)
-    )
+def hold(runtime: Runtime, *arguments: Any, **more: Any) -> dict[str, Any]:
+    """The answer to `asked`."""
+    return answer_of(authorize(runtime, asked(*arguments, **more)))
 
 
-def grant(org: str = "acme", credits: int = 100, request_id: str | None = None, **more: Any) -> Operation:
-    """Credits to come in."""
-    request = Grant(**{"source": "top_up", "amount_pico": credits * CREDIT, "author": "ann", "reason": "paid", **more})
-    return Operation(
-        org_id=org, kind="grant", request_id=request_id or f"g{next(_numbers)}", request=request, salt=os.urandom(16)
-    )
-
-
-def do(runtime: Runtime, operation: Operation) -> Recorded:
-    """Have it done, and wait for the answer."""
-    return runtime.operations.submit(operation).result(20)
+def end(runtime: Runtime, hold_id: str, outcome: str = "success", org_id: str = "acme", **more: Any) -> dict[str, Any]:
+    """The answer to the end of a hold's work."""
+    return answer_of(settle(runtime, {"org_id": org_id, "hold_id": hold_id, "outcome": outcome, **more}))
