@@ -80,6 +80,7 @@ class Explanation(Answer):
     lines: list[LineExplanation]
     total: list[str]
     not_charged: list[str]
+    wallet: list[str]
     evidence: list[str]
 
 

@@ -30,6 +30,7 @@ from tallystick.invoice.facts import Corrections, Rechecked, StoredFact, name_of
 from tallystick.invoice.model import Invoice, parse_invoice
 from tallystick.invoice.terms import Terms
 from tallystick.invoice.usage import PeriodFacts, PeriodSums, empty_sums
+from tallystick.invoice.wallet import WalletMonth
 from tallystick.journal.contracts import ContractVersion, list_contract_versions
 from tallystick.journal.database import Connection
 from tallystick.journal.invoices import StoredInvoice
@@ -38,6 +39,7 @@ from tallystick.journal.period_facts import ledger_pin
 from tallystick.journal.period_scope import Scope, begin_reading
 from tallystick.journal.rate_versions import list_rate_versions, read_cards
 from tallystick.journal.subscriptions import list_subscriptions
+from tallystick.ledger.entry import Entry
 from tallystick.rates.card import RateCard
 
 DIFFERENCES_MAX = 1000
@@ -184,6 +186,7 @@ def _recount(
     """Every entry once more, one at a time."""
     sums, entries_hash = empty_sums(len(terms.sections) if terms else 0), EntriesHash()
     section_of = terms.section_of if terms else lambda _: 0
+    wallet = WalletMonth()
     card_of = _cards(runtime)
     corrections = Corrections(source.corrections())
     erased: list[int] = []
@@ -207,13 +210,16 @@ def _recount(
             leaf, differs = recheck_leaf(entry)
             if differs is not None:
                 report.add(differs)
+            if inside and entry.kind != "correction":
+                report.add(*_add_operation(wallet, entry, section_of(entry.time)))
         if inside:
             entries_hash.add(entry.seq, leaf)
     report.add(*_unrecorded(connection, scope, erased))
     for astray in corrections.finish():
         report.add(Difference(name_of(astray), "refers_to_seq", str(astray.refers_to_seq), "a request of the period"))
     first_seq, tree = source.place()
-    return PeriodFacts(sums, ledger_pin(first_seq, scope.through_seq, report.events, entries_hash.hexdigest(), tree))
+    pin = ledger_pin(first_seq, scope.through_seq, report.events, entries_hash.hexdigest(), tree)
+    return PeriodFacts(sums, pin, wallet)
 
 
 def _unrecorded(connection: Connection, scope: Scope, erased: list[int]) -> list[Difference]:
@@ -229,6 +235,15 @@ def _add(sums: PeriodSums, again: Rechecked) -> None:
         sums.add_uncosted(again.event)
     else:
         sums.add_request(again.event, again.cost)
+
+
+def _add_operation(wallet: WalletMonth, entry: Entry, section: int) -> list[Difference]:
+    """Add an operation of the period; what to say when it cannot be read."""
+    try:
+        wallet.add(entry.kind, entry.body, section)
+    except ValueError as error:
+        return [Difference(name_of(entry), "body", str(error), f"that of a {entry.kind}")]
+    return []
 
 
 def _cards(runtime: Runtime) -> Callable[[str], RateCard]:

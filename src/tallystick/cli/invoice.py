@@ -175,6 +175,8 @@ def explain_command(
     if line is None:
         print_section("Total", explanation.total)
         print_section("Not charged", explanation.not_charged)
+        if explanation.wallet:
+            print_section("Credits", explanation.wallet)
         print_section("Evidence", explanation.evidence)
 
 

@@ -118,6 +118,7 @@ def explanation_json(
         "lines": lines,
         "total": explanation.total,
         "not_charged": explanation.not_charged,
+        "wallet": explanation.wallet,
         "evidence": explanation.evidence,
     }
 

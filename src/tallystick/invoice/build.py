@@ -18,8 +18,10 @@ from tallystick.contract.shapes import TierCharge
 from tallystick.core.errors import BadInput
 from tallystick.core.instants import format_instant
 from tallystick.core.money import PICO_PER_USD, cents_to_usd, format_decimal, format_exact, pico_to_usd
+from tallystick.invoice.credit_lines import credit_lines, wallet_section
 from tallystick.invoice.digest import internal_sha256, invoice_digest, invoice_id
 from tallystick.invoice.model import (
+    CustomerPaid,
     InForce,
     Internal,
     Invoice,
@@ -38,7 +40,8 @@ from tallystick.invoice.model import (
     UnpricedMeter,
 )
 from tallystick.invoice.terms import Section, Terms
-from tallystick.invoice.usage import MeterSum, PeriodFacts, PeriodSums
+from tallystick.invoice.usage import MeterSum, ModelSum, PeriodFacts, PeriodSums
+from tallystick.invoice.wallet import WalletMonth
 from tallystick.usage.meters import METERS, meter_order
 
 MeterSums = dict[str, MeterSum]
@@ -52,13 +55,14 @@ def build_invoice(terms: Terms, facts: PeriodFacts) -> Invoice:
 
     Raises:
         BadInput: `cost_unknown`, when a price is a share of our cost and the cost of a charged request is not known;
+            `credits_without_price`, when credits are to be paid for and the contract does not say what one is worth;
             `total_out_of_range`, when the sum is beyond what the database holds.
     """
     last, held = terms.last
     aside = _Aside(last.contract)
     charged = [aside.split(section.contract, sums) for section, sums in zip(terms.sections, facts.sums, strict=False)]
     aside.take_unplanned(facts.sums[terms.unplanned])
-    lines = _lines(terms, charged)
+    lines = _lines(terms, charged, facts.wallet)
     invoice = Invoice(
         invoice_id=invoice_id(terms.org_id, last.contract.name, terms.period.label),
         org_id=terms.org_id,
@@ -83,6 +87,8 @@ def build_invoice(terms: Terms, facts: PeriodFacts) -> Invoice:
         ledger=facts.ledger,
         lines=lines,
         not_charged=NotCharged(meters=tuple(_unpriced(terms, charged)), events=aside.groups()),
+        customer_paid=_customer_paid(facts.total),
+        wallet=wallet_section(facts.wallet),
         totals=_check_total(terms, _totals(lines)),
         internal_sha256="",
         internal=_internal(facts.total),
@@ -184,7 +190,7 @@ def _reason(contract: Contract, environment: str, failed: bool) -> NotChargedRea
     return "failure" if failed else None
 
 
-def _lines(terms: Terms, charged: Sequence[MeterSums]) -> tuple[InvoiceLine, ...]:
+def _lines(terms: Terms, charged: Sequence[MeterSums], wallet: WalletMonth) -> tuple[InvoiceLine, ...]:
     lines: list[InvoiceLine] = []
     for number, (section, found) in enumerate(zip(terms.sections, charged, strict=True), start=1):
         quantities = {name: Fraction(one.quantity) for name, one in found.items() if one.quantity}
@@ -193,7 +199,7 @@ def _lines(terms: Terms, charged: Sequence[MeterSums]) -> tuple[InvoiceLine, ...
         costs = {name: Fraction(one.cost_pico, PICO_PER_USD) for name, one in found.items() if not one.cost_unknown}
         for charge in price_period(section.plan, quantities, costs, section.days):
             lines.append(_line(section, number, len(lines) + 1, charge, found))
-    return tuple(lines)
+    return (*lines, *credit_lines(terms, wallet, len(lines) + 1))
 
 
 def _line(section: Section, of_section: int, number: int, charge: ChargeLine, charged: MeterSums) -> InvoiceLine:
@@ -242,20 +248,33 @@ def meter_use(contract: Contract, meter: str, found: MeterSum) -> MeterUse:
 
 
 def _internal(sums: PeriodSums) -> Internal:
-    models = sorted(sums.models.items(), key=lambda item: (item[0][0] or "", item[0][1]))
     return Internal(
-        cost_usd=pico_to_usd(sum(found.cost_pico for _, found in models)),
-        unpriced_events=sum(found.unpriced for _, found in models),
-        models=tuple(
-            ModelCost(
-                provider=provider,
-                model=model,
-                events=found.events,
-                unpriced_events=found.unpriced,
-                cost_usd=pico_to_usd(found.cost_pico),
-            )
-            for (provider, model), found in models
-        ),
+        cost_usd=pico_to_usd(sum(found.cost_pico for found in sums.models.values())),
+        unpriced_events=sum(found.unpriced for found in sums.models.values()),
+        models=_models(sums.models),
+    )
+
+
+def _customer_paid(sums: PeriodSums) -> CustomerPaid:
+    models = sums.customer_models.values()
+    return CustomerPaid(
+        events=sum(found.events for found in models),
+        cost_usd=pico_to_usd(sum(found.cost_pico for found in models)),
+        unpriced_events=sum(found.unpriced for found in models),
+        models=_models(sums.customer_models),
+    )
+
+
+def _models(models: Mapping[tuple[str | None, str], ModelSum]) -> tuple[ModelCost, ...]:
+    return tuple(
+        ModelCost(
+            provider=provider,
+            model=model,
+            events=found.events,
+            unpriced_events=found.unpriced,
+            cost_usd=pico_to_usd(found.cost_pico),
+        )
+        for (provider, model), found in sorted(models.items(), key=lambda item: (item[0][0] or "", item[0][1]))
     )
 
 

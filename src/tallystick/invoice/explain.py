@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from tallystick.core.money import format_exact
-from tallystick.invoice.model import Invoice, InvoiceLine, InvoiceSection, InvoiceTier, MeterUse, NotChargedEvents
+from tallystick.invoice.model import (
+    CustomerPaid,
+    Invoice,
+    InvoiceLine,
+    InvoiceSection,
+    InvoiceTier,
+    MeterUse,
+    NotChargedEvents,
+    Wallet,
+)
 from tallystick.invoice.wording import added, counted, grouped, listed, tier_arithmetic, tier_label, usd
 
 
@@ -26,12 +35,13 @@ class LineExplanation:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The whole invoice: where its terms come from, its lines, its sum, and what was not charged."""
+    """The whole invoice: where its terms come from, its lines, its sum, what was not charged, and the wallet."""
 
     terms: tuple[str, ...]
     lines: tuple[LineExplanation, ...]
     total: tuple[str, ...]
     not_charged: tuple[str, ...]
+    wallet: tuple[str, ...]
     evidence: tuple[str, ...]
 
 
@@ -42,13 +52,21 @@ def explain(invoice: Invoice) -> Explanation:
         lines=tuple(explain_line(invoice, line) for line in invoice.lines),
         total=_total(invoice),
         not_charged=_not_charged(invoice),
+        wallet=_wallet(invoice.wallet),
         evidence=_evidence(invoice),
     )
 
 
 def explain_line(invoice: Invoice, line: InvoiceLine) -> LineExplanation:
     """One line in sentences."""
-    sentences = {"base_fee": _base, "usage": _usage, "commit_true_up": _true_up}[line.kind](invoice, line)
+    say = {
+        "base_fee": _base,
+        "usage": _usage,
+        "commit_true_up": _true_up,
+        "top_up": _top_up,
+        "credits_owed": _owed,
+    }[line.kind]
+    sentences = say(invoice, line)
     return LineExplanation(line.number, line_title(line), (*sentences, _rounding(line)))
 
 
@@ -56,7 +74,12 @@ def line_title(line: InvoiceLine) -> str:
     """What the line is called on paper."""
     if line.kind == "usage" and line.meter is not None:
         return " + ".join([line.meter, *(use.meter for use in line.metered if use.meter != line.meter)])
-    return {"base_fee": "Base fee", "commit_true_up": "Minimum commitment, true-up"}.get(line.kind, line.kind)
+    return {
+        "base_fee": "Base fee",
+        "commit_true_up": "Minimum commitment, true-up",
+        "top_up": "Credits, topped up",
+        "credits_owed": "Credits, beyond the wallet",
+    }.get(line.kind, line.kind)
 
 
 def section_title(section: InvoiceSection) -> str:
@@ -139,6 +162,42 @@ def _true_up(invoice: Invoice, line: InvoiceLine) -> tuple[str, ...]:
     )
 
 
+def _top_up(invoice: Invoice, line: InvoiceLine) -> tuple[str, ...]:
+    return (f"{grouped(line.quantity)} credits were topped up under plan {line.plan}.", *_steps(line))
+
+
+def _owed(invoice: Invoice, line: InvoiceLine) -> tuple[str, ...]:
+    if line.quantity.startswith("-"):
+        return (
+            f"{grouped(line.quantity[1:])} credits that had been charged beyond the wallet were given back.",
+            *_steps(line),
+        )
+    return (
+        f"{grouped(line.quantity)} credits were charged under plan {line.plan} when the wallet had no more.",
+        *_steps(line),
+    )
+
+
+def _steps(line: InvoiceLine) -> list[str]:
+    return [_step(tier, len(line.tiers)) for tier in line.tiers]
+
+
+def _wallet(wallet: Wallet | None) -> tuple[str, ...]:
+    if wallet is None:
+        return ()
+    opening, closing = wallet.opening, wallet.closing
+    granted = [
+        f"{grouped(one.credits)} of source {one.source} in {counted(one.grants, 'grant')}" for one in wallet.granted
+    ]
+    owed = f" Beyond the wallet {grouped(wallet.owed)} were charged." if wallet.owed != "0" else ""
+    return (
+        f"The period began with {grouped(opening.available)} credits available and {grouped(opening.held)} held, and "
+        f"ended with {grouped(closing.available)} and {grouped(closing.held)}.",
+        f"{listed(granted) if granted else 'Nothing'} came in, {grouped(wallet.refunded)} were "
+        f"refunded, {grouped(wallet.charged)} charged, and {grouped(wallet.expired)} expired.{owed}",
+    )
+
+
 def _rounding(line: InvoiceLine) -> str:
     if Fraction(line.residue_usd) == 0:
         return f"The line is exactly {usd(line.amount_usd)} USD; nothing was rounded."
@@ -163,7 +222,19 @@ def _not_charged(invoice: Invoice) -> tuple[str, ...]:
         for use in invoice.not_charged.meters
     ]
     sentences += [_not_charged_events(group) for group in invoice.not_charged.events]
+    if invoice.customer_paid.events:
+        sentences.append(customer_paid_sentence(invoice.customer_paid))
     return tuple(sentences or ["Every request of the period, and every meter in it, was charged."])
+
+
+def customer_paid_sentence(paid: CustomerPaid) -> str:
+    """What the customer's own keys have paid to providers."""
+    were = "was" if paid.events == 1 else "were"
+    unknown = f", and {counted(paid.unpriced_events, 'request')} without a known price" if paid.unpriced_events else ""
+    return (
+        f"{counted(paid.events, 'request')} {were} paid to the provider with a key of the customer's own: "
+        f"{usd(paid.cost_usd)} USD by the rate cards{unknown}. That is no part of this invoice."
+    )
 
 
 def _not_charged_events(group: NotChargedEvents) -> str:

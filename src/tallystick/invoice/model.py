@@ -17,7 +17,7 @@ from tallystick.invoice.canonical import canonical_json
 
 FORMAT = "tallystick/invoice/v3"
 
-LineKind = Literal["base_fee", "usage", "commit_true_up"]
+LineKind = Literal["base_fee", "usage", "commit_true_up", "top_up", "credits_owed"]
 NotChargedReason = Literal["failure", "environment", "no_plan"]
 
 
@@ -202,7 +202,7 @@ class NotCharged(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 class ModelCost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the requests of one provider and model cost us; those without a known cost are only counted."""
+    """What the requests of one provider and model cost; those without a known cost are only counted."""
 
     provider: str | None
     model: str
@@ -211,8 +211,61 @@ class ModelCost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     cost_usd: str
 
 
+class CustomerPaid(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """For information: requests whose provider a key of the customer's own has paid, and what they cost by our cards.
+
+    It is part of no line that is a share of cost, and none of our cost.
+    """
+
+    events: int
+    cost_usd: str
+    unpriced_events: int
+    models: tuple[ModelCost, ...]
+
+
+class Credits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a wallet holds, in credits: what may be spent, and what open holds have reserved. Decimal strings."""
+
+    available: str
+    held: str
+
+
+class GrantedCredits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Credits that came in from one source: in how many grants, and how many they were."""
+
+    source: str
+    grants: int
+    credits: str
+
+
+class Wallet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the period did to the wallet, in credits. Decimal strings.
+
+    Opening and closing, each available and held together, differ by what was granted and refunded, less what was
+    charged and what has expired.
+
+    Attributes:
+        operations: how many operations of the period moved credits.
+        opening, closing: before the first and after the last of them.
+        granted: what came in, by source.
+        charged: what was charged for work out of the wallet.
+        owed: what was charged beyond it, less what was refunded of such: it has lines of its own.
+        refunded: charges that came back to the wallet.
+        expired: what came to its end unspent.
+    """
+
+    operations: int
+    opening: Credits
+    granted: tuple[GrantedCredits, ...]
+    charged: str
+    owed: str
+    refunded: str
+    expired: str
+    closing: Credits
+
+
 class Internal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is ours to know: the cost of the period. It may be left out of what a customer gets."""
+    """What is ours to know: what the requests that we paid for cost us. It may be left out of what a customer gets."""
 
     cost_usd: str
     unpriced_events: int
@@ -228,7 +281,10 @@ class Totals(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Invoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One org's invoice for one month under one contract. `digest` covers everything in it."""
+    """One org's invoice for one month. `digest` covers everything in it.
+
+    `wallet` is null when no operation of the period moved credits.
+    """
 
     format: str = FORMAT
     invoice_id: str
@@ -241,6 +297,8 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     ledger: LedgerPin
     lines: tuple[InvoiceLine, ...]
     not_charged: NotCharged
+    customer_paid: CustomerPaid
+    wallet: Wallet | None
     totals: Totals
     internal_sha256: str
     internal: Internal

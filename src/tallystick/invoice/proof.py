@@ -216,7 +216,7 @@ def _check_invoice(
         tree_size=found.first_seq + len(found.leaves) - 1,
         root=(root_through(found.leaves, found.first_seq, evidence.left) if evidence else EMPTY_ROOT).hex(),
     )
-    again = build_invoice(terms, PeriodFacts(found.sums, pin))
+    again = build_invoice(terms, PeriodFacts(found.sums, pin, found.wallet))
     for difference in document_differences(invoice.document(), again.document()):
         report.add(
             f"{difference.where}: {difference.field} is {difference.stored}, and {difference.recomputed} follows"

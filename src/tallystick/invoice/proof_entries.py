@@ -13,6 +13,7 @@ from tallystick.core.periods import Period
 from tallystick.invoice.digest import EntriesHash
 from tallystick.invoice.terms import Terms
 from tallystick.invoice.usage import PeriodSums, empty_sums
+from tallystick.invoice.wallet import WalletMonth
 from tallystick.ledger.entry import OPERATION_KINDS, Entry, entry_event, entry_lines
 from tallystick.ledger.preimage import read_preimage
 from tallystick.rates.model import Cost, CostLine
@@ -34,6 +35,7 @@ class EntriesFound:
         events: how many requests of the period there are.
         entries_sha256: the hash over the period's entries, as the invoice states it.
         sums: what they add up to by section of the terms, corrections in the place of what they correct.
+        wallet: what the period's operations did.
         problems: what is wrong with them, a sentence each.
     """
 
@@ -43,6 +45,7 @@ class EntriesFound:
     events: int = 0
     entries_sha256: str = ""
     sums: tuple[PeriodSums, ...] = ()
+    wallet: WalletMonth = field(default_factory=WalletMonth)
     problems: list[str] = field(default_factory=list)
 
 
@@ -85,7 +88,7 @@ def read_entries(
         found.leaves.append(entry.leaf)
         if entry.time in period:
             running.add(entry.seq, entry.leaf)
-            _count(found, found.sums[section_of(entry.time)], entry, unpriced)
+            _count(found, section_of(entry.time), entry, unpriced)
         before = entry
         if number % _PROGRESS_ENTRIES == _PROGRESS_ENTRIES - 1:
             progress(_PROGRESS_ENTRIES)
@@ -122,10 +125,15 @@ def _expect_beginning(entry: Entry, period: Period) -> None:
         )
 
 
-def _count(found: EntriesFound, sums: PeriodSums, entry: Entry, unpriced: dict[int, tuple[UsageEvent, Cost]]) -> None:
+def _count(found: EntriesFound, section: int, entry: Entry, unpriced: dict[int, tuple[UsageEvent, Cost]]) -> None:
     """One entry of the period. What has no price waits for its correction; operations cost nothing."""
     if entry.kind in OPERATION_KINDS:
+        try:
+            found.wallet.add(entry.kind, entry.body, section)
+        except ValueError as error:
+            found.problems.append(f"entry {entry.seq} is no {entry.kind}: {error}")
         return
+    sums = found.sums[section]
     lines = entry_lines(entry)
     if not _adds_up(entry, lines):
         total = sum(line.amount_pico or 0 for line in lines)

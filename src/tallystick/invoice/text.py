@@ -5,9 +5,11 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Iterator
 from datetime import date
+from fractions import Fraction
 
-from tallystick.invoice.explain import line_title, section_title
-from tallystick.invoice.model import Invoice, InvoiceLine, MeterUse
+from tallystick.core.money import format_decimal
+from tallystick.invoice.explain import customer_paid_sentence, line_title, section_title
+from tallystick.invoice.model import Credits, Invoice, InvoiceLine, MeterUse, Wallet
 from tallystick.invoice.wording import counted, grouped, tier_arithmetic, tier_label, usd
 
 WIDTH = 80
@@ -43,6 +45,13 @@ def _page(invoice: Invoice) -> Iterator[str]:
     yield _ends("    Exact before rounding", usd(invoice.totals.exact_total_usd))
     yield _ends("    Residue of rounding", usd(invoice.totals.residue_usd))
     yield from _not_charged(invoice)
+    if invoice.wallet is not None:
+        yield from _wallet(invoice.wallet)
+    if invoice.customer_paid.events:
+        yield ""
+        yield "Paid to providers with keys of your own, for information"
+        yield "-" * WIDTH
+        yield from _wrapped(customer_paid_sentence(invoice.customer_paid), 4)
     yield from _evidence(invoice)
 
 
@@ -64,7 +73,7 @@ def _facts(invoice: Invoice) -> Iterator[str]:
 
 def _line(line: InvoiceLine) -> Iterator[str]:
     title, *more = textwrap.wrap(line_title(line), _TITLE - 1) or [""]
-    quantity = grouped(line.quantity) if line.kind == "usage" else ""
+    quantity = grouped(line.quantity) if line.kind in ("usage", "top_up", "credits_owed") else ""
     yield f"{line.number:>2}  {title:<{_TITLE}}{quantity:>{_QUANTITY}}{grouped(line.amount_usd):>{_AMOUNT}}"
     yield from (f"    {part}" for part in more)
     for tier in line.tiers:
@@ -97,6 +106,33 @@ def _not_charged(invoice: Invoice) -> Iterator[str]:
             yield from _wrapped(f"In {group.environment}, which is not charged: {what}", 4)
         for use in group.meters:
             yield from _use(use)
+
+
+def _wallet(wallet: Wallet) -> Iterator[str]:
+    """The month of the wallet, as a statement that adds up from its first line to its last."""
+    yield ""
+    yield "Credits"
+    yield "-" * WIDTH
+    yield _balance("At the beginning", wallet.opening)
+    for granted in wallet.granted:
+        source = granted.source.replace("_", "-")
+        yield _ends(f"    Granted, {source} ({counted(granted.grants, 'grant')})", grouped(granted.credits))
+    yield _ends("    Refunded", grouped(wallet.refunded))
+    yield _ends("    Charged", _taken(wallet.charged))
+    yield _ends("    Expired", _taken(wallet.expired))
+    yield _balance("At the end", wallet.closing)
+    if wallet.owed != "0":
+        yield _ends("    Charged beyond the wallet, on a line of its own", grouped(wallet.owed))
+
+
+def _balance(label: str, credits: Credits) -> str:
+    both = format_decimal(Fraction(credits.available) + Fraction(credits.held))
+    held = "" if credits.held == "0" else f" (of it held: {grouped(credits.held)})"
+    return _ends(f"    {label}{held}", grouped(both))
+
+
+def _taken(credits: str) -> str:
+    return grouped(credits if credits == "0" else f"-{credits}")
 
 
 def _use(use: MeterUse) -> Iterator[str]:

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from tallystick.invoice.model import LedgerPin
+from tallystick.invoice.wallet import WalletMonth
 from tallystick.rates.model import Cost
-from tallystick.usage.event import UsageEvent
+from tallystick.usage.event import Payer, UsageEvent
 
 Group = tuple[str, bool]
 """(environment, failed): whether a request is charged depends on these two alone."""
@@ -50,14 +51,35 @@ class ModelSum:
     unpriced: int = 0
     cost_pico: int = 0
 
+    def add(self, other: ModelSum) -> None:
+        """Add another one's."""
+        self.events += other.events
+        self.unpriced += other.unpriced
+        self.cost_pico += other.cost_pico
+
+    def add_cost(self, total_pico: int | None) -> None:
+        """One request: what it cost; None when that is not known."""
+        self.events += 1
+        self.unpriced += total_pico is None
+        self.cost_pico += total_pico or 0
+
 
 @dataclass(slots=True)
 class PeriodSums:
-    """Sums over the requests of one org and period; `events` counts requests by group."""
+    """Sums over the requests of one org and period.
+
+    Attributes:
+        events: how many requests, by group.
+        meters: by group and meter; costs are ours.
+        models: the requests that we paid for.
+        customer_models: those that a key of the customer's own has paid for.
+        rates: how many requests each rate version has priced.
+    """
 
     events: dict[Group, int] = field(default_factory=dict)
     meters: dict[tuple[str, bool, str], MeterSum] = field(default_factory=dict)
     models: dict[tuple[str | None, str], ModelSum] = field(default_factory=dict)
+    customer_models: dict[tuple[str | None, str], ModelSum] = field(default_factory=dict)
     rates: dict[str, int] = field(default_factory=dict)
 
     def meter(self, group: Group, meter: str) -> MeterSum:
@@ -68,13 +90,10 @@ class PeriodSums:
             found = self.meters[key] = MeterSum()
         return found
 
-    def model(self, provider: str | None, model: str) -> ModelSum:
-        """The sum of that model, begun at zero when it is the first."""
-        key = (provider, model)
-        found = self.models.get(key)
-        if found is None:
-            found = self.models[key] = ModelSum()
-        return found
+    def model(self, provider: str | None, model: str, payer: Payer = "seller") -> ModelSum:
+        """The sum of that model of those that `payer` has paid for, begun at zero when it is the first."""
+        models = self.models if payer == "seller" else self.customer_models
+        return models.setdefault((provider, model), ModelSum())
 
     def add(self, other: PeriodSums) -> None:
         """Add the sums of other requests."""
@@ -83,17 +102,17 @@ class PeriodSums:
         for (environment, failed, meter), found in other.meters.items():
             self.meter((environment, failed), meter).add(found)
         for (provider, model), of_model in other.models.items():
-            mine = self.model(provider, model)
-            mine.events += of_model.events
-            mine.unpriced += of_model.unpriced
-            mine.cost_pico += of_model.cost_pico
+            self.model(provider, model).add(of_model)
+        for (provider, model), of_model in other.customer_models.items():
+            self.model(provider, model, "customer").add(of_model)
         for version, count in other.rates.items():
             self.rates[version] = self.rates.get(version, 0) + count
 
     def add_request(self, event: UsageEvent, cost: Cost) -> None:
-        """One request: its raw quantities, and what it cost us after corrections: nothing when the customer paid."""
+        """One request: its raw quantities, and what it cost after corrections: us nothing when the customer paid."""
         group = self._add_quantities(event)
         self.rates[cost.rate_version] = self.rates.get(cost.rate_version, 0) + 1
+        self.model(event.provider, event.model, event.payer).add_cost(cost.total_pico)
         if event.payer == "customer":
             return
         unknown: set[str] = set()
@@ -104,21 +123,16 @@ class PeriodSums:
                 self.meter(group, line.meter).cost_pico += line.amount_pico
         for name in unknown:
             self.meter(group, name).cost_unknown += 1
-        of_model = self.model(event.provider, event.model)
-        if cost.total_pico is None:
-            of_model.unpriced += 1
-        else:
-            of_model.cost_pico += cost.total_pico
 
     def add_uncosted(self, event: UsageEvent) -> None:
         """One request whose cost cannot be computed at all: its quantities, and nothing known of its cost."""
         group = self._add_quantities(event)
+        self.model(event.provider, event.model, event.payer).add_cost(None)
         if event.payer == "customer":
             return
         for name, quantity in event.meters.items():
             if quantity:
                 self.meter(group, name).cost_unknown += 1
-        self.model(event.provider, event.model).unpriced += 1
 
     def _add_quantities(self, event: UsageEvent) -> Group:
         group = (event.environment, event.outcome == "failure")
@@ -128,7 +142,6 @@ class PeriodSums:
                 found = self.meter(group, name)
                 found.quantity += quantity
                 found.events += 1
-        self.model(event.provider, event.model).events += 1
         return group
 
 
@@ -136,11 +149,13 @@ class PeriodSums:
 class PeriodFacts:
     """A period's facts, and which entries of the ledger they are.
 
-    `sums` has one for each section of the terms, in their order, and last what was used while no plan was in force.
+    `sums` has one for each section of the terms, in their order, and last what was used while no plan was in force;
+    `wallet` is what the period's operations did.
     """
 
     sums: tuple[PeriodSums, ...]
     ledger: LedgerPin
+    wallet: WalletMonth = field(default_factory=WalletMonth)
 
     @cached_property
     def total(self) -> PeriodSums:

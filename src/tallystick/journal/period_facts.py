@@ -9,7 +9,8 @@ from tallystick.core.errors import Conflict
 from tallystick.core.instants import format_instant
 from tallystick.invoice.model import LedgerPin
 from tallystick.invoice.terms import Terms
-from tallystick.invoice.usage import PeriodFacts, PeriodSums, empty_sums
+from tallystick.invoice.usage import ModelSum, PeriodFacts, PeriodSums, empty_sums
+from tallystick.invoice.wallet import MOVING_KINDS, WalletMonth
 from tallystick.journal.database import Connection, Database
 from tallystick.journal.named_sql import load_queries
 from tallystick.journal.period_pin import hash_entries, tree_at
@@ -17,6 +18,7 @@ from tallystick.journal.period_scope import Scope, Span, begin_reading, find_spa
 from tallystick.ledger.merkle import Frontier
 
 _SQL = load_queries("period")
+_FETCH_ROWS = 2000
 
 
 def sum_period(database: Database, terms: Terms) -> PeriodFacts:
@@ -46,7 +48,29 @@ def sum_period(database: Database, terms: Terms) -> PeriodFacts:
         for start, end, section in terms.slices:
             sums[section].add(_sums(connection, find_span(connection, Scope(org_id, start, end, head.last_seq))))
         span = find_span(connection, Scope(org_id, period.start, period.end, head.last_seq))
-        return PeriodFacts(sums, _pin(connection, span, sum(sum(one.events.values()) for one in sums)))
+        pin = _pin(connection, span, sum(sum(one.events.values()) for one in sums))
+        return PeriodFacts(sums, pin, _wallet(connection, span, terms))
+
+
+def _wallet(connection: Connection, span: Span, terms: Terms) -> WalletMonth:
+    """What the period's operations did, read one at a time through cursors of the server."""
+    wallet = WalletMonth()
+    for query in ("operations", "operations_late"):
+        with connection.cursor(query) as cursor:
+            cursor.itersize = _FETCH_ROWS
+            cursor.execute(_SQL[query], span.parameters() | {"kinds": list(MOVING_KINDS)}, binary=True)
+            for seq, kind, time, body in cursor:
+                try:
+                    wallet.add(kind, body, terms.section_of(time))
+                except ValueError as error:
+                    raise Conflict(
+                        "ledger_incomplete",
+                        f"entry {seq} of {terms.org_id} cannot be read: {error}",
+                        next_step="nothing was closed. See what else is wrong with `tally verify`, and restore the "
+                        "database from a backup",
+                        where=terms.org_id,
+                    ) from None
+    return wallet
 
 
 def _pin(connection: Connection, span: Span, events: int) -> LedgerPin:
@@ -103,13 +127,11 @@ def _take(row: _SumRow, sums: PeriodSums) -> None:
         case "quantity":
             found = sums.meter(group, row.name)
             found.quantity, found.events = int(row.amount), row.requests
-        case "request":
+        case "request" | "customer":
             sums.events[group] = sums.events.get(group, 0) + row.requests
             sums.rates[row.name] = sums.rates.get(row.name, 0) + row.requests
-            of_model = sums.model(row.provider, row.model)
-            of_model.events += row.requests
-            of_model.unpriced += row.unknown
-            of_model.cost_pico += int(row.amount)
+            of_model = sums.model(row.provider, row.model, "seller" if row.kind == "request" else "customer")
+            of_model.add(ModelSum(row.requests, row.unknown, int(row.amount)))
         case "unknown":
             sums.meter(group, row.name).cost_unknown = row.unknown
         case kind:

@@ -37,13 +37,14 @@ select coalesce(
 --   cost      environment, outcome, meter: the known cost
 --   quantity  environment, outcome, meter: the raw quantity, and the requests in which there was any
 --   request   environment, outcome, rate version, provider, model: known cost, requests, and those of unknown cost
+--   customer  the same of what a key of the customer's own has paid for
 --   unknown   environment, outcome, meter: the requests in which a part of its cost is not known
 with request as materialized (
     select usage.seq, usage.environment, usage.outcome = 'failure' as failed, usage.provider, usage.model,
            usage.meter_names, usage.meter_quantities,
+           case when usage.payer is null then 'request' else 'customer' end as payer,
            case when correction.seq is null then usage.rate_version else correction.rate_version end as rate_version,
-           case when usage.payer is not null then 0
-                when correction.seq is null then usage.cost_pico else correction.cost_pico end as cost_pico,
+           case when correction.seq is null then usage.cost_pico else correction.cost_pico end as cost_pico,
            case when usage.payer is not null then '{}'
                 when correction.seq is null then usage.line_meters else correction.line_meters end as line_meters,
            case when usage.payer is not null then '{}'
@@ -60,10 +61,10 @@ from request cross join lateral unnest(meter_names, meter_quantities) as used (m
 where quantity > 0
 group by environment, failed, meter
 union all
-select 'request', environment, failed, rate_version, provider, model,
+select payer, environment, failed, rate_version, provider, model,
        coalesce(sum(cost_pico), 0)::numeric(38, 0), count(*), count(*) filter (where cost_pico is null)
 from request
-group by environment, failed, rate_version, provider, model
+group by payer, environment, failed, rate_version, provider, model
 union all
 select 'cost', environment, failed, meter, null, null, coalesce(sum(amount), 0)::numeric(38, 0), 0, 0
 from request cross join lateral unnest(line_meters, amounts) as line (meter, amount)
@@ -73,6 +74,21 @@ select 'unknown', environment, failed, meter, null, null, 0, 0, count(distinct s
 from request cross join lateral unnest(line_meters, amounts) as line (meter, amount)
 where array_position(amounts, null) is not null and amount is null
 group by environment, failed, meter
+
+-- name: operations
+-- The period's operations that may move credits, in ascending sequence. Apart from the late ones, so that they come in the
+-- order of the primary key.
+select seq, kind, time, body from ledger_entries
+where org_id = %(org)s and seq >= %(first_seq)s and seq < %(bound_seq)s and seq <= %(through_seq)s
+    and time >= %(start)s and time < %(end)s and body is not null and kind = any(%(kinds)s)
+order by seq
+
+-- name: operations_late
+-- The same of those from bound_seq on.
+select seq, kind, time, body
+from entries_of_period(%(org)s, %(start)s, %(end)s, %(bound_seq)s, %(bound_seq)s, %(through_seq)s)
+where body is not null and kind = any(%(kinds)s)
+order by seq
 
 -- name: marks_in_order
 -- Of the period's entries from from_seq up to but not including until_seq, each one's sequence number and leaf, 40
