@@ -265,6 +265,13 @@ def test_a_caller_may_bound_the_charge_below_the_price_and_never_above_the_hold(
     assert org.wallet == (18, 0)
 
 
+def test_what_a_bound_cuts_off_is_rounding_first() -> None:
+    org = Org(300)
+    settled = org.settle(org.hold("agent"), cost=10 * CENT_PICO + 1, bound=14 * CREDIT - 7)
+    assert settled.charged == (Lot(1, 14 * CREDIT - 7),)
+    assert settled.rounding_pico == CREDIT - 130 - 7
+
+
 def test_a_bound_does_not_make_a_charge_of_what_is_free() -> None:
     org = Org(20)
     org.settle(org.hold(), "failure", bound=5 * CREDIT)
@@ -302,6 +309,14 @@ def test_in_shadow_mode_what_cannot_be_covered_passes_unreserved_and_uncharged()
     assert step.result.decision.enforced.code == "insufficient_credits"
     settled = org.settle(step.seq)
     assert (settled.charged, settled.receivable_pico, settled.finished) == ((), 0, False)
+    assert org.wallet == (3, 0)
+
+
+def test_in_shadow_mode_what_was_let_pass_uncovered_is_not_owed_as_overage() -> None:
+    org = Org(3)
+    set_standing(org.account, 2, NOW, SetStanding(suspended=None, enforcement="shadow", author="a"))
+    settled = org.settle(org.hold("agent", plan="loose", cost=10 * CENT_PICO, tokens_in=1), cost=10 * CENT_PICO)
+    assert (settled.overage, settled.receivable_pico, settled.rounding_pico) == ((), 0, 0)
     assert org.wallet == (3, 0)
 
 

@@ -112,7 +112,7 @@ def authorize(
     held = Held(
         decision=decision,
         lots=lots,
-        cost_pico=0 if asked.payer == "customer" else cost_pico,
+        cost_pico=cost_pico,
         charge_pico=charge_pico,
         billed=contract.charges(request.environment),
         expires_at=now + contract.hold_life,
@@ -194,7 +194,6 @@ def settle(
         priced=priced,
         repeat=repeat,
         held_pico=held_pico,
-        overage=None if covered and bound_pico is None else False,
     )
     charged_pico, why = charge.charged_pico, charge.why
     if not covered:
