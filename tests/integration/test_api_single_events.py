@@ -20,7 +20,8 @@ import uvicorn
 from journal_helpers import query, raw_event
 from tallystick.api import http_protocol
 from tallystick.api.app import create_app
-from tallystick.api.single_events import SingleEvents, goes_the_short_way
+from tallystick.api.short_ways import LoopInbox, ShortWays
+from tallystick.api.single_events import SingleEvents
 from tallystick.usage.checks import sound_event
 
 HEAD = "POST /v1/events{query} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -144,14 +145,21 @@ def test_every_answer_is_that_of_the_long_way(call, named: str):
         assert ids == ("job-7", "job-7") if named else len({*ids}) == 2
 
 
-def test_sound_single_events_do_take_the_short_way():
+def test_sound_single_events_do_take_the_short_way(runtime):
     # Were they all to go the long way, the test above would compare it with itself.
     scope = {"path": "/v1/events", "method": "POST", "query_string": b""}
     headers = [(b"content-type", b"application/json"), (b"content-length", b"300")]
-    assert goes_the_short_way({**scope, "headers": headers}, 16384)
-    assert not goes_the_short_way({**scope, "headers": headers}, 299)
-    assert not goes_the_short_way({**scope, "headers": [*headers, (b"content-encoding", b"gzip")]}, 16384)
-    assert not goes_the_short_way({**scope, "headers": headers, "query_string": b"x"}, 16384)
+
+    def goes(body_bytes_max: int = 16384, **more: object) -> bool:
+        way = SingleEvents(runtime, LoopInbox(None))  # type: ignore[arg-type]
+        ways = ShortWays([way], _NoLog(), body_bytes_max=body_bytes_max)  # type: ignore[arg-type]
+        return ways.way_of({**scope, "headers": headers, **more}) is way
+
+    assert goes()
+    assert not goes(299)
+    assert not goes(headers=[*headers, (b"content-encoding", b"gzip")])
+    assert not goes(query_string=b"x")
+    assert not goes(path="/v1/orgs")
 
 
 def test_a_head_that_was_seen_before_is_not_taken_for_another(call):
@@ -408,7 +416,7 @@ class _Runtime:
 def test_one_event_that_makes_the_writer_fail_fails_alone(runtime):
     async def send_all() -> dict[str, tuple[int, bytes]]:
         answers: dict[str, tuple[int, bytes]] = {}
-        single = SingleEvents(_Runtime(runtime), _NoLog())  # type: ignore[arg-type]
+        single = SingleEvents(_Runtime(runtime), LoopInbox(asyncio.get_running_loop()))  # type: ignore[arg-type]
         names = ["a", "guilty", "b"]
         for name in names:
             taken = single.take(

@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
 import pytest
 
-from account_operations import one_of_each, open_account
+from workshop import granted, held, one_of_each, open_account, settled
+from conftest import NOW
 from invoicing import event
-from journal_helpers import query, tamper
+from journal_helpers import query
+from sealed_ledger import copied, copyable, tamper
+from tallystick.app.erase import erase_person
+from tallystick.app.retention import run_retention
 from tallystick.app.runtime import Runtime
-from tallystick.app.verify import verify_ledger
+from tallystick.app.seal import seal_once
+from tallystick.app.verify import OpenLedger, verify_ledger
 from tallystick.app.verify_report import VerifyReport
 
+# The database's own clock has a say in what may leave it.
+LONG_AGO = datetime.now(UTC).replace(microsecond=0) - timedelta(days=60)
 
-def found(report: VerifyReport) -> list[str]:
+
+def told(report: VerifyReport) -> list[str]:
     return [f"{one.check}: {one.sentence()}" for one in report.findings.kept]
+
+
+def operations(runtime: Runtime) -> int:
+    return int(query(runtime, "select count(*) from ledger_entries where body is not null")[0][0])
+
+
+def at(runtime: Runtime, moment: datetime) -> Runtime:
+    settings = runtime.settings.model_copy(update={"retention_days": 45, "block_entries_max": 6})
+    return replace(runtime, clock=lambda: moment, settings=settings)
 
 
 def test_an_account_of_every_kind_of_operation_is_sound(runtime: Runtime) -> None:
@@ -22,7 +44,142 @@ def test_an_account_of_every_kind_of_operation_is_sound(runtime: Runtime) -> Non
     one_of_each(runtime, "acme")
     runtime.append([event("plain", "zeta")])
     report = verify_ledger(runtime)
-    assert found(report) == []
-    kinds = query(runtime, "select kind, count(*) from ledger_entries where org_id = 'acme' group by kind")
-    print(kinds)
-    assert report.operations == sum(number for kind, number in kinds if kind != "usage") * 2
+    assert told(report) == []
+    assert report.operations == operations(runtime) == 30
+    alone = verify_ledger(runtime, org_id="acme")
+    assert (told(alone), alone.operations) == ([], 15)
+    seal_once(runtime, everything=True)
+    assert told(verify_ledger(runtime)) == []
+
+
+def test_what_has_left_the_database_is_folded_from_its_blocks(runtime: Runtime) -> None:
+    old = at(runtime, LONG_AGO)
+    open_account(old, "globex", "acme")
+    for org in ("globex", "acme"):
+        one_of_each(old, org)
+    seal_once(old, everything=True)
+    now = at(runtime, datetime.now(UTC))
+    held(now)  # the first entries of this moment end what was over: the open hold among it
+    settled(now, held(now, work_key="doc-9"), "now-1")
+    before = operations(runtime)
+    assert run_retention(now).entries == 36
+    assert {org for (org,) in query(now, "select distinct org_id from ledger_entries")} == {"globex"}
+    report = verify_ledger(now)
+    assert told(report) == []
+    assert (report.archived, report.operations) == (36, before)
+    tamper(now, "update grants set available_pico = available_pico - 1 where org_id = 'acme' and seq = 2")
+    assert [one.check for one in verify_ledger(now).findings.kept] == ["state"]
+
+
+def test_an_account_is_sound_after_a_person_is_erased(runtime: Runtime) -> None:
+    open_account(runtime, "globex")
+    one_of_each(runtime)
+    seal_once(runtime, everything=True)
+    granted(runtime, 7)
+    assert erase_person(runtime, "globex", "user-1").rows > 4
+    erase_person(runtime, "globex", "user-2")
+    assert told(verify_ledger(runtime)) == []
+    settled(runtime, held(runtime), "after")
+    assert told(verify_ledger(runtime)) == []
+
+
+@pytest.fixture(scope="module")
+def ledger(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """An account with everything, half of it sealed."""
+    folder = tmp_path_factory.mktemp("account")
+
+    def fill(runtime: Runtime) -> None:
+        open_account(runtime, "globex", "acme")
+        one_of_each(runtime)
+        seal_once(runtime, everything=True)
+        one_of_each(runtime, "acme")
+
+    with copyable(server_url, folder, NOW, fill) as name:
+        yield name, folder
+
+
+@pytest.fixture
+def copy(server_url: str, ledger: tuple[str, Path], tmp_path: Path) -> Iterator[OpenLedger]:
+    name, folder = ledger
+    with copied(server_url, name, folder, tmp_path / "copy") as opened:
+        yield opened
+
+
+ENTRY = "update ledger_entries set {} where org_id = 'acme' and kind = '{}'"
+TAMPERED = {
+    "a body": (ENTRY.format("""body = replace(body, '"5000000000000"', '"4000000000000"')""", "hold"), "leaf"),
+    "a fingerprint": (ENTRY.format("fingerprint = sha256('x')", "refund"), "leaf"),
+    "who it was": (ENTRY.format("user_id = 'somebody'", "settlement"), "fingerprint"),
+    "what an operation costs": (ENTRY.format("cost_pico = 5", "grant"), "form"),
+    "an operation with meters": (ENTRY.format("meter_names = '{tokens_in}', meter_quantities = '{5}'", "hold"), "form"),
+    "a payer": (ENTRY.format("payer = 'seller'", "usage"), "form"),
+    "a cost that the customer paid": (ENTRY.format("payer = 'customer'", "usage"), "transfer"),
+    "a transfer more": (
+        "insert into transfers select org_id, seq, first_seq, 'receivable', 'expired', asset, 1, recorded_at"
+        " from transfers where org_id = 'acme' and asset = 'CREDIT' limit 1",
+        "transfer",
+    ),
+    "a transfer of an entry that moves nothing": (
+        "insert into transfers select org_id, seq, seq, 'receivable', 'expired', 'CREDIT', 0, recorded_at"
+        " from ledger_entries where org_id = 'acme' and kind = 'standing' limit 1",
+        "transfer",
+    ),
+    "a transfer to another account": (
+        "update transfers set debit_account = 'sla_expense' where org_id = 'acme' and debit_account = 'promo_expense'",
+        "transfer",
+    ),
+    "a transfer less": ("delete from transfers where org_id = 'acme' and asset = 'CREDIT'", "transfer"),
+    "when credits moved": ("update transfers set recorded_at = now() where asset = 'CREDIT'", "transfer"),
+    "a wallet": (
+        "update account_balances set credit_pico = credit_pico + 1"
+        " where org_id = 'acme' and account = 'wallet_available'",
+        "balance",
+    ),
+    "an account of credits that no org has": (
+        "insert into account_balances values ('acme', 'slush', 'CREDIT', 0, 0)",
+        "balance",
+    ),
+    "a grant's rest": ("update grants set available_pico = 0 where org_id = 'acme' and available_pico > 0", "state"),
+    "a grant's expiry": ("update grants set expires_at = null where org_id = 'acme'", "state"),
+    "a grant less": ("delete from grants where org_id = 'acme' and source = 'top_up'", "state"),
+    "a grant more": (
+        "insert into grants select org_id, 99, source, priority, granted_at, expires_at, amount_pico, available_pico"
+        " from grants where org_id = 'acme' limit 1",
+        "state",
+    ),
+    "an open hold less": ("delete from open_holds where org_id = 'acme'", "state"),
+    "an open hold's life": ("update open_holds set expires_at = now() where org_id = 'acme'", "state"),
+    "finished work less": ("delete from finished_work where org_id = 'acme'", "state"),
+    "finished work more": ("insert into finished_work values ('acme', 'tailor', 'doc-77', now(), 5)", "state"),
+    "a budget less": ("""update org_states set state = '{}' where org_id = 'acme'""", "state"),
+    "a state that is none": ("""update org_states set state = '{' where org_id = 'acme'""", "state"),
+    "a reservation": (
+        "update counters set used = used - 1 where org_id = 'acme' and window_start = '-infinity'",
+        "state",
+    ),
+    "what is used in a window": (
+        "update counters set used = used - 1 where org_id = 'acme' and window_start > '-infinity'",
+        "state",
+    ),
+    "usage counted twice": ("update org_states set counted_through_seq = 3 where org_id = 'acme'", "state"),
+    "an account without an org": ("insert into grants values ('nobody', 1, 'promo', 0, now(), null, 1, 1)", "head"),
+    "a sealed operation": (
+        """update ledger_entries set body = replace(body, '"reason":"x"', '"reason":"y"')"""
+        " where org_id = 'globex' and kind = 'grant'",
+        "block_row",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TAMPERED)
+def test_what_is_changed_of_an_account_is_found_and_named(copy: OpenLedger, case: str) -> None:
+    sql, check = TAMPERED[case]
+    tamper(copy, sql)
+    found = verify_ledger(copy).findings.kept
+    assert check in {one.check for one in found}, [one.sentence() for one in found]
+    org = "globex" if "sealed" in case else "nobody" if "without" in case else "acme"
+    assert org in {one.org_id for one in found}
+
+
+def test_an_untouched_copy_is_sound(copy: OpenLedger) -> None:
+    assert told(verify_ledger(copy)) == []
