@@ -3,9 +3,9 @@
     python -m bench.row_by_row DATABASE_URL PORT PROCESSES CONNECTIONS
 
 It is the same HTTP server, with its short way for single events, its tuning, its reading and its pricing; only then
-each event is inserted by a thread with a connection of its own, in a transaction of its own and by a prepared statement,
-into `bare_entries` (the same columns and keys, no triggers): no probe for duplicates, no dense numbers, no hashes, no
-transfers. `direct` does the same without HTTP, rows made beforehand.
+each event is inserted by a thread with a connection of its own, in a transaction of its own and by a prepared
+statement, into `bare_entries` (the same columns and keys, no triggers): no probe for duplicates, no dense numbers, no
+hashes, no transfers. `direct` does the same without HTTP, rows made beforehand.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -28,10 +29,11 @@ import uvicorn
 from psycopg.types.json import Jsonb
 
 from bench.traffic import raw_events
-from tallystick.api.event_answers import Answer, answer_one
+from tallystick.api.event_answers import answer_one
+from tallystick.api.event_schema import EVENTS_PATH
 from tallystick.api.http_protocol import TallyHttpProtocol
 from tallystick.api.logs import LineBuffer
-from tallystick.api.single_events import SingleEvents
+from tallystick.api.short_ways import LoopInbox, Reply, ShortWays
 from tallystick.app.cards import load_card_history
 from tallystick.cli.http_server import tune_process
 from tallystick.ledger.receipt import Receipt
@@ -68,27 +70,27 @@ def connect(url: str) -> psycopg.Connection[Any]:
     return psycopg.connect(url, autocommit=True, prepare_threshold=0)
 
 
-class RowByRow(SingleEvents):
+class RowByRow:
     """Takes single events as `SingleEvents` does, and inserts each by itself."""
 
+    path = EVENTS_PATH
+    events: int | None = 1
+
     def __init__(self, url: str, connections: int) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.body_bytes_max = 16 * 1024
-        self.known_heads, self._header_lines = {}, (None, b"")
-        self._log = LineBuffer(self.loop, open(os.devnull, "w"))  # noqa: SIM115
+        self._inbox = LoopInbox(asyncio.get_running_loop())
         self._card = load_card_history().latest
         self._seqs = itertools.count(os.getpid() << 32)
         self._own = threading.local()
         self._url = url
         self._threads = ThreadPoolExecutor(connections)
 
-    def take(self, body: bytes, request_id: str, reply: Callable[[Answer], None]) -> bool:
+    def take(self, body: bytes, request_id: str, reply: Reply) -> bool:
         raw = msgspec.json.decode(body)
         event = msgspec.convert(raw, UsageEvent)
         self._threads.submit(self._insert, event, request_id, reply)
         return True
 
-    def _insert(self, event: UsageEvent, request_id: str, reply: Callable[[Answer], None]) -> None:
+    def _insert(self, event: UsageEvent, request_id: str, reply: Reply) -> None:
         if not hasattr(self._own, "connection"):
             self._own.connection = connect(self._url)
         values = row(event, self._card, next(self._seqs))
@@ -97,7 +99,7 @@ class RowByRow(SingleEvents):
             status="accepted", org_id=event.org_id, request_id=event.request_id, fingerprint="", seq=values[1],
             recorded_at=values[6], cost_pico=values[24], cost_status=values[23], rate_version=values[22],
         )  # fmt: skip
-        self.loop.call_soon_threadsafe(reply, answer_one(receipt, request_id))
+        self._inbox.leave(partial(reply, answer_one(receipt, request_id)))
 
 
 def direct(url: str, connections: int, events: int, processes: int) -> float:
@@ -165,7 +167,8 @@ def main() -> None:
         assert scope["type"] == "lifespan"
         await receive()
         tune_process()
-        scope["state"]["single_events"] = RowByRow(url, connections // processes)
+        log = LineBuffer(asyncio.get_running_loop(), open(os.devnull, "w"))  # noqa: SIM115
+        scope["state"]["short_ways"] = ShortWays([RowByRow(url, connections // processes)], log)
         await send({"type": "lifespan.startup.complete"})
         await receive()
         await send({"type": "lifespan.shutdown.complete"})

@@ -52,6 +52,7 @@ from tallystick.api.problems import (
     answer_validation_error,
 )
 from tallystick.api.request_log import RequestLog
+from tallystick.api.short_ways import LoopInbox, ShortWays
 from tallystick.api.single_events import SingleEvents
 from tallystick.app.rates_watch import RatesWatch
 from tallystick.app.runtime import Runtime
@@ -112,7 +113,7 @@ def build_api(settings: Settings) -> FastAPI:
 async def _running(api: FastAPI) -> AsyncIterator[dict[str, Any]]:
     """While the server runs: threads are bounded, and newer rate cards are looked for.
 
-    What is given to the server is the short way for single events, which its protocol takes before any route.
+    What is given to the server are the short ways, which its protocol takes before any route.
     """
     # The routes that are plain functions run in the framework's pool, which is this one.
     anyio.to_thread.current_default_thread_limiter().total_tokens = CONTROL_THREADS
@@ -121,7 +122,9 @@ async def _running(api: FastAPI) -> AsyncIterator[dict[str, Any]]:
     log = LineBuffer(asyncio.get_running_loop())
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_watch_rates, RatesWatch(runtime))
-        yield {"single_events": SingleEvents(runtime, log)}
+        inbox = LoopInbox(asyncio.get_running_loop())
+        ways = [SingleEvents(runtime, inbox)]
+        yield {"short_ways": ShortWays(ways, log, body_bytes_max=runtime.settings.body_bytes_max)}
         log.flush()
         tasks.cancel_scope.cancel()
 

@@ -1,11 +1,11 @@
-"""The server's HTTP protocol: uvicorn's, with limits on how long callers may take, and a short way for events.
+"""The server's HTTP protocol: uvicorn's, with limits on how long callers may take, and short ways.
 
 What is not HTTP at all is answered like every other refusal: a problem document, with an id that is in the log. So is
 a caller whose head is too large, or who takes too long to send what they announced. One who does not read their
 answers is left after a while.
 
-A single event of a usual size does not pass through the layers of the application (see `single_events`): they
-would take longer than everything else that is done for it.
+A single event or decision of a usual size does not pass through the layers of the application (see `short_ways`):
+they would take longer than everything else that is done for it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from uvicorn.server import ServerState
 from tallystick.api.event_answers import Answer
 from tallystick.api.problems import problem, problem_response
 from tallystick.api.request_log import CLIENT_LEFT, choose_request_id, has_request_id, new_request_id
-from tallystick.api.single_events import SingleEvents, goes_the_short_way
+from tallystick.api.short_ways import ShortWay, ShortWays
 
 HEAD_BYTES_MAX = 64 * 1024
 """The largest first line and headers together."""
@@ -89,7 +89,7 @@ class _KnownRequest(RequestResponseCycle):
 
 
 class TallyHttpProtocol(HttpToolsProtocol):
-    """One connection; see the module. `app_state["single_events"]`, where there is one, is the short way."""
+    """One connection; see the module. `app_state["short_ways"]` are the short ways, where there are any."""
 
     def __init__(
         self,
@@ -99,8 +99,8 @@ class TallyHttpProtocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self.single_events: SingleEvents | None = app_state.get("single_events")
-        self._short: RequestResponseCycle | None = None
+        self.short_ways: ShortWays | None = app_state.get("short_ways")
+        self._short: tuple[RequestResponseCycle, ShortWay] | None = None
         self._is_in_message = False
         self._after_writing: Callable[[], None] | None = None
         self._head_since: float | None = self.loop.time()
@@ -124,7 +124,7 @@ class TallyHttpProtocol(HttpToolsProtocol):
         """Parse what has come; a head that does not end is not kept."""
         begins = self._head_since is None and not self._is_in_message and self.cycle.response_complete
         if begins:
-            if self.single_events is not None and self._take_known(data, self.single_events):
+            if self.short_ways is not None and self._take_known(data, self.short_ways):
                 return
             self._head_since = self.loop.time()
         # Whether all of it is of the head that it leaves open: one that begins behind something else is counted from
@@ -164,8 +164,8 @@ class TallyHttpProtocol(HttpToolsProtocol):
         super().on_message_complete()
         if self.cycle.response_complete:  # it was refused before it was all here; the next is awaited from now
             self._head_since = self.loop.time()
-        if self._short is not None and self._short is self.cycle:
-            self._go_the_short_way(self.cycle)
+        if self._short is not None and self._short[0] is self.cycle:
+            self._go_the_short_way(*self._short)
 
     def send_400_response(self, msg: str) -> None:
         """Answer with `malformed_http` and close the connection: where the next request would begin is not known."""
@@ -221,58 +221,62 @@ class TallyHttpProtocol(HttpToolsProtocol):
             elif now - self._body_since > BODY_SECONDS_MAX + self._body_bytes / BODY_BYTES_PER_SECOND:
                 self._refuse(*_TOO_SLOW)
 
-    # ── the short way ───────────────────────────────────────────────────────────────────────────
+    # ── the short ways ──────────────────────────────────────────────────────────────────────────
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        short = self.single_events
-        if short is None or not goes_the_short_way(cycle.scope, short.body_bytes_max):
+        way = None if self.short_ways is None else self.short_ways.way_of(cycle.scope)
+        if way is None:
             super()._start_asgi_task(cycle, app)
         elif cycle.more_body:
-            self._short = cycle
+            self._short = (cycle, way)
             self.flow.resume_reading()  # it may have waited behind others, and be the last of them
         else:
-            self._go_the_short_way(cycle)
+            self._go_the_short_way(cycle, way)
 
-    def _go_the_short_way(self, cycle: RequestResponseCycle) -> None:
+    def _go_the_short_way(self, cycle: RequestResponseCycle, way: ShortWay) -> None:
         self._short = None
-        assert self.single_events is not None  # noqa: S101 - it was asked whether the request goes this way
         request_id = choose_request_id(cycle.scope["headers"])
-        reply = partial(self._reply, cycle, request_id, perf_counter())
-        if not self.single_events.take(bytes(cycle.body), request_id, reply):
+        reply = partial(self._reply, cycle, way, request_id, perf_counter())
+        if not way.take(bytes(cycle.body), request_id, reply):
             super()._start_asgi_task(cycle, self.app)
 
     def _learn(self, data: bytes) -> None:
-        """Remember the head of a whole request that may go the short way: callers send the same one again and again."""
-        single, cycle = self.single_events, self.cycle
-        if single is None or self._is_in_message or not cycle.keep_alive or isinstance(cycle, _KnownRequest):
+        """Remember the head of a whole request that may go a short way: callers send the same one again and again."""
+        ways, cycle = self.short_ways, self.cycle
+        if ways is None or self._is_in_message or not cycle.keep_alive or isinstance(cycle, _KnownRequest):
             return
         if not data.startswith(b"POST "):  # what is left of something else
             return
         end = data.find(b"\r\n\r\n") + 4
         if len(data) != end + len(cycle.body) or has_request_id(cycle.scope["headers"]):
             return
-        if cycle.scope["http_version"] == "1.1" and goes_the_short_way(cycle.scope, single.body_bytes_max):
-            single.remember_head(data[:end], len(cycle.body))
+        way = ways.way_of(cycle.scope)
+        if way is not None and cycle.scope["http_version"] == "1.1":
+            ways.remember_head(data[:end], len(cycle.body), way)
 
-    def _take_known(self, data: bytes, single: SingleEvents) -> bool:
+    def _take_known(self, data: bytes, ways: ShortWays) -> bool:
         """Take a whole request whose head is remembered; False when it is to be parsed."""
         end = data.find(b"\r\n\r\n") + 4
-        length = single.known_heads.get(data[:end])
-        if length is None or len(data) != end + length:
+        known = ways.known_heads.get(data[:end])
+        if known is None or len(data) != end + known[0]:
             return False
+        way = known[1]
         cycle = _KnownRequest(self.server_state.default_headers)
         request_id = new_request_id()
-        if not single.take(data[end:], request_id, partial(self._reply, cycle, request_id, perf_counter())):
+        if not way.take(data[end:], request_id, partial(self._reply, cycle, way, request_id, perf_counter())):
             return False
         self._unset_keepalive_if_required()
         self.cycle = cycle
         return True
 
-    def _reply(self, cycle: RequestResponseCycle, request_id: str, started: float, answer: Answer) -> None:
-        assert self.single_events is not None  # noqa: S101 - it is who replies
+    def _reply(
+        self, cycle: RequestResponseCycle, way: ShortWay, request_id: str, started: float, answer: Answer
+    ) -> None:
+        ways = self.short_ways
+        assert ways is not None  # noqa: S101 - one of them replies
         # Of the requests that wait on a connection only the last one learns that it is gone.
         is_gone = cycle.disconnected or self.transport.is_closing()
-        self.single_events.log(CLIENT_LEFT if is_gone else answer.status, request_id, perf_counter() - started)
+        ways.log(way, CLIENT_LEFT if is_gone else answer.status, request_id, perf_counter() - started)
         if is_gone:
             return
         more = b"".join(f"{name}: {value}\r\n".encode("latin-1") for name, value in (answer.headers or {}).items())
@@ -280,7 +284,7 @@ class TallyHttpProtocol(HttpToolsProtocol):
             b"%b%b%bcontent-length: %d\r\ncontent-type: %b\r\nrequest-id: %b\r\n%b\r\n%b"
             % (
                 STATUS_LINE[answer.status],
-                self.single_events.header_lines(cycle.default_headers),
+                ways.header_lines(cycle.default_headers),
                 more,
                 len(answer.body),
                 answer.media_type.encode(),
