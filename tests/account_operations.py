@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import itertools
 import os
+from contextlib import closing
 from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any
 
+import msgspec
+import psycopg
+
+from journal_helpers import query
 from tallystick.app.contracts import apply_contract
 from tallystick.app.orgs import set_subscription
 from tallystick.app.runtime import Runtime
+from tallystick.journal.operations_writer import OperationWork
 from tallystick.ledger.operations import (
     CREDIT,
     Authorize,
@@ -117,3 +123,72 @@ def grant(org: str = "acme", credits: int = 100, request_id: str | None = None, 
 def do(runtime: Runtime, operation: Operation) -> Recorded:
     """Have it done, and wait for the answer."""
     return runtime.operations.submit(operation).result(20)
+
+
+def in_one_group(runtime: Runtime, *items: Any, probe: bool = False) -> list[Any]:
+    """Have all of them decided and written in one transaction, in order; errors are among the answers."""
+    work = OperationWork(runtime.clock, lambda: runtime.card, os.urandom)
+    with closing(runtime.database.connect_writer()) as connection:
+        try:
+            return list(work.write(connection, items, probe=probe))
+        except psycopg.Error as error:
+            if probe or not work.stored_already(error):
+                raise
+            connection.rollback()
+            return list(work.write(connection, items, probe=True))
+
+
+def told(answer: Recorded) -> bytes:
+    """All that an answer says of what was recorded; whether that was now is left out."""
+    return msgspec.json.encode(msgspec.structs.replace(answer, is_new=True), enc_hook=str)
+
+
+def account_of(runtime: Runtime, org: str = "acme") -> dict[str, Any]:
+    """What the tables of state say of an org, and what follows from its entries and transfers."""
+    state: dict[str, Any] = {}
+    state["grants"] = query(
+        runtime, "select seq, available_pico from grants where org_id = %s and available_pico > 0 order by seq", org
+    )
+    state["open"] = query(runtime, "select seq from open_holds where org_id = %s order by seq", org)
+    state["balances"] = dict(
+        query(
+            runtime,
+            "select account, credit_pico - debit_pico from account_balances where org_id = %s and asset = 'CREDIT'",
+            org,
+        )
+    )
+    return state
+
+
+def wrongs(runtime: Runtime, *orgs: str) -> list[str]:
+    """What does not add up: balances against transfers, lots against balances, holds resolved twice, gaps."""
+    return [f"{name}: {row}" for name, sql in _CHECKS.items() for row in query(runtime, sql)]
+
+
+_CHECKS = {
+    "balances are the sums of transfers": """
+        select * from (
+            select org_id, account, asset, sum(debit) as debit, sum(credit) as credit from (
+                select org_id, debit_account as account, asset, amount_pico as debit, 0 as credit from transfers
+                union all select org_id, credit_account, asset, 0, amount_pico from transfers
+            ) as moved group by org_id, account, asset
+        ) as sums full join account_balances using (org_id, account, asset)
+        where coalesce(debit, 0) <> coalesce(debit_pico, -1) or coalesce(credit, 0) <> coalesce(credit_pico, -1)""",
+    "lots are what is available": """
+        select org_id, sum(available_pico), max(balance) from grants join (
+            select org_id, credit_pico - debit_pico as balance from account_balances where account = 'wallet_available'
+        ) as balances using (org_id) group by org_id having sum(available_pico) <> max(balance)""",
+    "nothing is held without a hold": """
+        select org_id, credit_pico - debit_pico from account_balances as balance
+        where account = 'wallet_held' and credit_pico <> debit_pico
+            and not exists (select from open_holds where open_holds.org_id = balance.org_id)""",
+    "holds are open or resolved once": """
+        select org_id, seq from ledger_entries as hold where kind = 'hold' and 1 <> (
+            select count(*) from ledger_entries as entry
+            where entry.org_id = hold.org_id and entry.refers_to_seq = hold.seq
+                and kind in ('settlement', 'release', 'expiry')
+        ) + (select count(*) from open_holds where open_holds.org_id = hold.org_id and open_holds.seq = hold.seq)""",
+    "sequences are dense": """
+        select head.org_id from org_heads as head left join ledger_entries as entry using (org_id)
+        group by head.org_id, head.last_seq having count(entry.seq) <> head.last_seq""",
+}
