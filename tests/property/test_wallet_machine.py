@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from copy import deepcopy
+from copy import copy, deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -41,7 +41,7 @@ from tallystick.ledger.operations import (
     Settle,
     Settled,
 )
-from tallystick.ledger.org_account import OrgAccount, Step
+from tallystick.ledger.org_account import FinishedWork, OrgAccount, OrgTerms, Step
 from tallystick.ledger.org_changes import grant, refund, set_budget, set_standing
 from tallystick.ledger.org_machine import authorize, release, settle, sweep
 from tallystick.ledger.wallet import GrantedLot, Wallet
@@ -166,6 +166,17 @@ class Model:
             self.expired -= amount
 
 
+@dataclass
+class Tables:
+    """What is saved of an account."""
+
+    lots: dict[int, GrantedLot] = field(default_factory=dict)
+    holds: set[int] = field(default_factory=set)
+    finished: dict[tuple[str, str], FinishedWork] = field(default_factory=dict)
+    terms: OrgTerms = field(default_factory=OrgTerms)
+    reserved: Counter[str] = field(default_factory=Counter)
+
+
 def pairs(lots: tuple[Lot, ...]) -> list[tuple[int, int]]:
     return [(lot.grant_seq, lot.amount_pico) for lot in lots]
 
@@ -177,6 +188,7 @@ class WalletMachine(RuleBasedStateMachine):
         self.seq = 0
         self.account = OrgAccount()
         self.model = Model()
+        self.tables = Tables()
         self.fold = OrgFold()
         self.balances: Counter[str] = Counter()
         self.resolved: Counter[int] = Counter()
@@ -529,27 +541,36 @@ class WalletMachine(RuleBasedStateMachine):
 
     @rule()
     def the_account_is_saved_and_loaded(self) -> None:
-        """As a process does that knows no more than the tables, which are what the fold says."""
-        fold, account = self.fold, self.account
+        """As a process does that knows no more than the tables: what the account says has changed makes them right."""
+        fold, account, tables = self.fold, self.account, self.tables
+        wallet = account.wallet
+        tables.lots |= {seq: copy(wallet.lots[seq]) for seq in wallet.changed}
+        assert tables.holds.isdisjoint(account.opened)
+        assert account.closed <= tables.holds
+        tables.holds = (tables.holds | account.opened) - account.closed
+        tables.finished |= account.newly_finished
+        tables.terms = account.terms if account.terms_changed else tables.terms
+        tables.reserved.update(account.reserved_changes)
+
+        assert tables.holds == set(fold.holds)
+        assert {seq: lot.available_pico for seq, lot in tables.lots.items()} == {
+            seq: lot.available_pico for seq, lot in fold.wallet.lots.items()
+        }
+        assert {name: amount for name, amount in tables.reserved.items() if amount} == fold.reserved()
         needed = {lot.grant_seq for hold in fold.holds.values() for lot in hold.held.lots}
         needed |= {
             lot.grant_seq for one in account.charged.values() for lot in (*one.settled.charged, *one.settled.overage)
         }
-        lots = [
-            GrantedLot(
-                lot.seq, lot.source, lot.priority, lot.granted_at, lot.expires_at, lot.amount_pico, lot.available_pico
-            )
-            for lot in fold.wallet.lots.values()
-            if lot.available_pico or lot.seq in needed
-        ]
         self.account = OrgAccount(
-            Wallet(lots, fold.wallet.held_pico),
-            holds=fold.holds.values(),
+            Wallet(
+                [copy(lot) for lot in tables.lots.values() if lot.available_pico or lot.seq in needed], wallet.held_pico
+            ),
+            holds=[account.holds[seq] for seq in tables.holds],
             resolved=account.resolved,
             charged=account.charged.values(),
-            finished=fold.finished,
-            terms=fold.terms,
-            reserved=fold.reserved(),
+            finished=tables.finished,
+            terms=tables.terms,
+            reserved=tables.reserved,
         )
 
     # ── what always holds ───────────────────────────────────────────────────────────────────────────────────────────
