@@ -93,6 +93,7 @@ def events(draw: st.DrawFn) -> UsageEvent:
         usage_status=draw(st.sampled_from(["final", "partial"])),
         price_context=draw(st.sampled_from([*CONTEXTS, *CONTEXTS[:1] * 5])),
         provider_cost_pico=draw(st.sampled_from([None] * 5 + [0, 10**9])),
+        payer=draw(st.sampled_from(["seller", "seller", "customer"])),
     )
 
 
@@ -106,6 +107,7 @@ def _rows(history: CardHistory, drawn: list[UsageEvent], corrected: list[bool]) 
             continue
         fact = {name: getattr(event, name) for name in ENTRY_SCHEMA.names if hasattr(event, name)}
         fact |= {"price_context": msgspec.json.encode(event.price_context).decode(), "attributes": "{}"}
+        fact |= {"payer": _payer(event)}
         meters = dict(sorted(event.meters.items()))
         fact |= {"meter_names": list(meters), "meter_quantities": list(meters.values()), "fingerprint": bytes(32)}
         rows.append(_entry(rows, event, cost, "usage") | fact | {"request_id": f"r{len(rows)}"})
@@ -113,9 +115,15 @@ def _rows(history: CardHistory, drawn: list[UsageEvent], corrected: list[bool]) 
         if is_corrected and row["status"] == "unpriced":
             again = history.latest.price_event(_event_of(row, event))
             same = {"request_id": row["request_id"], "time": row["time"], "refers_to_seq": row["seq"]}
+            same |= {"payer": row["payer"]}
             if _fits(again):
                 rows.append(_entry(rows, event, again, "correction") | same)
     return rows
+
+
+def _payer(event: UsageEvent) -> str | None:
+    """As the column has it: null where the seller's key paid."""
+    return "customer" if event.payer == "customer" else None
 
 
 def _fits(cost: Cost) -> bool:

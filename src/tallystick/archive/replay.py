@@ -25,13 +25,13 @@ import msgspec
 import pyarrow as pa
 
 from tallystick.archive import replay_sql as sql
-from tallystick.archive.format import BlockInfo, block_info, groups_with
+from tallystick.archive.format import BlockInfo, block_info
 from tallystick.archive.lines import Int64s
 from tallystick.archive.replay_cases import Box, CardOf, Cases
 from tallystick.archive.replay_rows import EntryDifference, check_correction, check_usage, entries_of
-from tallystick.archive.replay_scan import Part, Scanned, merged, scan, scan_columns
+from tallystick.archive.replay_scan import Part, Scanned, Words, merged, scan, scan_columns
 from tallystick.archive.replay_sums import add_entry, add_rows
-from tallystick.archive.row_group import Filter, RowGroup
+from tallystick.archive.row_group import BlockFile, Filter, RowGroup
 from tallystick.core.errors import BadInput
 from tallystick.invoice.usage import PeriodSums
 from tallystick.ledger.entry import Entry
@@ -142,10 +142,11 @@ class BlockReplay:
 
     def _check(self, blocks: _Blocks, wanted: Wanted, sums: PeriodSums | None) -> Found:
         meters = self._view(blocks, wanted)
-        groups = self._scan(blocks, wanted)
+        words = Words()
+        groups = self._scan(blocks, wanted, words)
         locations = [_locations(path, found.contradicted) for path, found in groups]
         self._table("suspects", pa.concat_tables([_LOCATION.empty_table(), *locations]))
-        parts = merged(part for _, found in groups for part in found.parts)
+        parts = merged([found.cases for _, found in groups if found.cases is not None], words)
         doubtful = [part for part in parts if not self._cases.agrees(part.case, part.box)]
         if doubtful:
             self._look_closer(doubtful, meters)
@@ -153,7 +154,7 @@ class BlockReplay:
         if self._all("select 1 from suspects limit 1"):
             queries.append("select * from entries semi join suspects using (filename, file_row_number)")
         if any(found.irregular for _, found in groups):
-            queries.append("select * from entries where pricing is null")
+            queries.append("select * from entries where pricing is null and body is null")
         differences: list[EntryDifference] = []
         checked = corrections = 0
         for entry in (entry for query in queries for entry in self._entries(query, meters)):
@@ -180,18 +181,19 @@ class BlockReplay:
         self._connection.execute(sql.entries_view(scans, meters))
         return meters
 
-    def _scan(self, blocks: _Blocks, wanted: Wanted) -> list[tuple[Path, Scanned]]:
+    def _scan(self, blocks: _Blocks, wanted: Wanted, words: Words) -> list[tuple[Path, Scanned]]:
         """Look at every row group that may hold wanted entries."""
 
-        def scanned(path: Path, info: BlockInfo, group: int) -> tuple[Path, Scanned]:
-            rows = RowGroup(path, group, scan_columns(info.meters), _filter(info, wanted))
-            return path, scan(rows, info.meters, self._cases, self._minimum_meters)
+        def scanned(file: BlockFile, info: BlockInfo, group: int) -> tuple[Path, Scanned]:
+            rows = RowGroup(file, group, scan_columns(info.meters), _filter(info, wanted))
+            return file.main, scan(rows, info.meters, self._cases, words, self._minimum_meters)
 
+        files = [(BlockFile(path), info) for path, info in blocks]
         with ThreadPoolExecutor(self._threads) as pool:
             waiting = [
-                pool.submit(scanned, path, info, group)
-                for path, info in blocks
-                for group in groups_with(path, wanted.start, wanted.end, wanted.org_id)
+                pool.submit(scanned, file, info, group)
+                for file, info in files
+                for group in file.groups_with(wanted.start, wanted.end, wanted.org_id)
             ]
             return [one.result() for one in waiting]
 

@@ -7,25 +7,29 @@ For each row this holds, or the row is named:
     the amounts add up to the cost; there is no cost where the entry is unpriced, and else there is one
     what the provider stated is the cost, and the adjustment that leads there is not zero
 
-That the prices are the card's is not asked here (`archive.replay_cases`).
+That the prices are the card's is not asked here (`archive.replay_cases`). Arithmetic is of 64 bits. A row whose numbers
+might not fit is named too: naming one too many costs time, and nothing else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from math import gcd
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from tallystick.archive.lines import OWN_AMOUNT, Bools, Int64s, Shape
-from tallystick.archive.row_group import Codes, Numbers, RowGroup
+from tallystick.archive.lines import OWN_AMOUNT, Bools, Int64s, Shape, read_shape
+from tallystick.archive.replay_keys import empty
+from tallystick.archive.row_group import Numbers, RowGroup, Texts
 from tallystick.core.money import divide_half_even
 from tallystick.rates.pricing import ADJUSTMENT
 
 _BITS = 2**63
-_SLICE_ROWS = 32_768  # what is computed in between stays in the processor's cache
+_SLICE_ROWS = 16_384  # what is computed in between stays in the processor's cache
+_SHAPES_HELD = 65_536
 
 
 class _Line(NamedTuple):
@@ -39,99 +43,202 @@ class _Line(NamedTuple):
     """No amount can be so; the scalar pricing will say what is wrong."""
 
 
-_NO_LINE = _Line(price=1)
-
-
-def contradicted(rows: RowGroup, codes: Codes, shapes: Sequence[Shape], meters: Sequence[str]) -> Bools:
+def contradicted(rows: RowGroup, pricing: Texts, meters: Sequence[str]) -> Bools:
     """The rows in which an amount, a total or a quantity cannot be.
 
     Args:
         rows: with the columns of the meters, and those of cost, status and kind.
-        codes: for each row, the index of its pricing in `shapes`; of a negative one nothing is said.
-        shapes: the pricings.
+        pricing: their pricings; of rows that have none nothing is said.
         meters: the meters that have columns.
     """
-    bad, unpriced = rows.texts("kind").is_not("usage"), ~rows.texts("status").is_not("unpriced")
-    adjusted = np.array([ADJUSTMENT in shape.meters for shape in shapes])
-    pricings = [_Meter.of(shapes, meter) for meter in meters if meter != ADJUSTMENT]
-    flat = [f"{what}.{meter}" for meter in meters for what in ("quantity", "amount")]
-    numbers = {name: rows.numbers(name) for name in ("cost_pico", "provider_cost_pico", *flat)}
+    bad = rows.texts("kind").is_not("usage")
+    codes = empty(rows.count)
+    codes[:] = pricing.codes
+    checks = list(_checks(rows, pricing.texts, meters))
+    adjusted = np.array([ADJUSTMENT in dict(_lines(text)) for text in pricing.texts])
+    adjustment = _Adjustment.of(rows, meters, adjusted)
+    totals = _Totals.of(rows, meters, checks, adjustment)
+    work = _Work(min(_SLICE_ROWS, rows.count))
     for begin in range(0, rows.count, _SLICE_ROWS):
         here = slice(begin, begin + _SLICE_ROWS)
-        taken = {name: column.part(here) for name, column in numbers.items()}
-        mine, wrong = codes[here], bad[here]
-        total = _Total(len(mine))
-        for pricing in pricings:
-            quantity, amount = taken[f"quantity.{pricing.meter}"], taken[f"amount.{pricing.meter}"]
-            pricing.check(mine, quantity.values, amount, total, wrong)
-        adjustment = np.zeros(len(mine), dtype=np.int64)
-        if ADJUSTMENT in meters:
-            adjustment = taken[f"amount.{ADJUSTMENT}"].values
-            wrong |= taken[f"quantity.{ADJUSTMENT}"].values != 0
-            total.add(adjustment)
-        wrong |= (adjustment != 0) != adjusted[mine]
-        cost, stated = taken["cost_pico"], taken["provider_cost_pico"]
-        wrong |= cost.is_null() != unpriced[here]
-        wrong |= ~unpriced[here] & (total.values != cost.values)
-        wrong |= ~stated.is_null() & (stated.values != cost.values)
+        work.start(codes[here], bad[here])
+        for check in checks:
+            check.look(work, here)
+        adjustment.look(work, here)
+        totals.look(work, here)
     return bad
 
 
-class _Meter(NamedTuple):
-    """How the amounts of one meter come to be, by pricing."""
+class _Work:
+    """Arrays for one slice of rows after another; `differs` is zero where nothing is amiss so far."""
 
-    meter: str
-    lines: tuple[_Line, ...]
+    def __init__(self, size: int) -> None:
+        self._arrays = [np.empty(size, dtype=np.int64) for _ in range(3)]
+
+    def start(self, codes: Int64s, bad: Bools) -> None:
+        """Begin with these rows."""
+        self.codes, self.bad = codes, bad
+        self.number, self.total, self.differs = (one[: len(codes)] for one in self._arrays)
+        self.total[:] = 0
+        self.differs[:] = 0
+
+
+class _Check(NamedTuple):
+    """The amounts of one meter. What is indexed by pricing is None where it is of none of them."""
+
+    quantity: Int64s
+    amount: Numbers
     units: Int64s
     """What one of it costs; 1 where there is no line, so that a quantity and an amount of zero agree, and no others."""
     fixed: Int64s | None
+    uneven: dict[int, _Line]
+    """The pricings in which `per` does not divide the price."""
     unpriced: Bools | None
+    skipped: Bools | None
+    most: Int64s | None
+    """The largest quantity whose amount fits, where one might not."""
+    negative: bool
+
+    def look(self, work: _Work, here: slice) -> None:
+        """Note the rows whose quantity or amount cannot be, and add the amounts to the total."""
+        codes, number = work.codes, work.number
+        quantity, amount = self.quantity[here], self.amount.values[here]
+        np.take(self.units, codes, out=number, mode="clip")
+        np.multiply(number, quantity, out=number)
+        if self.fixed is not None:
+            number += self.fixed.take(codes, mode="clip")
+        for code, line in self.uneven.items():
+            at = np.flatnonzero(codes == code if self.most is None else (codes == code) & (quantity <= self.most[code]))
+            number[at] = _divided(quantity[at], line)
+        np.bitwise_xor(number, amount, out=number)
+        if self.amount.nulls is not None or self.unpriced is not None:
+            self._look_at_nulls(work, here)
+        if self.skipped is not None:
+            number[self.skipped.take(codes, mode="clip")] = 0
+        np.bitwise_or(work.differs, number, out=work.differs)
+        np.add(work.total, amount, out=work.total)
+        if self.most is not None:
+            work.bad |= quantity > self.most.take(codes, mode="clip")
+        if self.negative:
+            work.bad |= quantity < 0
+
+    def _look_at_nulls(self, work: _Work, here: slice) -> None:
+        nulls = self.amount.part(here).is_null()
+        if self.unpriced is None:
+            work.bad |= nulls
+        else:
+            work.bad |= nulls != self.unpriced.take(work.codes, mode="clip")
+        work.number[nulls] = 0
+
+
+def _checks(rows: RowGroup, pricings: Sequence[str], meters: Sequence[str]) -> Iterator[_Check]:
+    """What there is to check of each meter; nothing of one that no row has and no pricing asks for."""
+    of_meter: dict[str, dict[int, _Line]] = {}
+    for code, text in enumerate(pricings):
+        for meter, line in _lines(text):
+            of_meter.setdefault(meter, {})[code] = line
+    for meter in meters:
+        if meter == ADJUSTMENT:
+            continue
+        lines = of_meter.get(meter, {})
+        fixed = _by_code(len(pricings), {code: line.fixed for code, line in lines.items() if line.fixed})
+        unpriced = _by_code(len(pricings), {code: True for code, line in lines.items() if line.unpriced})
+        quantities, amounts = rows.bounds(f"quantity.{meter}"), rows.bounds(f"amount.{meter}")
+        no_line = fixed is None and unpriced is None
+        if no_line and quantities == amounts == (0, 0) and not rows.has_nulls(f"amount.{meter}"):
+            continue
+        units = np.ones(max(1, len(pricings)), dtype=np.int64)
+        for code, line in lines.items():
+            units[code] = line.price // line.per
+        uneven = {code: line for code, line in lines.items() if line.price % line.per}
+        skipped = _by_code(len(pricings), {code: True for code, line in lines.items() if line.skipped})
+        offset = np.int64(0) if fixed is None else fixed
+        dearest = units.copy()
+        dearest[list(uneven)] += 1
+        fits = quantities[1] * int(dearest.max()) + int(offset.max()) < _BITS
+        most = None if fits else (_BITS - 1 - offset) // np.maximum(dearest, 1)
+        yield _Check(
+            rows.numbers(f"quantity.{meter}").values,
+            rows.numbers(f"amount.{meter}"),
+            units,
+            fixed,
+            uneven,
+            unpriced,
+            skipped,
+            most,
+            quantities[0] < 0,
+        )
+
+
+def _by_code(count: int, values: dict[int, Any]) -> npt.NDArray[Any] | None:
+    if not values:
+        return None
+    array = np.zeros(count, dtype=type(next(iter(values.values()))))
+    for code, value in values.items():
+        array[code] = value
+    return array
+
+
+class _Adjustment(NamedTuple):
+    """What leads from the card's price to what the provider stated; `adjusted`: the pricings with such a line."""
+
+    quantity: Int64s | None
+    amount: Numbers | None
+    adjusted: Bools
 
     @classmethod
-    def of(cls, shapes: Sequence[Shape], meter: str) -> _Meter:
-        lines = tuple(_line(shape, meter) for shape in shapes)
-        units = np.array(
-            [line.price // line.per if line.price % line.per == 0 else 0 for line in lines], dtype=np.int64
-        )
-        fixed = np.array([line.fixed for line in lines], dtype=np.int64)
-        unpriced = np.array([line.unpriced for line in lines])
-        return cls(meter, lines, units, fixed if fixed.any() else None, unpriced if unpriced.any() else None)
+    def of(cls, rows: RowGroup, meters: Sequence[str], adjusted: Bools) -> _Adjustment:
+        if ADJUSTMENT not in meters:
+            return cls(None, None, adjusted)
+        quantity, amount = f"quantity.{ADJUSTMENT}", f"amount.{ADJUSTMENT}"
+        counted = None if rows.bounds(quantity) == (0, 0) else rows.numbers(quantity).values
+        return cls(counted, rows.numbers(amount), adjusted)
 
-    def check(self, codes: Codes, quantity: Int64s, amount: Numbers, total: _Total, bad: Bools) -> None:
-        """Mark the rows whose quantity or amount cannot be, and add the amounts to the total."""
-        if self.fixed is None:
-            used = quantity | amount.values
-            places = np.flatnonzero(used if amount.nulls is None else (used != 0) | amount.nulls)
-            if len(places) < len(codes) // 2:  # zero quantities cost nothing: most meters are in few rows
-                if len(places):
-                    nulls = None if amount.nulls is None else amount.nulls[places]
-                    few = Numbers(amount.values[places], nulls)
-                    bad[places] |= self._contradicts(codes[places], quantity[places], few)
-                    total.add(few.values, places)
-                return
-        bad |= self._contradicts(codes, quantity, amount)
-        total.add(amount.values)
+    def look(self, work: _Work, here: slice) -> None:
+        adjusted = self.adjusted.take(work.codes, mode="clip")
+        if self.amount is None:
+            work.bad |= adjusted
+            return
+        amount = self.amount.values[here]
+        work.bad |= (amount != 0) != adjusted
+        if self.amount.nulls is not None:
+            work.bad |= self.amount.nulls[here]
+        if self.quantity is not None:
+            work.bad |= self.quantity[here] != 0
+        np.add(work.total, amount, out=work.total)
 
-    def _contradicts(self, codes: Codes, quantity: Int64s, amount: Numbers) -> Bools:
-        largest = int(quantity.max()) * int(self.units.max()) + (0 if self.fixed is None else int(self.fixed.max()))
-        numbers: npt.NDArray[Any] = quantity if largest < _BITS else quantity.astype(object)
-        product = numbers * self.units.take(codes, mode="wrap")
-        if self.fixed is not None:
-            product = product + self.fixed.take(codes, mode="wrap")
-        contradicts: Bools = product != amount.values
-        if int(quantity.min()) < 0:
-            contradicts |= quantity < 0
-        if self.unpriced is not None:
-            contradicts = np.where(self.unpriced[codes], ~amount.is_null(), contradicts | amount.is_null())
-        elif amount.nulls is not None:
-            contradicts |= amount.nulls
-        for code, line in enumerate(self.lines):
-            if line.skipped:
-                contradicts[codes == code] = False
-            elif line.price % line.per:
-                at = np.flatnonzero(codes == code)
-                contradicts[at] = amount.is_null()[at] | (_divided(quantity[at], line) != amount.values[at])
-        return contradicts
+
+class _Totals(NamedTuple):
+    """What the amounts have to add up to."""
+
+    cost: Numbers
+    stated: Numbers
+    priced: Bools
+    amounts: tuple[Int64s, ...]
+    """All amounts, where their sum might not fit."""
+
+    @classmethod
+    def of(cls, rows: RowGroup, meters: Sequence[str], checks: Sequence[_Check], adjustment: _Adjustment) -> _Totals:
+        priced = rows.texts("status").is_not("unpriced")
+        amounts = [check.amount for check in checks]
+        if adjustment.amount is not None:
+            amounts.append(adjustment.amount)
+        bounds = [rows.bounds(f"amount.{meter}") for meter in meters]
+        largest = sum(max(high, -low) for low, high in bounds)
+        mighty = tuple(one.values for one in amounts) if largest >= _BITS else ()
+        return cls(rows.numbers("cost_pico"), rows.numbers("provider_cost_pico"), priced, mighty)
+
+    def look(self, work: _Work, here: slice) -> None:
+        bad, priced, cost = work.bad, self.priced[here], self.cost.values[here]
+        bad |= work.differs != 0
+        bad |= (work.total != cost) & priced
+        no_cost = self.cost.part(here).is_null()
+        bad |= no_cost == priced
+        stated = np.flatnonzero(~self.stated.part(here).is_null())
+        bad[stated] |= (self.stated.values[here][stated] != cost[stated]) | no_cost[stated]
+        if self.amounts:
+            rough = sum(np.abs(one[here].astype(np.float64)) for one in self.amounts)
+            bad |= rough >= _BITS / 2
 
 
 def _divided(quantity: Int64s, line: _Line) -> npt.NDArray[Any]:
@@ -147,10 +254,14 @@ def _divided(quantity: Int64s, line: _Line) -> npt.NDArray[Any]:
     return divided
 
 
-def _line(shape: Shape, meter: str) -> _Line:
-    if meter not in shape.meters:
-        return _NO_LINE
-    index = shape.meters.index(meter)
+@lru_cache(maxsize=_SHAPES_HELD)
+def _lines(pricing: str) -> tuple[tuple[str, _Line], ...]:
+    """The meters of a pricing, and how their amounts come to be."""
+    shape = read_shape(pricing)
+    return tuple((meter, _line(shape, index)) for index, meter in enumerate(shape.meters))
+
+
+def _line(shape: Shape, index: int) -> _Line:
     price, per = shape.price_pico[index], shape.per[index]
     constant = shape.quantities[index] if shape.quantities else None
     # A line with a constant quantity says nothing of what was counted; cases look at that.
@@ -159,23 +270,7 @@ def _line(shape: Shape, meter: str) -> _Line:
     if price == OWN_AMOUNT or not isinstance(price, int) or not per or per < 0 or not 0 <= price < _BITS:
         return _Line(skipped=True)
     if constant is not None:
-        return _Line(fixed=divide_half_even(constant * price, per), skipped=constant < 0)
+        fixed = divide_half_even(constant * price, per)
+        skipped = constant < 0 or fixed >= _BITS
+        return _Line(fixed=0 if skipped else fixed, skipped=skipped)
     return _Line(price, per)
-
-
-class _Total:
-    """Amounts added up, in 64 bits as long as they suffice for certain."""
-
-    def __init__(self, count: int) -> None:
-        self.values: npt.NDArray[Any] = np.zeros(count, dtype=np.int64)
-        self._largest = 0
-
-    def add(self, amount: Int64s, places: Int64s | None = None) -> None:
-        """Add a meter's amounts; of the rows at `places`, or of all."""
-        self._largest += max(int(amount.max()), -int(amount.min()))
-        if self._largest >= _BITS and self.values.dtype != object:
-            self.values = self.values.astype(object)
-        if places is None:
-            self.values += amount
-        else:
-            self.values[places] += amount

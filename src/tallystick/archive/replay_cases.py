@@ -127,13 +127,15 @@ class Cases:
         times = tuple(_microseconds(bound) for bound in inputs.plan.bounds)
         return Edges(times, _prompt_edges(rules), _minute_edges(rules))
 
-    def window_edges(self, case: Case) -> frozenset[int]:
-        """The minutes of the day at which some price of the case's model may change."""
-        key = case[:4]
+    def window_edges(
+        self, rate_version: str, provider: str | None, model: str | None, price_context: str | None
+    ) -> frozenset[int]:
+        """The minutes of the day at which some price of a model may change."""
+        key = (rate_version, provider, model, price_context)
         if key not in self._windows:
             if len(self._windows) >= _ANSWERS_MAX:
                 self._windows.clear()
-            inputs = self._inputs(case)
+            inputs = self._inputs(Case(*key, None, "", None, None, False))
             spans = inputs.plan.spans if inputs is not None and inputs.plan is not None else ()
             rules = [rule for span in spans for rule in span.rules.values()]
             self._windows[key] = frozenset(_minute_edges(rules))

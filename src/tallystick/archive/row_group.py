@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +17,11 @@ from tallystick.archive.columns import REPEATING_COLUMNS
 from tallystick.archive.lines import Bools, Int64s
 
 Codes = npt.NDArray[np.int32]
+_TEXT_MAX = 32  # statistics may hold the beginning of a longer one
 
 
 class Numbers(NamedTuple):
-    """A column's numbers, 0 where it is null, and where it is; None for nowhere."""
+    """A column's numbers, whatever where it is null, and where it is; None for nowhere."""
 
     values: Int64s
     nulls: Bools | None
@@ -41,7 +43,9 @@ class Texts(NamedTuple):
 
     def is_not(self, text: str) -> Bools:
         """Where it is something else, or null."""
-        differs: Bools = np.array([*(one != text for one in self.texts), True])[self.codes]
+        if text not in self.texts:
+            return np.ones(len(self.codes), dtype=np.bool_)
+        differs: Bools = self.codes != self.texts.index(text)
         return differs
 
 
@@ -55,28 +59,106 @@ class Filter(NamedTuple):
     last_seq: int | None
 
 
-class RowGroup:
-    """Columns of the rows of a row group that are wanted; `places` says where in the file they stand."""
+class BlockFile:
+    """A block's file, its end read once: what its row groups hold."""
 
-    def __init__(self, main: Path, group: int, columns: Sequence[str], wanted: Filter | None) -> None:
-        of_filter = [] if wanted is None else ["time", "org_id", "seq"]
-        with pq.ParquetFile(main, read_dictionary=["pricing", *REPEATING_COLUMNS]) as file:
-            start = sum(file.metadata.row_group(number).num_rows for number in range(group))
-            names = [*columns, *(name for name in of_filter if name not in columns)]
-            rows = file.read_row_group(group, columns=names, use_threads=False)
-        self.places: Int64s = np.arange(start, start + rows.num_rows)
+    def __init__(self, main: Path) -> None:
+        self.main = main
+        with pq.ParquetFile(main) as file:
+            self.about = file.metadata
+        paths = (self.about.schema.column(place).path for place in range(self.about.num_columns))
+        self._places = {path: place for place, path in enumerate(paths)}
+
+    def first_row(self, group: int) -> int:
+        """Where in the file a row group begins."""
+        return sum(self.about.row_group(number).num_rows for number in range(group))
+
+    def groups_with(self, start: datetime, end: datetime, org_id: str | None) -> list[int]:
+        """The row groups that may hold entries of a time [start, end), of one org or any."""
+        found = []
+        for group in range(self.about.num_row_groups):
+            time, org = self.about_column(group, "time"), self.about_column(group, "org_id")
+            if time.least is not None and (time.largest < start or end <= time.least):
+                continue
+            if org_id is None or org.least is None or org.least <= org_id <= org.largest:
+                found.append(group)
+        return found
+
+    def about_column(self, group: int, name: str) -> AboutColumn:
+        """What is said of a column in a row group."""
+        column = self.about.row_group(group).column(self._places[name])
+        told = column.statistics
+        if told is None or not told.has_null_count:
+            return AboutColumn(None, None, None)
+        least, largest = (told.min, told.max) if told.has_min_max else (None, None)
+        return AboutColumn(least, largest, told.null_count)
+
+
+class AboutColumn(NamedTuple):
+    """The least and the largest value of a column in a row group, and its number of nulls; None for unknown."""
+
+    least: Any
+    largest: Any
+    null_count: int | None
+
+    def everywhere(self, rows: int) -> tuple[int | str | None] | None:
+        """The one value that every row has; None when they have different ones, or that is not known."""
+        if self.null_count == rows:
+            return (None,)
+        if self.null_count == 0 and self.least == self.largest and isinstance(self.least, int | str):
+            return None if isinstance(self.least, str) and len(self.least) > _TEXT_MAX else (self.least,)
+        return None
+
+
+class RowGroup:
+    """Columns of the rows of a row group that are wanted.
+
+    A column that is the same in every row is not read.
+    """
+
+    def __init__(self, file: BlockFile, group: int, columns: Sequence[str], wanted: Filter | None) -> None:
+        rows = file.about.row_group(group).num_rows
+        self._about = {name: file.about_column(group, name) for name in columns}
+        self._same = {name: one for name, told in self._about.items() if (one := told.everywhere(rows)) is not None}
+        names = [name for name in columns if name not in self._same]
         if wanted is not None:
-            mask = _mask(rows, wanted)
-            self.places = self.places[mask.to_numpy(zero_copy_only=False)]
-            rows = rows.filter(mask)
-        self._rows = rows
+            names += [name for name in ("time", "org_id", "seq") if name not in names]
+        with pq.ParquetFile(
+            file.main, metadata=file.about, read_dictionary=["pricing", *REPEATING_COLUMNS]
+        ) as open_file:
+            table = open_file.read_row_group(group, columns=names, use_threads=False)
+        self._first_row = file.first_row(group)
+        self._mask: Bools | None = None
+        if wanted is not None:
+            mask = _mask(table, wanted)
+            self._mask = mask.to_numpy(zero_copy_only=False)
+            rows = int(np.count_nonzero(self._mask))
+            table = table.filter(mask)
+        self.count = rows
+        """How many rows there are."""
+        self._rows = table
         self._numbers: dict[str, Numbers] = {}
         self._texts: dict[str, Texts] = {}
 
-    @property
-    def count(self) -> int:
-        """How many rows there are."""
-        return len(self.places)
+    def places(self, some: Bools) -> Int64s:
+        """Where in the file some of the rows stand."""
+        places = np.flatnonzero(some)
+        return self._first_row + (places if self._mask is None else np.flatnonzero(self._mask)[places])
+
+    def has_nulls(self, name: str) -> bool:
+        """Whether a column may be null somewhere."""
+        told = self._about[name].null_count
+        return told is None or told > 0
+
+    def bounds(self, name: str) -> tuple[int, int]:
+        """No number of a column is less than the first, or greater than the second; nulls aside."""
+        told = self._about[name]
+        if told.least is not None:
+            return told.least, told.largest
+        if name in self._same:
+            return 0, 0
+        values = self.numbers(name).values
+        return int(values.min(initial=0)), int(values.max(initial=0))
 
     def numbers(self, name: str) -> Numbers:
         """A column of integers, or of instants as microseconds since 1970."""
@@ -85,20 +167,34 @@ class RowGroup:
         return self._numbers[name]
 
     def _read_numbers(self, name: str) -> Numbers:
+        if name in self._same:
+            (value,) = self._same[name]
+            nulls = np.ones(self.count, dtype=np.bool_) if value is None else None
+            return Numbers(np.full(self.count, value or 0, dtype=np.int64), nulls)
         column = self._column(name)
         if pa.types.is_timestamp(column.type):
-            column = column.cast(pa.int64())
+            column = column.view(pa.int64())
         if not column.null_count:
             return Numbers(column.to_numpy(), None)
-        return Numbers(column.fill_null(0).to_numpy(), column.is_null().to_numpy(zero_copy_only=False))
+        nulls, data = column.buffers()
+        end = column.offset + len(column)
+        valid = np.unpackbits(np.frombuffer(nulls, np.uint8), count=end, bitorder="little")[column.offset :]
+        return Numbers(np.frombuffer(data, np.int64, end)[column.offset :], valid == 0)
 
     def texts(self, name: str) -> Texts:
         """A column of texts that repeat."""
         if name not in self._texts:
-            column = self._column(name)
-            codes = column.indices.fill_null(-1) if column.null_count else column.indices
-            self._texts[name] = Texts(column.dictionary.to_pylist(), codes.to_numpy())
+            self._texts[name] = self._read_texts(name)
         return self._texts[name]
+
+    def _read_texts(self, name: str) -> Texts:
+        if name in self._same:
+            (value,) = self._same[name]
+            known = [] if value is None else [str(value)]
+            return Texts(known, np.full(self.count, len(known) - 1, dtype=np.int32))
+        column = self._column(name)
+        codes = column.indices.fill_null(-1) if column.null_count else column.indices
+        return Texts(column.dictionary.to_pylist(), codes.to_numpy())
 
     def _column(self, name: str) -> pa.Array:
         column = self._rows.column(name)
