@@ -103,10 +103,11 @@ def _verify_proof(proof: Path, checkpoint: Path | None, keys: list[str], as_json
             f"its {report.events:,} requests are all that the ledger had of the period "
             f"up to entry {report.through_seq:,}, and the amounts follow from them"
         )
-        print_text(
-            f"under contract {report.contract} ({report.contract_sha256[:12]}), plan {report.plan}, on the clocks of "
-            f"{report.time_zone}: compare these with what was agreed"
-        )
+        if len(report.plans) == 1:
+            agreed = f"contract {report.contract} ({report.contract_sha256[:12]}), plan {report.plan}"
+        else:
+            agreed = f"plans {', then '.join(report.plans)}"
+        print_text(f"under {agreed}, on the clocks of {report.time_zone}: compare these with what was agreed")
         if report.block is not None:
             print_text(
                 f"sealed in block {report.block} at {report.sealed_at}, in the log {report.log_origin} "
