@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(credits_app)
 
 
-@credits_app.command("grant")
+@credits_app.command("grant", context_settings={"ignore_unknown_options": True})  # -5 is an amount, and refused as one
 def grant_command(
     org: OrgArgument,
     credits: Annotated[str, typer.Argument(metavar="CREDITS", help="How many, such as 500 or 0.5.")],
