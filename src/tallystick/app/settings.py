@@ -77,6 +77,11 @@ class Settings(BaseSettings):
     seal_seconds: int = Field(
         default=60, description="How often `tally serve` seals new entries, in seconds; 0: never.", ge=0
     )
+    account_seconds: int = Field(
+        default=5,
+        description="How often `tally serve` ends holds and credits whose life is over, in seconds; 0: never.",
+        ge=0,
+    )
     block_entries_max: int = Field(
         default=500_000, description="Most entries in one block; making one takes about 2 KB of memory for each.", gt=0
     )

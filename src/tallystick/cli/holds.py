@@ -70,3 +70,17 @@ def release_command(
         answer = release_answer(release(runtime, given(org_id=org, hold_id=hold, reason=reason)))
     line = f"{hold}: {answer['returned_credits']} credits given back"
     print_answer(answer, as_json, line, wallet_line(answer["wallet"]))
+
+
+@holds_app.command("expire")
+def expire_command(as_json: JsonOption = False) -> None:
+    """End every hold and every lot of credits whose life is over, of all orgs; `tally serve` does so by itself."""
+    from tallystick.app.hold_expiry import expire_some
+    from tallystick.app.runtime import open_runtime
+
+    entries = 0
+    with open_runtime(Settings()) as runtime:
+        for some in expire_some(runtime):
+            entries += some
+            say(f"{entries:,} entries so far")
+    print_answer({"entries": entries}, as_json, f"{entries:,} entries say what came to its end")

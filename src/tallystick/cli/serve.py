@@ -38,6 +38,7 @@ def serve(
     code = 0
     with signals_to_exit(), _listening_socket(settings.host, settings.port) as listener:
         from tallystick.api.logs import configure_logging
+        from tallystick.app.account_loop import AccountLoop
         from tallystick.app.runtime import open_runtime
         from tallystick.app.seal_loop import SealLoop
 
@@ -48,7 +49,7 @@ def serve(
 
         configure_logging()
         say("starting the database …")
-        with open_runtime(settings, may_start_late=True) as runtime, SealLoop(runtime):
+        with open_runtime(settings, may_start_late=True) as runtime, SealLoop(runtime), AccountLoop(runtime):
             if settings.workers == 1:
                 from tallystick.api.app import create_app
 
