@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -69,14 +69,25 @@ _numbers = itertools.count(1)
 @contextmanager
 def furnished(server_url: str, folder: Path, now: datetime) -> Iterator[str]:
     """The name of a database with that ledger, two entries not sealed and an erased person; files are in the folder."""
+
+    def fill(runtime: Runtime) -> None:
+        furnish(runtime)
+        erase_person(runtime, "zeta", "user-2")
+        record(runtime, [event("open-1"), event("open-2", "newcomer")])
+
+    with copyable(server_url, folder, now, fill) as name:
+        yield name
+
+
+@contextmanager
+def copyable(server_url: str, folder: Path, now: datetime, fill: Callable[[Runtime], object]) -> Iterator[str]:
+    """The name of a database that was filled so, and can be copied; files are in the folder."""
     name = f"furnished_{next(_numbers)}"
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(f"create database {name} template template".encode())
         url = make_conninfo(server_url, dbname=name)
         with open_runtime(Settings(database_url=url, data_dir=folder), lambda: now) as runtime:
-            furnish(runtime)
-            erase_person(runtime, "zeta", "user-2")
-            record(runtime, [event("open-1"), event("open-2", "newcomer")])
+            fill(runtime)
         yield name
         connection.execute(f"drop database {name} with (force)".encode())
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from workshop import granted, held, one_of_each, open_account, settled
 from conftest import NOW
 from invoicing import event
 from journal_helpers import query
@@ -20,6 +19,7 @@ from tallystick.app.runtime import Runtime
 from tallystick.app.seal import seal_once
 from tallystick.app.verify import OpenLedger, verify_ledger
 from tallystick.app.verify_report import VerifyReport
+from workshop import granted, held, one_of_each, open_account, settled
 
 # The database's own clock has a say in what may leave it.
 LONG_AGO = datetime.now(UTC).replace(microsecond=0) - timedelta(days=60)
@@ -76,8 +76,13 @@ def test_an_account_is_sound_after_a_person_is_erased(runtime: Runtime) -> None:
     one_of_each(runtime)
     seal_once(runtime, everything=True)
     granted(runtime, 7)
+    naming = "select count(*) from counters where counter like '%%:user:user-%%' and used <> 0"
+    assert query(runtime, naming) != [(0,)]
     assert erase_person(runtime, "globex", "user-1").rows > 4
     erase_person(runtime, "globex", "user-2")
+    assert query(runtime, naming) == [(0,)]
+    personal = "user_id is not null or session_id is not null or salt is not null"
+    assert query(runtime, f"select count(*) from ledger_entries where kind = 'hold' and ({personal})") == [(0,)]
     assert told(verify_ledger(runtime)) == []
     settled(runtime, held(runtime), "after")
     assert told(verify_ledger(runtime)) == []

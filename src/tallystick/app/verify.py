@@ -25,7 +25,7 @@ from typing import Protocol
 from tallystick.app.runtime import checked_url
 from tallystick.app.seal import block_store
 from tallystick.app.settings import Settings
-from tallystick.app.verify_accounts import check_org_accounts
+from tallystick.app.verify_accounts import check_counters, check_org_accounts
 from tallystick.app.verify_chunk import Checked, Piece, Place, check_piece
 from tallystick.app.verify_log import check_log
 from tallystick.app.verify_orgs import OrgChecker, last_forgotten
@@ -146,6 +146,7 @@ def verify_ledger(
                 report.archived += checked.archived
                 progress(report.entries, total)
         report.operations = check_org_accounts(connection, folder, org_id, heads, with_operations, report.findings)
+        check_counters(runtime.database, org_id, report.findings)
     orgs.finish()
     return report
 

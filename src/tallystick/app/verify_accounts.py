@@ -27,7 +27,8 @@ from tallystick.journal.account_rows import (
     stream_credit_transfers,
     stream_operations,
 )
-from tallystick.journal.database import Connection
+from tallystick.journal.database import Connection, Database
+from tallystick.journal.recount import recount
 from tallystick.journal.sealing import blocks_of_org
 from tallystick.journal.verify_rows import HeadRow
 from tallystick.ledger.accounts import CREDIT_ACCOUNTS, CREDIT_ASSET
@@ -66,6 +67,13 @@ def check_org_accounts(
         if asset == CREDIT_ASSET and account not in CREDIT_ACCOUNTS:
             findings.add("balance", f"it has an account {account} of credits, which no org has", org)
     return count
+
+
+def check_counters(database: Database, org_id: str | None, findings: Findings) -> None:
+    """What limits and budgets count in windows of time is what the entries come to, as far as it is counted."""
+    for org, counter, window_start, kept, due in recount(database, org_id):
+        what = f"counters: {counter} from {window_start.isoformat()} on is {kept}, and its entries come to {due}"
+        findings.add("state", what, org)
 
 
 class _Due(NamedTuple):

@@ -181,17 +181,21 @@ alter table block_orgs enable always trigger only_next;
 create function erase_person(org text, person text) returns bigint
 language plpgsql security definer set search_path = pg_catalog, public, pg_temp as $$
 declare
-    seqs bigint[] := array(select seq from ledger_entries where org_id = org and user_id = person);
+    seqs bigint[];
 begin
+    perform from org_heads where org_id = org for update;  -- writers of the org wait: what they count, they count without the person
+    seqs := array(select seq from ledger_entries where org_id = org and user_id = person);
     insert into erasures (org_id, seq, erased_at) select org, seq, now() from unnest(seqs) as found (seq)
         on conflict do nothing;
     update ledger_entries set user_id = null, session_id = null, attributes = null, salt = null
         where org_id = org and seq = any (seqs);
+    delete from counters where org_id = org
+        and regexp_replace(counter, '^(minute|hour|day|week|month):', '') in ('cost:user:' || person, 'charge:user:' || person);
     return cardinality(seqs);
 end
 $$;
 comment on function erase_person is
-    'Erase what the database holds of a person in an org''s entries, and record which entries those were: their count.';
+    'Erase what the database holds of a person in an org''s entries and counters, and record which entries those were: their count.';
 
 create function record_erasures(org text, seqs bigint[]) returns bigint
 language plpgsql security definer set search_path = pg_catalog, public, pg_temp as $$

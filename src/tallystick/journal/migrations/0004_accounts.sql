@@ -83,4 +83,4 @@ grant select on org_states, grants, open_holds, finished_work, counters
     to tallystick_app, tallystick_writer, tallystick_operator, tallystick_keeper;
 grant insert, update on org_states, grants, finished_work, counters to tallystick_writer;
 grant insert, delete on open_holds to tallystick_writer;
-grant delete on counters to tallystick_writer;
+grant delete on counters to tallystick_writer, tallystick_keeper;

@@ -223,3 +223,25 @@ select key_id, name, public_key from signing_keys order by added_at, key_id
 
 -- name: checkpoints
 select size, note from checkpoints order by size
+
+-- name: counted
+-- Orgs of which usage is counted in windows; entries of before forgotten_until may have left the database.
+select counted.org_id, counted_through_seq, state, progress, forgotten_until
+from org_states as counted join org_heads as head on head.org_id = counted.org_id
+where progress <> '{}' and (%(org)s::text is null or counted.org_id = %(org)s)
+order by 1
+
+-- name: subscribed
+-- Every plan that the org was put on, the last first.
+select contract, plan, time_zone from subscriptions where org_id = %(org)s order by ordinal desc
+
+-- name: contract_texts
+select source_text, source_name from contract_versions where contract = %(contract)s order by effective_from desc
+
+-- name: recounted
+-- The org's counters of windows that are not what was counted anew; the session has a table of its own for that.
+select counter, window_start, coalesce(kept.used, 0)::text, coalesce(due.used, 0)::text
+from (select * from public.counters where org_id = %(org)s and window_start > '-infinity') as kept
+full join (select * from pg_temp.counters where org_id = %(org)s) as due using (counter, window_start)
+where coalesce(kept.used, 0) <> coalesce(due.used, 0)
+order by 1, 2
