@@ -30,6 +30,7 @@ from tallystick.api import (
     checkpoints,
     contracts,
     costs,
+    decisions,
     events,
     health,
     invoices,
@@ -41,6 +42,7 @@ from tallystick.api import (
 )
 from tallystick.api.bodies import BodyBudget
 from tallystick.api.context import refuse_nul
+from tallystick.api.decisions import ADDRESSES, ShortOperations
 from tallystick.api.event_schema import EVENTS_PATH
 from tallystick.api.linger import Linger
 from tallystick.api.logs import LineBuffer
@@ -52,7 +54,7 @@ from tallystick.api.problems import (
     answer_validation_error,
 )
 from tallystick.api.request_log import RequestLog
-from tallystick.api.short_ways import LoopInbox, ShortWays
+from tallystick.api.short_ways import LoopInbox, ShortWay, ShortWays
 from tallystick.api.single_events import SingleEvents
 from tallystick.app.rates_watch import RatesWatch
 from tallystick.app.runtime import Runtime
@@ -103,7 +105,20 @@ def build_api(settings: Settings) -> FastAPI:
     api.state.body_budget = BodyBudget(BODIES_IN_MEMORY * settings.body_bytes_max)
     api.state.ingest_limiter = anyio.CapacityLimiter(INGEST_THREADS)
     api.add_route(EVENTS_PATH, events.post_events, methods=["POST"], include_in_schema=False)
-    for module in (invoices, checkpoints, accounts, wallets, orgs, contracts, quotes, rates, costs, versions, health):
+    for module in (
+        decisions,
+        invoices,
+        checkpoints,
+        accounts,
+        wallets,
+        orgs,
+        contracts,
+        quotes,
+        rates,
+        costs,
+        versions,
+        health,
+    ):
         api.include_router(module.router)
     describe(api)
     return api
@@ -123,7 +138,8 @@ async def _running(api: FastAPI) -> AsyncIterator[dict[str, Any]]:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_watch_rates, RatesWatch(runtime))
         inbox = LoopInbox(asyncio.get_running_loop())
-        ways = [SingleEvents(runtime, inbox)]
+        operations = [ShortOperations(address, runtime, inbox) for address in ADDRESSES]
+        ways: list[ShortWay] = [SingleEvents(runtime, inbox), *operations]
         yield {"short_ways": ShortWays(ways, log, body_bytes_max=runtime.settings.body_bytes_max)}
         log.flush()
         tasks.cancel_scope.cancel()

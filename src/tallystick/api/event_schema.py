@@ -12,15 +12,17 @@ Schema = dict[str, Any]
 EVENTS_PATH = "/v1/events"
 
 
-def _text(description: str, **more: Any) -> Schema:
+def text(description: str, **more: Any) -> Schema:
+    """A text as every field takes it."""
     return {"type": "string", "minLength": 1, "maxLength": 512, "description": description, **more}
 
 
-def _ref(name: str) -> Schema:
+def ref(name: str) -> Schema:
+    """Where the schema of that name is."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-_TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
+TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
 
 USAGE_EVENT: Schema = {
     "type": "object",
@@ -31,19 +33,19 @@ USAGE_EVENT: Schema = {
         "org_id", "request_id", "time", "user_id", "session_id", "feature", "environment", "model", "meters",
     ],
     "properties": {
-        "org_id": _text("The customer."),
-        "request_id": _text("Your id of the request; a retry sends the same one."),
+        "org_id": text("The customer."),
+        "request_id": text("Your id of the request; a retry sends the same one."),
         "time": {
             "type": "string",
             "format": "date-time",
             "description": "When the action completed: RFC 3339 with a zone, 5 minutes ahead of our clock at most.",
         },
-        "user_id": _text("Who acted; a pseudonym, never a name or an address."),
-        "session_id": _text("The conversation or job it belongs to."),
-        "feature": _text("The product feature."),
-        "environment": _text("Such as production, staging, development."),
-        "model": _text("The model as the provider named it; without a model call, the tool or route."),
-        "provider": _text("Who answered; null for an event without a model call.", type=["string", "null"]),
+        "user_id": text("Who acted; a pseudonym, never a name or an address."),
+        "session_id": text("The conversation or job it belongs to."),
+        "feature": text("The product feature."),
+        "environment": text("Such as production, staging, development."),
+        "model": text("The model as the provider named it; without a model call, the tool or route."),
+        "provider": text("Who answered; null for an event without a model call.", type=["string", "null"]),
         "meters": {
             "type": "object",
             "description": "Quantity by meter, whole numbers. Classes of tokens never overlap: tokens_in leaves out "
@@ -51,13 +53,13 @@ USAGE_EVENT: Schema = {
             + ", ".join(METERS),
             "additionalProperties": {"type": "integer", "minimum": 0, "maximum": QUANTITY_MAX},
         },
-        "api_key_id": _text("The id, never the secret, of the key that was used.", type=["string", "null"]),
-        "action": _text("The contract's action, when the event belongs to one.", type=["string", "null"]),
+        "api_key_id": text("The id, never the secret, of the key that was used.", type=["string", "null"]),
+        "action": text("The contract's action, when the event belongs to one.", type=["string", "null"]),
         "latency_ms": {"type": ["integer", "null"], "minimum": 0, "description": "How long the call took."},
         "outcome": {"enum": ["success", "empty", "failure"], "default": "success"},
         "usage_status": {"enum": ["final", "partial", "estimated"], "default": "final"},
         "price_context": {
-            **_TEXTS,
+            **TEXTS,
             "description": "What else decides the price, as served: service_tier, speed, route, search_type, "
             "inference_geo.",
         },
@@ -71,7 +73,7 @@ USAGE_EVENT: Schema = {
             "default": "seller",
             "description": "Who pays the provider; customer: a key of its own was used, and the cost is none of ours.",
         },
-        "attributes": {**_TEXTS, "description": "Whatever else you want to find again."},
+        "attributes": {**TEXTS, "description": "Whatever else you want to find again."},
     },
 }  # fmt: skip
 
@@ -132,7 +134,7 @@ EVENT_RESULTS: Schema = {
     "type": "object",
     "required": ["results", "accepted", "duplicate", "conflict", "rejected"],
     "properties": {
-        "results": {"type": "array", "items": _ref("EventResult"), "description": "One for each event, in order."},
+        "results": {"type": "array", "items": ref("EventResult"), "description": "One for each event, in order."},
         **{name: {"type": "integer", "minimum": 0} for name in ("accepted", "duplicate", "conflict", "rejected")},
         "spooled": {"type": "integer", "minimum": 0, "description": "Left out where there are none."},
     },
@@ -154,7 +156,7 @@ _EXAMPLE = {
 
 def events_operation(problem: Schema) -> Schema:
     """The operation object of `POST /v1/events`; `problem` is the response object of a problem document."""
-    results = {"application/json": {"schema": _ref("EventResults")}}
+    results = {"application/json": {"schema": ref("EventResults")}}
     lines = {"schema": {"type": "string", "description": "One UsageEvent a line."}}
     return {
         "tags": ["events"],
@@ -166,12 +168,12 @@ def events_operation(problem: Schema) -> Schema:
             "required": True,
             "content": {
                 JSON_TYPE: {
-                    "schema": {"oneOf": [_ref("UsageEvent"), {"type": "array", "items": _ref("UsageEvent")}]},
+                    "schema": {"oneOf": [ref("UsageEvent"), {"type": "array", "items": ref("UsageEvent")}]},
                     "example": _EXAMPLE,
                 },
                 **dict.fromkeys(JSON_LINES_TYPES, lines),
-                CLOUDEVENT_TYPE: {"schema": _ref("CloudEvent")},
-                CLOUDEVENT_BATCH_TYPE: {"schema": {"type": "array", "items": _ref("CloudEvent")}},
+                CLOUDEVENT_TYPE: {"schema": ref("CloudEvent")},
+                CLOUDEVENT_BATCH_TYPE: {"schema": {"type": "array", "items": ref("CloudEvent")}},
             },
         },
         "responses": {

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI
 
+from tallystick.api.decision_schema import DECISION_SCHEMAS
 from tallystick.api.event_schema import EVENT_SCHEMAS, EVENTS_PATH, events_operation
 from tallystick.api.problems import PROBLEM_TYPE
 from tallystick.api.request_log import REQUEST_ID
@@ -109,7 +110,7 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     for unused in ("HTTPValidationError", "ValidationError"):  # the framework's own error shapes are never sent
         schemas.pop(unused, None)
-    schemas.update(EVENT_SCHEMAS, **_invoice_schemas(), Problem=PROBLEM, Fault=FAULT)
+    schemas.update({**EVENT_SCHEMAS, **DECISION_SCHEMAS}, **_invoice_schemas(), Problem=PROBLEM, Fault=FAULT)
     document["paths"] = {EVENTS_PATH: {"post": events_operation(PROBLEM_CONTENT)}, **document["paths"]}
     document["components"]["schemas"] = dict(sorted(schemas.items()))
     for path in document["paths"].values():

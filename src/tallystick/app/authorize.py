@@ -29,7 +29,7 @@ def submit_authorize(runtime: Runtime, raw: object) -> Future[Recorded]:
         Unavailable: `journal_busy`, `database_unreachable`, `journal_closed`; also as the future's error.
         Conflict: `request_id_conflict`, as the future's error: another hold has this request id.
     """
-    return runtime.operations.submit(with_meters(runtime, partial(_checked, runtime, raw)))
+    return runtime.operations.submit(with_meters(runtime, partial(checked_authorize, runtime, raw)))
 
 
 def authorize(runtime: Runtime, raw: object) -> Recorded:
@@ -37,7 +37,12 @@ def authorize(runtime: Runtime, raw: object) -> Recorded:
     return submit_authorize(runtime, raw).result()
 
 
-def _checked(runtime: Runtime, raw: object, known_meters: frozenset[str]) -> Operation:
+def checked_authorize(runtime: Runtime, raw: object, known_meters: frozenset[str]) -> Operation:
+    """The operation that a request asks for, by the meters that are known; it asks the database for nothing.
+
+    Raises:
+        BadInput, Problems: as `submit_authorize`.
+    """
     now, card = runtime.clock(), runtime.card
 
     def worst_cost(request: Authorize) -> int | None:

@@ -6,7 +6,7 @@ from concurrent.futures import Future
 
 from tallystick.app.operate import new_salt
 from tallystick.app.runtime import Runtime
-from tallystick.ledger.operations import Recorded
+from tallystick.ledger.operations import Operation, Recorded
 from tallystick.ledger.request_checks import release_operation
 
 
@@ -19,9 +19,18 @@ def submit_release(runtime: Runtime, raw: object) -> Future[Recorded]:
         NotFound: `hold_unknown`, as the future's error.
         Conflict: `hold_expired`, `hold_resolved` (it is settled), as the future's error.
     """
-    return runtime.operations.submit(release_operation(raw, salt=new_salt(runtime)))
+    return runtime.operations.submit(checked_release(runtime, raw))
 
 
 def release(runtime: Runtime, raw: object) -> Recorded:
     """As `submit_release`, and waits for the answer."""
     return submit_release(runtime, raw).result()
+
+
+def checked_release(runtime: Runtime, raw: object, _known_meters: frozenset[str] = frozenset()) -> Operation:
+    """The operation that a request asks for; it asks the database for nothing.
+
+    Raises:
+        BadInput, Problems: as `submit_release`.
+    """
+    return release_operation(raw, salt=new_salt(runtime))

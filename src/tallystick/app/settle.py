@@ -25,7 +25,7 @@ def submit_settle(runtime: Runtime, raw: object) -> Future[Recorded]:
         Conflict: `hold_expired`, `hold_resolved` (settled otherwise, or released), `settle_above_hold`,
             `request_id_conflict` (an event's id has other content), as the future's error. Nothing moved then.
     """
-    return runtime.operations.submit(with_meters(runtime, partial(_checked, runtime, raw)))
+    return runtime.operations.submit(with_meters(runtime, partial(checked_settle, runtime, raw)))
 
 
 def settle(runtime: Runtime, raw: object) -> Recorded:
@@ -33,5 +33,10 @@ def settle(runtime: Runtime, raw: object) -> Recorded:
     return submit_settle(runtime, raw).result()
 
 
-def _checked(runtime: Runtime, raw: object, known_meters: frozenset[str]) -> Operation:
+def checked_settle(runtime: Runtime, raw: object, known_meters: frozenset[str]) -> Operation:
+    """The operation that a request asks for, by the meters that are known; it asks the database for nothing.
+
+    Raises:
+        BadInput, Problems: as `submit_settle`.
+    """
     return settle_operation(raw, salt=new_salt(runtime), known_meters=known_meters, now=runtime.clock())
