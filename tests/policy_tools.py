@@ -71,6 +71,15 @@ plans:
   byok-wallet: {title: Own key and wallet, kind: byok, included_credits: 10, top_up: true}
   trial: {extends: small, title: Trial, enforcement: shadow}
   open: {extends: credits, title: Open, overage: true}
+  starter: {title: Starter, actions: [explore], upgrade_to: small}
+  two:
+    title: Two
+    limits:
+      - {meters: [tokens_in, tokens_out], max: 100, per: day, kind: hard}
+      - {meters: [tokens_out], max: 10, per: day, kind: hard}
+      - {meters: [tokens_out], max: 20, per: month, kind: hard}
+    upgrade_to: more
+  more: {title: More, limits: [{meters: [tokens_out], max: 50, per: day, kind: hard}]}
 environments:
   development: {charge: false}
 """

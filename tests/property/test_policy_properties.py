@@ -171,5 +171,11 @@ def test_patterns_match_as_a_plain_search_would(pattern, name):
     assert matches(("".join(pattern),), name) == fits("".join(pattern), name)
 
 
+def test_the_ends_of_a_pattern_do_not_share_characters():
+    assert matches(("ab*ba",), "abba")
+    assert not matches(("ab*ba",), "aba")
+    assert not matches(("a*b*a",), "ab")
+
+
 def test_a_pattern_of_many_stars_is_still_matched_at_once():
     assert not matches(("*a" * 100 + "b",), "a" * 500)

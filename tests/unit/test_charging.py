@@ -83,6 +83,14 @@ def test_work_priced_by_its_cost_is_charged_in_whole_credits(cost, members, cred
     assert charged("research", cost=cost, **members) == (credits, beyond, rounding)
 
 
+def test_any_cost_at_all_is_a_whole_credit():
+    text = 'credit: {usd: "10"}\nactions: {go: {price: {cost_plus: "0.30"}, max_credits: 5}}\n'
+    dear = load_contract(f"{HEAD}{text}plans: {{p: {{kind: credits, top_up: true}}}}\n", "c.yaml")
+    terms = {"outcome": "success", "environment": "production", "priced": True, "repeat": False}
+    found = charge_credits(dear, "p", "go", cost_pico=1, held_pico=5 * CREDIT, **terms)
+    assert (found.charged_pico, found.rounding_pico) == (CREDIT, CREDIT - 1)
+
+
 def test_what_has_no_price_is_not_charged_and_said():
     found = charge("research", cost=USD, priced=False)
     assert found.charged_pico == 130 * CREDIT

@@ -33,6 +33,12 @@ def test_an_action_that_the_plan_does_not_have_names_the_plan_that_does():
         "email": (False, "credits"),
         "research": (False, "credits"),
     }
+    assert {name: view.upgrade_to for name, view in views("starter").items()} == {
+        "explore": None,
+        "tailor": "small",
+        "email": "credits",
+        "research": "credits",
+    }
     assert views("tiny")["research"].upgrade_to is None
 
 

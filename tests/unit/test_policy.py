@@ -167,6 +167,26 @@ CASES = {
         "tiny", state(3, next_grant_at=MONTH_END), {"action": "tailor"}, "top_up_not_available",
         "This needs 5 credits; available: 3 credits, and the plan cannot be topped up.", ("wait", MONTH_END),
     ),
+    "too few credits, and the next grant has too few too": Case(
+        "tiny", state(3, next_grant_at=MONTH_END, overrides=(override(7, allow_actions=("research",)),)),
+        {"action": "research"}, "top_up_not_available",
+        "This needs 200 credits; available: 3 credits, and the plan cannot be topped up.", ("contact",),
+    ),
+    "an action on a plan without a wallet, and the plan higher up includes credits for it": Case(
+        "starter", state(0), {"action": "tailor"}, "action_not_in_plan",
+        "The plan Starter does not include the action 'Tailor a document'.", ("upgrade", "small"),
+    ),
+    "several limits at once, and the plan higher up has room by the tightest figure known": Case(
+        "two", state(None, limits=(use(0, 90), use(1, 9), use(2, 0))), {"meters": {"tokens_out": 11}},
+        "hard_limit_reached",
+        "The plan Two allows 100 tokens_in + tokens_out per day: 90 are used; this asks for 11.", ("upgrade", "more"),
+    ),
+    "several limits at once, and the last of them to begin anew": Case(
+        "two", state(None, limits=(use(0, 100), use(1, 10), use(2, 20, resets_at=MONTH_END))),
+        {"meters": {"tokens_out": 10}}, "hard_limit_reached",
+        "The plan Two allows 100 tokens_in + tokens_out per day: 100 are used; this asks for 10.",
+        ("upgrade", "more", MONTH_END),
+    ),
     "too few credits, and nobody knows when more come": Case(
         "tiny", state(3), {"action": "tailor"}, "top_up_not_available",
         "This needs 5 credits; available: 3 credits, and the plan cannot be topped up.", ("contact",),
@@ -237,6 +257,9 @@ ALLOWED: dict[str, tuple[str, OrgState, dict[str, Any]]] = {
     "an action where no wallet pays": ("free", state(0, 0, 0), {"action": "tailor"}),
     "credits and limits are not looked at where nothing is charged": (
         "credits", state(0, budgets=(budget(0, of="charge"),)), {"action": "research", "environment": "development"}
+    ),
+    "a budget of charges where nothing is charged": (
+        "pro", state(None, budgets=(budget(1, 1, of="charge"),)), {"environment": "development", "model": "gpt-5"}
     ),
     "an unknown price where nothing is charged": (
         "credits", state(0), {"action": "research", "environment": "development", "worst_cost_pico": None}
@@ -399,6 +422,11 @@ def test_an_override_that_changes_nothing_is_not_named(bends):
     decision = ask("free", where, meters={IN: 500})
     assert (decision.allow, decision.overrides, decision.limits[0].max) == (True, (), 1000)
     assert ask("free", where, meters={IN: 501}).code == "hard_limit_reached"
+
+
+def test_an_override_that_was_not_enough_is_not_named():
+    decision = ask("small", state(0, overrides=(override(7, allow_actions=("research",)),)), action="research")
+    assert (decision.code, decision.overrides) == ("top_up_not_available", ())
 
 
 def test_an_override_gives_no_credits_and_lifts_no_suspension():

@@ -90,6 +90,9 @@ def test_a_week_begins_with_monday(zone, instant, start, end):
         ("Australia/Lord_Howe", "2026-04-04T14:59+00:00", "04-04T14:00", "04-04T15:00"),
         ("Australia/Lord_Howe", "2026-04-04T15:00+00:00", "04-04T15:00", "04-04T15:30"),
         ("Australia/Lord_Howe", "2026-04-04T15:30+00:00", "04-04T15:30", "04-04T16:30"),
+        # Newfoundland once changed its clocks at one minute past midnight: an hour of one minute.
+        ("America/St_Johns", "2006-10-29T02:30:30+00:00", "10-29T02:30", "10-29T02:31"),
+        ("America/St_Johns", "2006-10-29T02:31:00+00:00", "10-29T02:31", "10-29T03:30"),
         # And half of one is left out when they go forward.
         ("Australia/Lord_Howe", "2026-10-03T15:29+00:00", "10-03T14:30", "10-03T15:30"),
         ("Australia/Lord_Howe", "2026-10-03T15:30+00:00", "10-03T15:30", "10-03T16:00"),
@@ -117,6 +120,7 @@ INSTANTS = st.datetimes(datetime(2000, 1, 1), datetime(2040, 1, 1), timezones=st
 
 @given(KINDS, ANY_ZONE, INSTANTS)
 @example("day", "America/St_Johns", datetime(2006, 10, 29, 2, 31, tzinfo=UTC))
+@example("day", "America/Toronto", datetime(1919, 3, 31, 4, 45, tzinfo=UTC))
 @example("hour", "Australia/Lord_Howe", datetime(2026, 4, 4, 15, 15, tzinfo=UTC))
 def test_windows_hold_their_instant_and_follow_each_other_without_a_gap(per, zone, instant):
     window = window_at(per, zone, instant)
