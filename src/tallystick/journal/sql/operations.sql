@@ -13,7 +13,7 @@ where exists (select from subscriptions where subscriptions.org_id = given.org_i
 -- Of each org: its state, and the terms in force at an instant.
 prepare tally_accounts (text[], timestamptz) as
 select given.org_id, state.counted_through_seq, state.state, state.progress, subscription.contract, subscription.plan,
-       subscription.time_zone, version.version, version.sha256, coalesce(held.credit_pico - held.debit_pico, 0)::bigint
+       subscription.time_zone, version.version, version.sha256, coalesce(held.credit_pico - held.debit_pico, 0)
 from unnest($1) as given (org_id)
 left join org_states as state on state.org_id = given.org_id
 left join account_balances as held on held.org_id = given.org_id and held.account = 'wallet_held' and held.asset = 'CREDIT'
