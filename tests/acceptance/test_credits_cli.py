@@ -71,7 +71,7 @@ def answer(done: Done) -> dict[str, Any]:
 
 def test_credits_are_granted_held_charged_refunded_and_accounted_for(tally: Tally) -> None:
     denied = tally("authorize", "acme", "--action", "tailor", code=1)
-    assert denied.stdout.startswith("denied: insufficient_credits.")
+    assert denied.stdout.startswith("denied, insufficient_credits: ")
     assert "next: " in denied.stdout
 
     grant = (

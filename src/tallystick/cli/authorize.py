@@ -103,6 +103,10 @@ def settle_command(
     with open_runtime(Settings()) as runtime:
         answer = settle_answer(settle(runtime, members))
     lines = [f"{answer['settlement_id']}: {answer['charged_credits']} credits charged. {answer['why']}"]
+    if events:
+        lines.append(
+            f"our cost: {answer['cost_usd']} USD" + ("" if answer["priced"] else ", and some that has no price")
+        )
     if answer["returned_credits"] != "0":
         lines.append(f"{answer['returned_credits']} credits given back")
     print_answer(answer, as_json, *lines, wallet_line(answer["wallet"]))
@@ -110,7 +114,7 @@ def settle_command(
 
 def _decision_lines(answer: dict[str, Any]) -> list[str]:
     decision, hold = answer["decision"], answer["hold"]
-    lines = [f"{'allowed' if decision['allow'] else 'denied'}: {decision['code']}. {decision['message']}"]
+    lines = [decision["message"] if decision["allow"] else f"denied, {decision['code']}: {decision['message']}"]
     if hold is not None:
         lines.append(f"hold {hold['hold_id']}: {hold['credits']} credits until {hold['expires_at']}")
     if decision["next_step"]["kind"] != "none":

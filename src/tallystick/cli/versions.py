@@ -21,10 +21,9 @@ def versions_command(as_json: JsonOption = False) -> None:
     with open_runtime(Settings()) as runtime:
         found = show_versions(runtime)
     lines = [f"tallystick {found['tallystick']}, schema {found['schema_revision']}"]
-    lines += [
-        f"rate card {one['version']}, known since {one['known_at']}, sha256 {one['sha256']}"
-        for one in found["rate_cards"]
-    ]
+    newest = found["rate_cards"][-1]
+    lines.append(f"rate card {newest['version']}, known since {newest['known_at']}, sha256 {newest['sha256']}")
+    lines.append(f"{len(found['rate_cards']) - 1:,} earlier rate cards (tally rates list)")
     for name, when in (("contracts", "in force since"), ("upcoming", "in force from")):
         lines += [
             f"contract {one['contract']}@{one['version']}, {when} {one['effective_from']}, sha256 {one['sha256']}"
