@@ -51,11 +51,15 @@ class AccountLoop:
             self._thread.join(_STOP_SECONDS)
 
     def _run(self) -> None:
+        is_away = False
         while not self._stopping.wait(self._seconds):
             try:
                 self._look()
-            except TallyError as error:  # the database is away or busy; it is told elsewhere
-                _log.warning("accounts could not be kept up: %s", error.detail)
+                is_away = False
+            except TallyError as error:  # the database is away or busy; it is told elsewhere, and here once
+                if not is_away:
+                    _log.warning("accounts could not be kept up: %s", error.detail)
+                is_away = True
             except Exception:
                 _log.exception("keeping accounts up failed")
 
