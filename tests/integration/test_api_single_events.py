@@ -6,8 +6,6 @@ import asyncio
 import contextlib
 import json
 import re
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,82 +13,27 @@ from datetime import datetime
 
 import psycopg
 import pytest
-import uvicorn
 
+from http_callers import HEAD, Caller, callers, serving
 from journal_helpers import query, raw_event
 from tallystick.api import http_protocol
-from tallystick.api.app import create_app
 from tallystick.api.short_ways import LoopInbox, ShortWays
 from tallystick.api.single_events import SingleEvents
 from tallystick.usage.checks import sound_event
 
-HEAD = "POST /v1/events{query} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 NAMED = "Request-Id: job-7\r\n"
-
-
-class Caller:
-    """One connection, and the answers that come over it."""
-
-    def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
-        self.held = b""
-
-    def send(self, body: bytes, *, query: str = "", headers: str = "") -> None:
-        head = HEAD.format(query=query) + headers + f"Content-Length: {len(body)}\r\n\r\n"
-        self.socket.sendall(head.encode() + body)
-
-    def answer(self) -> tuple[int, dict[str, str], bytes]:
-        while (end := self.held.find(b"\r\n\r\n")) < 0:
-            self._more()
-        lines = self.held[:end].decode().split("\r\n")
-        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}
-        whole = end + 4 + int(headers["content-length"])
-        while len(self.held) < whole:
-            self._more()
-        body, self.held = self.held[end + 4 : whole], self.held[whole:]
-        return int(lines[0].split()[1]), headers, body
-
-    def _more(self) -> None:
-        part = self.socket.recv(65536)
-        assert part, "the connection was closed"
-        self.held += part
-
-    def is_closed(self) -> bool:
-        """Wait until the server has closed the connection; whether it said nothing before."""
-        try:
-            return b"".join(iter(lambda: self.socket.recv(65536), b"")) == b""
-        except ConnectionResetError:
-            return True
 
 
 @pytest.fixture
 def port(runtime) -> Iterator[int]:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(
-            create_app(runtime), http=http_protocol.TallyHttpProtocol, loop="uvloop", log_config=None, access_log=False
-        )
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        yield listener.getsockname()[1]
-        server.should_exit = True
-        thread.join(20)
+    with serving(runtime) as port:
+        yield port
 
 
 @pytest.fixture
 def call(port: int) -> Iterator[Callable[[], Caller]]:
-    callers: list[Caller] = []
-
-    def connect() -> Caller:
-        callers.append(Caller(port))
-        return callers[-1]
-
-    yield connect
-    for caller in callers:
-        caller.socket.close()
+    with callers(port) as connect:
+        yield connect
 
 
 def encoded(request_id: str = "r1", **more: object) -> bytes:
@@ -171,7 +114,7 @@ def test_a_head_that_was_seen_before_is_not_taken_for_another(call):
     # The same head again, and then: only a part of the body, more than the body, and what is no head at all.
     caller.send(encoded("n-3")[:-7])  # the length fits what is sent, and the JSON has no end
     assert caller.answer()[0] == 400
-    head = HEAD.format(query="") + f"Content-Length: {len(known)}\r\n\r\n"
+    head = HEAD.format(path="/v1/events", query="") + f"Content-Length: {len(known)}\r\n\r\n"
     whole = head.encode() + encoded("n-4")
     caller.socket.sendall(whole[:-1])
     time.sleep(0.1)
@@ -200,7 +143,9 @@ def test_requests_sent_without_waiting_are_answered_in_their_order(call):
 def test_a_request_that_arrives_byte_by_byte_is_one_request(call):
     caller = call()
     body = encoded("slow")
-    for byte in HEAD.format(query="").encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body:
+    for byte in (
+        HEAD.format(path="/v1/events", query="").encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body
+    ):
         caller.socket.sendall(bytes([byte]))
     assert caller.answer()[0] == 201
 
@@ -289,7 +234,9 @@ def test_a_connection_that_is_closed_with_answers_outstanding_harms_no_other(cal
         for number, caller in enumerate([closed, *others]):
             caller.send(encoded(f"r{number}"))
         time.sleep(0.6)
-        more = HEAD.format(query="") + f"Content-Length: {len(encoded())}\r\n\r\n" + encoded().decode()
+        more = (
+            HEAD.format(path="/v1/events", query="") + f"Content-Length: {len(encoded())}\r\n\r\n" + encoded().decode()
+        )
         closed.socket.sendall(2 * more.encode() + b"\0no HTTP\r\n\r\n")
         assert closed.is_closed()
     assert [caller.answer()[0] for caller in [first, *others]] == [201] * 6
@@ -306,7 +253,7 @@ def test_a_head_without_end_is_refused(call):
 def test_a_head_without_end_that_began_with_the_request_before_is_refused_too(call) -> None:
     caller = call()
     body = encoded()
-    whole = HEAD.format(query="") + f"Content-Length: {len(body)}\r\n\r\n" + body.decode()
+    whole = HEAD.format(path="/v1/events", query="") + f"Content-Length: {len(body)}\r\n\r\n" + body.decode()
     caller.socket.sendall((whole + "POST /v1/events HTTP/1.1\r\n").encode())
     assert caller.answer()[0] == 201
     caller.socket.sendall(b"X-Filler: " + b"x" * http_protocol.HEAD_BYTES_MAX)
@@ -319,7 +266,7 @@ def test_a_head_that_began_with_the_request_before_may_not_take_its_time_either(
     monkeypatch.setattr(http_protocol, "HEAD_SECONDS_MAX", 0.5)
     caller = call()
     body = encoded()
-    whole = HEAD.format(query="") + f"Content-Length: {len(body)}\r\n\r\n" + body.decode()
+    whole = HEAD.format(path="/v1/events", query="") + f"Content-Length: {len(body)}\r\n\r\n" + body.decode()
     caller.socket.sendall((whole + "POST /v1/events HTTP/1.1\r\n").encode())
     assert caller.answer()[0] == 201
     caller.socket.sendall(b"X-Slow: ")
@@ -330,9 +277,9 @@ def test_a_head_that_began_with_the_request_before_may_not_take_its_time_either(
 def test_a_large_body_does_not_count_towards_the_head_that_follows_it_at_once(call) -> None:
     caller = call()
     body = b"[" + b",".join(encoded(f"r{number}") for number in range(600)) + b"]"
-    head, second = HEAD.format(query="") + f"Content-Length: {len(body)}\r\n\r\n", encoded("s")
+    head, second = HEAD.format(path="/v1/events", query="") + f"Content-Length: {len(body)}\r\n\r\n", encoded("s")
     rest = f"Content-Length: {len(second)}\r\n\r\n".encode() + second
-    caller.socket.sendall(head.encode() + body + HEAD.format(query="").encode())
+    caller.socket.sendall(head.encode() + body + HEAD.format(path="/v1/events", query="").encode())
     assert caller.answer()[0] == 200
     caller.socket.sendall(rest)
     assert caller.answer()[0] == 201
@@ -346,7 +293,7 @@ def test_who_waits_to_be_told_to_continue_is_told(call, known: bool) -> None:
         assert caller.held + caller.socket.recv(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
         assert caller.answer()[0] == 201
     body = encoded()
-    head = HEAD.format(query="") + f"Expect: 100-continue\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = HEAD.format(path="/v1/events", query="") + f"Expect: 100-continue\r\nContent-Length: {len(body)}\r\n\r\n"
     caller.socket.sendall(head.encode())
     assert caller.socket.recv(25) == b"HTTP/1.1 100 Continue\r\n\r\n"
     caller.socket.sendall(body)
@@ -358,7 +305,7 @@ def test_who_takes_too_long_is_refused_and_who_says_nothing_is_left(call, monkey
     monkeypatch.setattr(http_protocol, "BODY_SECONDS_MAX", 0.5)
     silent, slow_head, slow_body = call(), call(), call()
     slow_head.socket.sendall(b"POST /v1/events HTTP/1.1\r\n")
-    slow_body.socket.sendall(HEAD.format(query="").encode() + b"Content-Length: 300\r\n\r\n{")
+    slow_body.socket.sendall(HEAD.format(path="/v1/events", query="").encode() + b"Content-Length: 300\r\n\r\n{")
     for caller in (slow_head, slow_body):
         status, headers, body = caller.answer()
         assert (status, json.loads(body)["code"]) == (408, "request_too_slow")
@@ -374,7 +321,9 @@ def test_a_body_that_keeps_coming_may_take_its_time(call, monkeypatch):
     monkeypatch.setattr(http_protocol, "BODY_SECONDS_MAX", 0.2)
     body = encoded("steady") + b" " * 20_000
     caller = call()
-    caller.socket.sendall(HEAD.format(query="").encode() + f"Content-Length: {len(body)}\r\n\r\n".encode())
+    caller.socket.sendall(
+        HEAD.format(path="/v1/events", query="").encode() + f"Content-Length: {len(body)}\r\n\r\n".encode()
+    )
     for at in range(0, len(body), 1000):
         caller.socket.sendall(body[at : at + 1000])
         time.sleep(0.1)  # 10,000 bytes a second
@@ -384,7 +333,7 @@ def test_a_body_that_keeps_coming_may_take_its_time(call, monkeypatch):
 def test_who_does_not_read_the_answers_is_left(call, monkeypatch):
     monkeypatch.setattr(http_protocol, "UNREAD_SECONDS_MAX", 0.5)
     caller = call()
-    asked = b"".join([HEAD.format(query="").encode() + b"Content-Length: 2\r\n\r\n{}"] * 100)
+    asked = b"".join([HEAD.format(path="/v1/events", query="").encode() + b"Content-Length: 2\r\n\r\n{}"] * 100)
     with pytest.raises(ConnectionError):
         caller.socket.sendall(asked * 1000)
 
