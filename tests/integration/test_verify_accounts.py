@@ -98,6 +98,7 @@ def ledger(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         one_of_each(runtime)
         seal_once(runtime, everything=True)
         one_of_each(runtime, "acme")
+        runtime.append([event("plain", "zeta")])
 
     with copyable(server_url, folder, NOW, fill) as name:
         yield name, folder
@@ -144,6 +145,18 @@ TAMPERED = {
         "insert into account_balances values ('acme', 'slush', 'CREDIT', 0, 0)",
         "balance",
     ),
+    "an account of credits less": (
+        "delete from account_balances where org_id = 'acme' and account = 'sla_expense'",
+        "balance",
+    ),
+    "an account of credits where nothing was recorded": (
+        "insert into account_balances values ('zeta', 'receivable', 'CREDIT', 0, 0)",
+        "balance",
+    ),
+    "a counter where nothing is counted": (
+        "insert into counters values ('zeta', 'day:meter:tokens_in', '2026-11-01T23:00:00Z', 5)",
+        "state",
+    ),
     "a grant's rest": ("update grants set available_pico = 0 where org_id = 'acme' and available_pico > 0", "state"),
     "a grant's expiry": ("update grants set expires_at = null where org_id = 'acme'", "state"),
     "a grant less": ("delete from grants where org_id = 'acme' and source = 'top_up'", "state"),
@@ -182,7 +195,8 @@ def test_what_is_changed_of_an_account_is_found_and_named(copy: OpenLedger, case
     tamper(copy, sql)
     found = verify_ledger(copy).findings.kept
     assert check in {one.check for one in found}, [one.sentence() for one in found]
-    org = "globex" if "sealed" in case else "nobody" if "without" in case else "acme"
+    orgs = {"sealed": "globex", "without": "nobody", "where nothing": "zeta"}
+    org = next((org for word, org in orgs.items() if word in case), "acme")
     assert org in {one.org_id for one in found}
 
 

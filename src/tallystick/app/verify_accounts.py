@@ -21,7 +21,7 @@ from tallystick.core.errors import BadInput
 from tallystick.journal.account_rows import (
     CreditTransfer,
     StoredOperation,
-    accounts_of,
+    odd_accounts,
     orgs_with_accounts,
     read_account_state,
     stream_credit_transfers,
@@ -31,7 +31,6 @@ from tallystick.journal.database import Connection, Database
 from tallystick.journal.recount import recount
 from tallystick.journal.sealing import blocks_of_org
 from tallystick.journal.verify_rows import HeadRow
-from tallystick.ledger.accounts import CREDIT_ACCOUNTS, CREDIT_ASSET
 from tallystick.ledger.fold import DoesNotFollow, FoldEntry, OrgFold
 from tallystick.ledger.operation_body import decode_body
 from tallystick.ledger.operation_transfers import transfers_of
@@ -63,9 +62,9 @@ def check_org_accounts(
     for head in heads:
         if head.org_id in with_accounts:
             count += _Account(connection, blocks, head, findings).check()
-    for org, account, asset in accounts_of(connection, org_id):
-        if asset == CREDIT_ASSET and account not in CREDIT_ACCOUNTS:
-            findings.add("balance", f"it has an account {account} of credits, which no org has", org)
+    for org, accounts in odd_accounts(connection, org_id):
+        what = "not those that every org has of which operations are recorded, and no other"
+        findings.add("balance", f"it has the accounts of credits {', '.join(accounts) or 'none'}: {what}", org)
     return count
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from tallystick.journal.database import Connection
 from tallystick.journal.named_sql import load_queries
-from tallystick.ledger.accounts import CREDIT_ASSET
+from tallystick.ledger.accounts import CREDIT_ACCOUNTS, CREDIT_ASSET
 from tallystick.ledger.operations import OperationKind
 
 _SQL = load_queries("verify")
@@ -68,9 +68,10 @@ def orgs_with_accounts(connection: Connection, org_id: str | None) -> set[str]:
     return {org for (org,) in connection.execute(_SQL["account_orgs"], {"org": org_id, "asset": CREDIT_ASSET})}
 
 
-def accounts_of(connection: Connection, org_id: str | None) -> list[tuple[str, str, str]]:
-    """Org, account and asset of accounts besides those that every org has."""
-    return connection.execute(_SQL["other_accounts"], {"org": org_id}).fetchall()
+def odd_accounts(connection: Connection, org_id: str | None) -> list[tuple[str, list[str]]]:
+    """Orgs that do not have the accounts of credits that they should have, with those that they have."""
+    parameters = {"org": org_id, "asset": CREDIT_ASSET, "accounts": sorted(CREDIT_ACCOUNTS)}
+    return connection.execute(_SQL["credit_accounts"], parameters).fetchall()
 
 
 def stream_operations(connection: Connection, org_id: str) -> Iterator[StoredOperation]:

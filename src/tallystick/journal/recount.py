@@ -58,6 +58,8 @@ def recount(database: Database, org_id: str | None) -> Iterator[Recounted]:
                     catch_up(script, [Backlog(counters, list(counters.counting.rules), 0, counted_through_seq, False)])
                     script.run(connection)
                     yield from _differing(connection, org)
+            for org, counter, window_start, used in connection.execute(_SQL["uncounted"], {"org": org_id}).fetchall():
+                yield Recounted(org, counter, window_start.astimezone(UTC), int(used), 0)
             connection.rollback()
     except psycopg.OperationalError as error:
         raise unreachable(error) from error

@@ -108,11 +108,24 @@ cross join lateral (
 where (%(org)s::text is null or head.org_id = %(org)s) and own.accounts <> %(accounts)s::text[]
 order by 1 limit 100
 
--- name: other_accounts
--- Accounts of credits.
-select org_id, account, asset from account_balances
-where asset = 'CREDIT' and (%(org)s::text is null or org_id = %(org)s)
-order by 1, 2
+-- name: credit_accounts
+-- Orgs that do not have exactly the accounts that every org has of which operations were recorded, and the others none.
+select head.org_id, own.accounts
+from org_heads as head
+cross join lateral (
+    select array(select account from account_balances as b where b.org_id = head.org_id and asset = %(asset)s order by 1) as accounts
+) as own
+where (%(org)s::text is null or head.org_id = %(org)s)
+    and own.accounts <> case when exists (select from org_states where org_states.org_id = head.org_id)
+        then %(accounts)s::text[] else '{}' end
+order by 1 limit 100
+
+-- name: uncounted
+-- Counters of windows of orgs of which nothing is counted.
+select org_id, counter, window_start, used::text from public.counters as counters
+where window_start > '-infinity' and used <> 0 and (%(org)s::text is null or org_id = %(org)s)
+    and not exists (select from org_states where org_states.org_id = counters.org_id and progress like '%%"starts":{"%%')
+order by 1, 2 limit 100
 
 -- name: account_orgs
 -- Orgs with rows that follow from operations.
