@@ -73,8 +73,6 @@ def test_a_fixed_price_is_charged_for_what_charge_on_names(action, members, cred
         (USD, {"held": 50}, 50, 0, 0),
         (USD, {"held": 50, "plan": "open"}, 130, 80, 0),
         (2 * USD, {"held": 50, "plan": "open"}, 200, 150, 0),
-        (USD, {"held": 50, "plan": "open", "overage": False}, 50, 0, 0),
-        (USD, {"held": 50, "overage": True}, 130, 80, 0),
         (USD, {"outcome": "failure"}, 0, 0, 0),
         (USD, {"environment": "development"}, 0, 0, 0),
     ],

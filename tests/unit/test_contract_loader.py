@@ -327,9 +327,12 @@ def test_holds_refunds_overage_and_shadow_are_read_and_have_defaults():
         ("holds: {lief: 15m}", "holds.lief", "unknown_key"),
         ("refunds: {grace: 999999w}", "refunds.grace", "invalid_duration"),
         ("refunds: 7d", "refunds", "wrong_type"),
+        ("credit: {usd: 1_000_001}", "credit.usd", "too_large"),
+        ("actions: {a: {price: {credits: 1_000_000_000_001}}}", "actions.a.price.credits", "too_large"),
+        ("actions: {a: {price: {cost_plus: 0}, max_credits: 1_000_000_000_001}}", "actions.a.max_credits", "too_large"),
     ],
 )
-def test_a_length_of_time_that_cannot_be_meant_is_refused(lines, path, code):
+def test_a_figure_that_cannot_be_meant_is_refused(lines, path, code):
     found = [
         (problem.where.split(": ")[1], problem.code) for problem in refused(f"{HEAD}plans: {{p: {{}}}}\n{lines}\n")
     ]

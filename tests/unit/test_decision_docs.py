@@ -8,14 +8,15 @@ from typing import get_args
 
 from tallystick.contract.decision import Decision, ReasonCode, StepKind, Verdict
 from tallystick.contract.model import LimitWindow
-from tallystick.contract.policy import http_status
+from tallystick.contract.policy import DENIALS, HTTP_STATUS
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "decisions.md").read_text(encoding="utf-8")
 
 
 def test_every_reason_is_listed_in_order_with_its_status():
     rows = re.findall(r"^\| `(\w+)` \| (\d+) \|", TEXT, re.MULTILINE)
-    assert rows == [(code, str(http_status(code))) for code in get_args(ReasonCode)]
+    statuses = {"allowed": "200", **{code: str(HTTP_STATUS[denial]) for code, denial in DENIALS.items()}}
+    assert rows == [(code, statuses[code]) for code in get_args(ReasonCode)]
 
 
 def test_every_next_step_and_window_is_documented():

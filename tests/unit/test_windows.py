@@ -9,9 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tallystick.app.contract_files import reference_text
-from tallystick.contract.loader import load_contract
-from tallystick.contract.windows import Window, limit_windows, window_at
+from tallystick.contract.windows import Window, window_at
 from tallystick.core.errors import BadInput
 from tallystick.core.periods import month_period
 
@@ -131,13 +129,6 @@ def test_windows_hold_their_instant_and_follow_each_other_without_a_gap(per, zon
     assert window_at(per, zone, window.starts_at - MOMENT).ends_at == window.starts_at
     longest = {"minute": timedelta(minutes=1), "hour": timedelta(hours=1), "day": timedelta(hours=48)}
     assert window.ends_at - window.starts_at <= longest.get(per, timedelta(days=32))
-
-
-def test_each_limit_of_a_plan_has_its_window():
-    plan = load_contract(reference_text(), "reference.yaml").plans["free"]
-    now = at("2026-10-25T12:00+01:00")
-    day = window_at("day", "Europe/Paris", now)
-    assert limit_windows(plan, "Europe/Paris", now) == (day, day, day)
 
 
 def test_a_zone_that_does_not_exist_is_refused():

@@ -6,6 +6,7 @@ Both follow the same rules, so that what was promised is what is charged. Credit
 from __future__ import annotations
 
 import math
+from datetime import datetime
 from fractions import Fraction
 from functools import lru_cache
 from typing import assert_never
@@ -47,13 +48,15 @@ def credits_text(pico: int) -> str:
 
 
 def is_repeat(action: Action, state: OrgState, request: Request) -> bool:
-    """Whether it is the same finished work again, within the time in which the contract prices that apart."""
-    return (
-        action.repeat is not None
-        and request.work_key is not None
-        and state.finished_at is not None
-        and state.now - state.finished_at < action.repeat.within
-    )
+    """Whether the request is for the same finished work again."""
+    return request.work_key is not None and is_repeat_of(action, state.finished_at, state.now)
+
+
+def is_repeat_of(action: Action | None, finished_at: datetime | None, now: datetime) -> bool:
+    """Whether work that was finished then is done again within the time in which the contract prices that apart."""
+    if action is None or action.repeat is None or finished_at is None:
+        return False
+    return now - finished_at < action.repeat.within
 
 
 def quote(contract: Contract, plan: Plan | None, state: OrgState, request: Request) -> Quote:
@@ -106,7 +109,6 @@ def charge_credits(
     priced: bool,
     repeat: bool,
     held_pico: int,
-    overage: bool | None = None,
 ) -> Charge:
     """What settling a hold charges; never more than the hold, but for overage that the plan allows.
 
@@ -120,7 +122,6 @@ def charge_credits(
             a customer is charged what can be shown.
         repeat: whether the same work was finished before, within the action's `repeat.within`.
         held_pico: what the hold reserved.
-        overage: whether more than the hold may be charged; the plan's word when None.
     """
     terms = contract.plans.get(plan)
     known = None if action is None else contract.actions.get(action)
@@ -136,8 +137,7 @@ def charge_credits(
     if known.cost_plus is None:
         price_pico = (known.credits or 0) * PICO_PER_CREDIT
         return _capped(price_pico, held_pico, f"{credits_text(min(price_pico, held_pico))} for {known.title!r}.")
-    allowed = terms.overage if overage is None else overage
-    return _charge_cost_plus(contract, known, cost_pico, priced, held_pico, allowed)
+    return _charge_cost_plus(contract, known, cost_pico, priced, held_pico, terms.overage)
 
 
 def _why_free(contract: Contract, plan: Plan, action: Action, outcome: Outcome, environment: str) -> str | None:

@@ -27,6 +27,7 @@ V = TypeVar("V")
 HOLD_LIFE = timedelta(minutes=15)
 REFUND_GRACE = timedelta(days=7)
 """What holds where a contract does not say."""
+CREDIT_USD_MAX = 10**6
 HOLD_LIFE_MAX = timedelta(days=7)
 
 KEYS = (
@@ -129,10 +130,10 @@ def _read(place: Place, sha256: str, text: str) -> Contract:
 
 def _read_credit(place: Place) -> Credit:
     fields = place.fields("name", "usd")
-    return Credit(
-        fields.get("name", Place.name, "credit"),
-        fields.need("usd", lambda at: at.decimal(positive=True), Fraction(1)),
-    )
+    usd = fields.need("usd", lambda at: at.decimal(positive=True), Fraction(1))
+    if usd > CREDIT_USD_MAX:
+        fields.at("usd").note("too_large", f"a credit may be worth {CREDIT_USD_MAX:,} USD at most")
+    return Credit(fields.get("name", Place.name, "credit"), usd)
 
 
 def _read_meter(name: str, place: Place) -> DeclaredMeter:

@@ -13,12 +13,11 @@ instant, and the same four arguments get the same answer for ever.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from types import MappingProxyType
 
 from tallystick.contract.decision import Decision, DenialStatus, OrgState, Quote, ReasonCode, Request, Verdict
 from tallystick.contract.model import Contract
-from tallystick.contract.policy_limits import hard_passed, reserved_amounts
+from tallystick.contract.policy_limits import reserved_amounts
 from tallystick.contract.policy_reasons import find_reason
 from tallystick.contract.policy_steps import NONE, next_step
 from tallystick.contract.policy_terms import terms_of
@@ -85,23 +84,6 @@ def decide(contract: Contract, plan: str | None, state: OrgState, request: Reque
         contract_sha256=contract.sha256,
         plan=plan or "",
     )
-
-
-def http_status(code: ReasonCode) -> int:
-    """The HTTP status of a decision with that code; 200 when it allows."""
-    return 200 if code == "allowed" else HTTP_STATUS[DENIALS[code]]
-
-
-def retry_at(decision: Decision) -> datetime | None:
-    """When asking again may do better, for `Retry-After`; None when nothing is due to change by itself.
-
-    Of limits and budgets it is when those that are passed begin anew, even where the request asks for more than a whole
-    window has: a smaller one may pass then, and none does before.
-    """
-    until = decision.next_step.until
-    if until is not None or decision.allow:
-        return until
-    return max((one.resets_at for one in hard_passed(decision.limits)), default=None)
 
 
 def reserves(contract: Contract, plan: str | None, request: Request, quoted: Quote) -> tuple[int, int]:

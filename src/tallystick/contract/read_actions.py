@@ -11,6 +11,8 @@ from tallystick.contract.model import Action, Repeat
 from tallystick.usage.event import Outcome
 
 OUTCOMES = ("success", "empty", "failure")
+CREDITS_MAX = 10**12
+"""The most credits that an action may cost: what is worth any more cannot be counted in the ledger's numbers."""
 
 
 def read_action(name: str, place: Place) -> Action:
@@ -18,7 +20,7 @@ def read_action(name: str, place: Place) -> Action:
     place.check_name(name)
     fields = place.fields("title", "price", "charge_on", "repeat", "max_credits", "shows")
     credits, cost_plus = fields.need("price", _read_price, (None, None))
-    max_credits = fields.get("max_credits", Place.integer, None)
+    max_credits = fields.get("max_credits", _read_credits, None)
     if cost_plus is not None and "max_credits" not in fields.given:
         why = "what it will cost is known only afterwards, so `max_credits` must say how much to reserve before"
         place.note("missing_key", f"`max_credits` is missing: {why}")
@@ -40,7 +42,14 @@ def _read_price(place: Place) -> tuple[int | None, Fraction | None]:
     fields = place.fields("credits", "cost_plus")
     if len(fields.given & {"credits", "cost_plus"}) != 1:
         raise place.refusal("price_shape", "an action's price has exactly one of credits and cost_plus")
-    return fields.get("credits", Place.integer, None), fields.get("cost_plus", Place.decimal, None)
+    return fields.get("credits", _read_credits, None), fields.get("cost_plus", Place.decimal, None)
+
+
+def _read_credits(place: Place) -> int:
+    credits = place.integer()
+    if credits > CREDITS_MAX:
+        raise place.refusal("too_large", f"{credits:,} credits are more than an action may cost, {CREDITS_MAX:,}")
+    return credits
 
 
 def _read_outcomes(place: Place) -> tuple[Outcome, ...]:
@@ -55,5 +64,5 @@ def _read_repeat(place: Place) -> Repeat:
     return Repeat(
         key=fields.need("key", Place.name, "key"),
         within=fields.need("within", Place.duration, timedelta(days=1)),
-        credits=fields.need("credits", Place.integer, 0),
+        credits=fields.need("credits", _read_credits, 0),
     )

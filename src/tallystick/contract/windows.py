@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from tallystick.contract.model import LimitWindow, Plan
+from tallystick.contract.model import LimitWindow
 from tallystick.core.periods import load_zone
 
 _SECONDS = {"minute": 60, "hour": 3600}
@@ -45,15 +45,6 @@ def window_at(per: LimitWindow, zone: str, instant: datetime) -> Window:
     window = _clock_window(_SECONDS[per], tz, instant) if per in _SECONDS else _date_window(per, tz, instant)
     _recent[per, zone] = window
     return window
-
-
-def limit_windows(plan: Plan, zone: str, now: datetime) -> tuple[Window, ...]:
-    """The present window of each limit of the plan, in their order.
-
-    Raises:
-        BadInput: `unknown_time_zone`.
-    """
-    return tuple(window_at(limit.per, zone, now) for limit in plan.limits)
 
 
 def _date_window(per: LimitWindow, tz: ZoneInfo, instant: datetime) -> Window:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from tallystick.contract.charging import charge_credits, credits_charge_pico, credits_text
+from tallystick.contract.charging import charge_credits, credits_charge_pico, credits_text, is_repeat_of
 from tallystick.contract.decision import Request
 from tallystick.contract.model import Contract
 from tallystick.contract.policy import decide, reserves
@@ -239,10 +239,7 @@ def _is_repeat(account: OrgAccount, request: Authorize, contract: Contract, now:
     if request.action is None or request.work_key is None:
         return False
     done = account.finished.get((request.action, request.work_key))
-    action = contract.actions.get(request.action)
-    if done is None or action is None or action.repeat is None:
-        return False
-    return now < done.charged_at + action.repeat.within
+    return is_repeat_of(contract.actions.get(request.action), None if done is None else done.charged_at, now)
 
 
 def _finishes(hold: OpenHold, contract: Contract, request: Settle) -> bool:
