@@ -14,6 +14,8 @@ from tallystick.contract.model import Enforcement, Limit, LimitKind, LimitWindow
 from tallystick.contract.read_prices import read_meter, read_price, unknown_meter
 
 _PATTERN = re.compile(r"[A-Za-z0-9*][A-Za-z0-9*._:/@-]{0,199}")
+INCLUDED_MAX = 10**18
+"""The most credits that come in at once."""
 PLAN_KEYS = (
     "title", "extends", "kind", "base", "commit", "prices", "limits", "included_credits", "top_up", "actions",
     "models", "overage", "enforcement", "upgrade_to",
@@ -71,7 +73,7 @@ def read_plan(name: str, place: Place, meters: Collection[str]) -> PlanTerms:
         commit_usd=fields.get("commit", Place.decimal, None),
         prices=fields.get("prices", lambda at: at.table(lambda key, entry: _read_price(key, entry, meters)), None),
         limits=fields.get("limits", lambda at: at.sequence(lambda item: _read_limit(item, meters)), None),
-        included_credits=fields.get("included_credits", Place.integer, None),
+        included_credits=fields.get("included_credits", _read_included, None),
         top_up=fields.get("top_up", Place.flag, None),
         actions=fields.get("actions", _read_names, None),
         models=fields.get("models", _read_models, None),
@@ -80,6 +82,13 @@ def read_plan(name: str, place: Place, meters: Collection[str]) -> PlanTerms:
         upgrade_to=fields.get("upgrade_to", Place.name, None),
     )
     return replace(terms, readable=len(place.problems) == noted)
+
+
+def _read_included(place: Place) -> int:
+    credits = place.integer()
+    if credits > INCLUDED_MAX:
+        raise place.refusal("too_large", f"{credits:,} credits are more than one grant can bring, {INCLUDED_MAX:,}")
+    return credits
 
 
 def read_enforcement(place: Place) -> Enforcement:

@@ -45,7 +45,11 @@ def one_moment(connection: Connection) -> None:
 
 def available_lots(connection: Connection, org_id: str) -> list[GrantRow]:
     """The grants of which something is available, in the order in which they burn."""
-    return [GrantRow(*row) for row in connection.execute(_SQL["lots"], {"org": org_id})]
+    rows = connection.execute(_SQL["lots"], {"org": org_id})
+    return [
+        GrantRow(seq, source, priority, granted_at, expires_at, int(amount), int(available))
+        for seq, source, priority, granted_at, expires_at, amount, available in rows
+    ]
 
 
 def credit_balances(connection: Connection, org_id: str) -> list[Balance]:

@@ -10,6 +10,7 @@ from typing import Any
 from tallystick.core.errors import BadInput, Problems
 from tallystick.core.instants import parse_instant
 from tallystick.core.money import PICO_MAX, parse_decimal
+from tallystick.ledger.operations import CREDITS_PICO_MAX
 from tallystick.usage.checks import check_text
 
 PICO = 10**12
@@ -184,8 +185,8 @@ class Members:
         elif exact < smallest:
             wanted = "above zero" if smallest else "zero or more"
             self.fault("invalid_amount", name, f"{value} {unit} is not {wanted}", f"send an amount {wanted}")
-        elif exact > PICO_MAX:
-            most = PICO_MAX // PICO
+        elif exact > (pico_max := CREDITS_PICO_MAX if unit == "credits" else PICO_MAX):
+            most = pico_max // PICO
             self.fault(
                 "invalid_amount", name, f"it is more than {most:,} {unit}", "check its unit, or send it in parts"
             )

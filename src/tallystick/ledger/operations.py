@@ -39,6 +39,8 @@ GrantSource = Literal["top_up", "included", "promo", "sla", "dispute", "goodwill
 
 CREDIT = 10**12
 """One credit in pico-credits."""
+CREDITS_PICO_MAX = 10**30
+"""The most that one grant or refund may move: 10**18 credits. A credit may be worth as little as a token."""
 
 
 class Lot(msgspec.Struct, frozen=True):

@@ -14,9 +14,9 @@ import msgspec
 from tallystick.contract.charging import credits_text
 from tallystick.core.errors import BadInput, Conflict, NotFound
 from tallystick.core.instants import format_instant
-from tallystick.core.money import PICO_MAX
 from tallystick.ledger.operation_ids import operation_id
 from tallystick.ledger.operations import (
+    CREDITS_PICO_MAX,
     Grant,
     Granted,
     Lot,
@@ -61,11 +61,11 @@ def grant(account: OrgAccount, seq: int, now: datetime, request: Grant) -> list[
 
 
 def _check_amount(amount_pico: int) -> None:
-    if not 0 < amount_pico <= PICO_MAX:
+    if not 0 < amount_pico <= CREDITS_PICO_MAX:
         raise BadInput(
             "invalid_amount",
             f"{credits_text(amount_pico)} is no amount to be moved: it must be above 0 and at most "
-            f"{credits_text(PICO_MAX)}",
+            f"{credits_text(CREDITS_PICO_MAX)}",
             next_step="send the amount of credits that is meant",
             where="credits",
         )

@@ -20,8 +20,8 @@ create table grants (
     priority       integer not null,
     granted_at     timestamptz not null,
     expires_at     timestamptz,
-    amount_pico    bigint not null check (amount_pico > 0),
-    available_pico bigint not null check (available_pico between 0 and amount_pico),
+    amount_pico    numeric(38, 0) not null check (amount_pico > 0),
+    available_pico numeric(38, 0) not null check (available_pico between 0 and amount_pico),
     primary key (org_id, seq)
 ) with (fillfactor = 50);
 create index grants_available on grants (org_id, seq) where available_pico > 0;

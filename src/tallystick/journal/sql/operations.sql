@@ -196,7 +196,7 @@ cross join lateral (
 where balance.ctid = found.place
 
 -- name: add_lots
-prepare tally_add_lots (text[], bigint[], text[], integer[], timestamptz[], timestamptz[], bigint[], bigint[]) as
+prepare tally_add_lots (text[], bigint[], text[], integer[], timestamptz[], timestamptz[], numeric[], numeric[]) as
 insert into grants (org_id, seq, source, priority, granted_at, expires_at, amount_pico, available_pico)
 select * from unnest(
     $1, $2, $3, $4, $5,
@@ -204,7 +204,7 @@ select * from unnest(
 )
 
 -- name: save_lots
-prepare tally_save_lots (text[], bigint[], bigint[]) as
+prepare tally_save_lots (text[], bigint[], numeric[]) as
 update grants set available_pico = given.available_pico
 from unnest($1, $2, $3) as given (org_id, seq, available_pico)
 where grants.org_id = given.org_id and grants.seq = given.seq
