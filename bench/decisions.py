@@ -98,7 +98,8 @@ def _rows(spread: Called, hot: Called, few: Called, naive: float, naive_hot: flo
         Row(
             f"authorize + settle, {WALLETS} wallets, {CONNECTIONS} connections, {WORKERS} workers",
             f"{spread.rate:,.0f} pairs/s; authorize p50 {spread.authorize_p50_ms:.1f},"
-            f" p99 {spread.authorize_p99_ms:.1f} ms; settle p50 {spread.settle_p50_ms:.1f}, p99 {spread.settle_p99_ms:.1f} ms",
+            f" p99 {spread.authorize_p99_ms:.1f} ms; settle p50 {spread.settle_p50_ms:.1f},"
+            f" p99 {spread.settle_p99_ms:.1f} ms",
             f"{each}: {naive:,.0f} pairs/s",
             f"{PAIRS_MIN:,} pairs/s",
             spread.rate >= PAIRS_MIN,
