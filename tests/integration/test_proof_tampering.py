@@ -23,8 +23,8 @@ Path = tuple[str | int, ...]
 
 
 def without_meaning(path: Path) -> bool:
-    """The contract file's name, its comments, and proofs for checkpoints that nobody has given."""
-    return path[:1] == ("contract",) or path[:2] == ("evidence", "earlier")
+    """The contract files' names, their comments, and proofs for checkpoints that nobody has given."""
+    return (path[:1] == ("contracts",) and len(path) == 3) or path[:2] == ("evidence", "earlier")
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_no_byte_of_a_proof_can_be_changed(proof: tuple[bytes, PublicKey], place
         return
     before, after = json.loads(proof[0]), json.loads(bytes(forged))
     for one in (before, after):
-        one["contract"] = None  # its content is pinned by its hash, its name and comments are nobody's concern
+        one["contracts"] = None  # contents are pinned by their hashes; names and comments are nobody's concern
         one["evidence"]["earlier"] = None
     assert before == after
 

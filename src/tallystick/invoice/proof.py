@@ -226,7 +226,11 @@ def _check_invoice(
 def _terms(invoice: Invoice, period: Period, texts: Sequence[ContractText]) -> Terms:
     """The terms as the invoice states them, with the contracts read from their texts and the days counted again."""
     contracts = {one.sha256: one for one in (load_contract(text.source_text, text.source_name) for text in texts)}
+    if len(texts) != len({section.sha256 for section in invoice.sections}):
+        raise ValueError("the proof has other contracts' texts than the invoice names")
     holdings = sorted(_holdings(invoice, contracts), key=lambda one: one.start)
+    if not holdings:
+        raise ValueError("the invoice names no plan")
     for one, end in zip(holdings, [*(later.start for later in holdings[1:]), period.end], strict=True):
         if not (period.start <= one.start < one.end <= end):
             raise ValueError(
@@ -236,8 +240,6 @@ def _terms(invoice: Invoice, period: Period, texts: Sequence[ContractText]) -> T
             raise ValueError(
                 f"the contract's version {one.contract.version} was not in force at {format_instant(one.start)}"
             )
-    if not holdings:
-        raise ValueError("the invoice names no plan")
     zone = invoice.period.time_zone
     return make_terms(invoice.org_id, period, zone, holdings, invoice.contract.subscriptions_known)
 
