@@ -8,6 +8,7 @@ check   style, types, import rules
 bench   the benchmarks, with their baselines
 crash   kill servers under load at every step: `crash [ROUNDS] [SEED]`, 300 rounds take a quarter of an hour
 contention  64 writers on 10 orgs, each id sent 1 to 5 times: `contention [SECONDS] [SEED]`
+bank    64 clients spend from 10 wallets while all is killed: `bank [SECONDS] [SEED]`, ten minutes unless said otherwise
 faults  a database restarted, killed and cut off under load: `faults [SECONDS] [SEED]`
 docs    write docs/commands.md and docs/openapi.json from the code
 lock    resolve the dependencies again and write requirements/*.txt
@@ -93,6 +94,10 @@ def contention(*arguments: str) -> None:
     _long_run("crash.contention", *arguments)
 
 
+def bank(*arguments: str) -> None:
+    _long_run("crash.bank", *arguments)
+
+
 def faults(*arguments: str) -> None:
     _long_run("faults", *arguments)
 
@@ -123,6 +128,7 @@ TASKS = {
     "bench": bench,
     "crash": crash,
     "contention": contention,
+    "bank": bank,
     "faults": faults,
     "docs": docs,
     "lock": lock,

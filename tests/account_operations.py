@@ -162,10 +162,10 @@ def account_of(runtime: Runtime, org: str = "acme") -> dict[str, Any]:
 
 def wrongs(runtime: Runtime, *orgs: str) -> list[str]:
     """What does not add up: balances against transfers, lots against balances, holds resolved twice, gaps."""
-    return [f"{name}: {row}" for name, sql in _CHECKS.items() for row in query(runtime, sql)]
+    return [f"{name}: {row}" for name, sql in CHECKS.items() for row in query(runtime, sql)]
 
 
-_CHECKS = {
+CHECKS = {
     "balances are the sums of transfers": """
         select * from (
             select org_id, account, asset, sum(debit) as debit, sum(credit) as credit from (
