@@ -162,6 +162,7 @@ class Model:
             assert isinstance(step.request, Grant)
             assert step.request.source == "refund"
             assert step.request.expires_at == now + GRACE
+            assert step.request.priority == self.lot(seq).priority
             self.lots.append(ModelLot(step.seq, self.lot(seq).priority, now + GRACE, amount, True))
             self.expired -= amount
 
@@ -262,7 +263,7 @@ class WalletMachine(RuleBasedStateMachine):
 
     @initialize(soon=AMOUNTS, later=AMOUNTS)
     def begin(self, soon: int, later: int) -> None:
-        self.credits_come_in("promo", soon, 0, 12)
+        self.credits_come_in("promo", soon, 1, 12)
         self.credits_come_in("top_up", later + 20 * CREDIT, 0, None)
 
     # ── rules ───────────────────────────────────────────────────────────────────────────────────────────────────────
