@@ -63,8 +63,9 @@ class HistoryReport:
         end: the first instant after it.
         org_id: the one org that was looked at; None for all.
         blocks: how many blocks were replayed.
-        entries: how many entries of them were, corrections included.
+        entries: how many entries of them were, corrections and operations included.
         corrections: how many of them are corrections.
+        operations: how many of them are operations on orgs' accounts: they have no price, and none was computed.
         one_by_one: how many had to be priced one by one.
         refused: the blocks that were not replayed.
         difference_count: how many differences there are.
@@ -77,6 +78,7 @@ class HistoryReport:
     blocks: int = 0
     entries: int = 0
     corrections: int = 0
+    operations: int = 0
     one_by_one: int = 0
     refused: list[RefusedBlock] = field(default_factory=list)
     difference_count: int = 0
@@ -97,6 +99,7 @@ class HistoryReport:
             "blocks": self.blocks,
             "entries": self.entries,
             "corrections": self.corrections,
+            "operations": self.operations,
             "one_by_one": self.one_by_one,
             "refused": [one._asdict() for one in self.refused],
             "difference_count": self.difference_count,
@@ -217,6 +220,7 @@ def _run(
     for part in engine.run(files, wanted, sums):
         report.entries += part.entries
         report.corrections += part.corrections
+        report.operations += part.operations
         report.one_by_one += part.one_by_one
         report.difference_count += len(part.differences)
         report.differences += part.differences[: DIFFERENCES_MAX - len(report.differences)]

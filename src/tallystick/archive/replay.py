@@ -64,12 +64,14 @@ class Found(NamedTuple):
     Attributes:
         entries: how many entries were checked.
         corrections: how many of them are corrections; those are checked when all else is.
+        operations: how many of them are operations on orgs' accounts, which have no price.
         one_by_one: how many were priced one by one.
         differences: everything that differs.
     """
 
     entries: int
     corrections: int
+    operations: int
     one_by_one: int
     differences: tuple[EntryDifference, ...]
 
@@ -150,14 +152,17 @@ class BlockReplay:
         doubtful = [part for part in parts if not self._cases.agrees(part.case, part.box)]
         if doubtful:
             self._look_closer(doubtful, meters)
-        queries = []
+        queries = []  # each, and whether it gives irregular rows
         if self._all("select 1 from suspects limit 1"):
-            queries.append("select * from entries semi join suspects using (filename, file_row_number)")
-        if any(found.irregular for _, found in groups):
-            queries.append("select * from entries where pricing is null and body is null")
+            queries.append(("select * from entries semi join suspects using (filename, file_row_number)", False))
+        operations = sum(found.irregular for _, found in groups)  # less those of them that are none
+        if operations:
+            queries.append(("select * from entries where pricing is null and kind in ('usage', 'correction')", True))
         differences: list[EntryDifference] = []
         checked = corrections = 0
-        for entry in (entry for query in queries for entry in self._entries(query, meters)):
+        found = ((entry, irregular) for query, irregular in queries for entry in self._entries(query, meters))
+        for entry, is_irregular in found:
+            operations -= is_irregular
             if entry.kind == "correction":
                 corrections += 1
                 self._corrections.append(entry)
@@ -169,7 +174,8 @@ class BlockReplay:
                 add_entry(sums, again.event, again.cost)
         if sums is not None:
             self._add_columns(sums, meters)
-        return Found(sum(found.entries for _, found in groups), corrections, checked, tuple(differences))
+        entries = sum(scanned.entries for _, scanned in groups)
+        return Found(entries, corrections, operations, checked, tuple(differences))
 
     def _view(self, blocks: _Blocks, wanted: Wanted) -> list[str]:
         """Make `entries`; the meters in it."""
@@ -243,7 +249,7 @@ class BlockReplay:
                 and (correction.refers_to_seq or 0) >= (wanted.first_seq or 0)
             ):
                 add_entry(sums, again.event, again.cost)
-        return Found(0, 0, len(corrections), tuple(differences))
+        return Found(0, 0, 0, len(corrections), tuple(differences))
 
     def _find_corrected(self, blocks: _Blocks, wanted: Wanted) -> set[tuple[str, int]]:
         found: set[tuple[str, int]] = set()

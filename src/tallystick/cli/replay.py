@@ -64,8 +64,9 @@ def replay(
         verdict = "identical" if report.identical else f"{report.difference_count:,} differences"
         if report.refused:
             verdict += f", {len(report.refused):,} blocks refused"
+        unpriced = f" ({report.operations:,} of them operations, which have no price)" if report.operations else ""
         print_text(
-            f"{report.entries:,} entries of {report.blocks:,} blocks, from {format_instant(start)} to "
+            f"{report.entries:,} entries{unpriced} of {report.blocks:,} blocks, from {format_instant(start)} to "
             f"{format_instant(end)}: {verdict}"
         )
     if not report.blocks and not report.refused:
