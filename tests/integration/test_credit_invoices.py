@@ -13,7 +13,7 @@ import workshop
 from invoicing import event, record
 from tallystick.app.close_month import close_month, preview_invoice
 from tallystick.app.contracts import apply_contract
-from tallystick.app.invoices import explain_invoice
+from tallystick.app.invoices import explain_invoice, show_invoice
 from tallystick.app.orgs import set_subscription
 from tallystick.app.proofs import proof_pieces
 from tallystick.app.replay import replay_invoice
@@ -229,3 +229,17 @@ def test_an_operation_that_was_changed_is_told_by_the_replay(runtime: Runtime, d
     assert not report.identical
     told = {(one.where, one.field) for one in report.differences}
     assert ("the invoice", "lines[1].amount_usd") in told
+
+
+def test_a_top_up_that_was_committed_after_the_close_is_told_and_changes_nothing(runtime: Runtime) -> None:
+    put(runtime, "credits")
+    workshop.granted(runtime, 100)
+    invoice = closed(runtime)
+    at(runtime, "2026-10-31T23:59:59.999999Z")  # by the clock of a program that was slow to commit
+    late = workshop.granted(runtime, 50, source="top_up")
+    workshop.held(runtime)
+    shown = show_invoice(runtime, MONTH)
+    assert shown.late_events == 2
+    assert shown.late[0].seq == late.seq
+    assert shown.invoice == invoice
+    assert replay_invoice(runtime, MONTH).identical

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tallystick.core.periods import Period
+from tallystick.invoice.wallet import MOVING_KINDS
 from tallystick.journal.database import Connection
 from tallystick.journal.named_sql import load_queries
 from tallystick.journal.period_scope import Scope, find_span, read_head
@@ -43,7 +44,7 @@ class StoredInvoice:
 
 @dataclass(frozen=True, slots=True)
 class LateRequest:
-    """A request of a closed month that arrived after it was closed."""
+    """A request of a closed month that arrived after it was closed, or an operation that was committed after it."""
 
     seq: int
     request_id: str
@@ -88,7 +89,7 @@ def late_requests(connection: Connection, row: InvoiceRow, limit: int) -> tuple[
     """
     last_seq = read_head(connection, row.org_id).last_seq
     span = find_span(connection, Scope(row.org_id, row.period_start, row.period_end, last_seq))
-    bounds = {"through_seq": row.through_seq, "last_seq": last_seq, "limit": limit}
+    bounds = {"through_seq": row.through_seq, "last_seq": last_seq, "limit": limit, "kinds": list(MOVING_KINDS)}
     found = connection.execute(_SQL["late_requests"], span.parameters() | bounds).fetchall()
     return (found[0][0] if found else 0), [LateRequest(*late) for _, *late in found]
 
