@@ -199,6 +199,7 @@ def test_versions_are_those_in_force_and_those_to_come(shop: Runtime) -> None:
     held = hold(shop)
     assert held["versions"]["contract_sha256"] == found["contracts"][0]["sha256"]
     assert held["versions"]["rate_version"] == found["rate_version"]
+    assert end(shop, held["hold"]["hold_id"])["versions"] == held["versions"]
 
 
 def test_any_entry_is_explained_with_what_came_of_it(shop: Runtime) -> None:

@@ -159,7 +159,7 @@ class SettleAnswer(Answer):
     charged_from: list[LotCredits]
     wallet: WalletChange
     events: list[EventReceipt]
-    versions: RateVersion
+    versions: DecisionVersions
     entry: EntryPlace
 
 

@@ -77,7 +77,7 @@ def authorize_answer(recorded: Recorded) -> Members:
         "decision": decision_members(decision),
         "hold": hold,
         "wallet": wallet_change(before, after),
-        "versions": {**_terms(decision), "rate_version": recorded.rate_version},
+        "versions": {**terms_members(decision), "rate_version": recorded.rate_version},
         "entry": entry_members(recorded),
     }
 
@@ -104,7 +104,7 @@ def settle_answer(recorded: Recorded) -> Members:
         "charged_from": lot_members((*result.charged, *result.overage)),
         "wallet": wallet_change(result.before, result.after),
         "events": [receipt_members(receipt) for receipt in recorded.usage],
-        "versions": {"rate_version": recorded.rate_version},
+        "versions": {**terms_members(result), "rate_version": recorded.rate_version},
         "entry": entry_members(recorded),
     }
 
@@ -209,7 +209,7 @@ def decision_members(decision: Decision) -> Members:
         "shadow": decision.shadow,
         "enforced": None if decision.enforced is None else _verdict(decision.enforced),
         "overrides": [operation_id("override", seq) for seq in decision.overrides],
-        **_terms(decision),
+        **terms_members(decision),
     }
 
 
@@ -339,12 +339,13 @@ def _quote(quote: Quote) -> Members:
     }
 
 
-def _terms(decision: Decision) -> Members:
+def terms_members(of: Decision | Settled) -> Members:
+    """Under which terms it was decided or charged."""
     return {
-        "contract": decision.contract,
-        "contract_version": decision.contract_version,
-        "contract_sha256": decision.contract_sha256,
-        "plan": decision.plan,
+        "contract": of.contract,
+        "contract_version": of.contract_version,
+        "contract_sha256": of.contract_sha256,
+        "plan": of.plan,
     }
 
 

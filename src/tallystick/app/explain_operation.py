@@ -10,6 +10,7 @@ from tallystick.app.decision_answers import (
     lot_members,
     override_members,
     pico_to_credits,
+    terms_members,
     wallet_change,
 )
 from tallystick.app.operation_words import sentence, why
@@ -96,6 +97,7 @@ def operation_members(entry: Entry) -> dict[str, Any]:
                 "returned_to": lot_members(result.returned),
                 "cost_usd": pico_to_credits(result.cost_pico),
                 "priced": result.priced,
+                "terms": terms_members(result),
             }
         case _, Returned():
             members |= {"returned_to": lot_members(result.returned)}

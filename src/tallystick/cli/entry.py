@@ -62,6 +62,8 @@ def _lines(org: str, found: dict[str, Any]) -> list[str]:
     if found["refers_to"]:
         lines.append(f"  about: {found['refers_to']}")
     lines += _decision_lines(found["decision"]) if "decision" in found else []
+    if "terms" in found:
+        lines.append(f"  charged under {_terms(found['terms'])}")
     wallet = found.get("wallet")
     if wallet:
         before, after = wallet["before"], wallet["after"]
@@ -82,8 +84,7 @@ def _lines(org: str, found: dict[str, Any]) -> list[str]:
 
 
 def _decision_lines(decision: dict[str, Any]) -> list[str]:
-    terms = f"{decision['contract']}@{decision['contract_version']}, plan {decision['plan'] or 'none'}"
-    lines = [f"  decided under {terms} (sha256 {decision['contract_sha256']})"]
+    lines = [f"  decided under {_terms(decision)}"]
     quote = decision["quote"]
     lines.append(f"  quote: {quote['credits']} credits, {quote['reserve_credits']} to reserve")
     for one in decision["limits"]:
@@ -103,3 +104,8 @@ def _decision_lines(decision: dict[str, Any]) -> list[str]:
     if decision["next_step"]["kind"] != "none":
         lines.append(f"  next: {decision['next_step']['text']}")
     return lines
+
+
+def _terms(terms: dict[str, Any]) -> str:
+    name = f"{terms['contract']}@{terms['contract_version']}, plan {terms['plan'] or 'none'}"
+    return f"{name} (sha256 {terms['contract_sha256']})"

@@ -213,6 +213,7 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
         priced: whether all of the usage had a price.
         charge_pico: the credits charged, in pico-USD, for budgets of charges.
         why: a sentence: why that was charged.
+        contract, contract_version, contract_sha256, plan: the terms that say so: those of the hold.
     """
 
     charged: tuple[Lot, ...]
@@ -228,6 +229,10 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
     why: str
     before: WalletState
     after: WalletState
+    contract: str = ""
+    contract_version: str = ""
+    contract_sha256: str = ""
+    plan: str = ""
 
 
 class Returned(msgspec.Struct, frozen=True, kw_only=True):

@@ -223,6 +223,10 @@ def settle(
         why=why,
         before=before,
         after=wallet.state(),
+        contract=decided.contract,
+        contract_version=decided.contract_version,
+        contract_sha256=decided.contract_sha256,
+        plan=decided.plan,
     )
     account.close(hold, Resolution(seq, "settlement", request, settled))
     account.charged[seq] = Charged(seq, settled, 0)
