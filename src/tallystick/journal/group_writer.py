@@ -4,7 +4,7 @@ What is written is the `Work`'s: usage events (`EventWork`), or operations on or
 
 A commit waits for the disk however many events are in it. So what comes waits a few milliseconds for others, all are
 written together, and every caller is answered after the commit. What comes meanwhile is the next group. Callers who
-were answered often come again at once, each with the next: a group waits until there are as many events as were under
+were answered often come again at once, each with the next: a group waits until there are as many callers as were under
 way when the last one ended, and no longer than it may linger. A caller who is alone never waits.
 
     submit ──► queue (bounded, in events) ──► gather ──► write ──► commit ──► answer each caller
@@ -79,6 +79,10 @@ class Work(Protocol[_Given_contra, _Made]):
         """How many entries it may come to; none needs no writing."""
         ...
 
+    def callers(self, item: _Given_contra, /) -> int:
+        """How many may wait for its answer, each of whom may come again once they have it."""
+        ...
+
     def nothing(self) -> _Made:
         """The answer to an item without any."""
         ...
@@ -113,6 +117,9 @@ class EventWork:
 
     def size(self, item: Batch, /) -> int:
         return len(item.keys)
+
+    def callers(self, item: Batch, /) -> int:
+        return len(item.keys)  # single events of many callers come in one batch
 
     def nothing(self) -> list[Receipt]:
         return []
@@ -150,6 +157,7 @@ class WriterState(NamedTuple):
 class _Submission(NamedTuple, Generic[Item, Answer]):
     item: Item
     size: int
+    callers: int
     future: Future[Answer]
     arrived: float
 
@@ -182,7 +190,8 @@ class GroupWriter(Generic[Item, Answer]):
         self._changed = threading.Condition()
         self._queue: deque[_Submission[Item, Answer]] = deque()
         self._queue_events = 0
-        self._wanted_events = group_events_max
+        self._queue_callers = 0
+        self._wanted_callers = group_events_max
         """With so many a group need not wait for more."""
         self._closing = False
         self._down: str | None = None
@@ -221,13 +230,14 @@ class GroupWriter(Generic[Item, Answer]):
                 raise _unreachable(self._down)
             if self._queue and self._queue_events + count > self._queue_events_max:
                 raise self._busy()
-            before = self._queue_events
-            self._queue.append(_Submission(item, count, future, time.monotonic()))
-            self._queue_events = before + count
+            was_enough = self._has_enough()
+            self._queue.append(_Submission(item, count, self._work.callers(item), future, time.monotonic()))
+            self._queue_events += count
+            self._queue_callers += self._queue[-1].callers
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name=f"tally-{self._work.name}", daemon=True)
                 self._thread.start()
-            elif before == 0 or before < self._wanted_events <= self._queue_events:
+            elif len(self._queue) == 1 or (not was_enough and self._has_enough()):
                 self._changed.notify()
         return future
 
@@ -274,7 +284,7 @@ class GroupWriter(Generic[Item, Answer]):
                     return []
                 self._changed.wait()
             until = max(self._queue[0].arrived, self._free_since) + self._linger_seconds
-            while self._queue_events < self._wanted_events and not self._closing:
+            while not self._has_enough() and not self._closing:
                 remaining = until - time.monotonic()
                 if remaining <= 0:
                     break
@@ -285,7 +295,12 @@ class GroupWriter(Generic[Item, Answer]):
                 group.append(self._queue.popleft())
                 events += group[-1].size
             self._queue_events -= events
+            self._queue_callers -= sum([one.callers for one in group])
         return group
+
+    def _has_enough(self) -> bool:
+        """Whether a group need not wait for more."""
+        return self._queue_callers >= self._wanted_callers or self._queue_events >= self._group_events_max
 
     def _write_group(self, group: list[_Submission[Item, Answer]]) -> None:
         # A caller that has gone meanwhile is not written for; from here on, no future can be cancelled.
@@ -310,7 +325,7 @@ class GroupWriter(Generic[Item, Answer]):
                 for one in group:
                     self._write_running([one])
         else:
-            self._count(sum([one.size for one in group]), started)
+            self._count(group, started)
             for one, answer in zip(group, answers, strict=True):
                 if isinstance(answer, TallyError):
                     one.future.set_exception(answer)
@@ -375,7 +390,7 @@ class GroupWriter(Generic[Item, Answer]):
             self._down = detail
             waiting = list(self._queue)
             self._queue.clear()
-            self._queue_events = 0
+            self._queue_events = self._queue_callers = 0
         _fail([one for one in waiting if one.future.set_running_or_notify_cancel()], refused)
         return refused
 
@@ -408,10 +423,11 @@ class GroupWriter(Generic[Item, Answer]):
             self._connection.close()
             self._connection = None
 
-    def _count(self, events: int, started: float) -> None:
+    def _count(self, group: Sequence[_Submission[Item, Answer]], started: float) -> None:
         self._last_commit = now = time.monotonic()
+        events = sum([one.size for one in group])
         self._events_written += events
-        self._wanted_events = min(events + self._queue_events, self._group_events_max)
+        self._wanted_callers = sum([one.callers for one in group]) + self._queue_callers
         rate = events / max(now - started, 1e-6)
         self._events_per_second += 0.1 * (rate - self._events_per_second) if self._events_per_second else rate
 

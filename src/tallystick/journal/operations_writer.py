@@ -90,6 +90,9 @@ class OperationWork:
     def size(self, item: Item, /) -> int:
         return 1 + len(item.events) if isinstance(item, Operation) else 1
 
+    def callers(self, _item: Item, /) -> int:
+        return 1
+
     def nothing(self) -> Answer:
         raise RuntimeError("no operation comes to nothing")
 
