@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,8 +21,9 @@ from tallystick.contract.loader import load_contract
 from tallystick.contract.pricing import WHOLE
 from tallystick.core.periods import Period
 from tallystick.invoice.facts import StoredFact, stored_lines
+from tallystick.invoice.proration import Held
 from tallystick.invoice.terms import Holding, Section, Terms
-from tallystick.invoice.usage import PeriodSums
+from tallystick.invoice.usage import PeriodSums, empty_sums
 from tallystick.journal.invoices import InvoiceRow, late_requests, orgs_that_used, unsubscribed_orgs
 from tallystick.journal.named_sql import load_queries
 from tallystick.journal.period_entries import period_meters, stream_corrections, stream_facts
@@ -62,16 +64,21 @@ unhurried = {"deadline": None, "suppress_health_check": [HealthCheck.function_sc
 
 
 def arrive(runtime: Runtime, org_id: str, arriving: Arrivals) -> None:
-    """Store the batches one after another; where one says so, what has no price yet gets it after it."""
+    """Store the batches one after another; where one says so, what has no price yet gets it after it.
+
+    A key of the customer's own has paid for every third request.
+    """
     number = 0
     for batch, then_reprice in arriving:
         for time, is_priced in batch:
             number += 1
+            payer = "customer" if number % 3 == 2 else "seller"
             if is_priced:
                 meters = {"tokens_in": 10 * number, "tokens_out": number % 3}
-                runtime.append([event(f"r{number}", org_id, time=time, meters=meters)])
+                runtime.append([event(f"r{number}", org_id, time=time, meters=meters, payer=payer)])
             else:
-                unknown = event(f"r{number}", org_id, time=time, provider="anthropic", model="claude-sonnet-4-5")
+                model = {"provider": "anthropic", "model": "claude-sonnet-4-5"}
+                unknown = event(f"r{number}", org_id, time=time, payer=payer, **model)
                 append_in_the_past(runtime, [unknown])
         if then_reprice:
             reprice(runtime)
@@ -115,7 +122,7 @@ def test_what_bisection_finds_is_what_a_look_at_every_row_finds(
 
     corrected = {row["refers_to_seq"]: row["cost_pico"] for row in rows if row["kind"] == "correction"}
     costs = [corrected.get(row["seq"], row["cost_pico"]) for row in requests]
-    models = facts.total.models.values()
+    models = [*facts.total.models.values(), *facts.total.customer_models.values()]
     assert sum(model.cost_pico for model in models) == sum(cost for cost in costs if cost is not None)
     assert sum(model.unpriced for model in models) == costs.count(None)
 
@@ -142,19 +149,20 @@ def test_what_bisection_finds_is_what_a_look_at_every_row_finds(
 
 
 @settings(max_examples=40, **unhurried)
-@given(arrivals, periods)
+@given(arrivals, periods, st.tuples(times, times).map(sorted))
 def test_the_database_sums_what_the_requests_one_by_one_sum_to(
-    runtime: Runtime, arriving: Arrivals, period: Period
+    runtime: Runtime, arriving: Arrivals, period: Period, cuts: list[datetime]
 ) -> None:
     org_id = f"org-{next(_numbers)}"
     arrive(runtime, org_id, arriving)
-    facts = sum_period(runtime.database, one_plan(org_id, period))
-    one_by_one = PeriodSums()
+    terms = plans_with_a_gap(org_id, period, *cuts)
+    facts = sum_period(runtime.database, terms)
+    one_by_one = empty_sums(len(terms.sections))
     with runtime.database.org(org_id) as connection:
         begin_reading(connection)
         for fact in stream_facts(connection, Scope(org_id, period.start, period.end, facts.ledger.through_seq)):
-            add(one_by_one, fact)
-    assert facts.total == one_by_one
+            add(one_by_one[terms.section_of(fact.entry.time)], fact)
+    assert facts.sums == one_by_one
 
 
 def one_plan(org_id: str, period: Period) -> Terms:
@@ -162,6 +170,18 @@ def one_plan(org_id: str, period: Period) -> Terms:
     contract = load_contract(CONTRACT, "acme.yaml")
     held = Holding(period.start, period.end, contract, "pro", 1)
     return Terms(org_id, period, "UTC", (Section(contract, contract.plans["pro"], (held,), WHOLE),), 1)
+
+
+def plans_with_a_gap(org_id: str, period: Period, leaves: datetime, joins: datetime) -> Terms:
+    """One plan until an instant, none until another, and a second one from there on, as far as the period has them."""
+    whole = one_plan(org_id, period)
+    (section,) = whole.sections
+    times = [Held(period.start, min(leaves, period.end)), Held(max(joins, period.start), period.end)]
+    held = [one for one in times if one.start < one.end]
+    if not held:
+        return whole
+    sections = tuple(replace(section, holdings=(section.holdings[0]._replace(start=a, end=b),)) for a, b in held)
+    return replace(whole, sections=sections)
 
 
 def add(sums: PeriodSums, fact: StoredFact) -> None:
@@ -222,7 +242,7 @@ def test_looking_for_a_few_entries_reads_few_pages_of_a_long_ledger(runtime: Run
         ((whole,),) = connection.execute("select pg_relation_size('ledger_entries') / 8192").fetchall()
         assert whole > 1000
         span = Span(Scope(*asked.values()), 460, 600)
-        late = {**span.parameters(), "first_seq": 40001, "last_seq": 40000, "limit": 20}
+        late = {**span.parameters(), "first_seq": 40001, "last_seq": 40000, "limit": 20, "kinds": ["grant"]}
         for file, query_name, parameters in (
             ("period", "span", asked),
             ("invoices", "unsubscribed_orgs", asked),
@@ -231,6 +251,8 @@ def test_looking_for_a_few_entries_reads_few_pages_of_a_long_ledger(runtime: Run
             ("period", "requests_late", {**span.parameters(), "meters": None, "uncharged": [], "limit": None}),
             ("period", "requests", {**span.parameters(), "meters": None, "uncharged": [], "limit": None}),
             ("period", "corrections", span.parameters()),
+            ("period", "operations", {**span.parameters(), "kinds": ["grant"]}),
+            ("period", "operations_late", {**span.parameters(), "kinds": ["grant"]}),
         ):
             sql = b"explain (analyze, buffers, format json) " + load_queries(file)[query_name]
             ((plan,),) = connection.execute(sql, parameters).fetchall()
