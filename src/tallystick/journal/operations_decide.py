@@ -81,6 +81,7 @@ class Decider:
         self._appender = Appender(now, card.version, random_bytes)
         self._prepared: dict[int, list[_Prepared]] = {}
         self._made: list[tuple[str, int, bytes, Authorize, Held]] = []
+        self._resolved: list[HoldRow] = []
 
     @property
     def rows(self) -> list[bytes]:
@@ -91,6 +92,8 @@ class Decider:
         """The group is committed: its holds need not be read to be settled."""
         for hold in self._made:
             self._cache.add(*hold)
+        for row in self._resolved:
+            self._cache.drop(row)
 
     def prepare(self, items: Sequence[Any]) -> None:
         """Price and encode the usage of all settlements at once, as far as their holds are known."""
@@ -262,6 +265,7 @@ class Decider:
         who = Who(operation.user_id, operation.session_id, operation.attributes)
         if hold is not None:
             row = org.holds[hold.seq]
+            self._resolved.append(row)
             who = Who(operation.user_id or row.user_id, operation.session_id or row.session_id, operation.attributes)
         return self._appender.add_steps(org, steps, operation, who, None if hold is None else hold.request)
 

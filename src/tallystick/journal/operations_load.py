@@ -14,8 +14,10 @@ from tallystick.ledger.operations import Authorize, Held
 from tallystick.ledger.org_account import Charged, FinishedWork, OpenHold, OrgTerms, Resolution
 from tallystick.ledger.wallet import GrantedLot
 
-ENDED_HOLDS_MAX = 2000
-"""How many holds whose life is over one group ends; the next one takes the others."""
+ENDED_HOLDS_MAX = 1000
+"""How many holds of an org whose life is over one group ends; the next one takes the others."""
+
+_read_terms = msgspec.json.Decoder(OrgTerms).decode
 
 Place = tuple[str, int]
 """Of an entry: its org, and its sequence number."""
@@ -37,7 +39,7 @@ class OrgRow(NamedTuple):
 
     def terms(self) -> OrgTerms:
         """What has been said about the org."""
-        return OrgTerms() if self.state is None else msgspec.json.decode(self.state, type=OrgTerms)
+        return OrgTerms() if self.state is None or self.state == "{}" else _read_terms(self.state)
 
 
 class HoldRow(NamedTuple):
@@ -73,7 +75,7 @@ class StoredOperation(NamedTuple):
 class HoldCache:
     """Bodies of holds that were read or written lately: entries never change, so that what was read stays true."""
 
-    def __init__(self, holds_max: int = 20_000) -> None:
+    def __init__(self, holds_max: int = 8192) -> None:
         self._holds_max = holds_max
         self._held: dict[tuple[str, int, bytes], tuple[Authorize, Held]] = {}
 
@@ -82,6 +84,10 @@ class HoldCache:
         while len(self._held) >= self._holds_max:
             del self._held[next(iter(self._held))]
         self._held[org_id, seq, leaf] = (request, held)
+
+    def drop(self, row: HoldRow) -> None:
+        """Forget one that is resolved: it is hardly asked for again."""
+        self._held.pop((row.org_id, row.seq, row.leaf), None)
 
     def read(self, row: HoldRow) -> OpenHold:
         """The hold of that row."""

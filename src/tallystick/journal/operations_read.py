@@ -45,6 +45,7 @@ from tallystick.ledger.org_account import OpenHold, OrgAccount
 from tallystick.ledger.wallet import GrantedLot, Wallet
 
 _CONTRACTS_KEPT = 512
+_read_progress = msgspec.json.Decoder(Progress).decode
 
 
 class Found(NamedTuple):
@@ -207,7 +208,7 @@ def _orgs(
     orgs = {}
     for row in first.rows:
         account = OrgAccount(Wallet(lots[row.org_id], row.held_pico), terms=row.terms())
-        progress = msgspec.json.decode(row.progress or "{}", type=Progress)
+        progress = _read_progress(row.progress or "{}")
         org = orgs[row.org_id] = OrgWork(row, heads[row.org_id], account, progress)
         org.contract = None if row.sha256 is None else contracts[row.sha256]
     for (org_id, seq), hold in holds.items():

@@ -65,17 +65,17 @@ join lateral (
 ) as entry on true
 
 -- name: ended_holds
--- Open holds of these orgs whose life is over.
+-- Open holds of these orgs whose life is over, of each those first that have waited longest.
 prepare tally_ended_holds (text[], timestamptz, bigint) as
 select entry.org_id, entry.seq, entry.user_id, entry.session_id, encode(entry.leaf, 'hex'), entry.body, true
-from open_holds as held
+from unnest($1) as given (org_id)
+cross join lateral (
+    select org_id, seq from open_holds where org_id = given.org_id and expires_at <= $2 order by expires_at, seq limit $3
+) as held
 join lateral (
     select org_id, seq, user_id, session_id, leaf, body from ledger_entries
     where org_id = held.org_id and seq = held.seq limit 1
 ) as entry on true
-where held.org_id = any($1) and held.expires_at <= $2
-order by held.org_id, held.expires_at, held.seq
-limit $3
 
 -- name: open_holds
 -- Every open hold of these orgs.
