@@ -93,6 +93,8 @@ def entries(draw: st.DrawFn) -> list[dict[str, Any]]:
                 row[name] = draw(TEXTS)
             for name in ("feature", "provider", "model", "price_context", "reason", "outcome", "usage_status"):
                 row[name] = draw(st.one_of(st.none(), TEXTS))
+            for name in ("payer", "body"):
+                row[name] = draw(st.one_of(st.none(), TEXTS))
             for name in ("latency_ms", "cost_pico", "provider_cost_pico", "refers_to_seq"):
                 row[name] = draw(st.one_of(st.none(), INTEGERS))
             if draw(st.booleans()):
