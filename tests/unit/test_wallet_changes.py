@@ -10,6 +10,7 @@ from tallystick.contract.decision import Budget, Override
 from tallystick.core.errors import BadInput, Conflict, NotFound
 from tallystick.ledger.operations import (
     CREDIT,
+    Authorize,
     Denied,
     Grant,
     Held,
@@ -72,6 +73,24 @@ def test_a_budget_counts_the_holds_that_were_open_before_it() -> None:
     set_budget(org.account, org.seq + 1, NOW, SetBudget(name="org", budget=None, author="a"))
     org.hold(cost=1, user="u3", tokens_in=1)
     assert org.account.reserved["cost:org"] == 0
+
+
+def test_a_budget_of_somebody_is_nobody_elses() -> None:
+    org = Org(100)
+    for scope, subject in (("user", "u1"), ("feature", "f"), ("api_key", "k1")):
+        budget = Budget(name=scope, scope=scope, subject=subject, of="charge", per="day", kind="soft", max_pico=1)  # type: ignore[arg-type]
+        set_budget(org.account, org.seq + 1, NOW, SetBudget(name=scope, budget=budget, author="a"))
+    request = Authorize(feature="g", environment="production")
+    assert org.account.applying(request, "u2") == []
+    assert org.account.applying(request, None) == []
+    assert [counter for _, counter in org.account.applying(request, "u1")] == ["charge:user:u1"]
+    request = Authorize(feature="f", environment="production", api_key_id="k1")
+    assert [counter for _, counter in org.account.applying(request, "u2")] == ["charge:feature:f", "charge:api_key:k1"]
+    hold = org.hold(user="u2")
+    assert {name: amount for name, amount in org.account.reserved.items() if amount} == {
+        "charge:feature:f": 5 * CENT_PICO
+    }
+    org.release(hold)
 
 
 def test_a_budget_that_is_not_there_cannot_be_taken_away() -> None:
