@@ -53,12 +53,13 @@ class Table:
 Node = Scalar | Sequence | Table
 
 
-def parse_document(text: str, file: str) -> tuple[Table, list[BadInput]]:
+def parse_document(text: str, file: str, what: str = "a contract") -> tuple[Table, list[BadInput]]:
     """The tree of the text, and the duplicate names found on the way.
 
     Args:
         text: the whole file.
         file: what errors call it.
+        what: what the file is to be, in the words of errors.
 
     Raises:
         Problems: `invalid_contract`, when there is no tree to go on with: not YAML, empty, not a mapping,
@@ -71,7 +72,7 @@ def parse_document(text: str, file: str) -> tuple[Table, list[BadInput]]:
         if bad:
             line = text.count("\n", 0, bad.start()) + 1
             raise _refusal(file, line, f"the character {bad.group()!r} does not belong in a text file")
-        return _Builder(text, file).build()
+        return _Builder(text, file, what).build()
     except yaml.MarkedYAMLError as error:
         raise _one(_explain_syntax(error, text, file)) from None
     except yaml.YAMLError as error:
@@ -114,8 +115,10 @@ def _explain_syntax(error: yaml.MarkedYAMLError, text: str, file: str) -> BadInp
 class _Builder:
     """Builds the tree from the parser's events, which keeps depth and size bounded while reading."""
 
-    def __init__(self, text: str, file: str) -> None:
+    def __init__(self, text: str, file: str, what: str) -> None:
         self._file = file
+        self._what = what
+        self._instead = ", or let a plan extend another" if what == "a contract" else ""
         self._events: Iterator[yaml.Event] = yaml.parse(text, Loader=yaml.SafeLoader)
         self._values = 0
         self._problems: list[BadInput] = []
@@ -124,14 +127,16 @@ class _Builder:
         next(self._events)  # the start of the stream
         begun = next(self._events)
         if isinstance(begun, yaml.StreamEndEvent):
-            raise _refusal(self._file, 1, "the file is empty; a contract is a mapping of names to values")
+            raise _refusal(self._file, 1, f"the file is empty; {self._what} is a mapping of names to values")
         root = self._node(next(self._events), depth=0)
         next(self._events)  # the end of the document
         if not isinstance(next(self._events), yaml.StreamEndEvent):
-            raise _refusal(self._file, root.line, "the file holds several documents; a contract is one")
+            raise _refusal(self._file, root.line, f"the file holds several documents; {self._what} is one")
         if not isinstance(root, Table):
             found = "a list" if isinstance(root, Sequence) else "a single value"
-            raise _refusal(self._file, root.line, f"the file holds {found}; a contract is a mapping of names to values")
+            raise _refusal(
+                self._file, root.line, f"the file holds {found}; {self._what} is a mapping of names to values"
+            )
         return root, self._problems
 
     def _node(self, event: yaml.Event, depth: int) -> Node:
@@ -142,10 +147,10 @@ class _Builder:
         if depth > DEPTH_MAX:
             raise _refusal(self._file, line, f"values are nested deeper than {DEPTH_MAX}")
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            what = "anchors (&) and aliases (*) are not used in contracts; write it out, or let a plan extend another"
+            what = f"{self._what} has no anchors (&) and aliases (*); write it out{self._instead}"
             raise _refusal(self._file, line, what)
         if tag := getattr(event, "tag", None):
-            raise _refusal(self._file, line, f"tags such as {tag} are not used in contracts")
+            raise _refusal(self._file, line, f"{self._what} has no tags such as {tag}")
         if isinstance(event, yaml.ScalarEvent):
             return self._scalar(event, line)
         if isinstance(event, yaml.SequenceStartEvent):
