@@ -475,7 +475,7 @@ def _grace(org: OrgWork) -> timedelta:
 
 def _no_terms(org: OrgWork) -> NotFound:
     return NotFound(
-        "no_subscription",
+        "no_plan_in_force",
         f"{org.org_id} is on no plan at this instant, or its contract has no version in force, so nothing says what "
         "it may do",
         next_step=f"put it on a plan: tally orgs set {org.org_id} --contract NAME --plan PLAN --from TIME",
