@@ -13,6 +13,7 @@ from journal_helpers import raw_event
 from tallystick.app.actions import list_actions
 from tallystick.app.budgets import list_budgets, remove_budget, set_budget
 from tallystick.app.contracts import apply_contract
+from tallystick.app.decision_answers import answer_of
 from tallystick.app.explain_entry import show_entry
 from tallystick.app.ingest import ingest_events
 from tallystick.app.limits import show_limits
@@ -178,6 +179,8 @@ def test_shadow_mode_lets_pass_and_says_what_enforcement_would_do(shop: Runtime)
     assert done["charged_credits"] == "0"
     what = show_entry(shop, "acme", passed["entry"]["seq"])["what"]
     assert what.endswith("(shadow mode: enforcement would have refused it)")
+    suspend(shop, "acme", reason="unpaid", author="ann")
+    assert answer_of(resume(shop, "acme", author="ann"))["keep"] == ["enforcement"]
     suspend(shop, "acme", reason="unpaid", author="ann")
     assert show_standing(shop, "acme") == {"org_id": "acme", "suspended": "unpaid", "enforcement": "shadow"}
     set_mode(shop, "acme", None, author="ann")

@@ -203,6 +203,11 @@ def test_a_standing_is_whole_what_is_left_out_is_none() -> None:
     assert found.request == SetStanding(suspended=None, enforcement=None, author="ann")
     raw = {"suspended": "unpaid", "enforcement": "shadow", "author": "ann"}
     assert standing_operation("acme", raw, salt=SALT, new_id="made").request == SetStanding(**raw)  # type: ignore[arg-type]
+    kept = standing_operation("acme", {"suspended": "x", "author": "a", "keep": ["enforcement"]}, salt=SALT, new_id="m")
+    assert kept.request == SetStanding(suspended="x", enforcement=None, author="a", keep=("enforcement",))
+    with pytest.raises(BadInput) as refused:
+        standing_operation("acme", {"keep": ["author"], "author": "ann"}, salt=SALT, new_id="made")
+    assert code(refused) == ("not_a_choice", "keep.0")
     with pytest.raises(BadInput) as refused:
         standing_operation("acme", {"enforcement": "maybe", "author": "ann"}, salt=SALT, new_id="made")
     assert code(refused) == ("not_a_choice", "enforcement")

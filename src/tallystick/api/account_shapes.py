@@ -304,10 +304,11 @@ class OverrideList(Answer):
 
 
 class StandingAnswer(Answer):
-    """An org's standing as it now is."""
+    """An org's standing as it was set."""
 
     org_id: str
     request_id: str
+    keep: Annotated[list[str], Field(description="Which of the two stayed as it was, whatever is said of it here.")]
     suspended: Annotated[str | None, Field(description="Why the org is suspended; null while it is not.")]
     enforcement: Annotated[str | None, Field(description="Its own mode; null for its plan's.")]
     author: str

@@ -116,7 +116,7 @@ def post_override(runtime: OpenRuntime, org_id: OrgId, asked: OverrideRequest) -
 
 
 class StandingRequest(Asked):
-    """An org's whole standing: what is left out is none."""
+    """An org's whole standing: what is left out is none, unless `keep` names it."""
 
     request_id: OwnId = None
     suspended: Annotated[str | None, Field(description="Why; null to take the org up again.")] = None
@@ -124,6 +124,9 @@ class StandingRequest(Asked):
         Literal["enforce", "shadow"] | None, Field(description="Its own mode; null for its plan's.")
     ] = None
     author: str
+    keep: Annotated[
+        list[Literal["suspended", "enforcement"]], Field(description="Which of the two stays as it is.", max_length=2)
+    ] = Field(default_factory=list)
 
 
 @router.put(

@@ -167,7 +167,7 @@ def grant_answer(recorded: Recorded) -> Members:
 
 
 def noted_answer(recorded: Recorded) -> Members:
-    """Of a budget, an override or a standing: what now holds."""
+    """Of a budget, an override or a standing: what was said."""
     answer: Members = {
         "org_id": recorded.org_id,
         "request_id": recorded.request_id,
@@ -186,6 +186,7 @@ def noted_answer(recorded: Recorded) -> Members:
             return answer | {
                 "suspended": request.suspended,
                 "enforcement": request.enforcement,
+                "keep": list(request.keep),
                 "author": request.author,
             }
         case _:

@@ -113,7 +113,7 @@ def operation_members(entry: Entry) -> dict[str, Any]:
         case SetOverride(), _:
             members |= {"override": override_members(request, entry.seq)}
         case SetStanding(), _:
-            members |= {"suspended": request.suspended, "enforcement": request.enforcement}
+            members |= {"suspended": request.suspended, "enforcement": request.enforcement, "keep": list(request.keep)}
     return members
 
 

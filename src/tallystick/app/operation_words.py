@@ -139,11 +139,13 @@ def _(request: SetBudget, _result: Any) -> str:
 
 @sentence.register
 def _(request: SetStanding, _result: Any) -> str:
-    standing = "in good standing" if request.suspended is None else "suspended"
-    mode = (
-        "" if request.enforcement is None else f"; whatever its plan says, decisions are in {request.enforcement} mode"
-    )
-    return f"the org is {standing}{mode}"
+    said = []
+    if "suspended" not in request.keep:
+        said.append("the org is in good standing" if request.suspended is None else "the org is suspended")
+    if "enforcement" not in request.keep:
+        mode = "that of its plan" if request.enforcement is None else request.enforcement
+        said.append(f"its mode of enforcement is {mode}")
+    return "; ".join(said) or "its standing stays as it is"
 
 
 def credits_words(pico: int) -> str:

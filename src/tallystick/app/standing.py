@@ -44,20 +44,17 @@ def show_standing(runtime: Runtime, org_id: str) -> dict[str, Any]:
 
 def suspend(runtime: Runtime, org_id: str, *, reason: str, author: str) -> Recorded:
     """Suspend an org; its mode of enforcement stays. Raises as `set_standing`."""
-    mode = show_standing(runtime, org_id)["enforcement"]
-    return set_standing(runtime, org_id, {"suspended": reason, "enforcement": mode, "author": author})
+    return set_standing(runtime, org_id, {"suspended": reason, "author": author, "keep": ["enforcement"]})
 
 
 def resume(runtime: Runtime, org_id: str, *, author: str) -> Recorded:
     """Take a suspended org up again; its mode of enforcement stays. Raises as `set_standing`."""
-    mode = show_standing(runtime, org_id)["enforcement"]
-    return set_standing(runtime, org_id, {"suspended": None, "enforcement": mode, "author": author})
+    return set_standing(runtime, org_id, {"suspended": None, "author": author, "keep": ["enforcement"]})
 
 
 def set_mode(runtime: Runtime, org_id: str, mode: str | None, *, author: str) -> Recorded:
     """Decide for an org in `shadow` or `enforce` mode, whatever its plan says; None for the plan's mode.
 
-    Raises as `set_standing`.
+    Whether it is suspended stays. Raises as `set_standing`.
     """
-    suspended = show_standing(runtime, org_id)["suspended"]
-    return set_standing(runtime, org_id, {"suspended": suspended, "enforcement": mode, "author": author})
+    return set_standing(runtime, org_id, {"enforcement": mode, "author": author, "keep": ["suspended"]})

@@ -25,7 +25,7 @@ OVERRIDE_DAYS_MAX: Final = 90
 GRANT_MEMBERS: Final = ("request_id", "source", "credits", "priority", "expires_at", "author", "reason")
 REFUND_MEMBERS: Final = ("org_id", "request_id", "settlement_id", "credits", "author", "reason")
 BUDGET_MEMBERS: Final = ("request_id", "scope", "subject", "of", "per", "kind", "max_usd", "author")
-STANDING_MEMBERS: Final = ("request_id", "suspended", "enforcement", "author")
+STANDING_MEMBERS: Final = ("request_id", "suspended", "enforcement", "author", "keep")
 OVERRIDE_MEMBERS: Final = (
     "request_id", "author", "approved_by", "reason", "expires_at", "limits", "allow_actions", "allow_models",
     "allow_overspend", "credits",
@@ -139,10 +139,15 @@ def standing_operation(org_id: str, raw: object, *, salt: bytes, new_id: str) ->
     """
     members = Members(raw, STANDING_MEMBERS, "a standing")
     mode = members.choice("enforcement", ("enforce", "shadow")) if members.has("enforcement") else None
+    keep = members.texts("keep", 2)
+    for place, name in enumerate(keep):
+        if name not in ("suspended", "enforcement"):
+            members.fault("not_a_choice", f"keep.{place}", f"{short(name)!r} is neither of the two", "name what stays")
     standing = SetStanding(
         suspended=members.text_or_none("suspended"),
         enforcement=mode,  # type: ignore[arg-type]
         author=members.text("author"),
+        keep=keep,  # type: ignore[arg-type]
     )
     return _operation(members, org_id, "standing", standing, salt, new_id)
 

@@ -44,7 +44,7 @@ from tallystick.ledger.operations import (
     Settle,
     Settled,
 )
-from tallystick.ledger.org_account import FinishedWork, OpenHold, OrgTerms
+from tallystick.ledger.org_account import FinishedWork, OpenHold, OrgTerms, with_standing
 from tallystick.ledger.reservations import reservations
 from tallystick.ledger.wallet import GrantedLot, Wallet
 
@@ -236,7 +236,7 @@ class OrgFold:
         self.terms = msgspec.structs.replace(self.terms, budgets=budgets)
 
     def _standing(self, entry: FoldEntry, request: SetStanding, result: Noted) -> None:
-        self.terms = msgspec.structs.replace(self.terms, suspended=request.suspended, enforcement=request.enforcement)
+        self.terms = with_standing(self.terms, request)
 
 
 _LOTS = ("lots", "charged", "overage", "returned")

@@ -159,11 +159,18 @@ class SetBudget(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SetStanding(msgspec.Struct, frozen=True, kw_only=True):
-    """`suspended` is why, None to take the org up again; `enforcement` None for the contract's."""
+    """The org's standing is set.
+
+    Attributes:
+        suspended: why it is suspended; None to take it up again.
+        enforcement: its own mode; None for its plan's.
+        keep: the names of those of the two that stay as they are, whatever is said of them here.
+    """
 
     suspended: str | None
     enforcement: Literal["enforce", "shadow"] | None
     author: str
+    keep: tuple[Literal["suspended", "enforcement"], ...] = ()
 
 
 # ── what became of it ───────────────────────────────────────────────────────────────────────────────────────────────

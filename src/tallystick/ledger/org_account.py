@@ -20,6 +20,7 @@ from tallystick.ledger.operations import (
     OperationKind,
     OperationRequest,
     OperationResult,
+    SetStanding,
     Settled,
 )
 from tallystick.ledger.reservations import budget_counter, reservations
@@ -84,6 +85,12 @@ class OrgTerms(msgspec.Struct, kw_only=True):
     enforcement: Literal["enforce", "shadow"] | None = None
     budgets: dict[str, Budget] = {}
     overrides: dict[int, Override] = {}
+
+
+def with_standing(terms: OrgTerms, request: SetStanding) -> OrgTerms:
+    """The org's own terms once its standing is set."""
+    said = {name: getattr(request, name) for name in ("suspended", "enforcement") if name not in request.keep}
+    return msgspec.structs.replace(terms, **said)
 
 
 class Step(NamedTuple):

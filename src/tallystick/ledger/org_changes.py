@@ -28,7 +28,7 @@ from tallystick.ledger.operations import (
     SetOverride,
     SetStanding,
 )
-from tallystick.ledger.org_account import Charged, OrgAccount, Step, split_lots
+from tallystick.ledger.org_account import Charged, OrgAccount, Step, split_lots, with_standing
 from tallystick.ledger.wallet import GrantedLot
 
 SELF = "tallystick"
@@ -237,5 +237,5 @@ def set_budget(account: OrgAccount, seq: int, now: datetime, request: SetBudget)
 
 def set_standing(account: OrgAccount, seq: int, now: datetime, request: SetStanding) -> list[Step]:
     """The org is suspended or taken up again, and has a mode of enforcement of its own or none."""
-    account.say(msgspec.structs.replace(account.terms, suspended=request.suspended, enforcement=request.enforcement))
+    account.say(with_standing(account.terms, request))
     return [Step(seq, "standing", request, Noted(effective_at=now))]
