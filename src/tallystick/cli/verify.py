@@ -66,6 +66,7 @@ def _verify_ledger(org: str | None, checkpoint: Path | None, keys: list[str], as
         print_text(
             f"sound: {report.entries:,} entries of {report.orgs:,} orgs, {report.blocks:,} blocks, "
             f"{report.checkpoints:,} checkpoints, {report.invoices:,} invoices"
+            + (f", {report.operations:,} operations on accounts" if report.operations else "")
         )
         if report.kept_checkpoint is not None:
             print_text(f"the log continues the checkpoint of size {report.kept_checkpoint} that was kept")
