@@ -55,8 +55,11 @@ def give_rows(connection: Connection, parts: Iterable[bytes]) -> list[PGresult]:
 
 def texts(values: Iterable[str]) -> bytes:
     """A literal of an array of texts, none of which has a NUL."""
-    quoted = [value.replace("\\", "\\\\").replace('"', '\\"').replace("'", "''") for value in values]
-    return _array(f'"{value}"' for value in quoted)
+    given = list(values)
+    joined = '","'.join(given)
+    if "\\" in joined or "'" in joined or joined.count('"') > 2 * max(len(given) - 1, 0):
+        joined = '","'.join([value.replace("\\", "\\\\").replace('"', '\\"').replace("'", "''") for value in given])
+    return f"""'{{"{joined}"}}'""".encode() if given else b"'{}'"
 
 
 def numbers(values: Iterable[int]) -> bytes:
