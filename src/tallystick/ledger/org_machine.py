@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from tallystick.contract.charging import charge_credits, credits_charge_pico, credits_text, is_repeat_of
+from tallystick.contract.charging import credits_text
 from tallystick.contract.decision import Request
 from tallystick.contract.model import Contract
 from tallystick.contract.policy import decide, reserves
@@ -44,6 +44,7 @@ from tallystick.ledger.org_account import (
 )
 from tallystick.ledger.org_changes import grants_again
 from tallystick.ledger.org_state import org_state
+from tallystick.ledger.settlement_charge import settlement_charge
 from tallystick.usage.event import Payer
 
 
@@ -173,88 +174,48 @@ def settle(
         Conflict: `hold_expired`, `hold_resolved`; `settle_above_hold`, when the caller's bound is more than is held.
     """
     hold = open_hold(account, request.hold_seq, now)
-    decided, held_pico, wallet = hold.held.decision, hold.amount_pico, account.wallet
-    bound_pico = request.charge_pico
-    if bound_pico is not None and bound_pico > held_pico:
+    held_pico, wallet = hold.amount_pico, account.wallet
+    if request.charge_pico is not None and request.charge_pico > held_pico:
         raise Conflict(
             "settle_above_hold",
-            f"{credits_text(bound_pico)} are more than the hold {operation_id('hold', hold.seq)} has reserved, "
+            f"{credits_text(request.charge_pico)} are more than the hold {operation_id('hold', hold.seq)} has reserved, "
             f"{credits_text(held_pico)}",
             next_step="settle for what is held at most, or leave the figure out: the contract says what is charged",
         )
-    covered = held_pico >= decided.quote.reserve_pico
-    repeat = decided.quote.repeat or _is_repeat(account, hold.request, contract, now)
-    charge = charge_credits(
-        contract,
-        decided.plan,
-        hold.request.action,
-        outcome=request.outcome,
-        environment=hold.request.environment,
-        cost_pico=cost_pico,
-        priced=priced,
-        repeat=repeat,
-        held_pico=held_pico,
-    )
-    charged_pico, why = charge.charged_pico, charge.why
-    if not covered:
-        charged_pico, why = 0, "Nothing is charged: the wallet could not cover it, and it was let pass unreserved."
-    elif bound_pico is not None and bound_pico < charged_pico:
-        charged_pico, why = bound_pico, f"{credits_text(bound_pico)}: no more was asked for."
+    work = (hold.request.action or "", hold.request.work_key or "")
+    done = account.finished.get(work)
+    charge = settlement_charge(hold, request, contract, done, now, cost_pico=cost_pico, priced=priced)
 
     before = wallet.state()
-    charged, returned = split_lots(hold.held.lots, min(charged_pico, held_pico))
+    charged, returned = split_lots(hold.held.lots, min(charge.charged_pico, held_pico))
     wallet.unhold(hold.held.lots)
-    beyond_pico = max(0, charged_pico - held_pico)
+    beyond_pico = max(0, charge.charged_pico - held_pico)
     overage_pico = min(beyond_pico, wallet.available_pico)
     overage = wallet.take(overage_pico) or ()
     over = wallet.give_back(returned, now)
-    finished = covered and not repeat and _finishes(hold, contract, request)
     settled = Settled(
         charged=charged,
         overage=overage,
         receivable_pico=beyond_pico - overage_pico,
-        rounding_pico=max(0, charge.rounding_pico - (charge.charged_pico - charged_pico)),
+        rounding_pico=charge.rounding_pico,
         returned=returned,
         expired_pico=sum([lot.amount_pico for lot in over]),
-        finished=finished,
+        finished=charge.finished,
         cost_pico=cost_pico,
         priced=priced,
-        charge_pico=credits_charge_pico(contract, charged_pico) if charged_pico else 0,
-        why=why,
+        charge_pico=charge.charge_pico,
+        why=charge.why,
         before=before,
         after=wallet.state(),
-        contract=decided.contract,
-        contract_version=decided.contract_version,
-        contract_sha256=decided.contract_sha256,
-        plan=decided.plan,
     )
     account.close(hold, Resolution(seq, "settlement", request, settled))
     account.charged[seq] = Charged(seq, settled, 0)
-    if finished:
+    if charge.finished:
         account.finish(hold.request, FinishedWork(now, seq))
     return [
         Step(seq, "settlement", request, settled, hold.seq),
         *grants_again(account, seq + 1, now, "settlement", seq, over, grace),
     ]
-
-
-def _is_repeat(account: OrgAccount, request: Authorize, contract: Contract, now: datetime) -> bool:
-    """Whether the same work was finished meanwhile, under another hold."""
-    if request.action is None or request.work_key is None:
-        return False
-    done = account.finished.get((request.action, request.work_key))
-    return is_repeat_of(contract.actions.get(request.action), None if done is None else done.charged_at, now)
-
-
-def _finishes(hold: OpenHold, contract: Contract, request: Settle) -> bool:
-    """Whether it is work that can be done again, with an outcome that is charged."""
-    action = contract.actions.get(hold.request.action or "")
-    return (
-        action is not None
-        and hold.request.work_key is not None
-        and hold.held.billed
-        and request.outcome in action.charge_on
-    )
 
 
 def release(account: OrgAccount, seq: int, now: datetime, request: ReleaseHold, *, grace: timedelta) -> list[Step]:
