@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from conftest import NOW
@@ -19,6 +20,7 @@ from tallystick.app.runtime import Runtime
 from tallystick.app.seal import seal_once
 from tallystick.app.verify import OpenLedger, verify_ledger
 from tallystick.app.verify_report import VerifyReport
+from tallystick.core.errors import Unavailable
 from workshop import granted, held, one_of_each, open_account, settled
 
 # The database's own clock has a say in what may leave it.
@@ -202,3 +204,18 @@ def test_what_is_changed_of_an_account_is_found_and_named(copy: OpenLedger, case
 
 def test_an_untouched_copy_is_sound(copy: OpenLedger) -> None:
     assert told(verify_ledger(copy)) == []
+
+
+def test_an_operator_who_may_not_count_anew_is_told_so(runtime: Runtime, database_url: str) -> None:
+    open_account(runtime, "globex")
+    held(runtime)
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(_NO_TEMPORARY)
+    with pytest.raises(Unavailable) as caught:
+        verify_ledger(runtime)
+    assert caught.value.code == "rights_missing"
+
+
+_NO_TEMPORARY = """
+do $$ begin execute format('revoke temporary on database %I from public', current_database()); end $$
+"""

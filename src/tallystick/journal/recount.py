@@ -11,7 +11,7 @@ import psycopg
 
 from tallystick.contract.loader import load_contract
 from tallystick.contract.model import Contract
-from tallystick.core.errors import TallyError
+from tallystick.core.errors import TallyError, Unavailable
 from tallystick.journal.counters import Backlog, Counting, OrgCounters, Progress, catch_up, counting_of
 from tallystick.journal.database import Connection, Database
 from tallystick.journal.migrate import unreachable
@@ -42,13 +42,13 @@ def recount(database: Database, org_id: str | None) -> Iterator[Recounted]:
     counters away.
 
     Raises:
-        Unavailable: `database_unreachable`.
+        Unavailable: `database_unreachable`; `rights_missing`: the operator may not make temporary tables.
     """
     try:
         with database.connect(OPERATOR) as connection:
             connection.execute("set transaction isolation level repeatable read")
             connection.execute("set local statement_timeout = 0; set local search_path = pg_temp, public")
-            connection.execute("create temp table counters (like public.counters including indexes) on commit drop")
+            _make_own_table(connection)
             contracts = _Contracts(connection)
             orgs = connection.execute(_SQL["counted"], {"org": org_id}).fetchall()
             for org, counted_through_seq, state, progress, forgotten_until in orgs:
@@ -63,6 +63,18 @@ def recount(database: Database, org_id: str | None) -> Iterator[Recounted]:
             connection.rollback()
     except psycopg.OperationalError as error:
         raise unreachable(error) from error
+
+
+def _make_own_table(connection: Connection) -> None:
+    try:
+        connection.execute("create temp table counters (like public.counters including indexes) on commit drop")
+    except psycopg.errors.InsufficientPrivilege as error:
+        name = connection.info.dbname
+        raise Unavailable(
+            "rights_missing",
+            f"role {OPERATOR} may not make temporary tables in database {name}, which counting anew takes",
+            next_step=f'let the owner of the database run: grant temporary on database "{name}" to {OPERATOR}',
+        ) from error
 
 
 def _differing(connection: Connection, org_id: str) -> Iterator[Recounted]:
