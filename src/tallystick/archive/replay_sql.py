@@ -119,8 +119,8 @@ def sums(meters: Sequence[str]) -> str:
     )
     return f"""
 select environment, outcome = 'failure' as failed, provider, model, rate_version, count(*),
-       count(*) filter (where cost_pico is null and payer is null),
-       coalesce(sum(cost_pico) filter (where payer is null), 0){of_meters}
+       coalesce(payer, 'seller') as paid_by, count(*) filter (where cost_pico is null),
+       coalesce(sum(cost_pico), 0){of_meters}
 from entries anti join apart using (filename, file_row_number)
 where pricing is not null and kind = 'usage'
-group by environment, failed, provider, model, rate_version"""
+group by environment, failed, provider, model, rate_version, paid_by"""

@@ -12,10 +12,10 @@ from tallystick.usage.event import UsageEvent
 
 def add_rows(sums: PeriodSums, rows: Iterable[tuple[Any, ...]], meters: Sequence[str]) -> None:
     """Add rows of `replay_sql.sums`."""
-    for environment, failed, provider, model, rate_version, events, unpriced, cost_pico, *of_meters in rows:
+    for environment, failed, provider, model, rate_version, events, payer, unpriced, cost_pico, *of_meters in rows:
         group = (environment, bool(failed))
         sums.events[group] = sums.events.get(group, 0) + events
-        of_model = sums.model(provider, model)
+        of_model = sums.model(provider, model, payer)
         of_model.events += events
         of_model.unpriced += unpriced
         of_model.cost_pico += int(cost_pico)
