@@ -190,7 +190,7 @@ class WalletMachine(RuleBasedStateMachine):
         self.account = OrgAccount()
         self.model = Model()
         self.tables = Tables()
-        self.fold = OrgFold()
+        self.fold = OrgFold({CONTRACT.sha256: CONTRACT}.get)
         self.balances: Counter[str] = Counter()
         self.resolved: Counter[int] = Counter()
         self.ended_by_expiry: set[int] = set()

@@ -13,7 +13,7 @@ from tallystick.contract.decision import Budget
 from tallystick.ledger.fold import DoesNotFollow, FoldEntry, OrgFold
 from tallystick.ledger.operations import CREDIT, Expire, Grant, Granted, Lot, Noted, SetBudget, SetStanding, WalletState
 from tallystick.ledger.org_account import Step
-from wallet_org import CENT_PICO, GRACE, NOW, Org
+from wallet_org import CENT_PICO, CONTRACT, GRACE, NOW, Org
 
 replace = msgspec.structs.replace
 MINUTE = timedelta(minutes=1)
@@ -141,6 +141,32 @@ def test_a_bent_entry_does_not_follow(seq: int, bent: Callable[[FoldEntry], Fold
     with pytest.raises(DoesNotFollow) as found:
         folded(entries)
     assert found.value.seq in (seq, seq - 1)
+
+
+@pytest.mark.parametrize(
+    "bent",
+    [
+        result(charged=(Lot(2, 4 * CREDIT),), returned=(Lot(2, CREDIT),)),
+        result(finished=False),
+        result(charge_pico=4 * CENT_PICO),
+        result(rounding_pico=1),
+        request_(outcome="failure"),
+        request_(charge_pico=CREDIT),
+    ],
+)
+def test_a_settlement_charges_what_its_contract_says(bent: Callable[[FoldEntry], FoldEntry]) -> None:
+    fold = OrgFold({CONTRACT.sha256: CONTRACT}.get)
+    for entry in HISTORY[:7]:
+        fold.add(entry)
+    with pytest.raises(DoesNotFollow, match=r"the contract says \d+"):
+        fold.add(bent(HISTORY[7]))
+
+
+def test_what_an_unknown_contract_says_is_taken_as_it_stands() -> None:
+    fold = OrgFold({"other": CONTRACT}.get)
+    for entry in HISTORY:
+        fold.add(entry)
+    assert fold.wallet.available_pico == 35 * CREDIT
 
 
 @pytest.mark.parametrize("seq", [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12])

@@ -1,15 +1,16 @@
 """Checking orgs' accounts: each org's operations, from its first entry on, against what they have moved and left.
 
 The operations are read once more, in their order, and folded (`ledger.fold`): each must follow from those before it,
-each has the transfers that it is due, and what they come to is what the tables of state say. Entries that have left
-the database are read from their blocks.
+each settlement charges what its contract says, each operation has the transfers that it is due, and what they come to
+is what the tables of state say. Entries that have left the database are read from their blocks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from tallystick.app.verify_report import Findings
+from tallystick.contract.loader import load_contract
+from tallystick.contract.model import Contract
 from tallystick.core.errors import BadInput
 from tallystick.journal.account_rows import (
     CreditTransfer,
@@ -27,6 +30,7 @@ from tallystick.journal.account_rows import (
     stream_credit_transfers,
     stream_operations,
 )
+from tallystick.journal.contracts import list_contract_versions
 from tallystick.journal.database import Connection, Database
 from tallystick.journal.recount import recount
 from tallystick.journal.sealing import blocks_of_org
@@ -57,11 +61,12 @@ def check_org_accounts(
         with_operations: the orgs of which entries with a body were come across.
         findings: where to note what is wrong.
     """
+    contract_of = _contracts(connection)
     with_accounts = orgs_with_accounts(connection, org_id) | with_operations
     count = 0
     for head in heads:
         if head.org_id in with_accounts:
-            count += _Account(connection, blocks, head, findings).check()
+            count += _Account(connection, blocks, head, contract_of, findings).check()
     for org, accounts in odd_accounts(connection, org_id):
         what = "not those that every org has of which operations are recorded, and no other"
         findings.add("balance", f"it has the accounts of credits {', '.join(accounts) or 'none'}: {what}", org)
@@ -75,6 +80,24 @@ def check_counters(database: Database, org_id: str | None, findings: Findings) -
         findings.add("state", what, org)
 
 
+def _contracts(connection: Connection) -> Callable[[str], Contract | None]:
+    """Finds contracts by the hashes of their content, and reads each once."""
+    stored = {version.sha256: version for version in list_contract_versions(connection)}
+
+    @cache
+    def contract_of(sha256: str) -> Contract | None:
+        version = stored.get(sha256)
+        if version is None:
+            return None
+        try:
+            contract = load_contract(version.source_text, version.source_name)
+        except BadInput:  # that a stored contract is not what its hash says is found where contracts are checked
+            return None
+        return contract if contract.sha256 == sha256 else None
+
+    return contract_of
+
+
 class _Due(NamedTuple):
     """What an operation moves: (debit, credit, amount) each, and when it was recorded."""
 
@@ -86,13 +109,20 @@ class _Due(NamedTuple):
 class _Account:
     """The check of one org's account."""
 
-    def __init__(self, connection: Connection, blocks: Path, head: HeadRow, findings: Findings) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        blocks: Path,
+        head: HeadRow,
+        contract_of: Callable[[str], Contract | None],
+        findings: Findings,
+    ) -> None:
         self._connection = connection
         self._blocks = blocks
         self._head = head
         self._org = head.org_id
         self._findings = findings
-        self._fold = OrgFold()
+        self._fold = OrgFold(contract_of)
         self._follows = True
 
     def check(self) -> int:

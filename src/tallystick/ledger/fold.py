@@ -4,10 +4,10 @@ Folded are the grants and what of each is available, the open holds, what they r
 work, standing, budgets and overrides, and the balance of each account of credits. Counters of what is used in a window
 are not: they follow from usage, the plan's limits and the org's time zone.
 
-Each entry must follow from those before it: lots burn in their order, a hold is resolved once and with what it held, no
-more is refunded than was charged, nothing is granted again that did not come back, what a wallet had before and after
-is what it has. The first that does not ends the
-fold: what comes after it cannot be told.
+Each entry must follow from those before it: lots burn in their order, a hold is resolved once and with what it held, a
+settlement charges what its contract says, no more is refunded than was charged, nothing is granted again that did not
+come back, what a wallet had before and after is what it has. The first that does not ends the fold: what comes after it
+cannot be told.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import NamedTuple, NoReturn
 
 import msgspec
 
+from tallystick.contract.model import Contract
 from tallystick.core.money import PICO_MAX
 from tallystick.ledger.operation_transfers import total, transfers_of
 from tallystick.ledger.operations import (
@@ -46,6 +47,7 @@ from tallystick.ledger.operations import (
 )
 from tallystick.ledger.org_account import FinishedWork, OpenHold, OrgTerms, with_standing
 from tallystick.ledger.reservations import reservations
+from tallystick.ledger.settlement_charge import settlement_charge
 from tallystick.ledger.wallet import GrantedLot, Wallet
 
 
@@ -73,6 +75,10 @@ class FoldEntry(NamedTuple):
 class OrgFold:
     """The fold of one org's operations, entry by entry.
 
+    Args:
+        contract_of: the contract's version with that hash; None for one that is not known. With it, what each
+            settlement charges is told again; without it, taken as it stands.
+
     Attributes:
         wallet: all lots that ever came in.
         holds: by sequence, those that are open.
@@ -81,7 +87,8 @@ class OrgFold:
         debits, credits: by account of credits, what was debited and credited to it, in pico-credits.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, contract_of: Callable[[str], Contract | None] | None = None) -> None:
+        self._contract_of = contract_of
         self.wallet = Wallet()
         self.holds: dict[int, OpenHold] = {}
         self.finished: dict[tuple[str, str], FinishedWork] = {}
@@ -165,6 +172,7 @@ class OrgFold:
 
     def _settle(self, entry: FoldEntry, request: Settle, result: Settled) -> None:
         hold = self._resolved(entry, request.hold_seq)
+        self._check_charge(entry, hold, request, result)
         if not _same_lots((*result.charged, *result.returned), hold.held.lots):
             self._refuse(entry.seq, "what it charges and gives back is not what was held")
         if self.wallet.take(total(result.overage)) != result.overage:
@@ -176,6 +184,23 @@ class OrgFold:
             if action is None or work_key is None:
                 self._refuse(entry.seq, "it finishes work that has no name")
             self.finished[action, work_key] = FinishedWork(entry.recorded_at, entry.seq)
+
+    def _check_charge(self, entry: FoldEntry, hold: OpenHold, request: Settle, result: Settled) -> None:
+        contract = None if self._contract_of is None else self._contract_of(hold.held.decision.contract_sha256)
+        if contract is None:
+            return
+        done = self.finished.get((hold.request.action or "", hold.request.work_key or ""))
+        due = settlement_charge(
+            hold, request, contract, done, entry.recorded_at, cost_pico=result.cost_pico, priced=result.priced
+        )
+        charged_pico = total(result.charged) + total(result.overage) + result.receivable_pico
+        found = (charged_pico, result.rounding_pico, result.finished, result.charge_pico)
+        if found != due[: len(found)]:
+            what = f"{charged_pico} pico-credits, {result.rounding_pico} of them rounding"
+            self._refuse(
+                entry.seq,
+                f"it charges {what}; the contract says {due.charged_pico}, {due.rounding_pico} of them rounding",
+            )
 
     def _release(self, entry: FoldEntry, request: ReleaseHold, result: Returned) -> None:
         self._end(entry, request.hold_seq, result)

@@ -175,10 +175,11 @@ def settle(
     """
     hold = open_hold(account, request.hold_seq, now)
     held_pico, wallet = hold.amount_pico, account.wallet
-    if request.charge_pico is not None and request.charge_pico > held_pico:
+    bound_pico = request.charge_pico
+    if bound_pico is not None and bound_pico > held_pico:
         raise Conflict(
             "settle_above_hold",
-            f"{credits_text(request.charge_pico)} are more than the hold {operation_id('hold', hold.seq)} has reserved, "
+            f"{credits_text(bound_pico)} are more than the hold {operation_id('hold', hold.seq)} has reserved, "
             f"{credits_text(held_pico)}",
             next_step="settle for what is held at most, or leave the figure out: the contract says what is charged",
         )
