@@ -16,12 +16,11 @@ import msgspec
 from tallystick.contract.decision import Budget
 from tallystick.contract.loader import load_contract
 from tallystick.contract.model import Contract
-from tallystick.contract.windows import window_at
 from tallystick.core.errors import NotFound
-from tallystick.core.periods import load_zone
 from tallystick.journal.counters import Backlog, OrgCounters, Progress, catch_up, counting_of, load_counters
 from tallystick.journal.database import Connection
 from tallystick.journal.heads import Head, add_heads, heads_of, prepare_heads
+from tallystick.journal.operations_asked import Asked, included_id, included_month
 from tallystick.journal.operations_group import OrgWork
 from tallystick.journal.operations_load import (
     ENDED_HOLDS_MAX,
@@ -39,8 +38,7 @@ from tallystick.journal.operations_load import (
 )
 from tallystick.journal.operations_script import Script, instant, text
 from tallystick.journal.round_trips import texts
-from tallystick.journal.writer import Stored
-from tallystick.ledger.operations import Authorize, Operation, Refund, ReleaseHold, Settle
+from tallystick.journal.writer import Stored, stored_core
 from tallystick.ledger.org_account import OpenHold, OrgAccount
 from tallystick.ledger.wallet import GrantedLot, Wallet
 
@@ -56,6 +54,7 @@ class Found(NamedTuple):
         stored: operations that are stored already, by org, kind and request id.
         resolutions: what has resolved holds that are named and not open, by the hold.
         usage: usage that is stored already, by org and request id, as far as it was looked for.
+        cores: of usage whose personal data was erased, the rest of the fact, to be compared.
         contracts: by the hash of their content, those in force and those that loaded holds were decided under.
     """
 
@@ -63,6 +62,7 @@ class Found(NamedTuple):
     stored: dict[tuple[str, str, str], StoredOperation]
     resolutions: dict[Place, StoredOperation]
     usage: dict[tuple[str, str], Stored]
+    cores: dict[tuple[str, str], bytes]
     contracts: Mapping[str, Contract]
 
 
@@ -81,7 +81,7 @@ class Reader:
             items: operations, and what else has an `org_id`; all of orgs that there are.
             probe: look for usage events that are stored already.
         """
-        asked = _Asked(items)
+        asked = Asked(items)
         first = _first_round(connection, asked, now)
         heads = first.heads
         self._add_contracts(connection, first)
@@ -105,45 +105,6 @@ class Reader:
         self._contracts[sha256] = load_contract(*found)
 
 
-class _Asked:
-    """What the operations name, to be looked up."""
-
-    def __init__(self, items: Iterable[Any]) -> None:
-        self.orgs: list[str] = []
-        self.ids: list[tuple[str, str, str]] = []
-        self.holds: dict[Place, None] = {}
-        self.works: set[tuple[str, str, str]] = set()
-        self.settlements: set[Place] = set()
-        self.budgets: set[str] = set()
-        self.decided: set[str] = set()
-        self.requests: list[tuple[str, Authorize, str | None]] = []
-        self.settles: list[Operation] = []
-        orgs = set()
-        for one in items:
-            org_id = one.org_id
-            orgs.add(org_id)
-            if not isinstance(one, Operation):
-                self.decided.add(org_id)
-                continue
-            request = one.request
-            if isinstance(request, Settle | ReleaseHold):
-                self.holds[org_id, request.hold_seq] = None
-                if isinstance(request, Settle):
-                    self.settles.append(one)
-                continue
-            self.ids.append((org_id, one.kind, one.request_id))
-            if isinstance(request, Authorize):
-                self.decided.add(org_id)
-                self.requests.append((org_id, request, one.user_id))
-                if request.action is not None and request.work_key is not None:
-                    self.works.add((org_id, request.action, request.work_key))
-            elif isinstance(request, Refund):
-                self.settlements.add((org_id, request.settlement_seq))
-            elif one.kind == "budget":
-                self.budgets.add(org_id)
-        self.orgs = sorted(orgs)
-
-
 class _First(NamedTuple):
     """What the first round trip found."""
 
@@ -156,7 +117,7 @@ class _First(NamedTuple):
     charged: list[Any]
 
 
-def _first_round(connection: Connection, asked: _Asked, now: datetime) -> _First:
+def _first_round(connection: Connection, asked: Asked, now: datetime) -> _First:
     orgs, at = texts(asked.orgs), instant(now)
     script = Script()
     script.add(b"begin")
@@ -224,7 +185,7 @@ def _orgs(
 
 def _second_round(
     connection: Connection,
-    asked: _Asked,
+    asked: Asked,
     first: _First,
     orgs: dict[str, OrgWork],
     contracts: Mapping[str, Contract],
@@ -265,7 +226,8 @@ def _second_round(
     resolutions = {resolved[place - 1]: StoredOperation(*row) for place, *row in found["resolutions"]}
     _add(orgs, found, resolutions)
     known = {ids[place - 1]: Stored(*row) for place, *row in found["usage_of"]}
-    return Found(orgs, first.stored, resolutions, known, contracts)
+    cores = {one: stored_core(connection, one[0], stored.seq) for one, stored in known.items() if stored.salt is None}
+    return Found(orgs, first.stored, resolutions, known, cores, contracts)
 
 
 def _add(
@@ -299,7 +261,7 @@ def _missing_lots(orgs: Mapping[str, OrgWork], holds: Mapping[Place, OpenHold]) 
     return missing
 
 
-def _works_of(asked: _Asked, holds: Mapping[Place, OpenHold]) -> set[tuple[str, str, str]]:
+def _works_of(asked: Asked, holds: Mapping[Place, OpenHold]) -> set[tuple[str, str, str]]:
     """Of holds to be settled, the work that nothing was asked about yet."""
     works = set()
     for one in asked.settles:
@@ -310,7 +272,7 @@ def _works_of(asked: _Asked, holds: Mapping[Place, OpenHold]) -> set[tuple[str, 
 
 
 def _counting(
-    asked: _Asked, orgs: Mapping[str, OrgWork], now: datetime
+    asked: Asked, orgs: Mapping[str, OrgWork], now: datetime
 ) -> tuple[list[Backlog], list[tuple[str, str, datetime | None]]]:
     """Whose counters are behind, and the counters that decisions will look at.
 
@@ -342,7 +304,7 @@ def _counting(
     return backlogs, names
 
 
-def _included_ids(asked: _Asked, orgs: Mapping[str, OrgWork], now: datetime) -> list[tuple[str, str, str]]:
+def _included_ids(asked: Asked, orgs: Mapping[str, OrgWork], now: datetime) -> list[tuple[str, str, str]]:
     """The grants of this month's included credits, of orgs that are not known to have them."""
     ids = []
     for org_id in asked.decided:
@@ -350,24 +312,6 @@ def _included_ids(asked: _Asked, orgs: Mapping[str, OrgWork], now: datetime) -> 
         if month is not None:
             ids.append((org_id, "grant", included_id(month[0])))
     return ids
-
-
-def included_month(org: OrgWork, now: datetime) -> tuple[str, datetime] | None:
-    """The month that `now` falls in on the org's clocks, such as `2026-11`, and its end; None where nothing is due.
-
-    Something is due where the plan includes credits, and none are known to be given for that month.
-    """
-    plan = None if org.contract is None or org.row.plan is None else org.contract.plans.get(org.row.plan)
-    if plan is None or not plan.included_credits or org.row.time_zone is None:
-        return None
-    window = window_at("month", org.row.time_zone, now)
-    label = window.starts_at.astimezone(load_zone(org.row.time_zone)).strftime("%Y-%m")
-    return None if org.progress.included == label else (label, window.ends_at)
-
-
-def included_id(month: str) -> str:
-    """The request id of the grant of included credits: there is one for each org and month."""
-    return f"included:{month}"
 
 
 def _counters(org: OrgWork, now: datetime) -> OrgCounters | None:

@@ -285,7 +285,7 @@ def _unwritten(connection: Connection, event: UsageEvent, row: Row, stored: Stor
         # This very batch has been written: the connection was lost before its commit was confirmed.
         return _receipt("accepted", key, stored)
     if stored.salt is None:
-        offered, same = row.fingerprint, core_json(event) == _stored_core(connection, event.org_id, stored.seq)
+        offered, same = row.fingerprint, core_json(event) == stored_core(connection, event.org_id, stored.seq)
     else:
         offered = event_fingerprint(event, stored.salt)
         same = offered == stored.fingerprint
@@ -304,7 +304,7 @@ def _unwritten(connection: Connection, event: UsageEvent, row: Row, stored: Stor
     )
 
 
-def _stored_core(connection: Connection, org_id: str, seq: int) -> bytes:
+def stored_core(connection: Connection, org_id: str, seq: int) -> bytes:
     """The core of an entry whose personal data was erased."""
     row = connection.execute(_ENTRY, {"org": org_id, "seq": seq}).fetchone()
     event = None if row is None else entry_event(Entry(*row))

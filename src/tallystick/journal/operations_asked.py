@@ -1,0 +1,82 @@
+"""What a group of operations names, to be looked up; and what is due to an org without being named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from tallystick.contract.windows import window_at
+from tallystick.core.periods import load_zone
+from tallystick.journal.operations_group import OrgWork
+from tallystick.journal.operations_load import Place
+from tallystick.ledger.operations import Authorize, Operation, Refund, ReleaseHold, Settle
+
+
+class Asked:
+    """What the items of a group name.
+
+    Attributes:
+        orgs: in the order in which heads are locked.
+        ids: org, kind and request id of operations that may be stored already.
+        holds: that are to be settled or released.
+        works: org, action and key of work that may be finished already.
+        settlements: that are to be refunded.
+        budgets: orgs whose budgets change.
+        decided: orgs that something is decided on.
+        requests: what is asked for, with its org and user.
+        settles: the settlements.
+    """
+
+    def __init__(self, items: Iterable[Any]) -> None:
+        self.orgs: list[str] = []
+        self.ids: list[tuple[str, str, str]] = []
+        self.holds: dict[Place, None] = {}
+        self.works: set[tuple[str, str, str]] = set()
+        self.settlements: set[Place] = set()
+        self.budgets: set[str] = set()
+        self.decided: set[str] = set()
+        self.requests: list[tuple[str, Authorize, str | None]] = []
+        self.settles: list[Operation] = []
+        orgs = set()
+        for one in items:
+            org_id = one.org_id
+            orgs.add(org_id)
+            if not isinstance(one, Operation):
+                self.decided.add(org_id)
+                continue
+            request = one.request
+            if isinstance(request, Settle | ReleaseHold):
+                self.holds[org_id, request.hold_seq] = None
+                if isinstance(request, Settle):
+                    self.settles.append(one)
+                continue
+            self.ids.append((org_id, one.kind, one.request_id))
+            if isinstance(request, Authorize):
+                self.decided.add(org_id)
+                self.requests.append((org_id, request, one.user_id))
+                if request.action is not None and request.work_key is not None:
+                    self.works.add((org_id, request.action, request.work_key))
+            elif isinstance(request, Refund):
+                self.settlements.add((org_id, request.settlement_seq))
+            elif one.kind == "budget":
+                self.budgets.add(org_id)
+        self.orgs = sorted(orgs)
+
+
+def included_month(org: OrgWork, now: datetime) -> tuple[str, datetime] | None:
+    """The month that `now` falls in on the org's clocks, such as `2026-11`, and its end; None where nothing is due.
+
+    Something is due where the plan includes credits, and none are known to be given for that month.
+    """
+    plan = None if org.contract is None or org.row.plan is None else org.contract.plans.get(org.row.plan)
+    if plan is None or not plan.included_credits or org.row.time_zone is None:
+        return None
+    window = window_at("month", org.row.time_zone, now)
+    label = window.starts_at.astimezone(load_zone(org.row.time_zone)).strftime("%Y-%m")
+    return None if org.progress.included == label else (label, window.ends_at)
+
+
+def included_id(month: str) -> str:
+    """The request id of the grant of included credits: there is one for each org and month."""
+    return f"included:{month}"
