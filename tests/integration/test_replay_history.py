@@ -11,7 +11,7 @@ import pytest
 
 from journal_helpers import query, raw_event, tamper
 from tallystick.app.ingest import check_items
-from tallystick.app.replay_history import replay_history, replay_range
+from tallystick.app.replay_history import replay_history
 from tallystick.app.runtime import Runtime
 from tallystick.app.seal import seal_once
 from tallystick.archive.columns import ENTRY_SCHEMA
@@ -122,22 +122,6 @@ def test_a_block_that_is_not_the_sealed_one_is_refused(runtime: Runtime) -> None
     assert (report.entries, report.blocks) == (0, 0)
     main.unlink()
     assert [one.reason for one in replay_history(runtime, START, END).refused] == ["the file is missing"]
-
-
-def test_a_range_of_an_org_gives_its_sums(runtime: Runtime) -> None:
-    append(runtime, 12)
-    assert replay_range(runtime, "acme", 1, 12, START, END) is None  # nothing is sealed yet
-    seal_once(runtime, everything=True)
-    found = replay_range(runtime, "acme", 1, 6, START, END)
-    assert found is not None
-    assert (found.report.identical, found.report.entries) == (True, 6)
-    sums = found.sums
-    assert sums.events == {("production", False): 6}
-    assert sums.meters["production", False, "tokens_in"].quantity == 1000 + 5 + 7 + 9 + 4
-    assert sums.meters["production", False, "tokens_in"].cost_unknown == 1
-    assert sums.models["openai", "unheard-of"].unpriced == 1
-    ((cost,),) = query(runtime, "select sum(cost_pico)::bigint from ledger_entries where seq <= 6")
-    assert sum(model.cost_pico for model in sums.models.values()) == cost
 
 
 def test_what_cannot_be_asked_is_refused(runtime: Runtime) -> None:

@@ -18,7 +18,6 @@ from tallystick.archive.format import write_block
 from tallystick.archive.replay import BlockReplay, Wanted
 from tallystick.core.money import PICO_MAX
 from tallystick.invoice.facts import StoredFact, name_of, recheck
-from tallystick.invoice.usage import MeterSum, PeriodSums
 from tallystick.ledger.entry import Entry
 from tallystick.rates.card import CardHistory
 from tallystick.rates.cardfile import CardVersion, Header, ModelLine, ProviderLine, RateLine
@@ -225,9 +224,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("blocks")
 
 
-def _replayed(
-    folder: Path, rows: list[dict[str, object]], history: CardHistory, sums: PeriodSums | None = None
-) -> tuple[set[tuple[int, str]], int]:
+def _replayed(folder: Path, rows: list[dict[str, object]], history: CardHistory) -> tuple[set[tuple[int, str]], int]:
     table = pa.Table.from_pylist(rows, schema=ENTRY_SCHEMA)
     half = len(rows) // 2
     files = []
@@ -237,7 +234,7 @@ def _replayed(
             write_block(part, files[-1], folder / f"{number}.people.parquet", block=number + 1)
     wanted = Wanted(START - timedelta(days=1), START + timedelta(days=100))
     with BlockReplay(history.at, history.minimum_meters(), threads=2, memory_mb=500, temporary=folder) as replay:
-        found = list(replay.run(files, wanted, sums))
+        found = list(replay.run(files, wanted))
     differences = {(one.seq, one.field) for part in found for one in part.differences}
     return differences, sum(part.entries for part in found)
 
@@ -326,25 +323,3 @@ def test_each_kind_of_damage_is_found_in_each_kind_of_entry(folder: Path, kind: 
     expected = _one_by_one(rows, history)
     assert expected
     assert _replayed(folder, rows, history)[0] == expected
-
-
-@settings(max_examples=40, deadline=None)
-@given(histories(), DRAWN, st.lists(st.booleans(), min_size=12, max_size=12))
-def test_sums_are_those_of_the_requests_one_by_one(
-    folder: Path, history: CardHistory, drawn: list[UsageEvent], corrected: list[bool]
-) -> None:
-    rows = _rows(history, drawn, corrected)
-    entries = [Entry(**{**row, "price_context": _context(row), "attributes": {}}) for row in rows]  # type: ignore[arg-type]
-    corrections = {entry.refers_to_seq: entry for entry in entries if entry.kind == "correction"}
-    expected = PeriodSums()
-    for entry in entries:
-        if entry.kind == "usage":
-            again = recheck(StoredFact(entry, corrections.get(entry.seq)), history.at)
-            assert again.cost is not None
-            expected.add_request(again.event, again.cost)
-    if rows:
-        sums = PeriodSums()
-        _replayed(folder, rows, history, sums)
-        for one in (sums, expected):  # of a line that is free nothing need be said
-            one.meters = {key: found for key, found in one.meters.items() if found != MeterSum()}
-        assert sums == expected

@@ -23,7 +23,6 @@ from tallystick.app.seal import block_store
 from tallystick.archive.store import file_sha256
 from tallystick.core.errors import BadInput, NotFound
 from tallystick.core.instants import format_instant
-from tallystick.invoice.usage import PeriodSums
 from tallystick.journal.sealing import blocks_of_org, list_blocks
 
 if TYPE_CHECKING:
@@ -167,46 +166,8 @@ def replay_history(
     files = _sound(found, report, hashed)
     report.blocks = len(files)
     with _engine(runtime) as engine:
-        _run(engine, files, Wanted(start, end, org_id), report, None, progress)
+        _run(engine, files, Wanted(start, end, org_id), report, progress)
     return report
-
-
-class RangeReplay(NamedTuple):
-    """The replay of a range of one org's entries: what was found, and what its requests add up to."""
-
-    report: HistoryReport
-    sums: PeriodSums
-
-
-def replay_range(
-    runtime: Runtime, org_id: str, first_seq: int, last_seq: int, start: datetime, end: datetime
-) -> RangeReplay | None:
-    """Replay an org's entries first_seq to last_seq whose time is in [start, end), as an invoice covers them.
-
-    The sums are of costs computed again; a request that was corrected within the range counts at its correction's.
-
-    Returns:
-        None when not all of the range is sealed.
-
-    Raises:
-        BadInput: `broken_block`.
-        Unavailable: `database_unreachable`.
-    """
-    from tallystick.archive.replay import Wanted
-
-    store = block_store(runtime.settings)
-    with runtime.database.org(org_id) as connection:
-        ranges = blocks_of_org(connection, org_id, first_seq, last_seq)
-    held = sum(min(one.last_seq, last_seq) - max(one.first_seq, first_seq) + 1 for one in ranges)
-    if held < last_seq - first_seq + 1:
-        return None
-    report, sums = HistoryReport(start, end, org_id), PeriodSums()
-    blocks = [HistoryBlock(store.main(one.path), one.file_sha256, 0) for one in ranges]
-    files = _sound(blocks, report, None)
-    report.blocks = len(files)
-    with _engine(runtime) as engine:
-        _run(engine, files, Wanted(start, end, org_id, first_seq, last_seq), report, sums, None)
-    return RangeReplay(report, sums)
 
 
 def _run(
@@ -214,10 +175,9 @@ def _run(
     files: Sequence[Path],
     wanted: Wanted,
     report: HistoryReport,
-    sums: PeriodSums | None,
     progress: Progress | None,
 ) -> None:
-    for part in engine.run(files, wanted, sums):
+    for part in engine.run(files, wanted):
         report.entries += part.entries
         report.corrections += part.corrections
         report.operations += part.operations

@@ -30,10 +30,8 @@ from tallystick.archive.lines import Int64s
 from tallystick.archive.replay_cases import Box, CardOf, Cases
 from tallystick.archive.replay_rows import EntryDifference, check_correction, check_usage, entries_of
 from tallystick.archive.replay_scan import Part, Scanned, Words, merged, scan, scan_columns
-from tallystick.archive.replay_sums import add_entry, add_rows
 from tallystick.archive.row_group import BlockFile, Filter, RowGroup
 from tallystick.core.errors import BadInput
-from tallystick.invoice.usage import PeriodSums
 from tallystick.ledger.entry import Entry
 
 SCAN_ENTRIES = 4_000_000
@@ -49,13 +47,11 @@ _Blocks = Sequence[tuple[Path, BlockInfo]]
 
 
 class Wanted(NamedTuple):
-    """Which entries: event time in [start, end), of one org or all, of a range of its sequence or all."""
+    """Which entries: event time in [start, end), of one org or all."""
 
     start: datetime
     end: datetime
     org_id: str | None = None
-    first_seq: int | None = None
-    last_seq: int | None = None
 
 
 class Found(NamedTuple):
@@ -96,7 +92,6 @@ class BlockReplay:
         self._threads = threads
         self._cases = Cases(card_of)
         self._corrections: list[Entry] = []
-        self._corrected: set[tuple[str, int]] = set()
         settings: dict[str, str | bool | int | float | list[str]] = {
             "threads": threads,
             "memory_limit": f"{memory_mb}MB",
@@ -113,7 +108,7 @@ class BlockReplay:
     def __exit__(self, *_: object) -> None:
         self._connection.close()
 
-    def run(self, files: Sequence[Path], wanted: Wanted, sums: PeriodSums | None = None) -> Iterator[Found]:
+    def run(self, files: Sequence[Path], wanted: Wanted) -> Iterator[Found]:
         """Check the wanted entries of these block files, some files at a time.
 
         Corrections are checked against the entries that they refer to, which must be in one of the files too.
@@ -121,28 +116,24 @@ class BlockReplay:
         Args:
             files: block files.
             wanted: which of their entries.
-            sums: what the wanted requests add up to is added to it, each at the cost that counts: its correction's,
-                when it has one among the wanted entries.
 
         Raises:
             BadInput: `broken_block`, `missing_block`.
         """
         infos = [(path, block_info(path)) for path in files]
         blocks = [(path, info) for path, info in infos if _overlaps(info, wanted)]
-        if sums is not None:
-            self._corrected = self._find_corrected(blocks, wanted)
         for batch in _batches(blocks):
             with _faults_named(batch):
-                found = self._check(batch, wanted, sums)
+                found = self._check(batch, wanted)
             yield found
             if len(self._corrections) >= _CORRECTIONS_HELD:
-                yield self._check_corrections(blocks, wanted, sums)
+                yield self._check_corrections(blocks, wanted)
         if self._corrections:
-            yield self._check_corrections(blocks, wanted, sums)
+            yield self._check_corrections(blocks, wanted)
 
     # ── a batch of files ────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _check(self, blocks: _Blocks, wanted: Wanted, sums: PeriodSums | None) -> Found:
+    def _check(self, blocks: _Blocks, wanted: Wanted) -> Found:
         meters = self._view(blocks, wanted)
         words = Words()
         groups = self._scan(blocks, wanted, words)
@@ -168,12 +159,7 @@ class BlockReplay:
                 self._corrections.append(entry)
                 continue
             checked += 1
-            again = check_usage(entry, self._card_of)
-            differences += again.differences
-            if sums is not None and again.event is not None and (entry.org_id, entry.seq) not in self._corrected:
-                add_entry(sums, again.event, again.cost)
-        if sums is not None:
-            self._add_columns(sums, meters)
+            differences += check_usage(entry, self._card_of)
         entries = sum(scanned.entries for _, scanned in groups)
         return Found(entries, corrections, operations, checked, tuple(differences))
 
@@ -226,48 +212,22 @@ class BlockReplay:
 
     # ── corrections ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _check_corrections(self, blocks: _Blocks, wanted: Wanted, sums: PeriodSums | None) -> Found:
+    def _check_corrections(self, blocks: _Blocks, wanted: Wanted) -> Found:
         """Check the corrections that were come across, against the entries that they refer to."""
         corrections, self._corrections = self._corrections, []
         found: dict[tuple[str, int], Entry] = {}
-        anywhere = wanted._replace(first_seq=None, last_seq=None)
         keys = {"org_id": [one.org_id for one in corrections], "seq": [one.refers_to_seq for one in corrections]}
         self._table("referred", pa.table(keys, schema=pa.schema([("org_id", pa.string()), ("seq", pa.int64())])))
         for batch in _batches(blocks):
             with _faults_named(batch):
-                meters = self._view(batch, anywhere)
+                meters = self._view(batch, wanted)
                 query = "select * from entries semi join referred using (org_id, seq) where kind = 'usage'"
                 found |= {(entry.org_id, entry.seq): entry for entry in self._entries(query, meters)}
         differences: list[EntryDifference] = []
         for correction in corrections:
             usage = found.get((correction.org_id, correction.refers_to_seq or 0))
-            again = check_correction(correction, usage, self._card_of)
-            differences += again.differences
-            if (
-                sums is not None
-                and again.event is not None
-                and (correction.refers_to_seq or 0) >= (wanted.first_seq or 0)
-            ):
-                add_entry(sums, again.event, again.cost)
+            differences += check_correction(correction, usage, self._card_of)
         return Found(0, 0, 0, len(corrections), tuple(differences))
-
-    def _find_corrected(self, blocks: _Blocks, wanted: Wanted) -> set[tuple[str, int]]:
-        found: set[tuple[str, int]] = set()
-        for batch in _batches(blocks):
-            with _faults_named(batch):
-                self._view(batch, wanted)
-                found |= set(self._all("select org_id, refers_to_seq from entries where kind = 'correction'"))
-        keys = {"org_id": [org for org, _ in found], "seq": [seq for _, seq in found]}
-        self._table("corrected", pa.table(keys, schema=pa.schema([("org_id", pa.string()), ("seq", pa.int64())])))
-        return found
-
-    def _add_columns(self, sums: PeriodSums, meters: Sequence[str]) -> None:
-        """Add what was not added row by row."""
-        self._connection.execute(
-            "create or replace temp table apart as select filename, file_row_number from suspects union all "
-            "select filename, file_row_number from entries semi join corrected using (org_id, seq)"
-        )
-        add_rows(sums, self._all(sql.sums(meters)), meters)
 
     # ── DuckDB ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -312,10 +272,6 @@ def _conditions(info: BlockInfo, wanted: Wanted) -> tuple[str, ...]:
         conditions.append(f"time < make_timestamptz({(wanted.end - _EPOCH) // timedelta(microseconds=1)})")
     if wanted.org_id is not None:
         conditions.append(f"org_id = {sql.literal(wanted.org_id)}")
-    if wanted.first_seq is not None:
-        conditions.append(f"seq >= {int(wanted.first_seq)}")
-    if wanted.last_seq is not None:
-        conditions.append(f"seq <= {int(wanted.last_seq)}")
     return tuple(conditions)
 
 
@@ -324,7 +280,7 @@ def _filter(info: BlockInfo, wanted: Wanted) -> Filter | None:
     if not _conditions(info, wanted):
         return None
     start, end = ((one - _EPOCH) // timedelta(microseconds=1) for one in (wanted.start, wanted.end))
-    return Filter(start, end, wanted.org_id, wanted.first_seq, wanted.last_seq)
+    return Filter(start, end, wanted.org_id)
 
 
 def _locations(path: Path, places: Int64s) -> pa.Table:

@@ -15,8 +15,6 @@ from tallystick.archive.replay_cases import CardOf
 from tallystick.invoice.compare import Difference
 from tallystick.invoice.facts import StoredFact, name_of, recheck
 from tallystick.ledger.entry import Entry
-from tallystick.rates.model import Cost
-from tallystick.usage.event import UsageEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +27,6 @@ class EntryDifference:
     field: str
     recorded: str | None
     recomputed: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class CheckedEntry:
-    """An entry priced again: its fact, the cost that comes out (None when none does), and how that differs."""
-
-    event: UsageEvent | None
-    cost: Cost | None
-    differences: tuple[EntryDifference, ...]
 
 
 def entries_of(batch: pa.RecordBatch, meters: Sequence[str]) -> Iterator[Entry]:
@@ -57,26 +46,26 @@ def _typed(batch: pa.RecordBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict(columns)
 
 
-def check_usage(entry: Entry, card_of: CardOf) -> CheckedEntry:
-    """Price an entry of usage again."""
+def check_usage(entry: Entry, card_of: CardOf) -> list[EntryDifference]:
+    """Price an entry of usage again: how that differs."""
     return _checked(entry, StoredFact(entry, None), card_of)
 
 
-def check_correction(correction: Entry, usage: Entry | None, card_of: CardOf) -> CheckedEntry:
-    """Price again what a correction says that the entry it refers to costs."""
+def check_correction(correction: Entry, usage: Entry | None, card_of: CardOf) -> list[EntryDifference]:
+    """Price again what a correction says that the entry it refers to costs: how that differs."""
     if usage is None:
         where = f"entry {correction.refers_to_seq} of the org"
-        return CheckedEntry(None, None, (_difference(correction, "refers_to_seq", where, "a sealed entry of usage"),))
+        return [_difference(correction, "refers_to_seq", where, "a sealed entry of usage")]
     return _checked(correction, StoredFact(usage, correction), card_of)
 
 
-def _checked(entry: Entry, fact: StoredFact, card_of: CardOf) -> CheckedEntry:
+def _checked(entry: Entry, fact: StoredFact, card_of: CardOf) -> list[EntryDifference]:
     try:
         again = recheck(fact, card_of)
     except (TypeError, ValueError, OverflowError, AttributeError) as error:
         # What was changed from outside may hold anything, also what nothing here can compute with.
-        return CheckedEntry(None, None, (_difference(entry, "cost", str(entry.cost_pico), f"nothing: {error}"),))
-    return CheckedEntry(again.event, again.cost, tuple(_of_entry(entry, again.differences)))
+        return [_difference(entry, "cost", str(entry.cost_pico), f"nothing: {error}")]
+    return list(_of_entry(entry, again.differences))
 
 
 def _of_entry(entry: Entry, differences: Sequence[Difference]) -> Iterator[EntryDifference]:

@@ -101,26 +101,3 @@ def rows_of_regions(meters: Sequence[str]) -> str:
     return f"""
 select filename, file_row_number from ({_placed(meters)})
 semi join wrong using (id, time_place, prompt_place, minute_place)"""
-
-
-# ── sums ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def sums(meters: Sequence[str]) -> str:
-    """What the regular rows of usage add up to that are not in `apart`, by what an invoice groups by.
-
-    Costs are ours: what a key of the customer's own has paid is none.
-    """
-    of_meters = "".join(
-        f", sum({quantity(one)}), count(*) filter (where {quantity(one)} > 0),"
-        f" sum({amount(one)}) filter (where payer is null),"
-        f" count(*) filter (where {amount(one)} is null and payer is null)"
-        for one in meters
-    )
-    return f"""
-select environment, outcome = 'failure' as failed, provider, model, rate_version, count(*),
-       coalesce(payer, 'seller') as paid_by, count(*) filter (where cost_pico is null),
-       coalesce(sum(cost_pico), 0){of_meters}
-from entries anti join apart using (filename, file_row_number)
-where pricing is not null and kind = 'usage'
-group by environment, failed, provider, model, rate_version, paid_by"""

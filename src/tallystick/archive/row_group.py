@@ -50,13 +50,11 @@ class Texts(NamedTuple):
 
 
 class Filter(NamedTuple):
-    """Which rows: microseconds since 1970 in [time_min, time_end), one org or all, a range of its sequence."""
+    """Which rows: microseconds since 1970 in [time_min, time_end), one org or all."""
 
     time_min: int
     time_end: int
     org_id: str | None
-    first_seq: int | None
-    last_seq: int | None
 
 
 class BlockFile:
@@ -210,8 +208,4 @@ def _mask(rows: pa.Table, wanted: Filter) -> pa.ChunkedArray:
     mask = pc.and_(pc.greater_equal(time, wanted.time_min), pc.less(time, wanted.time_end))
     if wanted.org_id is not None:
         mask = pc.and_(mask, pc.equal(rows.column("org_id").cast(pa.string()), wanted.org_id))
-    if wanted.first_seq is not None:
-        mask = pc.and_(mask, pc.greater_equal(rows.column("seq"), wanted.first_seq))
-    if wanted.last_seq is not None:
-        mask = pc.and_(mask, pc.less_equal(rows.column("seq"), wanted.last_seq))
     return mask
