@@ -26,6 +26,7 @@ from account_operations import (
     wrongs,
 )
 from journal_helpers import count, query
+from tallystick.app.erase import erase_person
 from tallystick.app.runtime import Runtime, open_runtime
 from tallystick.core.errors import BadInput, Conflict, NotFound, TallyError
 from tallystick.journal import steps
@@ -271,3 +272,23 @@ def test_many_callers_at_once_never_spend_more_than_there_is(others: list[Runtim
     assert sum(isinstance(answer.result, Held) for answer in answers) == 60
     assert account_of(runtime, "small")["balances"]["wallet_available"] == 0
     assert wrongs(runtime) == []
+
+
+def test_when_a_person_is_erased_what_was_done_for_them_is_still_known(account: Runtime) -> None:
+    asked, used = authorize(request_id="r1", user="gone"), event(request_id="x", user_id="gone")
+    hold = do(account, asked)
+    done = do(account, settle(hold, used))
+    open_one = do(account, authorize(request_id="r2", user="gone"))
+    erase_person(account, "acme", "gone")
+    assert do(account, asked).seq == hold.seq
+    assert do(account, settle(hold, used)).seq == done.seq
+    for other in (
+        authorize(request_id="r1", user="gone", feature="other"),
+        settle(hold, event(request_id="x", user_id="gone", meters={"tokens_in": 1})),
+    ):
+        with pytest.raises(Conflict) as refused:
+            do(account, other)
+        assert refused.value.code == "request_id_conflict"
+    settled = do(account, settle(open_one, event(user_id="gone")))
+    assert query(account, "select user_id from ledger_entries where seq = %s", settled.seq) == [(None,)]
+    assert wrongs(account) == []
