@@ -14,8 +14,10 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tallystick.contract.decision import Decision, LimitLooked, NextStep, Quote
 from tallystick.core.instants import format_instant
-from tallystick.ledger.operation_body import REQUESTS, decode_body, encode_body, read_body, result_type
+from tallystick.ledger.operation_body import REQUESTS, decode_body, encode_body, encode_part, read_body, result_type
+from tallystick.ledger.operations import Authorize, Denied, WalletState
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8)
 INSTANTS = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC))
@@ -121,7 +123,8 @@ def test_what_is_spelled_otherwise_is_no_body(operation: tuple[str, Any, Any], d
         except (ValueError, TypeError):
             continue
         # another text or amount in a place where any may stand
-        assert (again != (request, result) or wrong == body) and encode_body(*again) == wrong
+        assert again != (request, result) or wrong == body
+        assert encode_body(*again) == wrong
 
 
 def test_a_body_of_another_kind_is_none(subtests: pytest.Subtests) -> None:
@@ -131,14 +134,37 @@ def test_a_body_of_another_kind_is_none(subtests: pytest.Subtests) -> None:
             decode_body(kind, body)
 
 
-def test_fractions_that_are_no_decimals_are_not_written() -> None:
-    from tallystick.contract.decision import LimitLooked
-    from tallystick.ledger.operation_body import encode_part
+LOOKED = LimitLooked(
+    name="x", what="limit", kind="soft", per="day", used=0, held=0, requested=1, max=3, exceeded=False,
+    resets_at=datetime(2026, 11, 1, tzinfo=UTC), warned_at=Fraction(4, 5),
+)  # fmt: skip
+DECISION = Decision(
+    allow=False,
+    code="unknown_plan",
+    message="x",
+    next_step=NextStep(kind="contact", text="x"),
+    limits=(LOOKED,),
+    quote=Quote(credits_pico=0, reserve_pico=0, worst_cost_pico=None),
+    contract="c",
+    contract_version="1",
+    contract_sha256="00",
+    plan="p",
+)
 
-    looked = LimitLooked(
-        name="x", what="limit", kind="soft", per="day", used=0, held=0, requested=1, max=3, exceeded=False,
-        resets_at=datetime(2026, 11, 1, tzinfo=UTC), warned_at=Fraction(1, 3),
-    )  # fmt: skip
+
+@pytest.mark.parametrize("text", ['"1/0"', '"1e999999999"', '"½"', "0.5", "true", "[]", "null"])
+def test_what_is_no_decimal_is_not_read_as_a_fraction(text: str) -> None:
+    body = encode_body(
+        Authorize(feature="f", environment="e"),
+        Denied(decision=DECISION, wallet=WalletState(available_pico=0, held_pico=0)),
+    )
+    assert decode_body("denial", body)[1].decision.limits == (LOOKED,)
+    with pytest.raises(ValueError, match=r".+"):
+        decode_body("denial", body.replace(b'"warned_at":"0.8"', b'"warned_at":' + text.encode()))
+
+
+def test_fractions_that_are_no_decimals_are_not_written() -> None:
+    looked = msgspec.structs.replace(LOOKED, warned_at=Fraction(1, 3))
     with pytest.raises(ValueError, match="no decimal"):
         encode_part(looked)
     half = msgspec.structs.replace(looked, warned_at=Fraction(1, 2))

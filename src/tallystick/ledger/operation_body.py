@@ -15,6 +15,7 @@ Reading is strict: what is not byte for byte what is written here is no body.
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -60,6 +61,7 @@ _RESULTS: Mapping[str, type[msgspec.Struct]] = types.MappingProxyType(
 
 Writer = Callable[[Any], bytes]
 _json_text = msgspec.json.encode
+_DECIMAL = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?")
 _NO_DEFAULT = object()
 
 
@@ -121,9 +123,9 @@ def _decoder(kind: type[msgspec.Struct]) -> msgspec.json.Decoder[Any]:
 
 
 def _read_other(kind: type, value: Any) -> Any:
-    if kind is Fraction and isinstance(value, str):
+    if kind is Fraction and isinstance(value, str) and _DECIMAL.fullmatch(value):
         return Fraction(value)
-    raise NotImplementedError(f"nothing is read as {kind.__name__}")
+    raise ValueError(f"this is no {kind.__name__}")
 
 
 # ── writing: for each type once, what writes its values ─────────────────────────────────────────────────────────────
