@@ -77,17 +77,17 @@ group by environment, failed, meter
 
 -- name: operations
 -- The period's operations that may move credits, in ascending sequence. Apart from the late ones, so that they come in the
--- order of the primary key.
+-- order of the primary key. `kind <> 'denial'` says no more, but in the words of the index of operations.
 select seq, kind, time, body from ledger_entries
 where org_id = %(org)s and seq >= %(first_seq)s and seq < %(bound_seq)s and seq <= %(through_seq)s
-    and time >= %(start)s and time < %(end)s and body is not null and kind = any(%(kinds)s)
+    and time >= %(start)s and time < %(end)s and body is not null and kind <> 'denial' and kind = any(%(kinds)s)
 order by seq
 
 -- name: operations_late
 -- The same of those from bound_seq on.
 select seq, kind, time, body
 from entries_of_period(%(org)s, %(start)s, %(end)s, %(bound_seq)s, %(bound_seq)s, %(through_seq)s)
-where body is not null and kind = any(%(kinds)s)
+where body is not null and kind <> 'denial' and kind = any(%(kinds)s)
 order by seq
 
 -- name: marks_in_order
