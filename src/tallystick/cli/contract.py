@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tallystick.app.contract_cases import reference_cases_text
 from tallystick.app.contract_files import (
     ContractWarning,
     check_contract_text,
@@ -17,7 +18,7 @@ from tallystick.app.contract_files import (
     reference_text,
 )
 from tallystick.app.settings import Settings
-from tallystick.cli import quote
+from tallystick.cli import contract_cases, quote
 from tallystick.cli.output import EXIT_BAD_INPUT, EXIT_NO, print_json, print_text, say
 from tallystick.contract.diff import diff_contracts
 from tallystick.contract.loader import load_contract
@@ -39,6 +40,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.
 
 def register(app: typer.Typer) -> None:
     """Add `tally contract …`, and `tally quote`, which prices with one."""
+    contract_app.command("test")(contract_cases.cases_command)
     app.add_typer(contract_app)
     quote.register(app)
 
@@ -159,9 +161,11 @@ def list_command(as_json: JsonOption = False) -> None:
 
 
 @contract_app.command("example")
-def example_command() -> None:
+def example_command(
+    cases: Annotated[bool, typer.Option("--cases", help="Print the cases for it, which `test` runs, instead.")] = False,
+) -> None:
     """Print the reference contract, with every part of the format in use, as a file to begin with."""
-    print_text(reference_text())
+    print_text(reference_cases_text() if cases else reference_text())
 
 
 def _checked(file: str, contract: Contract, warnings: tuple[ContractWarning, ...]) -> dict[str, object]:
