@@ -16,6 +16,7 @@ from tallystick.journal.named_sql import load_queries
 from tallystick.journal.period_pin import hash_entries, tree_at
 from tallystick.journal.period_scope import Scope, Span, begin_reading, find_span, read_head
 from tallystick.ledger.merkle import Frontier
+from tallystick.ledger.operation_body import read_body
 
 _SQL = load_queries("period")
 _FETCH_ROWS = 2000
@@ -61,7 +62,7 @@ def _wallet(connection: Connection, span: Span, terms: Terms) -> WalletMonth:
             cursor.execute(_SQL[query], span.parameters() | {"kinds": list(MOVING_KINDS)}, binary=True)
             for seq, kind, time, body in cursor:
                 try:
-                    wallet.add(kind, body, terms.section_of(time))
+                    wallet.add(kind, body, terms.section_of(time), read=read_body)
                 except ValueError as error:
                     raise Conflict(
                         "ledger_incomplete",
