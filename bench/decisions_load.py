@@ -20,6 +20,11 @@ import uvloop
 
 _LENGTH = re.compile(rb"content-length: (\d+)")
 _HEAD = b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
+_AUTHORIZE = (
+    b'{"org_id":"%b","request_id":"%b","user_id":"user-%d","session_id":"session-%d","feature":"briefs",'
+    b'"environment":"production","action":"brief","provider":"openai","model":"gpt-4o-mini",'
+    b'"meters":{"tokens_in":2300,"tokens_out":501}}'
+)
 _SETTLE = (
     b'{"org_id":"%b","hold_id":"%b","outcome":"success","events":[{"request_id":"%b-call","time":"%b",'
     b'"provider":"openai","model":"gpt-4o-mini","meters":{"tokens_in":%d,"tokens_out":%d},"latency_ms":840}]}'
@@ -35,7 +40,7 @@ class Caller(asyncio.Protocol):
     """One connection: a request, its answer, the next request."""
 
     def __init__(self, pairs: Iterator[int], orgs: int, prefix: str, done: asyncio.Future[None]) -> None:
-        self._pairs, self._orgs, self._prefix, self._done = pairs, orgs, prefix, done
+        self._pairs, self._orgs, self._prefix, self._done = pairs, orgs, prefix.encode(), done
         self.authorized: list[float] = []
         self.settled: list[float] = []
         self._answer = b""
@@ -52,16 +57,10 @@ class Caller(asyncio.Protocol):
             self._done.set_result(None)
             return
         mixed = number * 2654435761 % 2**32
-        self._org, self._id = org_name(mixed % self._orgs), f"{self._prefix}-{mixed:08x}"
+        self._org, self._id = org_name(mixed % self._orgs).encode(), b"%b-%08x" % (self._prefix, mixed)
         self._used = (300 + mixed % 2000, 1 + mixed % 500)
-        body = {
-            "org_id": self._org, "request_id": self._id, "user_id": f"user-{mixed % 9973}",
-            "session_id": f"session-{mixed % 99991}", "feature": "briefs", "environment": "production",
-            "action": "brief", "provider": "openai", "model": "gpt-4o-mini",
-            "meters": {"tokens_in": 2300, "tokens_out": 501},
-        }  # fmt: skip
         self._hold_id = b""
-        self._send(b"/v1/authorize", json.dumps(body, separators=(",", ":")).encode())
+        self._send(b"/v1/authorize", _AUTHORIZE % (self._org, self._id, mixed % 9973, mixed % 99991))
 
     def _send(self, path: bytes, body: bytes) -> None:
         self._answer = b""
@@ -88,7 +87,7 @@ class Caller(asyncio.Protocol):
             time = datetime.now(UTC).isoformat().encode()
             self._send(
                 b"/v1/settle",
-                _SETTLE % (self._org.encode(), self._hold_id, self._id.encode(), time, *self._used),
+                _SETTLE % (self._org, self._hold_id, self._id, time, *self._used),
             )
 
     def connection_lost(self, exc: Exception | None) -> None:
