@@ -18,6 +18,7 @@ from tallystick.app.orgs import set_subscription
 from tallystick.app.runtime import Runtime
 from tallystick.contract.decision import Budget, LimitLooked
 from tallystick.contract.windows import window_at
+from tallystick.journal import operations_count, operations_read, steps
 from tallystick.ledger.operations import CREDIT, Denied, Held, Operation, Recorded, SetBudget
 from tallystick.usage.event import UsageEvent
 
@@ -195,6 +196,37 @@ def test_a_long_backlog_is_added_up_by_the_database(metered: Runtime) -> None:
     )
     seen = looked(do(metered, ask()))["tokens_in+tokens_out per day"]
     assert seen.used == expected[0]
+
+
+def test_what_is_far_behind_is_counted_in_steps_between_which_others_write(
+    metered: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operations_read, "COUNTED_AT_ONCE", 200)
+    monkeypatch.setattr(operations_count, "COUNTED_AT_ONCE", 200)
+    metered.append([use(1, at=NOW - timedelta(hours=number % 30)) for number in range(900)])
+    passed: list[str] = []
+
+    def hook(step: str) -> None:
+        if step == "count.committed" and len(passed) < 3:
+            passed.append(step)
+            metered.append([use(1000)])
+
+    steps.install(hook)
+    try:
+        seen = looked(do(metered, ask()))
+    finally:
+        steps.install(None)
+    assert len(passed) == 3
+    for name in ("tokens_in per month", "tokens_in+tokens_out per day"):
+        window = window_at(name.split()[-1], ZONE, NOW)  # type: ignore[arg-type]
+        (expected,) = query(
+            metered,
+            "select sum(meter_quantities[1]) from ledger_entries where kind = 'usage' and time >= %s",
+            window.starts_at,
+        )
+        assert seen[name].used == expected[0]
+    metered.append([use(1) for _ in range(500)])
+    assert looked(do(metered, ask()))["tokens_in per month"].used == seen["tokens_in per month"].used + 500
 
 
 def test_a_budget_of_our_cost_counts_every_environment_and_who_spends(metered: Runtime) -> None:

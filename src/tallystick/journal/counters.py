@@ -33,7 +33,7 @@ from tallystick.contract.windows import Window, window_at
 from tallystick.journal.operations_script import Script, instants_or_none, numbers_or_none
 from tallystick.journal.round_trips import instants, numbers, texts
 from tallystick.ledger.entry import instant_json
-from tallystick.ledger.org_account import OrgAccount
+from tallystick.ledger.org_account import OrgAccount, OrgTerms
 from tallystick.ledger.reservations import meter_counter, spending_counter, windowed
 from tallystick.usage.event import UsageEvent
 
@@ -186,6 +186,16 @@ class OrgCounters:
         account.used[key] = account.used.get(key, 0) + amount
 
 
+def counters_of(
+    org_id: str, contract: Contract | None, plan: str | None, zone: str | None, terms: OrgTerms, now: datetime
+) -> OrgCounters | None:
+    """What is counted for an org under these terms; None where no terms say."""
+    if contract is None or zone is None:
+        return None
+    budgets = tuple(sorted(terms.budgets.values(), key=lambda budget: budget.name))
+    return OrgCounters(org_id, counting_of(contract, plan, budgets, zone), now)
+
+
 class Backlog(NamedTuple):
     """What is to be added to counters from entries: of windows anew, of others what came above the cursor."""
 
@@ -194,6 +204,11 @@ class Backlog(NamedTuple):
     counted_through_seq: int
     last_seq: int
     forget_all: bool
+
+    @property
+    def entries_max(self) -> int:
+        """How many entries that may have to be looked at."""
+        return self.last_seq if self.forget_all else self.last_seq - self.counted_through_seq
 
 
 def catch_up(script: Script, backlogs: Iterable[Backlog]) -> None:

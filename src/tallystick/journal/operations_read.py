@@ -17,7 +17,7 @@ from tallystick.contract.decision import Budget
 from tallystick.contract.loader import load_contract
 from tallystick.contract.model import Contract
 from tallystick.core.errors import NotFound
-from tallystick.journal.counters import Backlog, OrgCounters, Progress, catch_up, counting_of, load_counters
+from tallystick.journal.counters import Backlog, Progress, catch_up, counters_of, load_counters
 from tallystick.journal.database import Connection
 from tallystick.journal.heads import Head, add_heads, heads_of, prepare_heads
 from tallystick.journal.operations_asked import Asked, included_id, included_month
@@ -42,7 +42,9 @@ from tallystick.journal.writer import Stored, stored_core
 from tallystick.ledger.org_account import OpenHold, OrgAccount
 from tallystick.ledger.wallet import GrantedLot, Wallet
 
-_CONTRACTS_KEPT = 512
+_CONTRACTS_KEPT = 2000
+COUNTED_AT_ONCE = 200_000
+"""How many entries are added to counters in one transaction: about a second, for which the org's writers wait."""
 _read_progress = msgspec.json.Decoder(Progress).decode
 
 
@@ -66,6 +68,14 @@ class Found(NamedTuple):
     contracts: Mapping[str, Contract]
 
 
+class FarBehind(Exception):
+    """An org's counters are so far behind that they are to be brought up in steps first: `journal.operations_count`."""
+
+    def __init__(self, org_id: str) -> None:
+        super().__init__(org_id)
+        self.org_id = org_id
+
+
 class Reader:
     """Reads for one writer; holds and contracts that were read before are kept."""
 
@@ -80,28 +90,33 @@ class Reader:
             connection: outside of a transaction.
             items: operations, and what else has an `org_id`; all of orgs that there are.
             probe: look for usage events that are stored already.
+
+        Raises:
+            FarBehind: the transaction is to be given up, and this done again once the org's counters are brought up.
         """
+        if len(self._contracts) > _CONTRACTS_KEPT:
+            self._contracts.clear()
         asked = Asked(items)
         first = _first_round(connection, asked, now)
         heads = first.heads
-        self._add_contracts(connection, first)
+        self.add_contracts(connection, first.rows)
         holds = {(row.org_id, row.seq): self._cache.read(row) for row in first.holds if row.is_open}
         self._add_contracts_of(connection, holds.values())
         orgs = _orgs(first, heads, holds, self._contracts)
         return _second_round(connection, asked, first, orgs, self._contracts, holds, now, probe=probe)
 
-    def _add_contracts(self, connection: Connection, first: _First) -> None:
-        for row in first.rows:
+    def add_contracts(self, connection: Connection, rows: Iterable[OrgRow]) -> Mapping[str, Contract]:
+        """Have the contracts that are in force for these orgs; all that are known, by the hash of their content."""
+        for row in rows:
             if row.sha256 is not None and row.sha256 not in self._contracts:
                 self._keep(row.sha256, _one(connection, "contract_text", row.contract or "", row.version or ""))
+        return self._contracts
 
     def _add_contracts_of(self, connection: Connection, holds: Iterable[OpenHold]) -> None:
         for sha256 in {hold.held.decision.contract_sha256 for hold in holds} - self._contracts.keys():
             self._keep(sha256, _one(connection, "contract_text_by_sha256", sha256))
 
     def _keep(self, sha256: str, found: tuple[str, str]) -> None:
-        while len(self._contracts) >= _CONTRACTS_KEPT:
-            del self._contracts[next(iter(self._contracts))]
         self._contracts[sha256] = load_contract(*found)
 
 
@@ -284,7 +299,8 @@ def _counting(
     for org_id, request, user_id in asked.requests:
         spenders[org_id] += orgs[org_id].account.applying(request, user_id)
     for org_id, org in orgs.items():
-        counters = _counters(org, now)
+        row = org.row
+        counters = counters_of(org_id, org.contract, row.plan, row.time_zone, org.account.terms, now)
         if counters is None:
             continue
         anew = counters.stale(org.progress)
@@ -294,7 +310,10 @@ def _counting(
             continue
         forget_all = org.progress.counted != counters.counting.signature
         if anew or is_behind or forget_all:
-            backlogs.append(Backlog(counters, anew, counted, last_seq, forget_all))
+            backlog = Backlog(counters, anew, counted, last_seq, forget_all)
+            if counters.counting.rules and backlog.entries_max > COUNTED_AT_ONCE:
+                raise FarBehind(org_id)
+            backlogs.append(backlog)
             org.progress.counted = counters.counting.signature
             org.progress.starts = {per: window.starts_at for per, window in counters.windows.items()}
             org.is_caught_up = True
@@ -312,15 +331,6 @@ def _included_ids(asked: Asked, orgs: Mapping[str, OrgWork], now: datetime) -> l
         if month is not None:
             ids.append((org_id, "grant", included_id(month[0])))
     return ids
-
-
-def _counters(org: OrgWork, now: datetime) -> OrgCounters | None:
-    """What is counted for the org; None where no terms say."""
-    row = org.row
-    if org.contract is None or row.time_zone is None:
-        return None
-    budgets = tuple(sorted(org.account.terms.budgets.values(), key=lambda budget: budget.name))
-    return OrgCounters(org.org_id, counting_of(org.contract, row.plan, budgets, row.time_zone), now)
 
 
 def known_orgs(connection: Connection, orgs: list[str]) -> set[str]:

@@ -64,6 +64,7 @@ _COLUMNS = MappingProxyType[str, tuple[_Read, ...]](
         "settlements": (_text, int, _text),
         "refunds": (_text, int, _text),
         "finished": (_text, _text, _text, _instant, int),
+        "window_reached": (int,),
         "load_counters": (_text, _text, _instant, int),
     }
 )

@@ -25,9 +25,10 @@ from tallystick.core.errors import TallyError
 from tallystick.core.instants import Clock
 from tallystick.journal.database import Connection
 from tallystick.journal.group_writer import GroupWriter, WriterState
+from tallystick.journal.operations_count import count_in_steps
 from tallystick.journal.operations_decide import Decider
 from tallystick.journal.operations_load import HoldCache
-from tallystick.journal.operations_read import Reader, known_orgs, unknown_org
+from tallystick.journal.operations_read import FarBehind, Reader, known_orgs, unknown_org
 from tallystick.journal.operations_save import save
 from tallystick.journal.steps import reached
 from tallystick.ledger.operations import Operation, Recorded
@@ -128,7 +129,12 @@ class OperationWork:
             return [unknown_org(item.org_id) for item in items]
         now = self._clock()
         existing = [item for item in items if item.org_id in orgs]
-        found = self._reader.read(connection, existing, now, probe=probe)
+        try:
+            found = self._reader.read(connection, existing, now, probe=probe)
+        except FarBehind as far:
+            connection.rollback()
+            count_in_steps(connection, self._reader, far.org_id, now)
+            return self._write(connection, items, probe=probe)
         reached("operations.loaded")
         decider = Decider(found, now, self._card(), self._random_bytes, self._cache, known_since=self._since(now))
         decider.prepare(items)

@@ -96,6 +96,11 @@ select org_id, counter, starts_at, total from quantity
 union all select org_id, counter, starts_at, total from spending
 on conflict (org_id, counter, window_start) do update set used = counter.used + excluded.used
 
+-- name: window_reached
+-- The org's first entry, up to through_seq, at which its time had reached an instant; all before it are older.
+prepare tally_window_reached (text, timestamptz, bigint) as
+select seq_reaching($1, $2, $3)
+
 -- name: save_counters
 -- What this transaction's own entries have added. A window_start of null is what open holds reserve.
 prepare tally_save_counters (text[], text[], timestamptz[], numeric[]) as
