@@ -193,9 +193,16 @@ def test_plans_of_two_contracts_share_a_month(runtime: Runtime) -> None:
     apply(runtime, CONTRACT.replace("contract: acme", "contract: umbrella"))
     runtime.clock = lambda: NOW
     set_subscription(runtime, "globex", contract="umbrella", plan="pro", when="now")
+    record(runtime, [event("r1", time=datetime(2026, 10, 14, tzinfo=UTC), meters={"tool_calls": 9})])
     invoice = closed(runtime)
     assert [(one.contract, one.plan, one.days) for one in invoice.sections] == [
         ("acme", "small", 14),
         ("umbrella", "pro", 17),
     ]
     assert replay_invoice(runtime, "globex/2026-10").identical
+    seal_once(runtime, everything=True)
+    proof = read_proof(b"".join(proof_pieces(runtime, "globex/2026-10")))
+    assert len(proof.contracts) == 2
+    assert check_proof(proof).problems == []
+    proof.contracts[1] = proof.contracts[0]  # the other one is missing
+    assert not check_proof(proof).valid
