@@ -25,6 +25,7 @@ BY_ORG: dict[str, str] = {
     " 'c', '1', 'sha', 'pro', 1, 'digest', 5, '{}', now())",
     "block_orgs": "insert into block_orgs values (%(org)s, 1, 1, 1, decode(repeat('03', 32), 'hex'), ''::bytea)",
     "erasures": "insert into erasures values (%(org)s, 1, now())",
+    "claimed_ids": "insert into claimed_ids values (%(org)s, 'grant', 'g1', 1)",
     "org_states": "insert into org_states values (%(org)s, 1, '{}')",
     "grants": "insert into grants values (%(org)s, 1, 'promo', 0, now(), null, 10, 5)",
     "open_holds": "insert into open_holds values (%(org)s, 1, now())",

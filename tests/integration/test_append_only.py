@@ -31,6 +31,7 @@ KEY = {
     "subscriptions": "org_id, ordinal",
     "transfers": "org_id, seq, debit_account, credit_account, asset",
     "block_orgs": "org_id, last_seq",
+    "claimed_ids": "org_id, kind, request_id",
     "register": "n",
 }
 

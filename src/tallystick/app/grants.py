@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from tallystick.app.account_terms import account_terms
 from tallystick.app.operate import existing_org, new_salt
 from tallystick.app.runtime import Runtime
+from tallystick.app.submit_once import submit_once
 from tallystick.core.errors import Conflict
-from tallystick.journal.accounts import find_operation
 from tallystick.ledger.account_checks import grant_operation
-from tallystick.ledger.operations import Grant, Operation, Recorded
+from tallystick.ledger.operations import Grant, Recorded
 
 
 def grant(runtime: Runtime, org_id: str, raw: object) -> Recorded:
@@ -28,15 +30,10 @@ def grant(runtime: Runtime, org_id: str, raw: object) -> Recorded:
     operation = grant_operation(org_id, raw, salt=new_salt(runtime))
     existing_org(runtime, org_id)
     assert isinstance(operation.request, Grant)  # noqa: S101 - what a grant asks for
-    if operation.request.source == "top_up" and not _is_known(runtime, operation):
-        _check_top_up(runtime, org_id)
-    return runtime.operations.submit(operation).result()
-
-
-def _is_known(runtime: Runtime, operation: Operation) -> bool:
-    """Whether a grant has this request id already: it is then told what became of it, whatever its plan is now."""
-    with runtime.database.org(operation.org_id) as connection:
-        return find_operation(connection, operation.org_id, "grant", operation.request_id) is not None
+    if operation.request.source != "top_up":
+        return submit_once(runtime, operation)
+    # One that was taken already is told what became of it, whatever its plan is now.
+    return submit_once(runtime, operation, if_new=partial(_check_top_up, runtime, org_id))
 
 
 def _check_top_up(runtime: Runtime, org_id: str) -> None:

@@ -11,6 +11,7 @@ from tallystick.app.entries import stream_entries
 from tallystick.app.operate import existing_org, new_salt
 from tallystick.app.org_terms import org_terms
 from tallystick.app.runtime import Runtime
+from tallystick.app.submit_once import submit_once
 from tallystick.contract.model import Plan
 from tallystick.contract.policy_terms import limit_name
 from tallystick.core.errors import BadInput
@@ -46,7 +47,7 @@ def add_override(runtime: Runtime, org_id: str, raw: object) -> dict[str, Any]:
     operation, credits_pico = override_operation(
         org_id, raw, salt=new_salt(runtime), now=runtime.clock(), plan=plan.name, limit_index=limit_finder(plan)
     )
-    recorded = runtime.operations.submit(operation).result()
+    recorded = submit_once(runtime, operation)
     answer = noted_answer(recorded) | {"grant": None}
     if credits_pico is not None:
         answer["grant"] = _grant_credits(runtime, org_id, recorded, credits_pico)
@@ -107,4 +108,4 @@ def _grant_credits(runtime: Runtime, org_id: str, recorded: Recorded, credits_pi
         request=grant,
         salt=new_salt(runtime),
     )
-    return grant_answer(runtime.operations.submit(operation).result())
+    return grant_answer(submit_once(runtime, operation))

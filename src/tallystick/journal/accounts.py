@@ -78,10 +78,14 @@ def operations_before(connection: Connection, org_id: str, before_seq: int, limi
     return _entries(connection, "operations_before", {"org": org_id, "before": before_seq, "limit": limit})
 
 
-def find_operation(connection: Connection, org_id: str, kind: str, request_id: str) -> Entry | None:
-    """The operation that has claimed this request id; None when none has. Denials claim none."""
-    found = _entries(connection, "operation", {"org": org_id, "kind": kind, "request_id": request_id})
-    return found[0] if found else None
+def claimed_by(connection: Connection, org_id: str, kind: str, request_id: str) -> int | None:
+    """The entry that has claimed this request id, wherever it is now; None when none has. Denials claim none.
+
+    Of entries that have left the database, the ids of grants and overrides stay claimed.
+    """
+    parameters = {"org": org_id, "kind": kind, "request_id": request_id}
+    row = connection.execute(_SQL["operation"], parameters).fetchone()
+    return None if row is None else int(row[0])
 
 
 def entry_at(connection: Connection, org_id: str, seq: int) -> Entry | None:

@@ -133,7 +133,8 @@ def refund(account: OrgAccount, seq: int, now: datetime, request: Refund, *, gra
         raise NotFound(
             "settlement_unknown",
             f"the org has no settlement {name}",
-            next_step="send the org and the settlement's id as they were answered",
+            next_step="send the org and the settlement's id as they were answered; grant credits instead where the charge "
+            "is so old that its entry has left the database",
             where="settlement_id",
         )
     left_pico = charged.amount_pico - charged.refunded_pico

@@ -224,6 +224,10 @@ begin
     update org_heads set forgotten_until = greatest(forgotten_until, last.time_max + interval '1 microsecond')
         from ledger_entries as last
         where org_heads.org_id = org and last.org_id = org and last.seq = through_seq;
+    -- What gives credits is given once, however much later it is sent again: its id stays claimed.
+    insert into claimed_ids (org_id, kind, request_id, seq)
+        select org_id, kind, request_id, seq from ledger_entries
+        where org_id = org and seq <= through_seq and body is not null and kind in ('grant', 'override');
     delete from ledger_entries where org_id = org and seq <= through_seq;
     get diagnostics forgotten = row_count;
     return forgotten;

@@ -60,6 +60,20 @@ create table counters (
 comment on table counters is
     'Quantities by meter and window of time, and spending by budget and window: what limits and budgets are compared with. window_start -infinity: what open holds reserve.';
 
+create table claimed_ids (
+    org_id     text collate "C" not null,
+    kind       text not null,
+    request_id text collate "C" not null,
+    seq        bigint not null check (seq > 0),
+    primary key (org_id, kind, request_id)
+);
+comment on table claimed_ids is
+    'The request ids of grants and overrides whose entries have left the database for blocks: sent again, they are still the same.';
+create trigger append_only before update or delete or truncate on claimed_ids for each statement execute function refuse_change();
+create trigger registered after insert on claimed_ids referencing new table as added for each statement execute function register_rows();
+alter table claimed_ids enable always trigger append_only;
+alter table claimed_ids enable always trigger registered;
+
 -- What is held was available before: neither may go below nothing, whoever writes.
 alter table account_balances add check (account not in ('wallet_available', 'wallet_held') or credit_pico >= debit_pico);
 
@@ -67,7 +81,7 @@ do $$
 declare
     name text;
 begin
-    foreach name in array array['org_states', 'grants', 'open_holds', 'finished_work', 'counters'] loop
+    foreach name in array array['org_states', 'grants', 'open_holds', 'finished_work', 'counters', 'claimed_ids'] loop
         execute format('alter table %I enable row level security', name);
         execute format('alter table %I force row level security', name);
         execute format('create policy own_org on %I using (org_id = nullif(current_setting(''tallystick.org'', true), ''''))', name);
@@ -79,8 +93,9 @@ begin
 end
 $$;
 
-grant select on org_states, grants, open_holds, finished_work, counters
+grant select on org_states, grants, open_holds, finished_work, counters, claimed_ids
     to tallystick_app, tallystick_writer, tallystick_operator, tallystick_keeper;
 grant insert, update on org_states, grants, finished_work, counters to tallystick_writer;
 grant insert, delete on open_holds to tallystick_writer;
 grant delete on counters to tallystick_writer, tallystick_keeper;
+grant insert on claimed_ids to tallystick_keeper;

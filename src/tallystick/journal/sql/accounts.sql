@@ -39,9 +39,12 @@ order by seq desc
 limit %(limit)s
 
 -- name: operation
--- One operation by its request id.
-select * from ledger_entries
+-- Which entry has claimed a request id: in the database, or since gone to a block.
+select seq from ledger_entries
 where org_id = %(org)s and kind = %(kind)s and request_id = %(request_id)s and body is not null and kind <> 'denial'
+union all
+select seq from claimed_ids where org_id = %(org)s and kind = %(kind)s and request_id = %(request_id)s
+limit 1
 
 -- name: entry
 -- One entry by its place.

@@ -222,6 +222,8 @@ with kept (relation, named, org_id, seq, digest) as (
     select 'checkpoints', 'checkpoint ' || size, null, null, to_jsonb(t) from checkpoints as t
     union all
     select 'erasures', 'the record of its erasure', org_id, seq, to_jsonb(t) from erasures as t
+    union all
+    select 'claimed_ids', 'the claim of its id', org_id, seq, to_jsonb(t) from claimed_ids as t
 ), hashed as (
     select relation, named, org_id, seq, sha256(convert_to(relation || E'\n' || digest::text, 'UTF8')) as digest from kept
 )
