@@ -67,7 +67,7 @@ class AccountBalance(Answer):
     credit: str
 
 
-class Wallet(Answer):
+class OrgWallet(Answer):
     """What an org has, at one moment."""
 
     org_id: str

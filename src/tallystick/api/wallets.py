@@ -12,8 +12,8 @@ from tallystick.api.account_shapes import (
     BudgetList,
     HoldPage,
     Limits,
+    OrgWallet,
     OverrideList,
-    Wallet,
 )
 from tallystick.api.context import OpenRuntime, OrgId
 from tallystick.api.openapi import problems
@@ -51,9 +51,9 @@ def get_wallet_entries(
 
 
 @router.get("/{org_id:path}/wallet", operation_id="show_wallet", summary="Its wallet", responses=problems(404))
-def get_wallet(runtime: OpenRuntime, org_id: OrgId) -> Wallet:
+def get_wallet(runtime: OpenRuntime, org_id: OrgId) -> OrgWallet:
     """What it has, grant by grant in the order in which they burn, what is held, and what comes to its end next."""
-    return Wallet.model_validate(show_wallet(runtime, org_id))
+    return OrgWallet.model_validate(show_wallet(runtime, org_id))
 
 
 @router.get("/{org_id:path}/holds", operation_id="list_holds", summary="Its open holds", responses=problems(404))
