@@ -22,6 +22,9 @@ where counters.org_id = given.org_id and counter >= per || ':' and counter < per
 -- request it was), and what the customer is charged, by who spent it. after_seq null: all that the window holds, from
 -- where time_max has reached its start. It takes whatever number of entries in the database's own memory.
 --
+-- Only usage has meters. Its kind is not named: there is an index of all usage by request id, and the planner would read
+-- that from end to end rather than a few entries by their places.
+--
 -- uncharged: the environments that are never billed, a line each. meters, spends: what is counted, a line each.
 -- rates: by meter, pico-USD a unit, for budgets of charges; shares: by meter, [n, d] when n/d of our cost is charged.
 prepare tally_fold_counters (text[], text[], timestamptz[], timestamptz[], bigint[], bigint[], text[], text[], text[], text[], text[]) as
@@ -40,7 +43,7 @@ with task as materialized (
         select meter.name, meter.quantity
         from ledger_entries as entry cross join unnest(entry.meter_names, entry.meter_quantities) as meter (name, quantity)
         where entry.org_id = task.org_id and entry.seq > task.after_seq and entry.seq <= task.through_seq
-            and entry.time >= task.starts_at and entry.time < task.ends_at and entry.kind = 'usage'
+            and entry.time >= task.starts_at and entry.time < task.ends_at and entry.meter_names is not null
             and entry.environment <> all (task.uncharged) and meter.name = any(task.meters) and meter.quantity > 0
     ) as used
     where task.meters <> '{}'
@@ -80,7 +83,7 @@ with task as materialized (
         where task.spends && array['charge:org', 'charge:user', 'charge:api_key', 'charge:feature']
             and (task.rates <> '{}' or task.shares <> '{}')
             and entry.org_id = task.org_id and entry.seq > task.after_seq and entry.seq <= task.through_seq
-            and entry.time >= task.starts_at and entry.time < task.ends_at and entry.kind = 'usage'
+            and entry.time >= task.starts_at and entry.time < task.ends_at and entry.meter_names is not null
             and entry.environment <> all (task.uncharged)
     ) as amount
 ), spending as (
