@@ -10,7 +10,7 @@ from journal_helpers import raw_event
 from tallystick.app.ingest import ingest_events
 from tallystick.app.runtime import Runtime
 from tallystick.core.errors import BadInput
-from tallystick.usage.checks import ID_BYTES_MAX
+from tallystick.usage.event_problems import ID_BYTES_MAX
 
 
 def four_byte_text(characters: int, seed: int) -> str:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from journal_helpers import raw_event
 from tallystick.core.errors import BadInput, Problems
 from tallystick.usage.batch_checks import all_sound, check_events
-from tallystick.usage.checks import FIELDS, check_event
+from tallystick.usage.checks import check_event
 from tallystick.usage.event import UsageEvent
+from tallystick.usage.event_problems import FIELDS
 from tallystick.usage.meters import METERS
 
 NOW = datetime(2026, 11, 2, 12, tzinfo=UTC)

@@ -10,8 +10,8 @@ import pytest
 from tallystick.api.app import openapi_document
 from tallystick.api.event_bodies import EVENT_TYPES
 from tallystick.api.event_schema import USAGE_EVENT
-from tallystick.usage.checks import MANDATORY
 from tallystick.usage.event import UsageEvent
+from tallystick.usage.event_problems import MANDATORY
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = openapi_document()

@@ -9,8 +9,9 @@ import pytest
 
 from journal_helpers import raw_event
 from tallystick.core.errors import BadInput, Problems
-from tallystick.usage.checks import MANDATORY, check_event
+from tallystick.usage.checks import check_event
 from tallystick.usage.event import UsageEvent
+from tallystick.usage.event_problems import MANDATORY
 from tallystick.usage.meters import METERS, QUANTITY_MAX
 
 NOW = datetime(2026, 11, 2, 12, tzinfo=UTC)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from tallystick.ledger.receipt import ReceiptStatus
-from tallystick.usage.checks import FIELDS, MANDATORY, PRICE_CONTEXT_KEYS
+from tallystick.usage.event_problems import FIELDS, MANDATORY, PRICE_CONTEXT_KEYS
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "events.md").read_text()
 

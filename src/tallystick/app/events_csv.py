@@ -15,8 +15,9 @@ from datetime import datetime
 from typing import TextIO
 
 from tallystick.core.errors import BadInput, Problems
-from tallystick.usage.checks import FIELDS, MANDATORY, check_event
+from tallystick.usage.checks import check_event
 from tallystick.usage.event import UsageEvent
+from tallystick.usage.event_problems import FIELDS, MANDATORY
 from tallystick.usage.meters import METER_NAME, METERS
 
 CELL_CHARS_MAX = 1 << 16

@@ -13,9 +13,9 @@ from tallystick.app.runtime import Runtime
 from tallystick.core.errors import BadInput, Problems, TallyError, Unavailable
 from tallystick.ledger.receipt import Receipt
 from tallystick.usage.batch_checks import all_sound, check_events
-from tallystick.usage.checks import TEXT_CHARS_MAX
 from tallystick.usage.cloudevents import event_of_cloudevent, is_cloudevent
 from tallystick.usage.event import UsageEvent
+from tallystick.usage.event_problems import TEXT_CHARS_MAX
 
 BATCH_EVENTS = 4000
 """Events that are handed to the journal together: the fixed cost is shared, and no org is locked for long."""

@@ -9,7 +9,7 @@ from tallystick.app.orgs import Org, find_org
 from tallystick.app.runtime import Runtime
 from tallystick.core.errors import BadInput, Problems
 from tallystick.ledger.encoding import SALT_BYTES
-from tallystick.usage.checks import check_text
+from tallystick.usage.event_problems import check_text
 
 T = TypeVar("T")
 

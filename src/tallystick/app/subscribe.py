@@ -34,7 +34,7 @@ from tallystick.journal.subscriptions import (
     lock_subscriptions,
     subscription_in_force,
 )
-from tallystick.usage.checks import check_text
+from tallystick.usage.event_problems import check_text
 
 
 def set_subscription(

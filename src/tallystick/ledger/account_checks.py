@@ -15,7 +15,7 @@ from tallystick.core.instants import format_instant
 from tallystick.ledger.members import Members, short
 from tallystick.ledger.operation_ids import parse_operation_id
 from tallystick.ledger.operations import Grant, Operation, OperationKind, Refund, SetBudget, SetOverride, SetStanding
-from tallystick.usage.checks import check_text, ids_fit
+from tallystick.usage.event_problems import check_text, ids_fit
 
 GRANT_SOURCES: Final = ("top_up", "promo", "sla", "dispute", "goodwill")
 """What credits may be granted for by request; included and refunded ones come by themselves."""

@@ -11,7 +11,7 @@ from tallystick.core.errors import BadInput, Problems
 from tallystick.core.instants import parse_instant
 from tallystick.core.money import PICO_MAX, parse_decimal
 from tallystick.ledger.operations import CREDITS_PICO_MAX
-from tallystick.usage.checks import check_text
+from tallystick.usage.event_problems import check_text
 
 PICO = 10**12
 """Pico-credits in a credit, and pico-USD in a USD."""

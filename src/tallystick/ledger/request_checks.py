@@ -16,8 +16,9 @@ from tallystick.core.errors import BadInput, Problems
 from tallystick.ledger.members import Members, short
 from tallystick.ledger.operation_ids import parse_operation_id
 from tallystick.ledger.operations import Authorize, Operation, ReleaseHold, Settle, SettleEvent
-from tallystick.usage.checks import check_event, ids_fit, is_sound_text, sound_event
+from tallystick.usage.checks import check_event, sound_event
 from tallystick.usage.event import UsageEvent
+from tallystick.usage.event_problems import ids_fit, is_sound_text
 
 SETTLE_EVENTS_MAX = 1000
 """How many usage events one settlement may bring; what an action uses beyond them is recorded apart."""

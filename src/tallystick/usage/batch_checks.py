@@ -19,7 +19,9 @@ from msgspec.structs import astuple
 
 from tallystick.core.errors import BadInput
 from tallystick.core.money import PICO_MAX
-from tallystick.usage.checks import (
+from tallystick.usage.checks import check_event
+from tallystick.usage.event import UsageEvent
+from tallystick.usage.event_problems import (
     ATTRIBUTES_MAX,
     FUTURE_MAX,
     ID_BYTES_MAX,
@@ -27,11 +29,9 @@ from tallystick.usage.checks import (
     OLDEST,
     PRICE_CONTEXT_KEYS,
     TEXT_CHARS_MAX,
-    check_event,
     ids_fit,
     is_sound_text,
 )
-from tallystick.usage.event import UsageEvent
 from tallystick.usage.meters import QUANTITY_MAX
 
 _Events = list[UsageEvent]
