@@ -135,6 +135,36 @@ BREAKS = {
         HISTORY,
         "role tallystick_app may update table org_heads",
     ),
+    "changing a wallet": (
+        "grant update on grants to tallystick_app",
+        HISTORY,
+        "role tallystick_app may update table grants",
+    ),
+    "removing a grant": (
+        "grant delete on grants to tallystick_writer",
+        HISTORY,
+        "role tallystick_writer may delete table grants",
+    ),
+    "removing what is counted": (
+        "grant delete on counters to tallystick_operator",
+        HISTORY,
+        "role tallystick_operator may delete table counters",
+    ),
+    "removing finished work": (
+        "grant delete on finished_work to tallystick_writer",
+        HISTORY,
+        "role tallystick_writer may delete table finished_work",
+    ),
+    "seeing other wallets": (
+        "alter table grants disable row level security",
+        ISOLATION,
+        "row-level security is off on table grants",
+    ),
+    "a grant's guard gone": (
+        "drop trigger stays on grants",
+        HISTORY,
+        "nothing refuses to truncate rows of table grants",
+    ),
     "all by a role of the server": (
         "grant pg_write_all_data to tallystick_writer",
         ISOLATION,

@@ -48,6 +48,8 @@ def test_an_account_of_every_kind_of_operation_is_sound(runtime: Runtime) -> Non
     report = verify_ledger(runtime)
     assert told(report) == []
     assert report.operations == operations(runtime) == 30
+    together = verify_ledger(runtime, processes=2)
+    assert (told(together), together.operations) == ([], 30)
     alone = verify_ledger(runtime, org_id="acme")
     assert (told(alone), alone.operations) == ([], 15)
     seal_once(runtime, everything=True)

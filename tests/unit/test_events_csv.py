@@ -50,6 +50,14 @@ def test_columns_are_mapped_and_constants_are_filled_in() -> None:
     assert (first.request_id, second.request_id) == ("csv-abababababababab-1", "csv-abababababababab-2")
 
 
+def test_a_column_says_who_paid_and_an_empty_cell_says_that_we_did() -> None:
+    text = "TIMESTAMP,ContextTokens,GeneratedTokens,Key\n"
+    text += "".join(f"2023-11-16 18:00:0{n},1,1,{key}\n" for n, key in enumerate(("customer", "", "seller", "them")))
+    rows = read(text, {**COLUMNS, "payer": "Key"})
+    paid = [row.event.payer if isinstance(row.event, UsageEvent) else row.event.code for row in rows]
+    assert paid == ["customer", "seller", "seller", "not_a_choice"]
+
+
 def test_a_bad_row_is_named_and_its_neighbours_are_read() -> None:
     text = FILE + "2023-11-16 18:00:00,many,1\n2023-11-16 18:00:00,1\n\n2023-11-16 18:00:00,1,1\n"
     rows = read(text)
