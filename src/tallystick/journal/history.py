@@ -1,0 +1,41 @@
+"""What was recorded in a time, read one org after the other and one entry at a time; nothing is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from tallystick.journal.database import Connection
+from tallystick.journal.named_sql import load_queries
+from tallystick.journal.period_scope import Span
+
+_SQL = load_queries("history")
+_FETCH_ROWS = 2000
+
+
+class OperationRow(NamedTuple):
+    """An operation as it stands in the ledger."""
+
+    seq: int
+    kind: str
+    time: datetime
+    refers_to_seq: int | None
+    body: str
+
+
+def orgs_after(connection: Connection, after: str, limit: int) -> list[str]:
+    """At most `limit` orgs with entries, those that come after that one."""
+    return [org_id for (org_id,) in connection.execute(_SQL["orgs"], {"after": after, "limit": limit})]
+
+
+def stream_operations(connection: Connection, span: Span, kinds: Sequence[str]) -> Iterator[OperationRow]:
+    """The org's operations of these kinds from the span's first entry on, before its end, in ascending sequence.
+
+    Args:
+        connection: one transaction, open for as long as they are read.
+    """
+    with connection.cursor("history") as cursor:
+        cursor.itersize = _FETCH_ROWS
+        cursor.execute(_SQL["operations"], span.parameters() | {"kinds": list(kinds)}, binary=True)
+        yield from map(OperationRow._make, cursor)
