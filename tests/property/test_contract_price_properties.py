@@ -111,7 +111,8 @@ def make_plan(prices: dict[str, Shape], base: Fraction, commit: Fraction | None)
     return Plan(
         name="p", title="P", kind="usage", base_usd=base, commit_usd=commit,
         prices={meter: Price(shape) for meter, shape in prices.items()},
-        limits=(), included_credits=0, top_up=False, actions=None, models=ModelRules(), upgrade_to=None, extends=None,
+        limits=(), included_credits=0, top_up=False, overage=False, actions=None, models=ModelRules(), upgrade_to=None,
+        enforcement=None, extends=None,
     )  # fmt: skip
 
 
