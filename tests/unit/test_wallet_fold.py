@@ -121,7 +121,12 @@ def request_(**members: Any) -> Callable[[FoldEntry], FoldEntry]:
         (7, result(expired_pico=1)),
         (7, result(receivable_pico=1)),
         (8, result(finished=True, returned=(Lot(2, 5 * CREDIT),), charged=())),
+        (3, result(lots=())),
+        (6, result(expires_at=NOW)),
         (10, lambda entry: entry._replace(recorded_at=entry.recorded_at - MINUTE)),
+        (11, result(returned=(Lot(1, 7 * CREDIT), Lot(2, 19 * CREDIT)))),
+        (11, result(rounding_pico=1)),
+        (11, request_(amount_pico=26 * CREDIT + 1)),
         (11, result(receivable_pico=1)),
         (11, result(returned=(Lot(2, 26 * CREDIT),), expired_pico=0)),
         (11, request_(amount_pico=1)),
@@ -141,6 +146,52 @@ def test_a_bent_entry_does_not_follow(seq: int, bent: Callable[[FoldEntry], Fold
     with pytest.raises(DoesNotFollow) as found:
         folded(entries)
     assert found.value.seq in (seq, seq - 1)
+
+
+def test_a_part_goes_back_to_the_lots_that_burnt_last() -> None:
+    entries = list(HISTORY[:10])
+    before = folded(entries).wallet.state()
+    after = replace(before, available_pico=before.available_pico + 4 * CREDIT)
+    request = replace(HISTORY[10].request, amount_pico=4 * CREDIT)
+    returned = replace(HISTORY[10].result, returned=(Lot(2, 4 * CREDIT),), expired_pico=0, before=before, after=after)
+    partly = HISTORY[10]._replace(request=request, result=returned)
+    assert folded([*entries, partly]).wallet.state() == after
+    # The second lot is where this comes from, though the first one was charged as well, and more than that.
+    bent = partly._replace(result=replace(returned, returned=(Lot(1, 4 * CREDIT),)))
+    with pytest.raises(DoesNotFollow, match="burnt last"):
+        folded([*entries, bent])
+
+
+@pytest.mark.parametrize(
+    "bent",
+    [
+        result(expires_at=NOW + 16 * MINUTE),
+        result(cost_pico=1),
+        result(charge_pico=6 * CENT_PICO),
+        result(billed=False),
+        request_(environment="staging"),
+        request_(action="find"),
+        lambda entry: entry._replace(
+            result=replace(
+                entry.result,
+                decision=replace(entry.result.decision, quote=replace(entry.result.decision.quote, repeat=True)),
+            )
+        ),
+    ],
+)
+def test_a_hold_reserves_what_its_contract_says(bent: Callable[[FoldEntry], FoldEntry]) -> None:
+    fold = OrgFold({CONTRACT.sha256: CONTRACT}.get)
+    for entry in HISTORY[:3]:
+        fold.add(entry)
+    with pytest.raises(DoesNotFollow, match="the contract says"):
+        fold.add(bent(HISTORY[3]))
+
+
+def test_a_hold_that_its_wallet_covers_reserves_what_is_quoted() -> None:
+    held: Any = HISTORY[2].result
+    bent = HISTORY[2]._replace(result=replace(held, decision=replace(held.decision, shadow=True), lots=()))
+    with pytest.raises(DoesNotFollow, match="its decision is to hold"):
+        folded([*HISTORY[:2], bent])
 
 
 @pytest.mark.parametrize(

@@ -195,6 +195,8 @@ class _Account:
 
     def _check_state(self) -> None:
         state, fold = read_account_state(self._connection, self._org), self._fold
+        for lot in fold.due_again:
+            self._add("account", f"what came back to the grant {lot.grant_seq} last is not granted again")
         lots = {
             lot.seq: (lot.source, lot.priority, lot.granted_at, lot.expires_at, lot.amount_pico, lot.available_pico)
             for lot in fold.wallet.lots.values()

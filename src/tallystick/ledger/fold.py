@@ -4,24 +4,24 @@ Folded are the grants and what of each is available, the open holds, what they r
 work, standing, budgets and overrides, and the balance of each account of credits. Counters of what is used in a window
 are not: they follow from usage, the plan's limits and the org's time zone.
 
-Each entry must follow from those before it: lots burn in their order, a hold is resolved once and with what it held, a
-settlement charges what its contract says, no more is refunded than was charged, nothing is granted again that did not
-come back, what a wallet had before and after is what it has. The first that does not ends the fold: what comes after it
-cannot be told.
+Each entry must follow from those before it: a hold reserves what its contract quotes, lots burn in their order, a hold
+is resolved once and with what it held, a settlement charges what its contract says, a refund gives back what was
+charged and no more, what comes back to a grant that is over is granted again and nothing else is, what a wallet had
+before and after is what it has. The first that does not ends the fold: what comes after it cannot be told.
 """
 
 from __future__ import annotations
 
-from array import array
-from bisect import bisect_left
 from collections.abc import Callable
 from datetime import datetime
 from typing import NamedTuple, NoReturn
 
 import msgspec
 
+from tallystick.contract.charging import quote
+from tallystick.contract.decision import OrgState
 from tallystick.contract.model import Contract
-from tallystick.core.money import PICO_MAX
+from tallystick.contract.policy import reserves
 from tallystick.ledger.operation_transfers import total, transfers_of
 from tallystick.ledger.operations import (
     Authorize,
@@ -45,7 +45,9 @@ from tallystick.ledger.operations import (
     Settle,
     Settled,
 )
-from tallystick.ledger.org_account import FinishedWork, OpenHold, OrgTerms, with_standing
+from tallystick.ledger.org_account import FinishedWork, OpenHold, OrgTerms, split_lots, with_standing
+from tallystick.ledger.org_machine import policy_request
+from tallystick.ledger.refundable import Charges, charge_parts
 from tallystick.ledger.reservations import reservations
 from tallystick.ledger.settlement_charge import settlement_charge
 from tallystick.ledger.wallet import GrantedLot, Wallet
@@ -76,8 +78,8 @@ class OrgFold:
     """The fold of one org's operations, entry by entry.
 
     Args:
-        contract_of: the contract's version with that hash; None for one that is not known. With it, what each
-            settlement charges is told again; without it, taken as it stands.
+        contract_of: the contract's version with that hash; None for one that is not known. With it, what each hold
+            reserves and each settlement charges is told again; without it, taken as it stands.
 
     Attributes:
         wallet: all lots that ever came in.
@@ -85,6 +87,7 @@ class OrgFold:
         finished: by action and key of the work.
         terms: what has been said about the org.
         debits, credits: by account of credits, what was debited and credited to it, in pico-credits.
+        due_again: what the last entry gave back to grants that are over: the next ones grant it again, in this order.
     """
 
     def __init__(self, contract_of: Callable[[str], Contract | None] | None = None) -> None:
@@ -95,10 +98,9 @@ class OrgFold:
         self.terms = OrgTerms()
         self.debits: dict[str, int] = {}
         self.credits: dict[str, int] = {}
-        self._charges = _Charges()
-        self._late_pico: dict[int, int] = {}
-        """By grant that is over, what came back to it too late and is not granted again."""
+        self._charges = Charges()
         self._seq = 0
+        self.due_again: list[Lot] = []
 
     def add(self, entry: FoldEntry) -> None:
         """The org's next operation; entries come in the order of their sequence, usage and corrections left out.
@@ -113,6 +115,10 @@ class OrgFold:
         handle = _HANDLERS.get((kind, type(request), type(result)))
         if handle is None:
             self._refuse(seq, f"a {kind} is no {type(request).__name__} with the result {type(result).__name__}")
+        if self.due_again and (kind, getattr(request, "source", "")) != ("grant", "refund"):
+            self._refuse(
+                seq, f"what came back to the grant {self.due_again[0].grant_seq} was to be granted again before"
+            )
         if any(lot.amount_pico <= 0 for name in _LOTS for lot in getattr(result, name, ())):
             self._refuse(seq, "it moves nothing, or less, of a grant")
         before = result.wallet if isinstance(result, Denied) else None if isinstance(result, Noted) else result.before
@@ -153,18 +159,38 @@ class OrgFold:
         if lot.is_over(at):
             self._refuse(entry.seq, "it had expired before it came in")
         if request.source == "refund":
-            of_seq = request.of_seq or 0
-            late_pico = self._late_pico.pop(of_seq, 0) - amount_pico
-            if late_pico < 0:
-                self._refuse(entry.seq, f"it grants again what did not come back to the grant {of_seq}")
-            if late_pico:
-                self._late_pico[of_seq] = late_pico
+            again = Lot(request.of_seq or 0, amount_pico)
+            if self.due_again[:1] != [again]:
+                self._refuse(entry.seq, f"it grants again what did not come back to the grant {again.grant_seq}")
+            del self.due_again[0]
         self.wallet.grant(lot)
 
     def _hold(self, entry: FoldEntry, request: Authorize, result: Held) -> None:
+        self._check_hold(entry, request, result)
         if self.wallet.hold(total(result.lots)) != result.lots:
             self._refuse(entry.seq, "it does not take its lots in the order in which they burn")
         self.holds[entry.seq] = OpenHold(entry.seq, request, entry.user_id, result)
+
+    def _check_hold(self, entry: FoldEntry, request: Authorize, result: Held) -> None:
+        decision, at = result.decision, entry.recorded_at
+        reserve_pico, held_pico = decision.quote.reserve_pico, total(result.lots)
+        uncovered = decision.shadow and reserve_pico > self.wallet.available_pico
+        if not decision.allow or held_pico != (0 if uncovered else reserve_pico):
+            self._refuse(entry.seq, f"it holds {held_pico} pico-credits, and its decision is to hold {reserve_pico}")
+        contract = None if self._contract_of is None else self._contract_of(decision.contract_sha256)
+        if contract is None:
+            if result.expires_at <= at:
+                self._refuse(entry.seq, "its life was over before it was made")
+            return
+        asked = policy_request(request, entry.user_id, decision.quote.worst_cost_pico, contract, decision.plan)
+        done = self.finished.get((request.action or "", request.work_key or ""))
+        state = OrgState(now=at, finished_at=None if done is None else done.charged_at)
+        quoted = quote(contract, contract.plans.get(decision.plan), state, asked)
+        due = (quoted, *reserves(contract, decision.plan, asked, quoted), contract.charges(request.environment))
+        if (decision.quote, result.cost_pico, result.charge_pico, result.billed) != due:
+            self._refuse(entry.seq, "what it is quoted or reserves is not what the contract says")
+        if result.expires_at != at + contract.hold_life:
+            self._refuse(entry.seq, "it does not live for as long as the contract says")
 
     def _deny(self, entry: FoldEntry, request: Authorize, result: Denied) -> None:
         if result.decision.allow:
@@ -173,12 +199,17 @@ class OrgFold:
     def _settle(self, entry: FoldEntry, request: Settle, result: Settled) -> None:
         hold = self._resolved(entry, request.hold_seq)
         self._check_charge(entry, hold, request, result)
-        if not _same_lots((*result.charged, *result.returned), hold.held.lots):
+        if split_lots(hold.held.lots, total(result.charged)) != (result.charged, result.returned):
             self._refuse(entry.seq, "what it charges and gives back is not what was held")
+        beyond_pico = total(result.overage) + result.receivable_pico
+        if beyond_pico and result.returned:
+            self._refuse(entry.seq, "it charges more than was held, and gives some of that back")
         if self.wallet.take(total(result.overage)) != result.overage:
             self._refuse(entry.seq, "what it charges beyond the hold is not taken in the order in which lots burn")
+        if result.receivable_pico and self.wallet.available_pico:
+            self._refuse(entry.seq, "it leaves owing what the wallet could pay")
         self._back(entry, result.returned, result.expired_pico)
-        self._charges.add(entry.seq, total(result.charged) + total(result.overage) + result.receivable_pico)
+        self._charges.add(entry.seq, charge_parts(result))
         action, work_key = hold.request.action, hold.request.work_key
         if result.finished:
             if action is None or work_key is None:
@@ -193,7 +224,7 @@ class OrgFold:
         due = settlement_charge(
             hold, request, contract, done, entry.recorded_at, cost_pico=result.cost_pico, priced=result.priced
         )
-        charged_pico = total(result.charged) + total(result.overage) + result.receivable_pico
+        charged_pico = charge_parts(result).amount_pico
         found = (charged_pico, result.rounding_pico, result.finished, result.charge_pico)
         if found != due[: len(found)]:
             what = f"{charged_pico} pico-credits, {result.rounding_pico} of them rounding"
@@ -226,8 +257,9 @@ class OrgFold:
 
     def _back(self, entry: FoldEntry, lots: tuple[Lot, ...], expired_pico: int) -> None:
         over = self.wallet.give_back(lots, entry.recorded_at)
-        for lot in over:
-            self._late_pico[lot.grant_seq] = self._late_pico.get(lot.grant_seq, 0) + lot.amount_pico
+        # What was granted again once and was only held meanwhile is over for good.
+        lots_known, is_refund = self.wallet.lots, entry.kind == "refund"
+        self.due_again = [lot for lot in over if is_refund or lots_known[lot.grant_seq].source != "refund"]
         if total(over) != expired_pico:
             self._refuse(entry.seq, f"of what it gives back {total(over)} had expired, not {expired_pico}")
         for granted in map(self.wallet.lots.__getitem__, {lot.grant_seq for lot in lots}):
@@ -243,10 +275,15 @@ class OrgFold:
         given_pico = total(result.returned) + result.receivable_pico
         if request.settlement_seq != entry.refers_to_seq or given_pico <= 0:
             self._refuse(entry.seq, "it gives back nothing, or refers to another settlement")
-        if not self._charges.give_back(request.settlement_seq, given_pico):
+        left_pico = self._charges.left_pico(request.settlement_seq)
+        if given_pico > left_pico:
             self._refuse(entry.seq, f"it gives back more than the settlement {request.settlement_seq} charged")
-        if request.amount_pico not in (None, given_pico):
-            self._refuse(entry.seq, f"it gives back {given_pico}, not {request.amount_pico}")
+        asked_pico = left_pico if request.amount_pico is None else request.amount_pico
+        if given_pico != asked_pico:
+            self._refuse(entry.seq, f"it gives back {given_pico}, not {asked_pico}")
+        due = self._charges.refund(request.settlement_seq, given_pico)
+        if (result.receivable_pico, result.returned, result.rounding_pico) != due:
+            self._refuse(entry.seq, "what it gives back is not what was charged, that first which burnt last")
         self._back(entry, result.returned, result.expired_pico)
 
     def _override(self, entry: FoldEntry, request: SetOverride, result: Noted) -> None:
@@ -279,36 +316,3 @@ _HANDLERS: dict[tuple[str, type, type], _Handler] = {
     ("budget", SetBudget, Noted): OrgFold._budget,
     ("standing", SetStanding, Noted): OrgFold._standing,
 }
-
-
-def _same_lots(some: tuple[Lot, ...], others: tuple[Lot, ...]) -> bool:
-    """Whether both come to the same amount of each lot."""
-    sums: dict[int, int] = {}
-    for lot in some:
-        sums[lot.grant_seq] = sums.get(lot.grant_seq, 0) + lot.amount_pico
-    return sums == {lot.grant_seq: lot.amount_pico for lot in others}
-
-
-class _Charges:
-    """What each settlement has charged and not been refunded: 16 bytes for each, since there may be millions."""
-
-    def __init__(self) -> None:
-        self._seqs = array("q")
-        self._amounts_pico = array("q")
-        self._large_pico: dict[int, int] = {}
-        self._refunded_pico: dict[int, int] = {}
-
-    def add(self, seq: int, amount_pico: int) -> None:
-        if amount_pico > PICO_MAX:
-            self._large_pico[seq] = amount_pico
-        elif amount_pico:
-            self._seqs.append(seq)
-            self._amounts_pico.append(amount_pico)
-
-    def give_back(self, seq: int, amount_pico: int) -> bool:
-        place = bisect_left(self._seqs, seq)
-        found = place < len(self._seqs) and self._seqs[place] == seq
-        charged_pico = self._amounts_pico[place] if found else self._large_pico.get(seq, 0)
-        refunded_pico = self._refunded_pico.get(seq, 0) + amount_pico
-        self._refunded_pico[seq] = refunded_pico
-        return refunded_pico <= charged_pico

@@ -28,7 +28,8 @@ from tallystick.ledger.operations import (
     SetOverride,
     SetStanding,
 )
-from tallystick.ledger.org_account import Charged, OrgAccount, Step, split_lots, with_standing
+from tallystick.ledger.org_account import Charged, OrgAccount, Step, with_standing
+from tallystick.ledger.refundable import charge_parts, refund_parts
 from tallystick.ledger.wallet import GrantedLot
 
 SELF = "tallystick"
@@ -133,8 +134,8 @@ def refund(account: OrgAccount, seq: int, now: datetime, request: Refund, *, gra
         raise NotFound(
             "settlement_unknown",
             f"the org has no settlement {name}",
-            next_step="send the org and the settlement's id as they were answered; grant credits instead where the charge "
-            "is so old that its entry has left the database",
+            next_step="send the org and the settlement's id as they were answered; "
+            "where it is too old to be in the database, grant credits instead",
             where="settlement_id",
         )
     left_pico = charged.amount_pico - charged.refunded_pico
@@ -160,39 +161,18 @@ def refund(account: OrgAccount, seq: int, now: datetime, request: Refund, *, gra
 def _give_back(
     account: OrgAccount, charged: Charged, amount_pico: int, now: datetime
 ) -> tuple[Returned, tuple[Lot, ...]]:
-    settled, wallet, before = charged.settled, account.wallet, account.wallet.state()
-    receivable_pico, lots = refunded_lots(charged, amount_pico)
-    # Revenue goes back first, so that rounding is undone by the last of several refunds, and wholly by a whole one.
-    revenue_pico = charged.amount_pico - settled.rounding_pico
-    revenue_left_pico = max(0, revenue_pico - charged.refunded_pico)
-    over = wallet.give_back(lots, now)
+    wallet, before = account.wallet, account.wallet.state()
+    parts = refund_parts(charge_parts(charged.settled), charged.refunded_pico, amount_pico)
+    over = wallet.give_back(parts.lots, now)
     returned = Returned(
-        returned=lots,
+        returned=parts.lots,
         expired_pico=sum([lot.amount_pico for lot in over]),
-        receivable_pico=receivable_pico,
-        rounding_pico=max(0, amount_pico - revenue_left_pico),
+        receivable_pico=parts.receivable_pico,
+        rounding_pico=parts.rounding_pico,
         before=before,
         after=wallet.state(),
     )
     return returned, over
-
-
-def refunded_lots(charged: Charged, amount_pico: int) -> tuple[int, tuple[Lot, ...]]:
-    """What the next `amount_pico` of a refund is made of: what is no longer owed, and by lot what goes back."""
-    settled, done_pico = charged.settled, charged.refunded_pico
-    receivable_pico = min(amount_pico, max(0, settled.receivable_pico - done_pico))
-    burnt_last_first = (*reversed(settled.overage), *reversed(settled.charged))
-    _, left = split_lots(burnt_last_first, max(0, done_pico - settled.receivable_pico))
-    lots, _ = split_lots(left, amount_pico - receivable_pico)
-    return receivable_pico, _joined(lots)
-
-
-def _joined(lots: Iterable[Lot]) -> tuple[Lot, ...]:
-    """A lot that was charged out of the hold and beyond it is given back to once."""
-    amounts: dict[int, int] = {}
-    for lot in lots:
-        amounts[lot.grant_seq] = amounts.get(lot.grant_seq, 0) + lot.amount_pico
-    return tuple(Lot(seq, amount_pico) for seq, amount_pico in amounts.items())
 
 
 def set_override(account: OrgAccount, seq: int, now: datetime, request: SetOverride) -> list[Step]:

@@ -99,7 +99,7 @@ def authorize(
         contract, plan: the org's terms at `now`; None for an org that is on no plan.
         zone: the org's IANA time zone, on whose clocks limits and budgets begin anew.
     """
-    asked = _asked(request, user_id, worst_cost_pico, contract, plan)
+    asked = policy_request(request, user_id, worst_cost_pico, contract, plan)
     decision = decide(contract, plan, org_state(account, now, request, user_id, contract, plan, zone), asked)
     before = account.wallet.state()
     if not decision.allow:
@@ -124,9 +124,10 @@ def authorize(
     return [Step(seq, "hold", request, held)]
 
 
-def _asked(
+def policy_request(
     request: Authorize, user_id: str | None, worst_cost_pico: int | None, contract: Contract, plan: str | None
 ) -> Request:
+    """What the policy is asked: the request, whose it is, what it costs us at most (None: no price), and who pays."""
     return Request(
         feature=request.feature,
         environment=request.environment,
