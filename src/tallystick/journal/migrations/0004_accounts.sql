@@ -34,7 +34,7 @@ create table open_holds (
     expires_at  timestamptz not null,
     primary key (org_id, seq)
 );
-create index open_holds_expiring on open_holds (expires_at);
+create index open_holds_expiring on open_holds (org_id, expires_at);
 comment on table open_holds is 'Holds that nothing has resolved yet; what each has reserved stands in its entry.';
 
 create table finished_work (
