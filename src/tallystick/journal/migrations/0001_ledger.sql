@@ -122,7 +122,7 @@ create unique index ledger_entries_resolved_once on ledger_entries (org_id, refe
 create index ledger_entries_unpriced on ledger_entries (org_id, seq) where status = 'unpriced';
 comment on table ledger_entries is
     'Usage: a raw fact as it arrived, and its cost. Operations (all with a body) move the org''s wallet or change its terms. Corrections carry the request and time of the entry they refer to. Meters and lines are parallel arrays; elements of price, per and amount are null where there is no rate.';
-comment on column ledger_entries.time_max is 'The latest time of the org''s usage up to and with this entry; it never falls.';
+comment on column ledger_entries.time_max is 'The latest time of the org''s usage and operations up to and with this entry; it never falls.';
 comment on column ledger_entries.payer is 'customer: a key of the customer''s own has paid the provider, and the cost is none of ours; null: we pay.';
 comment on column ledger_entries.body is 'What was asked for and what became of it: canonical JSON, see ledger/operations.py. An operation costs nothing: its lines are empty, its cost 0.';
 comment on column ledger_entries.salt is
@@ -177,7 +177,7 @@ create table transfers (
     primary key (org_id, seq, debit_account, credit_account, asset)
 );
 comment on table transfers is
-    'Double entry: an amount from the credit account to the debit account, for the entries first_seq to seq, written in their transaction. One for each org in each: they tile its sequence, so that none can change its place.';
+    'Double entry: an amount from the credit account to the debit account, for the entries first_seq to seq, written in their transaction. What entries cost (USD): one for each org in each, so that they tile its sequence and none can change its place. What operations move (CREDIT): of their entries alone, beside them.';
 
 create table account_balances (
     org_id      text collate "C" not null,
