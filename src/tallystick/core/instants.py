@@ -35,4 +35,5 @@ def parse_instant(text: str, *, where: str | None = None) -> datetime:
 
 def format_instant(value: datetime) -> str:
     """RFC 3339 in UTC with `Z`, microseconds only when there are any."""
-    return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    instant = value if value.tzinfo is UTC else value.astimezone(UTC)
+    return f"{instant.isoformat()[:-6]}Z"  # in the place of +00:00
