@@ -9,11 +9,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
 from conftest import NOW
 from invoicing import event
 from journal_helpers import query
-from sealed_ledger import copied, copyable, tamper
+from sealed_ledger import behind_its_back, copied, copyable, tamper
 from tallystick.app.erase import erase_person
 from tallystick.app.retention import run_retention
 from tallystick.app.runtime import Runtime
@@ -21,6 +22,7 @@ from tallystick.app.seal import seal_once
 from tallystick.app.verify import OpenLedger, verify_ledger
 from tallystick.app.verify_report import VerifyReport
 from tallystick.core.errors import Unavailable
+from tallystick.ledger.entry import Entry, entry_fingerprint, entry_leaf
 from workshop import granted, held, one_of_each, open_account, settled
 
 # The database's own clock has a say in what may leave it.
@@ -73,6 +75,10 @@ def test_what_has_left_the_database_is_folded_from_its_blocks(runtime: Runtime) 
     assert (report.archived, report.operations) == (36, before)
     tamper(now, "update grants set available_pico = available_pico - 1 where org_id = 'acme' and seq = 2")
     assert [one.check for one in verify_ledger(now).findings.kept] == ["state"]
+    # An id comes again with other usage, when its entry has left: what was settled then cost what it cost.
+    bigger = event("globex-w1", "globex", time=now.clock(), meters={"tokens_in": 77, "tokens_out": 7})
+    assert now.append([bigger])[0].status == "accepted"
+    assert cost_findings(now) == []
 
 
 def test_an_account_is_sound_after_a_person_is_erased(runtime: Runtime) -> None:
@@ -202,6 +208,78 @@ def test_what_is_changed_of_an_account_is_found_and_named(copy: OpenLedger, case
     orgs = {"sealed": "globex", "without": "nobody", "where nothing": "zeta"}
     org = next((org for word, org in orgs.items() if word in case), "acme")
     assert org in {one.org_id for one in found}
+
+
+def forge(ledger: OpenLedger, seq: int, **changed: object) -> None:
+    """Another entry of acme's at its end, like the one at `seq` but for what is changed; its own hashes are right."""
+    with behind_its_back(ledger) as connection:
+        found = connection.execute("select * from ledger_entries where org_id = 'acme' and seq = %s", [seq]).fetchone()
+        head = connection.execute("select last_seq, time_max from org_heads where org_id = 'acme'").fetchone()
+        assert found is not None
+        assert head is not None
+        like = Entry(*found)._replace(seq=head[0] + 1, time_max=head[1], **changed)  # type: ignore[arg-type]
+        told = like._replace(fingerprint=entry_fingerprint(like))
+        entry = told._replace(leaf=entry_leaf(told), attributes=Jsonb(told.attributes))  # type: ignore[arg-type]
+        for index in ("ledger_entries_resolved_once", "ledger_entries_operation"):
+            connection.execute(f"drop index {index}")
+        places = ", ".join(["%s"] * len(entry))
+        connection.execute(f"insert into ledger_entries values ({places})".encode(), list(entry))
+        connection.execute("update org_heads set last_seq = last_seq + 1 where org_id = 'acme'")
+        connection.execute(
+            "update transfers set seq = seq + 1 where org_id = 'acme' and asset = 'USD' and seq = %s", [head[0]]
+        )
+        connection.execute(
+            "insert into transfers"
+            " select org_id, %s, %s, debit_account, credit_account, asset, amount_pico, recorded_at from transfers"
+            " where org_id = 'acme' and asset = 'CREDIT' and seq = %s",
+            [entry.seq, entry.seq, seq],
+        )
+
+
+@pytest.mark.parametrize(
+    ("kind", "changed", "told_of"),
+    [
+        ("settlement", {}, "account"),  # a hold that was resolved is resolved again
+        ("release", {}, "account"),
+        ("refund", {"request_id": "again"}, "account"),  # the wallet was not so before it
+        ("grant", {"request_id": "again"}, "account"),
+        ("hold", {"request_id": "again"}, "account"),
+        ("budget", {"request_id": "again", "body": '{"request":{},"result":{}}'}, "body"),
+        ("budget", {"request_id": "again", "kind": "standing"}, "body"),
+        ("denial", {"request_id": "again", "feature": "another"}, "body"),
+        ("standing", {"request_id": "again"}, "state"),  # the org is suspended, and its state knows nothing of it
+    ],
+)
+def test_an_entry_that_was_put_there_with_its_hashes_is_found(
+    copy: OpenLedger, kind: str, changed: dict[str, object], told_of: str
+) -> None:
+    with copy.database.operator() as connection:
+        asked = "select min(seq) from ledger_entries where org_id = 'acme' and kind = %s"
+        seq = connection.execute(asked, [kind]).fetchall()[0][0]
+    forge(copy, seq, **changed)
+    found = verify_ledger(copy).findings.kept
+    assert told_of in {one.check for one in found}, [one.sentence() for one in found]
+    assert {one.org_id for one in found} == {"acme"}
+
+
+LESS = """body = regexp_replace(body, '"cost_pico":"?[0-9]+"?', '"cost_pico":7')"""
+MOST = "kind = 'settlement' and body like '%%-w1%%'"
+
+
+def cost_findings(opened: OpenLedger | Runtime) -> list[str]:
+    return [one.sentence() for one in verify_ledger(opened).findings.kept if "its usage" in one.sentence()]
+
+
+def test_a_settlement_costs_what_the_usage_that_it_names_does(copy: OpenLedger) -> None:
+    tamper(copy, f"update ledger_entries set {LESS} where org_id = 'acme' and {MOST}")
+    (found,) = cost_findings(copy)
+    assert "says that its usage cost 7 pico-USD, and the entries come to" in found
+
+
+def test_a_settlement_names_usage_that_there_is(copy: OpenLedger) -> None:
+    name = """body = replace(body, '"acme-w1"', '"acme-w9"')"""
+    tamper(copy, f"update ledger_entries set {name} where org_id = 'acme' and {MOST}")
+    assert any("it names the usage 'acme-w9'" in one.sentence() for one in verify_ledger(copy).findings.kept)
 
 
 def test_an_untouched_copy_is_sound(copy: OpenLedger) -> None:
