@@ -18,15 +18,21 @@ from tallystick.simulate.case_amounts import read_credits, read_pico
 from tallystick.simulate.case_model import FinishedBefore, Given, Granting, SpentBefore
 from tallystick.usage.meters import METERS
 
-WINDOWS: Final = get_args(LimitWindow)
+WINDOWS: Final[tuple[LimitWindow, ...]] = get_args(LimitWindow)
 AUTHOR: Final = "a case"
 KEYS: Final = (
     "plan", "at", "time_zone", "wallet", "used", "budgets", "overrides", "suspended", "enforcement", "finished",
 )  # fmt: skip
 _SOURCES: Final = tuple(source for source in get_args(GrantSource) if source != "refund")
 _OVERRIDE_LIFE: Final = timedelta(days=30)
-_INSIDE: Final = (("minute", "hour"), ("hour", "day"), ("day", "week"), ("day", "month"))
+_INSIDE: Final[tuple[tuple[LimitWindow, LimitWindow], ...]] = (
+    ("minute", "hour"),
+    ("hour", "day"),
+    ("day", "week"),
+    ("day", "month"),
+)
 """Windows that lie wholly within another one."""
+_Used = dict[tuple[LimitWindow, str], int]
 _YEARS: Final = (1970, 9000)
 """What calendars, and the windows of limits in them, have room for."""
 
@@ -105,9 +111,9 @@ def read_grant(place: Place, now: datetime | None) -> Granting:
     return Granting(grant=grant, lasts=lasts)
 
 
-def _read_used(place: Place, contract: Contract, plan: Plan | None) -> dict[tuple[str, str], int]:
+def _read_used(place: Place, contract: Contract, plan: Plan | None) -> _Used:
     """By meter (of every window, or by window), or by the name of a limit of the plan."""
-    found: dict[tuple[str, str], int] = {}
+    found: _Used = {}
     limits = {limit_name(limit): limit for limit in (() if plan is None else plan.limits)}
 
     def note(name: str, entry: Place) -> None:
@@ -133,14 +139,14 @@ def _read_used(place: Place, contract: Contract, plan: Plan | None) -> dict[tupl
     return found
 
 
-def _read_windows(place: Place) -> dict[str, int]:
+def _read_windows(place: Place) -> dict[LimitWindow, int]:
     if not isinstance(place.node, Table):
         return dict.fromkeys(WINDOWS, place.integer())
     fields = place.fields(*WINDOWS)
     return {per: fields.get(per, Place.integer, 0) for per in WINDOWS if per in fields.given}
 
 
-def _count(place: Place, found: dict[tuple[str, str], int], per: str, meter: str, quantity: int) -> None:
+def _count(place: Place, found: _Used, per: LimitWindow, meter: str, quantity: int) -> None:
     if found.get((per, meter), quantity) != quantity:
         place.note("case_contradiction", f"{meter} per {per} are said twice, as {found[per, meter]:,} and {quantity:,}")
     found[per, meter] = quantity

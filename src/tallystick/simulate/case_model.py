@@ -13,6 +13,7 @@ from typing import Literal
 import msgspec
 
 from tallystick.contract.decision import Budget, Override
+from tallystick.contract.model import LimitWindow
 from tallystick.ledger.operations import Authorize, Grant
 from tallystick.usage.event import Outcome, Payer
 
@@ -58,7 +59,7 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime | None = None
     time_zone: str = "UTC"
     wallet: tuple[Granting, ...] | None = None
-    used: Mapping[tuple[str, str], int] = {}
+    used: Mapping[tuple[LimitWindow, str], int] = {}
     budgets: tuple[SpentBefore, ...] = ()
     overrides: tuple[Override, ...] = ()
     suspended: str | None = None

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from tallystick.contract.charging import usage_charge_pico
 from tallystick.contract.model import Contract
 from tallystick.contract.windows import window_at
 from tallystick.core.errors import TallyError
@@ -34,7 +33,7 @@ from tallystick.ledger.org_account import FinishedWork, OpenHold, OrgAccount
 from tallystick.ledger.org_account import Step as Entry
 from tallystick.ledger.org_changes import SELF, grant, refund, set_budget, set_override, set_standing
 from tallystick.ledger.org_machine import authorize, payer_of, release, settle, sweep
-from tallystick.ledger.reservations import meter_counter, spending_counter, windowed
+from tallystick.ledger.reservations import meter_counter, spending_counter
 from tallystick.simulate.case_given import AUTHOR, WINDOWS
 from tallystick.simulate.case_model import (
     Asked,
@@ -49,6 +48,7 @@ from tallystick.simulate.case_model import (
     Value,
 )
 from tallystick.simulate.case_results import held_members, returned_members, settled_members, wallet_members
+from tallystick.simulate.counting import Counting, Spender
 from tallystick.usage.event import Payer
 
 NO_HOLD = "no_hold"
@@ -60,13 +60,6 @@ class Answer(NamedTuple):
 
     members: Mapping[str, Value]
     why: str | None
-
-
-class _Spender(NamedTuple):
-    user_id: str | None
-    api_key_id: str | None
-    feature: str | None
-    environment: str
 
 
 def run_case(case: Case, contract: Contract) -> list[Answer]:
@@ -85,6 +78,7 @@ class _Run:
         self._now = given.at or contract.effective_from
         self._seq = 0
         self._account = OrgAccount()
+        self._counting = Counting(self._account, contract, self._zone)
         self._included: str | None = None
         self._holds: dict[str | None, int | None] = {}
         self._settlements: dict[int | None, int] = {}
@@ -107,9 +101,9 @@ class _Run:
             request = SetBudget(name=budget.name, budget=budget, author=AUTHOR)
             self._append(set_budget(account, self._seq + 1, now, request))
             counter = spending_counter(budget.of, budget.scope, budget.subject)
-            self._count(budget.per, counter, spent.spent_pico)
+            self._counting.count(now, budget.per, counter, spent.spent_pico)
         for (per, meter), quantity in given.used.items():
-            self._count(per, meter_counter(meter), quantity)
+            self._counting.count(now, per, meter_counter(meter), quantity)
         for work in given.finished:
             self._seq += 1
             account.finished[work.action, work.work_key] = FinishedWork(now - work.ago, self._seq)
@@ -134,7 +128,7 @@ class _Run:
             case Refunding():
                 return self._refund(what)
             case Used():
-                spender = _Spender(what.user_id, what.api_key_id, what.feature, what.environment or "")
+                spender = Spender(what.user_id, what.api_key_id, what.feature, what.environment or "")
                 self._use([what], spender, what.payer or payer_of(self._contract, self._plan))
             case Granting():
                 self._append(grant(self._account, self._seq + 1, self._now, _ending(what, self._now)))
@@ -192,9 +186,9 @@ class _Run:
         self._settlements[hold_seq] = steps[0].seq
         if hold is not None:
             asked = hold.request
-            spender = _Spender(hold.user_id, asked.api_key_id, asked.feature, asked.environment)
+            spender = Spender(hold.user_id, asked.api_key_id, asked.feature, asked.environment)
             self._use(ending.events, spender, payer)
-            self._spend("charge", settled.charge_pico, spender)
+            self._counting.spend(self._now, "charge", settled.charge_pico, spender)
         return settled_members(settled), settled.why
 
     def _payer(self, hold: OpenHold | None) -> Payer:
@@ -249,32 +243,12 @@ class _Run:
         )
         self._append(grant(self._account, self._seq + 1, self._now, request))
 
-    def _use(self, events: Iterable[Used], spender: _Spender, payer: Payer) -> None:
-        """Usage becomes entries, and counts: as `journal.counters` does of what the ledger holds."""
-        plan = self._contract.plans.get(self._plan or "")
-        billed = self._contract.charges(spender.environment)
+    def _use(self, events: Iterable[Used], spender: Spender, payer: Payer) -> None:
+        """Usage becomes entries, and counts."""
         for event in events:
             self._seq += 1
-            cost_pico = (event.cost_pico or 0) if (event.payer or payer) == "seller" else 0
-            for per in WINDOWS if billed else ():
-                for meter, quantity in event.meters.items():
-                    self._count(per, meter_counter(meter), quantity)
-            self._spend("cost", cost_pico, spender)
-            if billed and plan is not None and plan.prices:
-                self._spend("charge", usage_charge_pico(plan, dict(event.meters), cost_pico), spender)
-
-    def _spend(self, of: Any, pico: int, spender: _Spender) -> None:
-        subjects: dict[Any, str | None] = {
-            "org": "", "user": spender.user_id, "api_key": spender.api_key_id, "feature": spender.feature,
-        }  # fmt: skip
-        for scope, subject in subjects.items():
-            if subject is not None:
-                for per in ("day", "month"):
-                    self._count(per, spending_counter(of, scope, subject), pico)
-
-    def _count(self, per: Any, counter: str, amount: int) -> None:
-        key = (windowed(per, counter), window_at(per, self._zone, self._now).starts_at)
-        self._account.used[key] = self._account.used.get(key, 0) + amount
+            our_cost_pico = (event.cost_pico or 0) if (event.payer or payer) == "seller" else 0
+            self._counting.use(self._now, self._plan, event.meters, our_cost_pico, spender, WINDOWS)
 
 
 def _ending(granting: Granting, now: datetime) -> Grant:
