@@ -136,6 +136,9 @@ def test_budgets_and_exceptions_are_set_listed_and_end(tally: Tally) -> None:
     made = tally("overrides", "add", "initech", *signed, *bends).stdout
     assert "an exception for initech until" in made
     assert "by ann, signed off by bob: a trial" in tally("overrides", "list", "initech").stdout
+    limits = tally("orgs", "limits", "initech").stdout
+    assert f"0 + 0 held of 5,000, by exception {made.split(':')[0]}" in limits
+    assert "budget cap (org)" in limits
     allowed = answer(tally(*call, "--json"))
     assert allowed["decision"]["overrides"] == [made.split(":")[0]]
 
@@ -170,6 +173,13 @@ def test_an_org_is_suspended_taken_up_again_and_shadowed(tally: Tally) -> None:
 )
 def test_what_cannot_be_meant_is_refused(tally: Tally, arguments: tuple[str, ...], code: str) -> None:
     assert code in tally(*arguments, code=2).stderr
+
+
+def test_the_price_list_of_a_plan_is_its_customers(tally: Tally) -> None:
+    lines = tally("orgs", "actions", "globex").stdout.splitlines()
+    assert lines[0] == "globex: Monthly (monthly) of shop@1"
+    assert [line.split("  ")[1] for line in lines[1:]] == ["explore", "tailor", "research"]
+    assert "not in this plan, but in wallet" in lines[3]
 
 
 def test_versions_name_every_contract_and_rate_card_with_its_hash(tally: Tally) -> None:
