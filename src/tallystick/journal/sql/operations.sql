@@ -179,13 +179,14 @@ on conflict do nothing
 -- name: save_states
 prepare tally_save_states (text[], bigint[], text[], text[]) as
 update org_states as state set counted_through_seq = given.counted_through_seq, state = given.state, progress = given.progress
-from unnest($1, $2, $3, $4)
-    as given (org_id, counted_through_seq, state, progress)
-where state.org_id = given.org_id
+from unnest($1, $2, $3, $4) as given (org_id, counted_through_seq, state, progress)
+cross join lateral (select ctid as place from org_states where org_id = given.org_id offset 0) as found
+where state.ctid = found.place
 
 -- name: move
--- Transfers of credits, and the balances that they move. Each balance is looked up by its key, and cannot move meanwhile:
--- whoever holds its org's head is alone with it. Joined in any other way, all balances would be looked at.
+-- Transfers of credits, and the balances that they move. Each balance is looked up by its key, as is each row that is
+-- changed here, and cannot move meanwhile: whoever holds its org's head is alone with it. Joined in any other way, all
+-- balances of all orgs might be looked at.
 prepare tally_move (timestamptz, text[], bigint[], text[], text[], numeric[], text[], text[], numeric[], numeric[]) as
 with moving as (
     insert into transfers (org_id, seq, first_seq, debit_account, credit_account, asset, amount_pico, recorded_at)
@@ -212,9 +213,10 @@ select * from unnest(
 
 -- name: save_lots
 prepare tally_save_lots (text[], bigint[], numeric[]) as
-update grants set available_pico = given.available_pico
+update grants as lot set available_pico = given.available_pico
 from unnest($1, $2, $3) as given (org_id, seq, available_pico)
-where grants.org_id = given.org_id and grants.seq = given.seq
+cross join lateral (select ctid as place from grants where org_id = given.org_id and grants.seq = given.seq offset 0) as found
+where lot.ctid = found.place
 
 -- name: open
 prepare tally_open (text[], bigint[], timestamptz[]) as
@@ -223,8 +225,9 @@ select * from unnest($1, $2, $3)
 
 -- name: close
 prepare tally_close (text[], bigint[]) as
-delete from open_holds using unnest($1, $2) as given (org_id, seq)
-where open_holds.org_id = given.org_id and open_holds.seq = given.seq
+delete from open_holds as hold using unnest($1, $2) as given (org_id, seq)
+cross join lateral (select ctid as place from open_holds where org_id = given.org_id and open_holds.seq = given.seq offset 0) as found
+where hold.ctid = found.place
 
 -- name: finish
 prepare tally_finish (text[], text[], text[], timestamptz[], bigint[]) as

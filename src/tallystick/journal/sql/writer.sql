@@ -53,9 +53,9 @@ with given as materialized (
     ) as found
     where balance.ctid = found.place and given.amount > 0
 )
-update org_heads set last_seq = given.last_seq, time_max = given.time_max
-from given
-where org_heads.org_id = given.org_id
+update org_heads as head set last_seq = given.last_seq, time_max = given.time_max
+from given cross join lateral (select ctid as place from org_heads where org_id = given.org_id offset 0) as found
+where head.ctid = found.place
 
 -- name: entry
 -- One entry as it is stored.
