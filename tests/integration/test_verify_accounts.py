@@ -262,7 +262,7 @@ def test_an_entry_that_was_put_there_with_its_hashes_is_found(
     assert {one.org_id for one in found} == {"acme"}
 
 
-LESS = """body = regexp_replace(body, '"cost_pico":"?[0-9]+"?', '"cost_pico":7')"""
+LESS = """body = regexp_replace(body, '"cost_pico":"[0-9]+"', '"cost_pico":"7"')"""
 MOST = "kind = 'settlement' and body like '%%-w1%%'"
 
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from tallystick.app.verify_report import Findings
+from tallystick.app.verify_settlements import SettledCosts
 from tallystick.contract.loader import load_contract
 from tallystick.contract.model import Contract
 from tallystick.core.errors import BadInput
@@ -38,7 +39,7 @@ from tallystick.journal.verify_rows import HeadRow
 from tallystick.ledger.fold import DoesNotFollow, FoldEntry, OrgFold
 from tallystick.ledger.operation_body import decode_body
 from tallystick.ledger.operation_transfers import transfers_of
-from tallystick.ledger.operations import Expire, ReleaseHold, Settle
+from tallystick.ledger.operations import Expire, ReleaseHold, Settle, Settled
 from tallystick.ledger.org_account import OrgTerms
 
 _TEXTS = ("feature", "environment", "provider", "model", "api_key_id", "action")
@@ -124,6 +125,8 @@ class _Account:
         self._findings = findings
         self._fold = OrgFold(contract_of)
         self._follows = True
+        self._archived_seq = head.last_seq if head.first_kept is None else head.first_kept - 1
+        self._costs = SettledCosts(connection, blocks, head.org_id, self._archived_seq, findings)
 
     def check(self) -> int:
         """Check it: how many operations there were."""
@@ -141,14 +144,14 @@ class _Account:
             self._follows = False
         else:
             transfers.finish()
+            self._costs.finish()
         if self._follows:
             self._check_state()
         return count
 
     def _operations(self) -> Iterator[StoredOperation]:
-        first = self._head.last_seq + 1 if self._head.first_kept is None else self._head.first_kept
         kept = stream_operations(self._connection, self._org)
-        return chain(self._archived(first - 1), kept) if first > 1 else kept
+        return chain(self._archived(self._archived_seq), kept) if self._archived_seq else kept
 
     def _archived(self, last_seq: int) -> Iterator[StoredOperation]:
         from tallystick.archive.operation_rows import iterate_operations
@@ -169,6 +172,8 @@ class _Account:
             self._add("body", f"its body is none of a {stored.kind}: {str(error)[:200]}", stored.seq)
             self._follows = False
             return None
+        if isinstance(request, Settle) and isinstance(result, Settled):
+            self._costs.add(stored.seq, request, result)
         if self._follows:
             if self._texts_of(request) != stored.texts:
                 self._add("body", "its columns are not what its body, or its hold's, says was asked for", stored.seq)
