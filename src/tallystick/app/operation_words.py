@@ -78,7 +78,7 @@ def _(request: Authorize, result: Held | Denied) -> str:
 @sentence.register
 def _(request: Settle, result: Settled) -> str:
     charged_pico = _total(result.charged) + _total(result.overage) + result.receivable_pico
-    owed = f", of which {credits_words(result.receivable_pico)} are owed" if result.receivable_pico else ""
+    owed = f", {credits_words(result.receivable_pico)} of it owed" if result.receivable_pico else ""
     back = f", {_sum(result.returned)} given back" if result.returned else ""
     hold = operation_id("hold", request.hold_seq)
     return f"hold {hold} ended in {request.outcome}: {credits_words(charged_pico)} charged{owed}{back}"
