@@ -93,6 +93,10 @@ def test_a_grant_is_taken_as_it_was_asked_for() -> None:
         ({"author": ""}, ("empty_text", "author")),
         ({"reason": None}, ("wrong_type", "reason")),
         ({"amount": "5"}, ("unknown_field", "amount")),
+        ({"request_id": "included:2026-11"}, ("reserved_id", "request_id")),
+        ({"request_id": "s12.g4"}, ("reserved_id", "request_id")),
+        ({"request_id": "o7.credits"}, ("reserved_id", "request_id")),
+        ({"request_id": "order.g4"}, ("ok", None)),
         ({"request_id": "\U0001f600" * 512}, ("ok", None)),
     ],
 )

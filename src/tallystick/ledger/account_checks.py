@@ -5,6 +5,7 @@ None of it happens by itself: each has an author, and what is given away a reaso
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final, get_args
@@ -32,6 +33,8 @@ OVERRIDE_MEMBERS: Final = (
 )  # fmt: skip
 
 BUDGET_NAME_CHARS_MAX: Final = 64
+_RESERVED: Final = re.compile(r"included:.*|[a-z][0-9]+\.(g[0-9]+|credits)", re.DOTALL)
+"""The ids of grants that come by themselves: a month's, what is granted again, what comes with an override."""
 _PRIORITY_MAX = 1_000_000
 _LIST_MAX = 100
 _QUANTITY_MAX = 10**18
@@ -56,6 +59,13 @@ def grant_operation(org_id: str, raw: object, *, salt: bytes) -> Operation:
         author=members.text("author"),
         reason=members.text("reason"),
     )
+    if members.has("request_id") and _RESERVED.fullmatch(str(members.value("request_id"))):
+        members.fault(
+            "reserved_id",
+            "request_id",
+            f"{short(members.value('request_id'))!r} is the id of a grant that comes by itself",
+            "send an id of your own",
+        )
     return _operation(members, org_id, "grant", grant, salt)
 
 
