@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from accounts import asked, call, give, open_shop
+from conftest import NOW
 from http_callers import Caller, callers, serving
 from journal_helpers import query
 from tallystick.api.decision_shapes import AuthorizeAnswer, Decision, RefundAnswer, ReleaseAnswer, SettleAnswer
 from tallystick.api.decisions import AUTHORIZE, SETTLE, ShortOperations
 from tallystick.api.short_ways import LoopInbox, ShortWays
-from tallystick.app.runtime import Runtime
+from tallystick.app.runtime import Runtime, open_runtime
+from tallystick.app.settings import Settings
 from tallystick.app.wallet import show_wallet
 
 SHAPES = {
@@ -25,6 +30,7 @@ SHAPES = {
     "/v1/release": ReleaseAnswer,
     "/v1/refunds": RefundAnswer,
 }
+WAITS_FOR_A_LOCK = "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
 WAYS = pytest.mark.parametrize("way", ["", "?x"], ids=["short", "long"])
 Said = tuple[int, dict[str, str], dict[str, Any]]
 
@@ -278,3 +284,31 @@ def test_a_request_is_logged_as_the_others_are(shop: Runtime) -> None:
         "request_id": "req_1",
         "level": "info",
     }
+
+
+def test_when_more_comes_in_than_is_decided_callers_are_told_when_to_come_again(
+    database_url: str, tmp_path: Path
+) -> None:
+    narrow = Settings(database_url=database_url, data_dir=tmp_path, queue_events_max=3, group_linger_ms=0)
+    with open_runtime(narrow, clock=lambda: NOW) as runtime:
+        open_shop(runtime, acme="wallet")
+        give(runtime)
+        with serving(runtime) as port, callers(port) as connect:
+            with psycopg.connect(database_url) as holder:
+                holder.execute("select from org_heads for update")  # so that what is being decided now waits
+                waiting = []
+                for number in range(4):
+                    waiting.append(connect())
+                    waiting[-1].send(json.dumps(asked(f"w{number}")).encode(), path="/v1/authorize")
+                    # The first is taken, and waits for the lock; the others wait behind it.
+                    while number == 0 and not query(runtime, WAITS_FOR_A_LOCK):
+                        time.sleep(0.01)
+                while runtime.operations.state().queue_events < 3:
+                    time.sleep(0.01)
+                for way in ("", "?x"):
+                    caller = connect()
+                    caller.send(json.dumps(asked("busy")).encode(), path="/v1/authorize", query=way)
+                    status, headers, body = caller.answer()
+                    assert (status, json.loads(body)["code"]) == (429, "journal_busy")
+                    assert 1 <= int(headers["retry-after"]) <= 60
+            assert [caller.answer()[0] for caller in waiting] == [200] * 4
