@@ -69,6 +69,13 @@ def post(connect: Callable[[], Caller]) -> Callable[..., Said]:
     return send
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.01)
+
+
 def authorized(post: Callable[..., Said], *arguments: Any, **more: Any) -> str:
     """The id of a hold."""
     status, _, body = post("/v1/authorize", asked(*arguments, **more))
@@ -294,17 +301,16 @@ def test_when_more_comes_in_than_is_decided_callers_are_told_when_to_come_again(
         open_shop(runtime, acme="wallet")
         give(runtime)
         with serving(runtime) as port, callers(port) as connect:
-            with psycopg.connect(database_url) as holder:
+            with psycopg.connect(database_url, autocommit=True) as watcher, psycopg.connect(database_url) as holder:
                 holder.execute("select from org_heads for update")  # so that what is being decided now waits
                 waiting = []
                 for number in range(4):
                     waiting.append(connect())
                     waiting[-1].send(json.dumps(asked(f"w{number}")).encode(), path="/v1/authorize")
                     # The first is taken, and waits for the lock; the others wait behind it.
-                    while number == 0 and not query(runtime, WAITS_FOR_A_LOCK):
-                        time.sleep(0.01)
-                while runtime.operations.state().queue_events < 3:
-                    time.sleep(0.01)
+                    if number == 0:
+                        wait_until(lambda: watcher.execute(WAITS_FOR_A_LOCK).fetchone() is not None)
+                wait_until(lambda: runtime.operations.state().queue_events == 3)
                 for way in ("", "?x"):
                     caller = connect()
                     caller.send(json.dumps(asked("busy")).encode(), path="/v1/authorize", query=way)
