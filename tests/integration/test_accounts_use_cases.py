@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -19,6 +20,7 @@ from tallystick.app.grants import grant
 from tallystick.app.ingest import ingest_events
 from tallystick.app.limits import show_limits
 from tallystick.app.orgs import set_subscription
+from tallystick.app.overrides import add_override
 from tallystick.app.refund import refund
 from tallystick.app.release import release
 from tallystick.app.runtime import Runtime
@@ -99,6 +101,21 @@ def test_each_of_three_same_requests_has_the_same_answer(shop: Runtime) -> None:
     assert first == second
     assert give(shop) == give(shop)
     assert count(shop, "ledger_entries") == 5
+
+
+def test_what_is_sent_at_once_by_many_has_one_effect_and_one_answer(shop: Runtime) -> None:
+    signed = {"author": "ann", "approved_by": "bob", "reason": "a trial", "expires_at": "2026-12-01T00:00:00Z"}
+    exception = {"request_id": "o1", "credits": "3", "allow_models": ["*"], **signed}
+    with ThreadPoolExecutor(8) as callers:
+        grants = list(callers.map(lambda _: give(shop, source="top_up"), range(8)))
+        overrides = list(callers.map(lambda _: add_override(shop, "acme", exception), range(8)))
+        holds = list(callers.map(lambda _: hold(shop), range(8)))
+        name = holds[0]["hold"]["hold_id"]
+        settled = list(callers.map(lambda _: end(shop, name, events=[call()]), range(8)))
+    for answers in (grants, overrides, holds, settled):
+        assert answers == [answers[0]] * 8
+    assert show_wallet(shop, "acme")["available"] == "98"
+    assert count(shop, "ledger_entries") == 6  # grant, exception, its grant, hold, call, settlement
 
 
 def test_other_content_under_the_same_id_is_a_conflict(shop: Runtime) -> None:
