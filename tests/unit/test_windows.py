@@ -13,7 +13,7 @@ from tallystick.contract.windows import Window, window_at
 from tallystick.core.errors import BadInput
 from tallystick.core.periods import month_period
 
-ZONES = ("Europe/Paris", "America/New_York", "Australia/Lord_Howe")
+ZONES = ("Europe/Paris", "America/New_York", "Australia/Lord_Howe", "Pacific/Chatham")
 MOMENT = timedelta(microseconds=1)
 
 
@@ -120,6 +120,8 @@ INSTANTS = st.datetimes(datetime(2000, 1, 1), datetime(2040, 1, 1), timezones=st
 @example("day", "America/St_Johns", datetime(2006, 10, 29, 2, 31, tzinfo=UTC))
 @example("day", "America/Toronto", datetime(1919, 3, 31, 4, 45, tzinfo=UTC))
 @example("hour", "Australia/Lord_Howe", datetime(2026, 4, 4, 15, 15, tzinfo=UTC))
+@example("hour", "Pacific/Chatham", datetime(2026, 9, 26, 13, 21, 33, 999_999, tzinfo=UTC))
+@example("hour", "Antarctica/Troll", datetime(2026, 3, 29, 0, 59, 59, 1, tzinfo=UTC))
 def test_windows_hold_their_instant_and_follow_each_other_without_a_gap(per, zone, instant):
     window = window_at(per, zone, instant)
     assert window.starts_at <= instant < window.ends_at

@@ -87,7 +87,7 @@ def _clock_window(seconds: int, tz: ZoneInfo, instant: datetime) -> Window:
     if _offset(tz, start) != offset:
         start = _change(tz, start, instant)
     if _offset(tz, end - _TICK) != offset:
-        end = _change(tz, instant, end)
+        end = _change(tz, epoch + (instant - epoch) // _TICK * _TICK, end)  # clocks change at full seconds
     return Window(start, end)
 
 
