@@ -18,7 +18,7 @@ from tallystick.app.contract_files import (
     reference_text,
 )
 from tallystick.app.settings import Settings
-from tallystick.cli import contract_cases, contract_shadow, quote
+from tallystick.cli import contract_cases, contract_shadow, contract_simulate, quote
 from tallystick.cli.output import EXIT_BAD_INPUT, EXIT_NO, print_json, print_text, say
 from tallystick.contract.diff import diff_contracts
 from tallystick.contract.loader import load_contract
@@ -41,6 +41,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.
 def register(app: typer.Typer) -> None:
     """Add `tally contract …`, and `tally quote`, which prices with one."""
     contract_app.command("test")(contract_cases.cases_command)
+    contract_app.command("simulate")(contract_simulate.simulate_command)
     contract_app.command("shadow-report")(contract_shadow.shadow_report_command)
     app.add_typer(contract_app)
     quote.register(app)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from tallystick.journal.database import Connection
 from tallystick.journal.named_sql import load_queries
 from tallystick.journal.period_scope import Span
+from tallystick.ledger.entry import Entry
 
 _SQL = load_queries("history")
 _FETCH_ROWS = 2000
@@ -27,6 +28,14 @@ class OperationRow(NamedTuple):
 def orgs_after(connection: Connection, after: str, limit: int) -> list[str]:
     """At most `limit` orgs with entries, those that come after that one."""
     return [org_id for (org_id,) in connection.execute(_SQL["orgs"], {"after": after, "limit": limit})]
+
+
+def stream_operation_entries(connection: Connection, org_id: str, before_seq: int) -> Iterator[Entry]:
+    """The org's operations before that place, whole, in ascending sequence; `connection` as for `stream_operations`."""
+    with connection.cursor("operation_entries") as cursor:
+        cursor.itersize = _FETCH_ROWS
+        cursor.execute(_SQL["operation_entries"], {"org": org_id, "before_seq": before_seq}, binary=True)
+        yield from map(Entry._make, cursor)
 
 
 def stream_operations(connection: Connection, span: Span, kinds: Sequence[str]) -> Iterator[OperationRow]:

@@ -22,10 +22,13 @@ _SQL = load_queries("period")
 _FETCH_ROWS = 2000
 
 
-def sum_period(database: Database, terms: Terms) -> PeriodFacts:
+def sum_period(database: Database, terms: Terms, *, pinned: bool = True) -> PeriodFacts:
     """Everything an invoice needs to know of the facts, as of now: one snapshot, sums made by the database.
 
     What was used under each plan of the month is summed on its own. Memory does not grow with the number of facts.
+
+    Args:
+        pinned: whether the entries are hashed, so that the invoice can be proved; not needed of one that nobody gets.
 
     Raises:
         Conflict: `period_archived`, when entries of the period may have left the database; `ledger_incomplete`, when
@@ -49,7 +52,8 @@ def sum_period(database: Database, terms: Terms) -> PeriodFacts:
         for start, end, section in terms.slices:
             sums[section].add(_sums(connection, find_span(connection, Scope(org_id, start, end, head.last_seq))))
         span = find_span(connection, Scope(org_id, period.start, period.end, head.last_seq))
-        pin = _pin(connection, span, sum(sum(one.events.values()) for one in sums))
+        events = sum(sum(one.events.values()) for one in sums)
+        pin = _pin(connection, span, events) if pinned else ledger_pin(1, head.last_seq, events, "", Frontier())
         return PeriodFacts(sums, pin, _wallet(connection, span, terms))
 
 

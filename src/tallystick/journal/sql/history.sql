@@ -11,3 +11,9 @@ select seq, kind, time, refers_to_seq, body from ledger_entries
 where org_id = %(org)s and seq >= %(first_seq)s and seq <= %(through_seq)s and time < %(end)s and body is not null
     and kind = any(%(kinds)s)
 order by seq
+
+-- name: operation_entries
+-- The org's operations before before_seq, whole, in ascending sequence.
+select * from ledger_entries
+where org_id = %(org)s and seq < %(before_seq)s and body is not null
+order by seq
