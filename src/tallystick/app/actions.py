@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tallystick.app.account_terms import account_terms
-from tallystick.app.decision_answers import pico_to_credits
+from tallystick.app.answer_parts import pico_to_credits
 from tallystick.app.runtime import Runtime
 from tallystick.contract.customer_view import ActionView, action_views
 from tallystick.core.money import format_decimal

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tallystick.app.decision_answers import budget_members
+from tallystick.app.answer_parts import budget_members
 from tallystick.app.operate import existing_org, new_request_id, new_salt
 from tallystick.app.org_terms import org_terms
 from tallystick.app.runtime import Runtime

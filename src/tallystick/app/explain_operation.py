@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tallystick.app.decision_answers import (
+from tallystick.app.answer_parts import (
     budget_members,
     decision_members,
     lot_members,

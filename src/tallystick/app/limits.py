@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from tallystick.app.account_terms import AccountTerms, account_terms
-from tallystick.app.decision_answers import budget_members
+from tallystick.app.answer_parts import budget_members
 from tallystick.app.org_terms import own_terms
 from tallystick.app.overrides import list_overrides
 from tallystick.app.runtime import Runtime

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import singledispatch
 from typing import Any
 
-from tallystick.app.decision_answers import pico_to_credits
+from tallystick.app.answer_parts import pico_to_credits
 from tallystick.contract.decision import Decision
 from tallystick.core.instants import format_instant
 from tallystick.ledger.operation_ids import operation_id

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from tallystick.app.account_terms import account_terms
-from tallystick.app.decision_answers import grant_answer, noted_answer, override_members
+from tallystick.app.answer_parts import override_members
+from tallystick.app.decision_answers import grant_answer, noted_answer
 from tallystick.app.entries import stream_entries
 from tallystick.app.operate import existing_org, new_salt
 from tallystick.app.org_terms import org_terms

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from tallystick.app.decision_answers import pico_to_credits
+from tallystick.app.answer_parts import pico_to_credits
 from tallystick.app.entries import stream_entries
 from tallystick.app.explain_operation import operation_summary
 from tallystick.app.operate import existing_org
