@@ -86,6 +86,19 @@ def test_the_job_ends_what_is_over_once_whoever_does_it_and_however_often(runtim
     assert wrongs(runtime) == []
 
 
+def test_however_many_holds_are_over_none_of_them_denies_anybody(runtime: Runtime) -> None:
+    subscribe(runtime, "acme")
+    futures = [runtime.operations.submit(authorize()) for _ in range(500)]
+    assert all(isinstance(future.result(30).result, Held) for future in futures)
+    assert isinstance(do(runtime, authorize()).result, Denied)
+    at(runtime, NOW + LIFE)
+    hold = do(runtime, authorize())
+    assert isinstance(hold.result, Held)
+    assert hold.result.before.held_pico == 0
+    assert kinds(runtime).count("expiry") == 500
+    assert wrongs(runtime) == []
+
+
 def test_what_a_hold_gives_back_to_a_lot_that_has_ended_can_be_used_for_the_grace(runtime: Runtime) -> None:
     subscribe(runtime, "acme", plan="discovery")
     do(runtime, grant(credits=5, source="goodwill", expires_at=NOW + timedelta(minutes=1)))

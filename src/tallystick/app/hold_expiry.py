@@ -15,7 +15,7 @@ from tallystick.app.runtime import Runtime
 from tallystick.journal.operations_due import orgs_due
 from tallystick.journal.operations_writer import KeptUp
 
-ORGS_AT_ONCE = 500
+ORGS_AT_ONCE = 100
 """How many orgs one look takes: what one group of the writer holds, and no more."""
 
 

@@ -1,4 +1,4 @@
-"""What a group of operations names, to be looked up; and what is due to an org without being named."""
+"""What a group of operations names: orgs, holds, ids to be looked up; and what is due without being named."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from datetime import datetime
 from typing import Any
 
 from tallystick.contract.windows import window_at
+from tallystick.core.errors import NotFound
 from tallystick.core.periods import load_zone
+from tallystick.journal.database import Connection
 from tallystick.journal.operations_group import OrgWork
 from tallystick.journal.operations_load import Place
+from tallystick.journal.operations_script import Script
+from tallystick.journal.round_trips import texts
 from tallystick.ledger.operations import Authorize, Operation, Refund, ReleaseHold, Settle
 
 
@@ -80,3 +84,20 @@ def included_month(org: OrgWork, now: datetime) -> tuple[str, datetime] | None:
 def included_id(month: str) -> str:
     """The request id of the grant of included credits: there is one for each org and month."""
     return f"included:{month}"
+
+
+def known_orgs(connection: Connection, orgs: list[str]) -> set[str]:
+    """Those of the orgs that there are."""
+    script = Script()
+    script.call("known", texts(orgs))
+    return {org_id for (org_id,) in script.run(connection)["known"]}
+
+
+def unknown_org(org_id: str) -> NotFound:
+    """The answer to an operation on an org that nobody knows."""
+    return NotFound(
+        "unknown_org",
+        f"there is no org {org_id!r}: it has neither an event nor a subscription",
+        next_step="check the id; put a new customer on a plan: tally orgs set",
+        where="org_id",
+    )

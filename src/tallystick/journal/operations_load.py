@@ -14,8 +14,8 @@ from tallystick.ledger.operations import Authorize, Held
 from tallystick.ledger.org_account import Charged, FinishedWork, OpenHold, OrgTerms, Resolution
 from tallystick.ledger.wallet import GrantedLot
 
-ENDED_HOLDS_MAX = 1000
-"""How many holds of an org whose life is over one group ends; the next one takes the others."""
+ENDED_HOLDS_MAX = 200
+"""How many holds of an org whose life is over one group ends; where there are more, they end in groups of their own."""
 
 _read_terms = msgspec.json.Decoder(OrgTerms).decode
 

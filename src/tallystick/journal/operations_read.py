@@ -6,7 +6,7 @@ came from, what has resolved a hold, the counters of limits and budgets. Contrac
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -16,7 +16,6 @@ import msgspec
 from tallystick.contract.decision import Budget
 from tallystick.contract.loader import load_contract
 from tallystick.contract.model import Contract
-from tallystick.core.errors import NotFound
 from tallystick.journal.counters import Backlog, Progress, catch_up, counters_of, load_counters
 from tallystick.journal.database import Connection
 from tallystick.journal.heads import Head, add_heads, heads_of, prepare_heads
@@ -39,6 +38,7 @@ from tallystick.journal.operations_load import (
 from tallystick.journal.operations_script import Script, instant, text
 from tallystick.journal.round_trips import texts
 from tallystick.journal.writer import Stored, stored_core
+from tallystick.ledger.operations import Operation
 from tallystick.ledger.org_account import OpenHold, OrgAccount
 from tallystick.ledger.wallet import GrantedLot, Wallet
 
@@ -76,6 +76,14 @@ class FarBehind(Exception):
         self.org_id = org_id
 
 
+class ManyEnded(Exception):
+    """So many of an org's holds have come to their end that they are to be ended first, some at a time."""
+
+    def __init__(self, org_id: str) -> None:
+        super().__init__(org_id)
+        self.org_id = org_id
+
+
 class Reader:
     """Reads for one writer; holds and contracts that were read before are kept."""
 
@@ -92,12 +100,15 @@ class Reader:
             probe: look for usage events that are stored already.
 
         Raises:
-            FarBehind: the transaction is to be given up, and this done again once the org's counters are brought up.
+            FarBehind, ManyEnded: the transaction is to be given up, and this done again once that is seen to. The
+                latter never of a single item without an operation.
         """
         if len(self._contracts) > _CONTRACTS_KEPT:
             self._contracts.clear()
         asked = Asked(items)
         first = _first_round(connection, asked, now)
+        if first.crowded is not None and (len(items) > 1 or isinstance(items[0], Operation)):
+            raise ManyEnded(first.crowded)
         heads = first.heads
         self.add_contracts(connection, first.rows)
         holds = {(row.org_id, row.seq): self._cache.read(row) for row in first.holds if row.is_open}
@@ -124,6 +135,7 @@ class _First(NamedTuple):
     """What the first round trip found."""
 
     heads: dict[str, Head]
+    crowded: str | None  # an org that may have more holds to be ended than were read
     rows: list[OrgRow]
     lots: list[tuple[str, GrantedLot]]
     holds: list[HoldRow]
@@ -159,6 +171,7 @@ def _first_round(connection: Connection, asked: Asked, now: datetime) -> _First:
         known = {org for org, *_ in found["lock_heads"]}
         add_heads(connection, [org for org in asked.orgs if org not in known])
         found = script.run(connection)
+    ended = Counter(row[0] for row in found["ended_holds"])
     holds = {
         (row[0], row[1]): HoldRow(*row)
         for query in ("ended_holds", "holds", "open_holds")
@@ -166,6 +179,7 @@ def _first_round(connection: Connection, asked: Asked, now: datetime) -> _First:
     }
     return _First(
         heads_of(found["lock_heads"]),
+        next((org for org, count in ended.items() if count >= ENDED_HOLDS_MAX), None),
         [OrgRow(*row) for row in found["accounts"]],
         lots_of(found["lots"]),
         list(holds.values()),
@@ -333,26 +347,9 @@ def _included_ids(asked: Asked, orgs: Mapping[str, OrgWork], now: datetime) -> l
     return ids
 
 
-def known_orgs(connection: Connection, orgs: list[str]) -> set[str]:
-    """Those of the orgs that there are."""
-    script = Script()
-    script.call("known", texts(orgs))
-    return {org_id for (org_id,) in script.run(connection)["known"]}
-
-
 def _one(connection: Connection, query: str, *values: str) -> tuple[str, str]:
     """What a query for one contract finds: its text, and the name of its file."""
     script = Script()
     script.call(query, *map(text, values))
     source, name = script.run(connection)[query][0]
     return source, name
-
-
-def unknown_org(org_id: str) -> NotFound:
-    """The answer to an operation on an org that nobody knows."""
-    return NotFound(
-        "unknown_org",
-        f"there is no org {org_id!r}: it has neither an event nor a subscription",
-        next_step="check the id; put a new customer on a plan: tally orgs set",
-        where="org_id",
-    )

@@ -25,10 +25,11 @@ from tallystick.core.errors import TallyError
 from tallystick.core.instants import Clock
 from tallystick.journal.database import Connection
 from tallystick.journal.group_writer import GroupWriter, WriterState
+from tallystick.journal.operations_asked import known_orgs, unknown_org
 from tallystick.journal.operations_count import count_in_steps
 from tallystick.journal.operations_decide import Decider
-from tallystick.journal.operations_load import HoldCache
-from tallystick.journal.operations_read import FarBehind, Reader, known_orgs, unknown_org
+from tallystick.journal.operations_load import ENDED_HOLDS_MAX, HoldCache
+from tallystick.journal.operations_read import FarBehind, ManyEnded, Reader
 from tallystick.journal.operations_save import save
 from tallystick.journal.steps import reached
 from tallystick.ledger.operations import Operation, Recorded
@@ -135,6 +136,10 @@ class OperationWork:
             connection.rollback()
             count_in_steps(connection, self._reader, far.org_id, now)
             return self._write(connection, items, probe=probe)
+        except ManyEnded as many:
+            connection.rollback()
+            self._end_holds(connection, many.org_id)
+            return self._write(connection, items, probe=probe)
         reached("operations.loaded")
         decider = Decider(found, now, self._card(), self._random_bytes, self._cache, known_since=self._since(now))
         decider.prepare(items)
@@ -148,6 +153,13 @@ class OperationWork:
         decider.remember()
         reached("operations.committed")
         return answers
+
+    def _end_holds(self, connection: Connection, org_id: str) -> None:
+        """End what is over in an org's account, some at a time, each a transaction of its own."""
+        entries = ENDED_HOLDS_MAX
+        while entries >= ENDED_HOLDS_MAX:
+            (done,) = self._write(connection, [Upkeep(org_id)], probe=False)
+            entries = done.entries if isinstance(done, KeptUp) else 0
 
     def _existing(self, connection: Connection, orgs: set[str]) -> set[str]:
         unseen = sorted(orgs - self._known)
