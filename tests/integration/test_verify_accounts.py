@@ -181,6 +181,11 @@ TAMPERED = {
     "finished work more": ("insert into finished_work values ('acme', 'tailor', 'doc-77', now(), 5)", "state"),
     "a budget less": ("""update org_states set state = '{}' where org_id = 'acme'""", "state"),
     "a state that is none": ("""update org_states set state = '{' where org_id = 'acme'""", "state"),
+    "a month of included credits that were never given": (
+        """update org_states set progress = '{"included":"2026-11"}' where org_id = 'acme'""",
+        "state",
+    ),
+    "a progress that is none": ("""update org_states set progress = '{' where org_id = 'acme'""", "state"),
     "a reservation": (
         "update counters set used = used - 1 where org_id = 'acme' and window_start = '-infinity'",
         "state",

@@ -32,6 +32,7 @@ from tallystick.journal.account_rows import (
     stream_operations,
 )
 from tallystick.journal.contracts import list_contract_versions
+from tallystick.journal.counters import Progress
 from tallystick.journal.database import Connection, Database
 from tallystick.journal.recount import recount
 from tallystick.journal.sealing import blocks_of_org
@@ -220,6 +221,13 @@ class _Account:
         else:
             if terms != fold.terms:
                 self._add("state", "org_states has another standing, other budgets or overrides than its entries")
+        try:
+            included = msgspec.json.decode(state.progress, type=Progress).included
+        except (ValueError, UnicodeError) as error:
+            self._add("state", f"the progress of org_states cannot be read: {error}")
+        else:
+            if included is not None and included not in fold.included:
+                self._add("state", f"org_states has included credits given for {included}, and its entries do not")
         if state.counted_through_seq > self._head.last_seq:
             what = f"its usage is counted through entry {state.counted_through_seq}, and its head is at "
             self._add("state", f"{what}{self._head.last_seq}")

@@ -50,7 +50,7 @@ class AccountState(NamedTuple):
         holds: by sequence, when each open one expires.
         finished: by action and key of the work: when it was charged, and by which entry.
         reserved: by counter, what open holds reserve.
-        state: the JSON of `org_states`.
+        state, progress: the JSON of `org_states`.
         balances: account, debits and credits, in pico-credits.
     """
 
@@ -59,6 +59,7 @@ class AccountState(NamedTuple):
     finished: dict[Any, Any]
     reserved: dict[Any, Any]
     state: str
+    progress: str
     counted_through_seq: int
     balances: list[tuple[str, int, int]]
 
@@ -108,6 +109,7 @@ def read_account_state(connection: Connection, org_id: str) -> AccountState:
         {(action, key): (_utc(charged_at), seq) for action, key, charged_at, seq in rows("finished_work")},
         {counter: int(used) for counter, used in rows("reserved")},
         state[0][1] if state else "{}",
+        state[0][2] if state else "{}",
         state[0][0] if state else 0,
         [(account, int(debit), int(credit)) for account, debit, credit in rows("credit_balances")],
     )

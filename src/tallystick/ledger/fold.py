@@ -87,6 +87,7 @@ class OrgFold:
         finished: by action and key of the work.
         terms: what has been said about the org.
         debits, credits: by account of credits, what was debited and credited to it, in pico-credits.
+        included: the months that included credits came in for.
         due_again: what the last entry gave back to grants that are over: the next ones grant it again, in this order.
     """
 
@@ -101,6 +102,7 @@ class OrgFold:
         self._charges = Charges()
         self._seq = 0
         self.due_again: list[Lot] = []
+        self.included: set[str | None] = set()
 
     def add(self, entry: FoldEntry) -> None:
         """The org's next operation; entries come in the order of their sequence, usage and corrections left out.
@@ -158,6 +160,8 @@ class OrgFold:
         lot = GrantedLot(entry.seq, request.source, request.priority, at, request.expires_at, amount_pico, amount_pico)
         if lot.is_over(at):
             self._refuse(entry.seq, "it had expired before it came in")
+        if request.source == "included":
+            self.included.add(request.period)
         if request.source == "refund":
             again = Lot(request.of_seq or 0, amount_pico)
             if self.due_again[:1] != [again]:

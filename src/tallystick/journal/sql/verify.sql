@@ -161,7 +161,7 @@ select action, work_key, charged_at, seq from finished_work where org_id = %(org
 select counter, used::text from counters where org_id = %(org)s and window_start = '-infinity' and used <> 0
 
 -- name: org_state
-select counted_through_seq, state from org_states where org_id = %(org)s
+select counted_through_seq, state, progress from org_states where org_id = %(org)s
 
 -- name: credit_balances
 select account, debit_pico::text, credit_pico::text from account_balances where org_id = %(org)s and asset = %(asset)s
