@@ -175,7 +175,7 @@ def settle(
         Conflict: `hold_expired`, `hold_resolved`; `settle_above_hold`, when the caller's bound is more than is held.
     """
     hold = open_hold(account, request.hold_seq, now)
-    held_pico, wallet = hold.amount_pico, account.wallet
+    held_pico, wallet, terms = hold.amount_pico, account.wallet, hold.held.decision
     bound_pico = request.charge_pico
     if bound_pico is not None and bound_pico > held_pico:
         raise Conflict(
@@ -209,6 +209,10 @@ def settle(
         why=charge.why,
         before=before,
         after=wallet.state(),
+        contract=terms.contract,
+        contract_version=terms.contract_version,
+        contract_sha256=terms.contract_sha256,
+        plan=terms.plan,
     )
     account.close(hold, Resolution(seq, "settlement", request, settled))
     account.charged[seq] = Charged(seq, settled, 0)
