@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tallystick.app.contract_files import check_contract_text, reference_text
-from tallystick.contract.diff import diff_contracts
+from tallystick.contract.diff import concerned, diff_contracts
 from tallystick.contract.loader import load_contract
 from tallystick.contract.price_list import price_list, price_list_json
 from tallystick.core.errors import BadInput
@@ -77,6 +77,51 @@ def test_a_plan_that_came_or_went_is_one_change():
     changes = diff_contracts(before, after)
     assert [(change.path, change.kind) for change in changes] == [("plans.b", "removed"), ("plans.c", "added")]
     assert changes[1].sentence() == "plans.c: added: title c; kind usage; base 2.00 USD a month"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "plans"),
+    [
+        ('base: "10"', 'base: "12"', ["pro"]),
+        ("price: {credits: 5}", "price: {credits: 6}", ["credits", "discovery"]),
+        ("title: Tailor a document", "title: Tailor", list(REFERENCE.plans)),
+        ("price: {credits: 2}", "price: {credits: 3}", ["credits"]),
+        ("pages_reviewed: {unit: page}", "pages_reviewed: {unit: sheet}", []),
+        ('credit: {name: credit, usd: "0.01"}', 'credit: {name: credit, usd: "0.02"}', ["credits", "discovery"]),
+        ("grace: 7d", "grace: 8d", ["credits", "discovery"]),
+        ("life: 15m", "life: 16m", list(REFERENCE.plans)),
+        ("staging: {charge: false}", "staging: {charge: true}", list(REFERENCE.plans)),
+        ("enforcement: enforce", "enforcement: shadow", list(REFERENCE.plans)),
+        ('version: "2026-10-01"', 'version: "2026-10-02"', []),
+    ],
+)  # fmt: skip
+def test_a_change_says_which_plans_it_is_about(old, new, plans):
+    text = reference_text()
+    assert text.count(old) == 1
+    after = load_contract(text.replace(old, new), "new.yaml")
+    (change,) = diff_contracts(REFERENCE, after)
+    assert list(concerned(change, REFERENCE, after)) == plans
+
+
+def test_a_plan_with_a_mode_of_its_own_is_not_about_the_contracts():
+    text = f"{HEAD}enforcement: enforce\nplans: {{a: {{}}, b: {{enforcement: shadow}}}}\n"
+    before, after = (load_contract(one, "c.yaml") for one in (text, text.replace(": enforce\n", ": shadow\n")))
+    (change,) = diff_contracts(before, after)
+    assert concerned(change, before, after) == ("a",)
+
+
+def test_an_action_that_comes_is_about_the_plans_that_offer_every_action():
+    plans = "plans: {all: {}, some: {actions: [go]}, wallet: {kind: credits, top_up: true}}\n"
+    go = "  go: {price: {credits: 1}}\n"
+    head = f"{HEAD}credit: {{usd: 1}}\nactions:\n{go}"
+    before = load_contract(head + plans, "a.yaml")
+    after = load_contract(f"{head}  check.price: {{price: {{credits: 1}}}}\n" + plans, "b.yaml")
+    (change,) = diff_contracts(before, after)
+    assert concerned(change, before, after) == ("all", "wallet")
+    assert [
+        concerned(one, before, after)
+        for one in diff_contracts(before, load_contract((head + plans).replace("credits: 1", "credits: 2"), "c.yaml"))
+    ] == [("wallet",)]
 
 
 def advice(text: str) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tallystick.app.plan_change import ChangePreview, When
@@ -24,6 +25,7 @@ __all__ = [
     "all_orgs",
     "find_org",
     "leave_org",
+    "orgs_on_plans",
     "preview_change",
     "set_subscription",
 ]
@@ -69,3 +71,13 @@ def find_org(runtime: Runtime, org_id: str) -> Org:
             next_step="check the id; `tally orgs list` shows those there are",
         )
     return Org(org_id, entries or 0, subscription_in_force(history, runtime.clock()), history)
+
+
+def orgs_on_plans(runtime: Runtime, contract: str, plans: Sequence[str]) -> dict[str, list[str]]:
+    """By plan of the contract, the orgs that are on it now, in order of id."""
+    found: dict[str, list[str]] = {plan: [] for plan in plans}
+    for org in all_orgs(runtime):
+        held = org.subscription
+        if held is not None and held.contract == contract and held.plan in found:
+            found[held.plan].append(org.org_id)
+    return found

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import AbstractContextManager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,14 +10,12 @@ from tallystick.app.contract_cases import reference_cases_text
 from tallystick.app.contract_files import (
     ContractWarning,
     check_contract_text,
-    read_contract,
     read_contract_text,
     reference_text,
 )
-from tallystick.app.settings import Settings
-from tallystick.cli import contract_cases, contract_shadow, contract_simulate, quote
-from tallystick.cli.output import EXIT_BAD_INPUT, EXIT_NO, print_json, print_text, say
-from tallystick.contract.diff import diff_contracts
+from tallystick.cli import contract_cases, contract_diff, contract_shadow, contract_simulate, quote
+from tallystick.cli.contract_words import find_contract, identity, open_database
+from tallystick.cli.output import EXIT_BAD_INPUT, print_json, print_text, say
 from tallystick.contract.loader import load_contract
 from tallystick.contract.model import Contract
 from tallystick.contract.price_list import price_list, price_list_json
@@ -29,7 +24,6 @@ from tallystick.core.instants import format_instant, parse_instant
 
 if TYPE_CHECKING:
     from tallystick.app.contracts import Applied
-    from tallystick.app.runtime import Runtime
 
 contract_app = typer.Typer(
     name="contract", help="Check, compare, show and apply contracts.", no_args_is_help=True, rich_markup_mode=None
@@ -40,6 +34,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.
 
 def register(app: typer.Typer) -> None:
     """Add `tally contract …`, and `tally quote`, which prices with one."""
+    contract_app.command("diff")(contract_diff.diff_command)
     contract_app.command("test")(contract_cases.cases_command)
     contract_app.command("simulate")(contract_simulate.simulate_command)
     contract_app.command("shadow-report")(contract_shadow.shadow_report_command)
@@ -72,26 +67,6 @@ def check_command(
         print_text(f"{file}: valid: {contract.name}@{contract.version}, {counts}\nsha256 {contract.sha256}")
 
 
-@contract_app.command("diff")
-def diff_command(
-    old: Annotated[str, typer.Argument(metavar="A", help="A contract file, or NAME[@VERSION] of an applied one.")],
-    new: Annotated[str, typer.Argument(metavar="B", help="The contract to compare it with.")],
-    as_json: JsonOption = False,
-) -> None:
-    """Say what differs between two contracts, term by term: exit code 0 when nothing does, else 1."""
-    before, after = _find(old), _find(new)
-    changes = diff_contracts(before, after)
-    if as_json:
-        members = [
-            {"path": change.path, "kind": change.kind, "old": change.old, "new": change.new} for change in changes
-        ]
-        print_json({"same": not changes, "old": _identity(before), "new": _identity(after), "changes": members})
-    else:
-        print_text("\n".join(change.sentence() for change in changes) or "the same terms")
-    if changes:
-        raise typer.Exit(EXIT_NO)
-
-
 @contract_app.command("show")
 def show_command(
     contract: Annotated[str, typer.Argument(help="A contract file, or NAME[@VERSION] of an applied one.")],
@@ -99,7 +74,7 @@ def show_command(
     as_json: JsonOption = False,
 ) -> None:
     """Print the price list: what each plan costs, includes and limits, as customers read it."""
-    found = _find(contract)
+    found = find_contract(contract)
     if as_json:
         print_json(price_list_json(found, plan))
     else:
@@ -119,13 +94,13 @@ def apply_command(
     text = read_contract_text(file)
     begins = None if effective is None else parse_instant(effective, where="--from")
     load_contract(text, file)  # a contract that cannot be applied costs no start of the database
-    with _open() as runtime:
+    with open_database() as runtime:
         from tallystick.app.contracts import apply_contract
 
         applied = apply_contract(runtime, text, file, begins)
     version = applied.version
     if as_json:
-        print_json({**_identity(applied.contract), **_dates(applied), "applied": applied.is_new})
+        print_json({**identity(applied.contract), **_dates(applied), "applied": applied.is_new})
     else:
         done = "applied" if applied.is_new else "was applied before, and stays as it is"
         since = format_instant(version.effective_from)
@@ -135,7 +110,7 @@ def apply_command(
 @contract_app.command("list")
 def list_command(as_json: JsonOption = False) -> None:
     """List the applied contracts, with the instant from which each version holds."""
-    with _open() as runtime:
+    with open_database() as runtime:
         from tallystick.app.contracts import list_contracts
 
         versions = list_contracts(runtime)
@@ -174,7 +149,7 @@ def _checked(file: str, contract: Contract, warnings: tuple[ContractWarning, ...
     return {
         "file": file,
         "valid": True,
-        **_identity(contract),
+        **identity(contract),
         "plans": list(contract.plans),
         "actions": list(contract.actions),
         "warnings": [
@@ -183,35 +158,9 @@ def _checked(file: str, contract: Contract, warnings: tuple[ContractWarning, ...
     }
 
 
-def _identity(contract: Contract) -> dict[str, str]:
-    return {"contract": contract.name, "version": contract.version, "sha256": contract.sha256}
-
-
-def _find(reference: str) -> Contract:
-    """The contract in that file, or the applied one of that name when there is no such file."""
-    looks_like_a_file = reference == "-" or "/" in reference or reference.endswith((".yaml", ".yml"))
-    # Of os.path, because it answers no, where Path raises, when no file can have such a name.
-    if looks_like_a_file or os.path.isfile(reference):
-        return read_contract(reference)
-    name, _, version = reference.partition("@")
-    with _open() as runtime:
-        from tallystick.app.contracts import find_contract
-
-        applied = find_contract(runtime, name, version or None)
-    # It holds from when it was applied to hold, which may not be what its file says.
-    return replace(applied.contract, effective_from=applied.version.effective_from)
-
-
 def _dates(applied: Applied) -> dict[str, str]:
     version = applied.version
     return {
         "effective_from": format_instant(version.effective_from),
         "applied_at": format_instant(version.applied_at),
     }
-
-
-def _open() -> AbstractContextManager[Runtime]:
-    # Imported here, because files are checked, compared and quoted without a database.
-    from tallystick.app.runtime import open_runtime
-
-    return open_runtime(Settings())

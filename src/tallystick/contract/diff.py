@@ -5,12 +5,12 @@ Plans are compared whole, with what they inherit, so that a change of a parent s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from tallystick.contract.describe import action_terms, contract_terms, plan_terms
-from tallystick.contract.model import Contract
+from tallystick.contract.model import Contract, Plan
 
 Kind = Literal["added", "removed", "changed"]
 
@@ -46,6 +46,49 @@ def diff_contracts(old: Contract, new: Contract) -> tuple[Change, ...]:
         *_group("actions", _actions(old), _actions(new)),
         *_group("plans", _plans(old), _plans(new)),
     )
+
+
+def concerned(change: Change, old: Contract, new: Contract) -> tuple[str, ...]:
+    """The plans whose customers a change is about, in the order of the contracts; none for a label, such as `version`.
+
+    A plan that is in one of the two only is concerned by its own coming or going alone.
+    """
+    part, _, name = change.path.partition(".")
+    term = ""
+    if part == "plans":
+        return (_named(name, {*old.plans, *new.plans}),)
+    if part == "actions":
+        path, name = name, _named(name, {*old.actions, *new.actions})
+        term = path[len(name) + 1 :]
+    both = [(name, old.plans[name], new.plans[name]) for name in old.plans if name in new.plans]
+    return tuple(plan for plan, *terms in both if any(_is_about(part, name, term, one) for one in terms))
+
+
+def _named(path: str, names: Collection[str]) -> str:
+    """The one of the names that the path begins with; names may have dots, as paths have."""
+    return max((name for name in names if path == name or path.startswith(f"{name}.")), key=len)
+
+
+_OF_WALLETS = ("price", "charge_on", "repeat", "max_credits")
+"""The terms of an action that say nothing where no credits are charged."""
+
+
+def _is_about(part: str, name: str, term: str, plan: Plan) -> bool:
+    """Whether a change of that part of the contract reaches the plan's customers."""
+    match part:
+        case "actions":
+            offered = plan.actions is None or name in plan.actions
+            return offered and (plan.has_wallet or term not in _OF_WALLETS)
+        case "meters":
+            counted = {meter for limit in plan.limits for meter in limit.meters}
+            return name in counted or any(name in (meter, *price.includes) for meter, price in plan.prices.items())
+        case "credit" | "refunds":
+            return plan.has_wallet
+        case "enforcement":
+            return plan.enforcement is None
+        case "environments" | "holds" | "currency":
+            return True
+    return False
 
 
 def _actions(contract: Contract) -> dict[str, dict[str, str]]:
