@@ -65,3 +65,16 @@ def append_in_the_past(runtime: Runtime, events: Sequence[UsageEvent]) -> list[R
     card = runtime.cards.at(runtime.cards.versions[0].name)
     salts = os.urandom(SALT_BYTES * len(events))
     return runtime.writer.submit(prepare(events, runtime.clock(), card, salts)).result()
+
+
+def publish_price(runtime: Runtime) -> None:
+    """A new version of the rate card knows what openai's model `newest` costs: 7 pico-USD a token that goes in."""
+    cards = runtime.settings.data_dir / "cards"
+    cards.mkdir()
+    (cards / "new.jsonl").write_text(
+        '{"row":"card","format":1,"version":"new","known_at":"2026-11-30T00:00:00Z","source":"x","source_sha256":null,'
+        f'"previous":"{runtime.cards.versions[-1].sha256}"}}\n'
+        '{"row":"model","provider":"openai","model":"newest","match":{"equals":"newest"}}\n'
+        '{"row":"rate","provider":"openai","model":"newest","meter":"tokens_in","per":1,"price_pico":7}\n'
+    )
+    runtime.reload_cards()

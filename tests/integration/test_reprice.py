@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-from journal_helpers import query, raw_event
+from journal_helpers import publish_price, query, raw_event
 from tallystick.app.ingest import ingest_events
 from tallystick.app.reprice import reprice
 from tallystick.app.runtime import Runtime
 from tallystick.core.instants import parse_instant
 from tallystick.ledger.entry import ENTRY_COLUMNS, Entry, entry_leaf
-
-
-def publish_price(runtime: Runtime) -> None:
-    """A new card version that knows the model."""
-    cards = runtime.settings.data_dir / "cards"
-    cards.mkdir()
-    (cards / "new.jsonl").write_text(
-        '{"row":"card","format":1,"version":"new","known_at":"2026-11-30T00:00:00Z","source":"x","source_sha256":null,'
-        f'"previous":"{runtime.cards.versions[-1].sha256}"}}\n'
-        '{"row":"model","provider":"openai","model":"newest","match":{"equals":"newest"}}\n'
-        '{"row":"rate","provider":"openai","model":"newest","meter":"tokens_in","per":1,"price_pico":7}\n'
-    )
-    runtime.reload_cards()
 
 
 def test_what_had_no_price_gets_a_correction_and_stays_as_it_was_itself(runtime: Runtime) -> None:
