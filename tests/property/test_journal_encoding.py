@@ -20,12 +20,12 @@ from tallystick.ledger.entry import (
     FREE,
     OPERATION_KINDS,
     Entry,
-    body_request,
     entry_event,
     entry_fingerprint,
     entry_leaf,
     entry_preimage,
 )
+from tallystick.ledger.operation_entry import body_request
 from tallystick.ledger.preimage import read_preimage
 from tallystick.usage.event import UsageEvent
 from tallystick.usage.meters import METERS, QUANTITY_MAX

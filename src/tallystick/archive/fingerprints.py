@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 from tallystick.archive.columns import PERSONAL_COLUMNS
 from tallystick.archive.leaves import SLICE_ROWS, batch_entries, core_texts, slice_leaves
 from tallystick.ledger.encoding import OPERATION_PREFIX, PREFIX, canonical_json
-from tallystick.ledger.entry import body_parts, entry_fingerprint
+from tallystick.ledger.entry import entry_fingerprint
+from tallystick.ledger.operation_entry import body_parts
 
 
 def leaves_and_fingerprints(batch: pa.RecordBatch) -> tuple[list[bytes], list[bytes | None]]:

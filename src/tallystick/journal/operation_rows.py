@@ -8,7 +8,8 @@ from typing import NamedTuple
 import msgspec
 
 from tallystick.journal.copy_rows import operation_tail, operation_texts, row_head
-from tallystick.ledger.entry import operation_json, preimage
+from tallystick.ledger.entry import preimage
+from tallystick.ledger.operation_entry import operation_json
 
 
 class OperationTexts(msgspec.Struct, frozen=True, gc=False):

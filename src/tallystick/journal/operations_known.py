@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tallystick.journal.operations_load import StoredOperation
 from tallystick.ledger.encoding import operation_fingerprint, personal_json
-from tallystick.ledger.entry import body_request
 from tallystick.ledger.operation_body import encode_part, read_body
+from tallystick.ledger.operation_entry import body_request
 from tallystick.ledger.operations import Operation, Recorded
 
 

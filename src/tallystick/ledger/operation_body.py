@@ -27,7 +27,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import msgspec
 
 from tallystick.ledger import operations as op
-from tallystick.ledger.entry import body_parts
+from tallystick.ledger.operation_entry import body_parts
 
 REQUESTS: Mapping[str, type[msgspec.Struct]] = types.MappingProxyType(
     {
