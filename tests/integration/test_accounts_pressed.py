@@ -222,3 +222,23 @@ def test_what_work_has_cost_is_told_again_whoever_paid_and_whatever_becomes_know
         do(org, refund(settlement, 3))
     do(org, refund(settlement))
     assert faults(org) == []
+
+
+def test_a_budget_counts_at_once_what_was_spent_before_it(org: Runtime) -> None:
+    do(org, grant(credits=500))
+    open_hold = do(org, authorize(action="agent", user="u2", worst_cost_pico=3 * CENT))
+    assert isinstance(open_hold.result, Held)
+    org.append([event(time=NOW, meters={"tokens_in": 4000})])
+    guarded = [
+        budget("user", max_pico=CENT + CENT // 2),
+        authorize(action="agent", meters={"tokens_in": 1}, worst_cost_pico=CENT),
+        authorize(action="agent", user="u2", meters={"tokens_in": 1}, worst_cost_pico=1),
+        budget("user", max_pico=2 * CENT),
+        authorize(action="agent", meters={"tokens_in": 1}, worst_cost_pico=CENT),
+        authorize(action="agent", meters={"tokens_in": 1}, worst_cost_pico=1),
+    ]
+    answers = in_one_group(org, *guarded)
+    assert [type(answer.result).__name__ for answer in answers] == [
+        "Noted", "Denied", "Denied", "Noted", "Held", "Denied",
+    ]  # fmt: skip
+    assert faults(org) == []

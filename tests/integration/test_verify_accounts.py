@@ -181,6 +181,10 @@ TAMPERED = {
     "finished work more": ("insert into finished_work values ('acme', 'tailor', 'doc-77', now(), 5)", "state"),
     "a budget less": ("""update org_states set state = '{}' where org_id = 'acme'""", "state"),
     "a state that is none": ("""update org_states set state = '{' where org_id = 'acme'""", "state"),
+    "the terms that it was decided under": (
+        ENTRY.format("""body = replace(body, '"contract_version":"1"', '"contract_version":"2"')""", "denial"),
+        "account",
+    ),
     "a month of included credits that were never given": (
         """update org_states set progress = '{"included":"2026-11"}' where org_id = 'acme'""",
         "state",

@@ -7,10 +7,9 @@ is what the tables of state say. Entries that have left the database are read fr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
-from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ import msgspec
 
 from tallystick.app.verify_report import Findings
 from tallystick.app.verify_settlements import SettledCosts
+from tallystick.contract.decision import Decision
 from tallystick.contract.loader import load_contract
 from tallystick.contract.model import Contract
 from tallystick.core.errors import BadInput
@@ -40,7 +40,7 @@ from tallystick.journal.verify_rows import HeadRow
 from tallystick.ledger.fold import DoesNotFollow, FoldEntry, OrgFold
 from tallystick.ledger.operation_body import decode_body
 from tallystick.ledger.operation_transfers import transfers_of
-from tallystick.ledger.operations import Expire, ReleaseHold, Settle, Settled
+from tallystick.ledger.operations import Denied, Expire, Held, ReleaseHold, Settle, Settled
 from tallystick.ledger.org_account import OrgTerms
 
 _TEXTS = ("feature", "environment", "provider", "model", "api_key_id", "action")
@@ -63,12 +63,12 @@ def check_org_accounts(
         with_operations: the orgs of which entries with a body were come across.
         findings: where to note what is wrong.
     """
-    contract_of = _contracts(connection)
+    contracts = _Contracts(connection)
     with_accounts = orgs_with_accounts(connection, org_id) | with_operations
     count = 0
     for head in heads:
         if head.org_id in with_accounts:
-            count += _Account(connection, blocks, head, contract_of, findings).check()
+            count += _Account(connection, blocks, head, contracts, findings).check()
     for org, accounts in odd_accounts(connection, org_id):
         what = "not those that every org has of which operations are recorded, and no other"
         findings.add("balance", f"it has the accounts of credits {', '.join(accounts) or 'none'}: {what}", org)
@@ -82,13 +82,27 @@ def check_counters(database: Database, org_id: str | None, findings: Findings) -
         findings.add("state", what, org)
 
 
-def _contracts(connection: Connection) -> Callable[[str], Contract | None]:
-    """Finds contracts by the hashes of their content, and reads each once."""
-    stored = {version.sha256: version for version in list_contract_versions(connection)}
+class _Contracts:
+    """The contracts' versions by the hashes of their content, each read once."""
 
-    @cache
-    def contract_of(sha256: str) -> Contract | None:
-        version = stored.get(sha256)
+    def __init__(self, connection: Connection) -> None:
+        self._stored = {version.sha256: version for version in list_contract_versions(connection)}
+        self._read: dict[str, Contract | None] = {}
+
+    def has(self, decision: Decision) -> bool:
+        """Whether the version that the decision names is stored, under that name."""
+        stored = self._stored.get(decision.contract_sha256)
+        named = (decision.contract, decision.contract_version)
+        return stored is not None and (stored.contract, stored.version) == named
+
+    def of(self, sha256: str) -> Contract | None:
+        """The contract; None when it is not stored, or cannot be read."""
+        if sha256 not in self._read:
+            self._read[sha256] = self._load(sha256)
+        return self._read[sha256]
+
+    def _load(self, sha256: str) -> Contract | None:
+        version = self._stored.get(sha256)
         if version is None:
             return None
         try:
@@ -96,8 +110,6 @@ def _contracts(connection: Connection) -> Callable[[str], Contract | None]:
         except BadInput:  # that a stored contract is not what its hash says is found where contracts are checked
             return None
         return contract if contract.sha256 == sha256 else None
-
-    return contract_of
 
 
 class _Due(NamedTuple):
@@ -116,7 +128,7 @@ class _Account:
         connection: Connection,
         blocks: Path,
         head: HeadRow,
-        contract_of: Callable[[str], Contract | None],
+        contracts: _Contracts,
         findings: Findings,
     ) -> None:
         self._connection = connection
@@ -124,7 +136,8 @@ class _Account:
         self._head = head
         self._org = head.org_id
         self._findings = findings
-        self._fold = OrgFold(contract_of)
+        self._contracts = contracts
+        self._fold = OrgFold(contracts.of)
         self._follows = True
         self._archived_seq = head.last_seq if head.first_kept is None else head.first_kept - 1
         self._costs = SettledCosts(connection, blocks, head.org_id, self._archived_seq, findings)
@@ -175,6 +188,8 @@ class _Account:
             return None
         if isinstance(request, Settle) and isinstance(result, Settled):
             self._costs.add(stored.seq, request, result)
+        if isinstance(result, Held | Denied) and not self._contracts.has(result.decision):
+            self._add("account", "the version of the contract that it names is not stored", stored.seq)
         if self._follows:
             if self._texts_of(request) != stored.texts:
                 self._add("body", "its columns are not what its body, or its hold's, says was asked for", stored.seq)
