@@ -18,7 +18,7 @@ from tallystick.app.orgs import set_subscription
 from tallystick.app.runtime import Runtime
 from tallystick.contract.decision import Budget, LimitLooked
 from tallystick.contract.windows import window_at
-from tallystick.journal import operations_count, operations_read, steps
+from tallystick.journal import operations_count, operations_counted, steps
 from tallystick.ledger.operations import CREDIT, Denied, Held, Operation, Recorded, SetBudget
 from tallystick.usage.event import UsageEvent
 
@@ -201,7 +201,7 @@ def test_a_long_backlog_is_added_up_by_the_database(metered: Runtime) -> None:
 def test_what_is_far_behind_is_counted_in_steps_between_which_others_write(
     metered: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(operations_read, "COUNTED_AT_ONCE", 200)
+    monkeypatch.setattr(operations_counted, "COUNTED_AT_ONCE", 200)
     monkeypatch.setattr(operations_count, "COUNTED_AT_ONCE", 200)
     metered.append([use(1, at=NOW - timedelta(hours=number % 30)) for number in range(900)])
     passed: list[str] = []

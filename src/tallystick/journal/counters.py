@@ -131,7 +131,7 @@ class OrgCounters:
             rule for rule in self.counting.rules if progress.starts.get(rule.per) != self.windows[rule.per].starts_at
         ]
 
-    def names(self, account: OrgAccount, spenders: Iterable[tuple[Budget, str]]) -> list[tuple[str, datetime | None]]:
+    def names(self, spenders: Iterable[tuple[Budget, str]] = ()) -> list[tuple[str, datetime | None]]:
         """The counters that decisions look at: those of the limits, and those of budgets with their counters."""
         found: list[tuple[str, datetime | None]] = []
         for rule in self.counting.rules:

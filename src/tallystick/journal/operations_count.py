@@ -14,8 +14,9 @@ import msgspec
 from tallystick.journal.counters import Backlog, Progress, catch_up, counters_of
 from tallystick.journal.database import Connection
 from tallystick.journal.heads import heads_of, prepare_heads
+from tallystick.journal.operations_counted import COUNTED_AT_ONCE
 from tallystick.journal.operations_load import OrgRow
-from tallystick.journal.operations_read import COUNTED_AT_ONCE, Reader
+from tallystick.journal.operations_read import Reader
 from tallystick.journal.operations_script import Script, instant, text
 from tallystick.journal.round_trips import numbers, texts
 from tallystick.journal.steps import reached

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from tallystick.contract.decision import Budget
 from tallystick.contract.loader import load_contract
 from tallystick.contract.model import Contract
-from tallystick.journal.counters import Backlog, Progress, catch_up, counters_of, load_counters
+from tallystick.journal.counters import Counting, OrgCounters, Progress, catch_up, load_counters
 from tallystick.journal.database import Connection
 from tallystick.journal.heads import Head, add_heads, heads_of, prepare_heads
 from tallystick.journal.operations_asked import Asked, included_id, included_month
+from tallystick.journal.operations_counted import add_counters, by_org, what_to_count
 from tallystick.journal.operations_group import OrgWork
 from tallystick.journal.operations_load import (
     ENDED_HOLDS_MAX,
@@ -43,8 +43,7 @@ from tallystick.ledger.org_account import OpenHold, OrgAccount
 from tallystick.ledger.wallet import GrantedLot, Wallet
 
 _CONTRACTS_KEPT = 2000
-COUNTED_AT_ONCE = 200_000
-"""How many entries are added to counters in one transaction: about a second, for which the org's writers wait."""
+_HINTS_KEPT = 100_000
 _read_progress = msgspec.json.Decoder(Progress).decode
 
 
@@ -68,14 +67,6 @@ class Found(NamedTuple):
     contracts: Mapping[str, Contract]
 
 
-class FarBehind(Exception):
-    """An org's counters are so far behind that they are to be brought up in steps first: `journal.operations_count`."""
-
-    def __init__(self, org_id: str) -> None:
-        super().__init__(org_id)
-        self.org_id = org_id
-
-
 class ManyEnded(Exception):
     """So many of an org's holds have come to their end that they are to be ended first, some at a time."""
 
@@ -90,6 +81,7 @@ class Reader:
     def __init__(self, cache: HoldCache) -> None:
         self._cache = cache
         self._contracts: dict[str, Contract] = {}
+        self._hints: dict[str, Counting] = {}
 
     def read(self, connection: Connection, items: Sequence[Any], now: datetime, *, probe: bool) -> Found:
         """Lock the heads of these items' orgs, in a transaction that begins here, and read what they are decided from.
@@ -106,7 +98,8 @@ class Reader:
         if len(self._contracts) > _CONTRACTS_KEPT:
             self._contracts.clear()
         asked = Asked(items)
-        first = _first_round(connection, asked, now)
+        hints = {org_id: self._hints[org_id] for org_id in asked.decided if org_id in self._hints}
+        first = _first_round(connection, asked, hints, now)
         if first.crowded is not None and (len(items) > 1 or isinstance(items[0], Operation)):
             raise ManyEnded(first.crowded)
         heads = first.heads
@@ -114,7 +107,18 @@ class Reader:
         holds = {(row.org_id, row.seq): self._cache.read(row) for row in first.holds if row.is_open}
         self._add_contracts_of(connection, holds.values())
         orgs = _orgs(first, heads, holds, self._contracts)
-        return _second_round(connection, asked, first, orgs, self._contracts, holds, now, probe=probe)
+        found = _second_round(connection, asked, first, orgs, self._contracts, holds, now, probe=probe)
+        self._remember(asked, orgs)
+        return found
+
+    def _remember(self, asked: Asked, orgs: Mapping[str, OrgWork]) -> None:
+        """What is counted for these orgs is most likely counted when they are asked about next, too."""
+        if len(self._hints) > _HINTS_KEPT:
+            self._hints.clear()
+        for org_id in asked.decided:
+            counters = orgs[org_id].counters
+            if counters is not None:
+                self._hints[org_id] = counters.counting
 
     def add_contracts(self, connection: Connection, rows: Iterable[OrgRow]) -> Mapping[str, Contract]:
         """Have the contracts that are in force for these orgs; all that are known, by the hash of their content."""
@@ -142,9 +146,11 @@ class _First(NamedTuple):
     stored: dict[tuple[str, str, str], StoredOperation]
     finished: list[Any]
     charged: list[Any]
+    hints: Mapping[str, Counting]  # what was counted for orgs before: their counters of limits were read on that guess
+    counters: Mapping[str, list[Any]]
 
 
-def _first_round(connection: Connection, asked: Asked, now: datetime) -> _First:
+def _first_round(connection: Connection, asked: Asked, hints: Mapping[str, Counting], now: datetime) -> _First:
     orgs, at = texts(asked.orgs), instant(now)
     script = Script()
     script.add(b"begin")
@@ -163,6 +169,11 @@ def _first_round(connection: Connection, asked: Asked, now: datetime) -> _First:
         script.call("refunds", *places(asked.settlements))
     if asked.budgets:
         script.call("open_holds", texts(sorted(asked.budgets)))
+    names = [
+        (org_id, *name) for org_id, counting in hints.items() for name in OrgCounters(org_id, counting, now).names()
+    ]
+    if names:
+        load_counters(script, names)
     prepare_heads(connection)
     found = script.run(connection)
     if len(found["lock_heads"]) < len(asked.orgs):
@@ -186,6 +197,8 @@ def _first_round(connection: Connection, asked: Asked, now: datetime) -> _First:
         {asked.ids[place - 1]: StoredOperation(*row) for place, *row in found.get("stored", ())},
         finished_of(found.get("finished", ())),
         charged_of(found.get("settlements", ()), found.get("refunds", ())),
+        hints,
+        by_org(found.get("load_counters", ())),
     )
 
 
@@ -233,7 +246,7 @@ def _second_round(
         if probe or (one.org_id, one.request.hold_seq) in again  # type: ignore[union-attr]
         for event in one.events
     ]
-    backlogs, names = _counting(asked, orgs, now)
+    backlogs, names = what_to_count(asked, first.hints, first.counters, orgs, now)
     included = _included_ids(asked, orgs, now)
     script = Script()
     if lots:
@@ -267,11 +280,8 @@ def _add(
         orgs[org_id].account.wallet.lots[lot.seq] = lot
     for org_id, work, done in finished_of(rows["finished"]):
         orgs[org_id].account.finished[work] = done
-    for org_id, counter, start, used in rows["load_counters"]:
-        if start is None:
-            orgs[org_id].account.reserved[counter] = used
-        else:
-            orgs[org_id].account.used[counter, start] = used
+    for org_id, found in by_org(rows["load_counters"]).items():
+        add_counters(orgs[org_id], found)
     for (org_id, seq), stored in resolutions.items():
         orgs[org_id].account.resolved[seq] = resolution_of(stored)
 
@@ -298,43 +308,6 @@ def _works_of(asked: Asked, holds: Mapping[Place, OpenHold]) -> set[tuple[str, s
         if hold is not None and hold.request.action is not None and hold.request.work_key is not None:
             works.add((one.org_id, hold.request.action, hold.request.work_key))
     return works - asked.works
-
-
-def _counting(
-    asked: Asked, orgs: Mapping[str, OrgWork], now: datetime
-) -> tuple[list[Backlog], list[tuple[str, str, datetime | None]]]:
-    """Whose counters are behind, and the counters that decisions will look at.
-
-    Where nothing is decided in this group, counters that are behind stay so: the next decision sees to it.
-    """
-    backlogs: list[Backlog] = []
-    names: list[tuple[str, str, datetime | None]] = []
-    spenders = defaultdict[str, list[tuple[Budget, str]]](list)
-    for org_id, request, user_id in asked.requests:
-        spenders[org_id] += orgs[org_id].account.applying(request, user_id)
-    for org_id, org in orgs.items():
-        row = org.row
-        counters = counters_of(org_id, org.contract, row.plan, row.time_zone, org.account.terms, now)
-        if counters is None:
-            continue
-        anew = counters.stale(org.progress)
-        last_seq, counted = org.head.seq, org.counted_through_seq
-        is_behind = bool(counters.counting.rules) and counted < last_seq
-        if (anew or is_behind) and org_id not in asked.decided:
-            continue
-        forget_all = org.progress.counted != counters.counting.signature
-        if anew or is_behind or forget_all:
-            backlog = Backlog(counters, anew, counted, last_seq, forget_all)
-            if counters.counting.rules and backlog.entries_max > COUNTED_AT_ONCE:
-                raise FarBehind(org_id)
-            backlogs.append(backlog)
-            org.progress.counted = counters.counting.signature
-            org.progress.starts = {per: window.starts_at for per, window in counters.windows.items()}
-            org.is_caught_up = True
-        org.counters, org.counted_through_seq = counters, last_seq
-        if org_id in asked.decided:
-            names += [(org_id, *name) for name in counters.names(org.account, spenders[org_id])]
-    return backlogs, names
 
 
 def _included_ids(asked: Asked, orgs: Mapping[str, OrgWork], now: datetime) -> list[tuple[str, str, str]]:

@@ -27,9 +27,10 @@ from tallystick.journal.database import Connection
 from tallystick.journal.group_writer import GroupWriter, WriterState
 from tallystick.journal.operations_asked import known_orgs, unknown_org
 from tallystick.journal.operations_count import count_in_steps
+from tallystick.journal.operations_counted import FarBehind
 from tallystick.journal.operations_decide import Decider
 from tallystick.journal.operations_load import ENDED_HOLDS_MAX, HoldCache
-from tallystick.journal.operations_read import FarBehind, ManyEnded, Reader
+from tallystick.journal.operations_read import ManyEnded, Reader
 from tallystick.journal.operations_save import save
 from tallystick.journal.steps import reached
 from tallystick.ledger.operations import Operation, Recorded
