@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 from datetime import timedelta
 
 import pytest
 
 from accounts import CONTRACT, asked, call, end, give, hold, open_shop
 from conftest import NOW
+from leaving import let_go, open_shop_in_2025
 from tallystick.app.authorize import authorize
+from tallystick.app.budgets import set_budget
 from tallystick.app.contract_simulate import month_labels, simulate_contract
+from tallystick.app.decision_answers import answer_of
 from tallystick.app.ingest import ingest_events
+from tallystick.app.refund import refund
 from tallystick.contract.loader import load_contract
-from tallystick.core.errors import BadInput, NotFound
+from tallystick.core.errors import BadInput, Conflict, NotFound
 from tallystick.core.instants import parse_instant
 
 OCTOBER = (parse_instant("2026-10-01"), parse_instant("2026-11-01"))
@@ -180,3 +186,82 @@ def test_the_months_of_a_time_are_those_it_touches():
         "2027-01",
         "2027-02",
     ]
+
+
+def test_what_has_left_the_database_is_simulated_from_its_blocks(runtime):
+    then = parse_instant("2025-03-05")
+    runtime.clock = lambda: then
+    open_shop_in_2025(runtime, acme="wallet", beta="metered")
+    give(runtime, "100")
+    end(runtime, hold(runtime)["hold"]["hold_id"], events=[call(time="2025-03-04T23:59:00Z")])
+    events = [
+        {**asked(f"u{n}", "beta"), "action": None, "time": f"2025-03-04T12:00:0{n}Z", "model": "gpt-4o-mini"}
+        | {"meters": {"tokens_in": 100}}
+        for n in range(5)
+    ]
+    assert {one.status for one in ingest_events(runtime, events)} == {"accepted"}
+    draft = load_contract(DEARER.source_text.replace("2026-10-01", "2025-01-01"), "draft.yaml")
+    march = (parse_instant("2025-03-01"), parse_instant("2025-04-01"))
+    before = simulate_contract(runtime, draft, *march)
+    assert before["revenue"]["change_usd"] == "7.00"
+    assert before["credits"]["change"] == "3"
+    let_go(runtime, then)
+    assert simulate_contract(runtime, draft, *march) == before
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_whatever_has_happened_the_contract_in_force_decides_and_charges_the_same_again(runtime, seed):
+    """Holds, settlements, releases, expiries, refunds, top-ups, months, limits, budgets, repeats: nothing differs."""
+    chance = random.Random(seed)
+    now = parse_instant("2026-10-30T20:00:00Z")
+    open_shop(runtime, acme="wallet", beta="metered", other="monthly")
+    set_budget(
+        runtime,
+        "beta",
+        "daily",
+        {"of": "cost", "scope": "org", "kind": "hard", "per": "day", "max_usd": "0.01", "author": "ann"},
+    )
+    holds: dict[str, list[str]] = {"acme": [], "beta": [], "other": []}
+    settled: list[tuple[str, str]] = []
+    for number in range(120):
+        now += timedelta(seconds=chance.choice((0, 5, 60, 700, 4000)))
+        runtime.clock = lambda now=now: now
+        org_id = chance.choice(list(holds))
+        match chance.randrange(8):
+            case 0 | 1 | 2:
+                action = None if org_id == "beta" else chance.choice(("tailor", "explore", "research"))
+                more = {"meters": {"tokens_in": chance.choice((10, 400))}, "model": "gpt-4o"}
+                work = None if chance.random() < 0.5 else f"w{chance.randrange(3)}"
+                answer = answer_of(
+                    authorize(runtime, asked(f"a{number}", org_id, action=action, work_key=work, **more))
+                )
+                if answer["decision"]["allow"]:
+                    holds[org_id].append(answer["hold"]["hold_id"])
+            case 3 | 4 if holds[org_id]:
+                hold_id = holds[org_id].pop()
+                events = [call(f"e{number}", time=now.isoformat())] if chance.random() < 0.7 else []
+                with contextlib.suppress(Conflict):  # it has expired
+                    done = end(runtime, hold_id, chance.choice(("success", "empty", "failure")), org_id, events=events)
+                    settled.append((org_id, done["settlement_id"]))
+            case 5 if org_id != "beta":
+                give(runtime, str(chance.randrange(1, 30)), org_id, request_id=f"g{number}", source="goodwill")
+            case 6 if settled:
+                org_id, settlement_id = settled.pop()
+                members = {"request_id": f"f{number}", "org_id": org_id, "settlement_id": settlement_id,
+                           "author": "ann", "reason": "sorry"}  # fmt: skip
+                with contextlib.suppress(Conflict):
+                    refund(runtime, members)
+            case 7:
+                event = {**asked(f"u{number}", org_id, action=None), "time": now.isoformat(), "model": "gpt-4o"}
+                ingest_events(runtime, [{**event, "meters": {"tokens_in": chance.choice((5, 300))}}])
+    runtime.clock = lambda: now + timedelta(hours=1)
+    split = parse_instant("2026-10-31T12:00:00Z")
+    whole = (OCTOBER[0], parse_instant("2027-01-01"))
+    for start, stop in (whole, (whole[0], split), (split, whole[1])):
+        report = simulate_contract(runtime, SAME, start, stop)
+        for customer in report["customers"]:
+            again = sum(hit["requests"] for hit in customer["hits"] if hit["kind"] == "hard")
+            assert customer["credits"]["change"] == "0", customer
+            assert (customer["denied_before"], customer["allowed_now"]) == (again, 0), customer
+        assert report["revenue"]["change_usd"] == "0.00"
+        assert report["requests"] > report["denied"]["before"] > 0

@@ -6,6 +6,7 @@ import pytest
 
 from accounts import call, end, give, hold, open_shop
 from conftest import NOW
+from leaving import let_go, open_shop_in_2025
 from tallystick.app.shadow_report import shadow_report
 from tallystick.app.standing import set_standing
 from tallystick.core.errors import BadInput, NotFound, TallyError
@@ -78,3 +79,21 @@ def test_the_report_is_of_one_org_and_of_the_time_that_is_asked_for(shop):
         shadow_report(shop, NOW, NOW)
     with pytest.raises(NotFound):
         shadow_report(shop, org_id="nobody")
+
+
+def test_what_has_left_the_database_is_read_from_its_blocks(runtime):
+    then = parse_instant("2025-03-05")
+    runtime.clock = lambda: then
+    open_shop_in_2025(runtime, acme="wallet")
+    set_standing(runtime, "acme", {"enforcement": "shadow", "author": "ann"})
+    give(runtime, "5")
+    for name in ("a1", "a2"):
+        held = hold(runtime, name)
+        end(runtime, held["hold"]["hold_id"], events=[call(f"e-{name}", time="2025-03-04T23:59:00Z")])
+    before = shadow_report(runtime)
+    assert before["would_stop"]["requests"] == 1
+    let_go(runtime, then)
+    hold(runtime, "a3")
+    after = shadow_report(runtime)
+    assert after["would_stop"] == {**before["would_stop"], "requests": 2}
+    assert after["groups"][0]["first"] == before["groups"][0]["first"]

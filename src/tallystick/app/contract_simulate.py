@@ -17,6 +17,7 @@ from tallystick.app.close_month import contract_versions
 from tallystick.app.entries import stream_entries
 from tallystick.app.history import checked_time, first_seq_since
 from tallystick.app.operate import existing_org
+from tallystick.app.period_sums import unpinned_sums
 from tallystick.app.runtime import Runtime
 from tallystick.contract.model import Contract
 from tallystick.contract.windows import window_at
@@ -26,7 +27,6 @@ from tallystick.core.money import cents_to_usd, pico_to_usd
 from tallystick.invoice.build import build_invoice
 from tallystick.journal.contracts import ContractVersion, version_in_force
 from tallystick.journal.history import stream_operation_entries
-from tallystick.journal.period_facts import sum_period
 from tallystick.journal.period_scope import begin_reading, read_head
 from tallystick.journal.subscriptions import Subscription, list_subscriptions, subscription_in_force
 from tallystick.ledger.entry import Entry
@@ -168,7 +168,7 @@ def _month(
         try:
             found = choose_terms(org_id, label, subscriptions, known)
             if facts is None or terms is None or terms.slices != found.slices:
-                facts = sum_period(runtime.database, found, pinned=False)
+                facts = unpinned_sums(runtime, found)
             terms = found
             total_cents = build_invoice(found, facts).total_cents
         except Unavailable:
