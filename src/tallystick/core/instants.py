@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from tallystick.core.errors import BadInput
 
@@ -35,5 +36,10 @@ def parse_instant(text: str, *, where: str | None = None) -> datetime:
 
 def format_instant(value: datetime) -> str:
     """RFC 3339 in UTC with `Z`, microseconds only when there are any."""
-    instant = value if value.tzinfo is UTC else value.astimezone(UTC)
+    return _utc_text(value if value.tzinfo is UTC else value.astimezone(UTC))
+
+
+@lru_cache(maxsize=4096)
+def _utc_text(instant: datetime) -> str:
+    """Of an instant in UTC, where equal ones are the same: a limit's end is told many times."""
     return f"{instant.isoformat()[:-6]}Z"  # in the place of +00:00
