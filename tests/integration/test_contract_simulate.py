@@ -17,6 +17,7 @@ from tallystick.app.contract_simulate import month_labels, simulate_contract
 from tallystick.app.decision_answers import answer_of
 from tallystick.app.ingest import ingest_events
 from tallystick.app.refund import refund
+from tallystick.app.standing import set_mode
 from tallystick.contract.loader import load_contract
 from tallystick.core.errors import BadInput, Conflict, NotFound
 from tallystick.core.instants import parse_instant
@@ -114,6 +115,15 @@ def test_a_cheaper_draft_allows_what_was_denied(shop):
     cheaper = load_contract(CONTRACT.replace("price: {credits: 5}", "price: {credits: 4}"), "draft.yaml")
     report = simulate_contract(shop, cheaper, *NOVEMBER)
     assert report["denied"] == {"before": 1, "after": 0, "allowed_now": 1}
+
+
+def test_requests_in_shadow_mode_count_by_what_enforcement_would_answer(shop):
+    set_mode(shop, "acme", "shadow", author="ann")
+    give(shop, "4")
+    hold(shop)
+    assert simulate_contract(shop, SAME, *NOVEMBER)["denied"] == {"before": 1, "after": 1, "allowed_now": 0}
+    cheaper = load_contract(CONTRACT.replace("price: {credits: 5}", "price: {credits: 4}"), "draft.yaml")
+    assert simulate_contract(shop, cheaper, *NOVEMBER)["denied"] == {"before": 1, "after": 0, "allowed_now": 1}
 
 
 def test_it_says_who_would_pass_which_limit_when_first_and_how_often(shop):

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from tallystick.contract.decision import Decision, Override
+from tallystick.contract.decision import Decision, Override, Verdict
 from tallystick.contract.model import Contract, LimitWindow
 from tallystick.contract.policy import decide
 from tallystick.contract.policy_terms import limit_name
@@ -72,8 +72,8 @@ class OrgWhatIf:
     Attributes:
         hits: what the draft would deny, and the soft limits that would be passed.
         requests: how many authorized requests were decided again.
-        denied: how many of those were denied then.
-        allowed_now: how many of those that were denied the draft allows.
+        denied: how many of those were denied then, or would have been, had denials not only been recorded.
+        allowed_now: how many of those the draft allows.
         events: how many events were recorded without asking.
         charged_before_pico, charged_after_pico: the credits that settlements of the time charged, and would charge.
     """
@@ -242,10 +242,9 @@ class OrgWhatIf:
             return
         cost_pico = decided.quote.worst_cost_pico
         self.requests += 1
+        stopped = not _verdict(decided).allow
         if entry.kind == "denial":
-            self.denied += 1
             decision = self._decide(entry.time, request, entry.user_id, cost_pico, plan)
-            self.allowed_now += decision.allow
         else:
             (step,) = authorize(
                 self._account,
@@ -260,6 +259,8 @@ class OrgWhatIf:
             )
             made: Any = step.result
             decision = made.decision
+        self.denied += stopped
+        self.allowed_now += stopped and _verdict(decision).allow
         self.hits.add(decision, entry.time, asked=True)
 
     def _decide(
@@ -357,6 +358,11 @@ class OrgWhatIf:
         )
         grant(self._account, self._ours, now, request)
         self._ours += 1
+
+
+def _verdict(decision: Decision) -> Decision | Verdict:
+    """What enforcement answers."""
+    return decision if decision.enforced is None else decision.enforced
 
 
 def _as_request(entry: Entry) -> Authorize:
