@@ -7,9 +7,7 @@ in force and under the draft; limits and credits are those of `simulate.what_if`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from fractions import Fraction
 from typing import Any
 
 from tallystick.app.billing_terms import Versions, choose_terms, load_stored_contract
@@ -19,11 +17,11 @@ from tallystick.app.history import checked_time, first_seq_since
 from tallystick.app.operate import existing_org
 from tallystick.app.period_sums import unpinned_sums
 from tallystick.app.runtime import Runtime
+from tallystick.app.simulation_report import CustomerChange, MonthChange, simulation_report
 from tallystick.contract.model import Contract
 from tallystick.contract.windows import window_at
 from tallystick.core.errors import BadInput, Conflict, NotFound, TallyError, Unavailable
 from tallystick.core.instants import format_instant
-from tallystick.core.money import cents_to_usd, pico_to_usd
 from tallystick.invoice.build import build_invoice
 from tallystick.journal.contracts import ContractVersion, version_in_force
 from tallystick.journal.history import stream_operation_entries
@@ -31,33 +29,12 @@ from tallystick.journal.period_scope import begin_reading, read_head
 from tallystick.journal.subscriptions import Subscription, list_subscriptions, subscription_in_force
 from tallystick.ledger.entry import Entry
 from tallystick.ledger.fold import DoesNotFollow
-from tallystick.simulate.hits import Hit
-from tallystick.simulate.what_if import OrgWhatIf, translated
+from tallystick.simulate.override_terms import translated
+from tallystick.simulate.what_if import OrgWhatIf
 
 Progress = Callable[[int], object]
 MONTHS_MAX = 60
 _REPORT_EVERY = 1000
-
-
-@dataclass(slots=True)
-class MonthChange:
-    """One month of one customer: the totals of its invoice in cents, or why there is none."""
-
-    label: str
-    before_cents: int | None = None
-    after_cents: int | None = None
-    errors: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class CustomerChange:
-    """What the draft would change for one customer."""
-
-    org_id: str
-    plan: str | None
-    what_if: OrgWhatIf
-    months: list[MonthChange]
-    entries: int = 0
 
 
 def simulate_contract(
@@ -109,7 +86,7 @@ def simulate_contract(
             if (month := _month(runtime, draft, one, label, subscriptions, versions)) is not None
         ]
         customers.append(customer)
-    return _report(draft, since, until, labels, customers)
+    return simulation_report(draft, since, until, labels, customers)
 
 
 def month_labels(since: datetime, until: datetime) -> list[str]:
@@ -254,94 +231,3 @@ def _entries(runtime: Runtime, org_id: str, zone: str, since: datetime) -> Itera
         earlier = stream_entries(runtime, org_id, 1, min(first_seq - 1, head.last_seq))
         yield from (entry for entry in earlier if entry.body is not None)
     yield from stream_entries(runtime, org_id, first_seq, head.last_seq)
-
-
-# ── the report ──────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _report(
-    draft: Contract, since: datetime, until: datetime, labels: list[str], customers: list[CustomerChange]
-) -> dict[str, Any]:
-    rows = [_customer(draft, one) for one in customers]
-    return {
-        "contract": draft.name,
-        "version": draft.version,
-        "sha256": draft.sha256,
-        "from": format_instant(since),
-        "to": format_instant(until),
-        "months": labels,
-        "orgs": len(customers),
-        "entries": sum(one.entries for one in customers),
-        "revenue": _revenue([month for one in customers for month in one.months]),
-        "credits": _credits(draft, customers),
-        "requests": sum(one.what_if.requests for one in customers),
-        "denied": {
-            "before": sum(one.what_if.denied for one in customers),
-            "after": sum(hit["requests"] for row in rows for hit in row["hits"] if hit["kind"] == "hard"),
-            "allowed_now": sum(one.what_if.allowed_now for one in customers),
-        },
-        "customers": sorted(rows, key=lambda row: (Fraction(row["revenue"]["change_usd"]), row["org_id"])),
-    }
-
-
-def _customer(draft: Contract, one: CustomerChange) -> dict[str, Any]:
-    what_if = one.what_if
-    return {
-        "org_id": one.org_id,
-        "plan": one.plan,
-        "revenue": _revenue(one.months),
-        "months": [
-            {
-                "month": month.label,
-                "before_usd": None if month.before_cents is None else cents_to_usd(month.before_cents),
-                "after_usd": None if month.after_cents is None else cents_to_usd(month.after_cents),
-                "errors": month.errors,
-            }
-            for month in one.months
-        ],
-        "credits": _credits(draft, [one]),
-        "requests": what_if.requests,
-        "denied_before": what_if.denied,
-        "allowed_now": what_if.allowed_now,
-        "events_without_asking": what_if.events,
-        "hits": [_hit(hit) for hit in what_if.hits.all()],
-    }
-
-
-def _revenue(months: list[MonthChange]) -> dict[str, Any]:
-    """Sums over the months that have an invoice both before and after; how many have not."""
-    both = [
-        (month.before_cents, month.after_cents)
-        for month in months
-        if month.before_cents is not None and month.after_cents is not None
-    ]
-    before, after = sum(one for one, _ in both), sum(two for _, two in both)
-    return {
-        "before_usd": cents_to_usd(before),
-        "after_usd": cents_to_usd(after),
-        "change_usd": cents_to_usd(after - before),
-        "months_not_compared": len(months) - len(both),
-    }
-
-
-def _credits(draft: Contract, customers: list[CustomerChange]) -> dict[str, Any]:
-    before = sum(one.what_if.charged_before_pico for one in customers)
-    after = sum(one.what_if.charged_after_pico for one in customers)
-    return {
-        "charged_before": pico_to_usd(before),
-        "charged_after": pico_to_usd(after),
-        "change": pico_to_usd(after - before),
-    }
-
-
-def _hit(hit: Hit) -> dict[str, Any]:
-    return {
-        "plan": hit.plan,
-        "code": hit.code,
-        "limit": hit.limit,
-        "kind": hit.kind,
-        "requests": hit.requests,
-        "events": hit.events,
-        "first": format_instant(hit.first),
-        "last": format_instant(hit.last),
-    }

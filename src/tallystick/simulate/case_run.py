@@ -13,11 +13,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from tallystick.contract.model import Contract
-from tallystick.contract.windows import window_at
 from tallystick.core.errors import TallyError
-from tallystick.core.periods import load_zone
 from tallystick.ledger.operations import (
-    CREDIT,
     Denied,
     Grant,
     Held,
@@ -31,7 +28,7 @@ from tallystick.ledger.operations import (
 )
 from tallystick.ledger.org_account import FinishedWork, OpenHold, OrgAccount
 from tallystick.ledger.org_account import Step as Entry
-from tallystick.ledger.org_changes import SELF, grant, refund, set_budget, set_override, set_standing
+from tallystick.ledger.org_changes import grant, refund, set_budget, set_override, set_standing
 from tallystick.ledger.org_machine import authorize, payer_of, release, settle, sweep
 from tallystick.ledger.reservations import meter_counter, spending_counter
 from tallystick.simulate.case_given import AUTHOR, WINDOWS
@@ -49,6 +46,7 @@ from tallystick.simulate.case_model import (
 )
 from tallystick.simulate.case_results import held_members, returned_members, settled_members, wallet_members
 from tallystick.simulate.counting import Counting, Spender
+from tallystick.simulate.month_credits import included_grant, month_of
 from tallystick.usage.event import Payer
 
 NO_HOLD = "no_hold"
@@ -89,7 +87,7 @@ class _Run:
         for one in given.wallet or ():
             self._append(grant(account, self._seq + 1, now, _ending(one, now)))
         if given.wallet is not None:
-            self._included = self._month()
+            self._included = month_of(self._zone, now)
         if given.suspended is not None or given.enforcement is not None:
             said = SetStanding(suspended=given.suspended, enforcement=given.enforcement, author=AUTHOR)
             self._append(set_standing(account, self._seq + 1, now, said))
@@ -223,25 +221,13 @@ class _Run:
         for step in steps:
             self._seq = max(self._seq, step.seq)
 
-    def _month(self) -> str:
-        start = window_at("month", self._zone, self._now).starts_at
-        return start.astimezone(load_zone(self._zone)).strftime("%Y-%m")
-
     def _include(self) -> None:
         """The credits that the plan includes come in once a month."""
         plan = self._contract.plans.get(self._plan or "")
-        if plan is None or not plan.included_credits or self._included == self._month():
-            return
-        self._included = self._month()
-        request = Grant(
-            source="included",
-            amount_pico=plan.included_credits * CREDIT,
-            expires_at=window_at("month", self._zone, self._now).ends_at,
-            period=self._included,
-            author=SELF,
-            reason=f"included in the plan {plan.name} for {self._included}",
-        )
-        self._append(grant(self._account, self._seq + 1, self._now, request))
+        request = included_grant(plan, self._zone, self._now, self._included)
+        if request is not None:
+            self._included = request.period
+            self._append(grant(self._account, self._seq + 1, self._now, request))
 
     def _use(self, events: Iterable[Used], spender: Spender, payer: Payer) -> None:
         """Usage becomes entries, and counts."""

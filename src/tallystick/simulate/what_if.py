@@ -17,15 +17,12 @@ import msgspec
 from tallystick.contract.decision import Decision, Override, Verdict
 from tallystick.contract.model import Contract, LimitWindow
 from tallystick.contract.policy import decide
-from tallystick.contract.policy_terms import limit_name
 from tallystick.contract.windows import window_at
 from tallystick.core.errors import TallyError
-from tallystick.core.periods import load_zone
 from tallystick.ledger.entry import Entry
 from tallystick.ledger.fold import FoldEntry, OrgFold
 from tallystick.ledger.operation_body import read_body
 from tallystick.ledger.operations import (
-    CREDIT,
     Authorize,
     Expire,
     Grant,
@@ -38,12 +35,13 @@ from tallystick.ledger.operations import (
     Settled,
 )
 from tallystick.ledger.org_account import OrgAccount
-from tallystick.ledger.org_changes import SELF, grant, refund, set_budget, set_override, set_standing
+from tallystick.ledger.org_changes import grant, refund, set_budget, set_override, set_standing
 from tallystick.ledger.org_machine import authorize, policy_request, release, settle, sweep
 from tallystick.ledger.org_state import org_state
 from tallystick.ledger.refundable import charge_parts
 from tallystick.simulate.counting import Counting, Spender
 from tallystick.simulate.hits import Hits
+from tallystick.simulate.month_credits import included_grant
 
 PENDING_MAX = 2000
 """How many events wait at most to see whether a settlement that follows brought them."""
@@ -340,24 +338,11 @@ class OrgWhatIf:
     def _keep_up(self, now: datetime) -> None:
         """What is over ends, and the month's included credits come in: the draft's."""
         self._ours += len(sweep(self._account, self._ours, now, grace=self._draft.refund_grace))
-        plan = self._draft.plans.get(self._plan_at(now) or "")
-        if plan is None or not plan.included_credits:
-            return
-        window = window_at("month", self._zone, now)
-        month = window.starts_at.astimezone(load_zone(self._zone)).strftime("%Y-%m")
-        if self._included == month:
-            return
-        self._included = month
-        request = Grant(
-            source="included",
-            amount_pico=plan.included_credits * CREDIT,
-            expires_at=window.ends_at,
-            period=month,
-            author=SELF,
-            reason=f"included in the plan {plan.name} for {month}",
-        )
-        grant(self._account, self._ours, now, request)
-        self._ours += 1
+        included = included_grant(self._draft.plans.get(self._plan_at(now) or ""), self._zone, now, self._included)
+        if included is not None:
+            self._included = included.period
+            grant(self._account, self._ours, now, included)
+            self._ours += 1
 
 
 def _verdict(decision: Decision) -> Decision | Verdict:
@@ -376,25 +361,3 @@ def _as_request(entry: Entry) -> Authorize:
         meters=dict(zip(entry.meter_names or (), entry.meter_quantities or (), strict=True)),
         payer="customer" if entry.payer == "customer" else "seller",
     )
-
-
-def translated(override: Override, plan: str | None, before: Contract | None, draft: Contract) -> Override:
-    """The override with its limits in the places that they have in the draft: those of the same name and kind.
-
-    Args:
-        plan: the org's, for an override that names none.
-        before: the contract that it was made under; None for one that is not known.
-    """
-    if not override.limits:
-        return override
-    name = override.plan or plan or ""
-    old, new = None if before is None else before.plans.get(name), draft.plans.get(name)
-    limits: dict[int, int] = {}
-    if old is not None and new is not None:
-        places = {(limit_name(limit), limit.kind): place for place, limit in enumerate(new.limits)}
-        for place, most in override.limits.items():
-            if place < len(old.limits):
-                same = places.get((limit_name(old.limits[place]), old.limits[place].kind))
-                if same is not None:
-                    limits[same] = most
-    return msgspec.structs.replace(override, limits=limits)
