@@ -19,7 +19,7 @@ from tallystick.journal.usage_costs import UsageCost, read_usage_costs, usage_co
 from tallystick.ledger.operations import Settle, Settled
 
 ASKED_MAX = 5000
-"""How many request ids one query looks up."""
+"""How many request ids one query looks up, and settlements that name them: about so many."""
 SEARCHED_MAX = 100_000
 """How many request ids are looked for in blocks at once: each time, the org's blocks are read."""
 
@@ -60,7 +60,7 @@ class SettledCosts:
         """The org's next settlement."""
         self._asked.append(_Said(seq, request.events, result.cost_pico, result.priced))
         self._asked_ids += len(request.events)
-        if self._asked_ids >= ASKED_MAX:
+        if self._asked_ids + len(self._asked) >= ASKED_MAX:
             self._ask()
 
     def finish(self) -> None:
