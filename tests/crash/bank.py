@@ -36,7 +36,8 @@ CLIENTS = 32
 _KILL_EVERY_SECONDS = (0.8, 3.0)
 _LAST_SECONDS = 2
 _DATABASE_EVERY = 4
-"""One kill of so many is the database's."""
+_DATABASE_SECONDS = 8
+"""One kill of so many is the database's, and it has so long to come back and to be of use."""
 _OPERATIONS = "select org_id, seq, kind, encode(leaf, 'hex') from ledger_entries where body is not null"
 
 
@@ -93,6 +94,7 @@ class _Bank:
         self._report = report
         self._steps = named_steps("operations.")
         self._opened = 0
+        self._database_due = time.monotonic() + _DATABASE_SECONDS / 2
         self._tellers = [self._open() for _ in range(PROCESSES)]
 
     def keep_open(self, progress: Callable[[str], object]) -> None:
@@ -107,8 +109,9 @@ class _Bank:
             if now < kill_at:
                 continue
             kill_at = now + self._draw.uniform(*_KILL_EVERY_SECONDS)
-            if self._draw.randrange(_DATABASE_EVERY) == 0:
+            if self._draw.randrange(_DATABASE_EVERY) == 0 and now >= self._database_due:
                 self._kill_database()
+                self._database_due = now + _DATABASE_SECONDS
             else:
                 place = self._draw.randrange(PROCESSES)
                 teller, _ = self._tellers[place]
