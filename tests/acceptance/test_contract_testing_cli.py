@@ -141,3 +141,6 @@ def test_shadow_mode_is_reported_and_a_draft_is_simulated(tmp_path, database_url
     assert found["credits"] == {"charged_before": "5", "charged_after": "4", "change": "-1"}
     told = tally("contract", "simulate", draft, "--from", "2026-10-01", "--to", "2029-01-01", "--org", "acme")
     assert "credits charged: 5 before, 4 after (-1)" in told.stdout
+    assert "acme (wallet): " in told.stdout
+    same = tally("contract", "simulate", "shop", "--from", "2026-10-01", "--to", "2026-11-01")
+    assert same.stdout.splitlines()[-1] == "1 other orgs: nothing changes"

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from tallystick.app.contract_cases import run_cases
-from tallystick.app.contract_files import read_contract
+from tallystick.cli.contract_words import find_contract
 from tallystick.cli.output import EXIT_NO, print_json, print_text
 from tallystick.contract.model import Contract
 from tallystick.simulate.case_compare import CaseResult, StepResult
@@ -15,7 +15,7 @@ from tallystick.simulate.case_model import Value
 
 
 def cases_command(
-    contract: Annotated[str, typer.Argument(help="The contract file; - for standard input.")],
+    contract: Annotated[str, typer.Argument(help="A contract file, or NAME[@VERSION] of an applied one.")],
     cases: Annotated[str, typer.Argument(metavar="CASES", help="The file of cases; - for standard input.")],
     only: Annotated[str | None, typer.Option("--only", metavar="NAME", help="Only the case of this name.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -24,7 +24,7 @@ def cases_command(
 
     Exit code 0 when every case passes, 1 when one fails, 2 when a file cannot be read or a case contradicts itself.
     """
-    found = read_contract(contract)
+    found = find_contract(contract)
     results = run_cases(found, cases, only)
     failed = sum(not result.passed for result in results)
     if as_json:

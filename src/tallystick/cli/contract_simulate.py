@@ -6,14 +6,16 @@ from typing import Annotated, Any
 
 import typer
 
-from tallystick.app.contract_files import read_contract
 from tallystick.app.settings import Settings
+from tallystick.cli.contract_words import find_contract
 from tallystick.cli.output import print_json, print_text, progress_bar
 from tallystick.core.instants import parse_instant
 
 
 def simulate_command(
-    new: Annotated[str, typer.Argument(metavar="NEW", help="The draft's file; it need not be applied.")],
+    new: Annotated[
+        str, typer.Argument(metavar="NEW", help="The draft's file, which need not be applied, or NAME[@VERSION].")
+    ],
     since: Annotated[str, typer.Option("--from", help="The first instant: RFC 3339, or a date in UTC.")],
     until: Annotated[str, typer.Option("--to", help="The first instant after it.")],
     org: Annotated[str | None, typer.Option("--org", help="Only this org.")] = None,
@@ -26,7 +28,7 @@ def simulate_command(
     from tallystick.app.contract_simulate import simulate_contract
     from tallystick.app.runtime import open_runtime
 
-    draft = read_contract(new)
+    draft = find_contract(new)
     start, end = parse_instant(since, where="--from"), parse_instant(until, where="--to")
     with open_runtime(Settings()) as runtime, progress_bar("replaying entries", None) as advance:
         report = simulate_contract(runtime, draft, start, end, org, progress=advance)
@@ -49,9 +51,18 @@ def _lines(report: dict[str, Any]) -> list[str]:
         f"requests: {report['requests']:,}; denied: {denied['before']:,} before, {denied['after']:,} after; "
         f"{denied['allowed_now']:,} of those denied before would be allowed",
     ]
-    for one in report["customers"]:
+    changed = [one for one in report["customers"] if _is_changed(one)]
+    for one in changed:
         lines += _customer(one)
-    return lines
+    unchanged = len(report["customers"]) - len(changed)
+    return [*lines, f"{unchanged:,} other orgs: nothing changes"] if unchanged else lines
+
+
+def _is_changed(one: dict[str, Any]) -> bool:
+    """Whether there is anything to say of a customer: another amount, a limit, or a month that has no invoice."""
+    revenue, credits = one["revenue"], one["credits"]
+    same = revenue["before_usd"] == revenue["after_usd"] and not revenue["months_not_compared"]
+    return not same or credits["change"] != "0" or bool(one["hits"] or one["allowed_now"])
 
 
 def _customer(one: dict[str, Any]) -> list[str]:
@@ -65,6 +76,8 @@ def _customer(one: dict[str, Any]) -> list[str]:
     for month in one["months"]:
         for when, code in month["errors"].items():
             lines.append(f"  {month['month']}: no invoice {when}: {code}")
+    if one["allowed_now"]:
+        lines.append(f"  is allowed {one['allowed_now']:,} of the {one['denied_before']:,} requests denied before")
     for hit in one["hits"]:
         what = hit["limit"] or hit["code"]
         why = "passes the soft limit" if hit["kind"] == "soft" else f"is denied, {hit['code']}:"
