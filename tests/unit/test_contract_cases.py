@@ -124,7 +124,7 @@ def test_cases_for_another_contract_are_refused():
         (_one("plam: free", "{authorize: {}}", "decision: allow"), "unknown_key", "did you mean 'plan'?"),
         (_one("plan: free", "{authorise: {}}", "decision: allow"), "unknown_key", "did you mean 'authorize'?"),
         (_one("plan: free", "{authorize: {}}", "decission: allow"), "unknown_key", "cases.yaml:5: c.then.decission"),
-        (_one("plan: free", "{authorize: {}}", "charged: 5"), "unknown_key", "cases.yaml:5"),
+        (_one("plan: free", "{authorize: {}}", "charged: 5"), "case_contradiction", "c.then.charged: authorize is not"),
         (_one("plan: free", "{authorize: {}, settle: {}}", "charged: 5"), "missing_key", "exactly one of"),
         (_one("plan: free", "{authorize: {}}", ""), "missing_value", "nothing is expected"),
         ("cases: [{name: c, given: {plan: free}, when: {authorize: {}}}]", "missing_key", "`then` is missing"),

@@ -111,12 +111,27 @@ MEMBERS: Mapping[Verb, Readers] = MappingProxyType(
 def read_expected(place: Place, verb: Verb) -> Expected:
     """The `then` of a step that does that; what contradicts itself is noted as `case_contradiction`."""
     members: dict[str, Value] = {}
-    _read(place, MEMBERS[verb], "", members)
+    foreign = _foreign(place, verb)
+    _read(place, {**MEMBERS[verb], **foreign}, "", members)
+    if foreign:
+        return Expected({}, place.line)
     if not members and not place.problems:
         place.note("missing_value", "nothing is expected here, so that nothing could fail")
     for sentence in contradictions(members):
         place.note("case_contradiction", sentence)
     return Expected(members, place.line)
+
+
+def _foreign(place: Place, verb: Verb) -> Readers:
+    """What is expected here, and is only ever answered to a step of another kind: noted."""
+    found: dict[str, Reader | Readers] = {}
+    for other, readers in MEMBERS.items():
+        for name, reader in readers.items():
+            if name not in MEMBERS[verb] and name not in found and place.has(name):
+                found[name] = reader
+                what = f"{verb} is not answered with {name!r}; {other} is"
+                place.child(name).note("case_contradiction", what)
+    return found
 
 
 def _read(place: Place, readers: Readers, prefix: str, members: dict[str, Value]) -> None:
