@@ -24,7 +24,7 @@ from tallystick.core.errors import BadInput, Conflict, NotFound, TallyError, Una
 from tallystick.core.instants import format_instant
 from tallystick.invoice.build import build_invoice
 from tallystick.journal.contracts import ContractVersion, version_in_force
-from tallystick.journal.history import stream_operation_entries
+from tallystick.journal.history import has_budgets, stream_operation_entries
 from tallystick.journal.period_scope import begin_reading, read_head
 from tallystick.journal.subscriptions import Subscription, list_subscriptions, subscription_in_force
 from tallystick.ledger.entry import Entry
@@ -197,6 +197,7 @@ def _what_if(
         since,
         until,
         lambda override: translated(override, plan_at(since), before, draft),
+        budgets=_may_have_budgets(runtime, org_id),
     )
     customer = CustomerChange(org_id, plan_at(until - timedelta(microseconds=1)), what_if, [])
     try:
@@ -216,6 +217,12 @@ def _what_if(
     if progress is not None:
         progress(customer.entries % _REPORT_EVERY)
     return customer
+
+
+def _may_have_budgets(runtime: Runtime, org_id: str) -> bool:
+    """Whether a budget was ever set; where entries have left the database, one may have been."""
+    with runtime.database.org(org_id) as connection:
+        return read_head(connection, org_id).kept_from_seq > 1 or has_budgets(connection, org_id)
 
 
 def _entries(runtime: Runtime, org_id: str, zone: str, since: datetime) -> Iterator[Entry]:

@@ -30,6 +30,12 @@ def orgs_after(connection: Connection, after: str, limit: int) -> list[str]:
     return [org_id for (org_id,) in connection.execute(_SQL["orgs"], {"after": after, "limit": limit})]
 
 
+def has_budgets(connection: Connection, org_id: str) -> bool:
+    """Whether an entry in the database sets a budget of the org, or takes one away."""
+    ((found,),) = connection.execute(_SQL["has_budgets"], {"org": org_id}).fetchall()
+    return bool(found)
+
+
 def stream_operation_entries(connection: Connection, org_id: str, before_seq: int) -> Iterator[Entry]:
     """The org's operations before that place, whole, in ascending sequence; `connection` as for `stream_operations`."""
     with connection.cursor("operation_entries") as cursor:

@@ -31,9 +31,11 @@ class Counting:
     Args:
         account: whose `used` is counted in.
         zone: the org's IANA time zone.
+        spending: whether spending is counted, which only budgets look at.
     """
 
-    def __init__(self, account: OrgAccount, contract: Contract, zone: str) -> None:
+    def __init__(self, account: OrgAccount, contract: Contract, zone: str, *, spending: bool = True) -> None:
+        self._spending = spending
         self._account = account
         self._contract = contract
         self._zone = zone
@@ -53,6 +55,8 @@ class Counting:
             for per in windows:
                 for meter, quantity in meters.items():
                     self.count(time, per, meter_counter(meter), quantity)
+        if not self._spending:
+            return
         self.spend(time, "cost", our_cost_pico, spender)
         terms = self._contract.plans.get(plan or "")
         if billed and terms is not None and terms.prices:
@@ -60,7 +64,7 @@ class Counting:
 
     def spend(self, time: datetime, of: BudgetMeasure, pico: int, spender: Spender) -> None:
         """So much pico-USD, by whoever spends it."""
-        if not pico:
+        if not pico or not self._spending:
             return
         subjects: Mapping[BudgetScope, str | None] = {
             "org": "", "user": spender.user_id, "api_key": spender.api_key_id, "feature": spender.feature,

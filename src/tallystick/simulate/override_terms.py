@@ -16,8 +16,8 @@ def translated(override: Override, plan: str | None, before: Contract | None, dr
         plan: the org's, for an override that names none.
         before: the contract that it was made under; None for one that is not known.
     """
-    if not override.limits:
-        return override
+    if not override.limits or override.limit_names:
+        return override  # what it calls its limits finds them in any version
     name = override.plan or plan or ""
     old, new = None if before is None else before.plans.get(name), draft.plans.get(name)
     limits: dict[int, int] = {}

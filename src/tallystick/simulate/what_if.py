@@ -46,6 +46,9 @@ from tallystick.simulate.month_credits import included_grant
 PENDING_MAX = 2000
 """How many events wait at most to see whether a settlement that follows brought them."""
 _WINDOWS_KEPT = 20_000
+_LATE = timedelta(days=7)
+"""What comes later than this may be counted as the first of its window, where windows are very many."""
+_SHORT = ("minute:", "hour:")
 _SETTLEMENTS_KEPT = 50_000
 """How many settlements are remembered, to be refunded; refunds of older ones are passed over."""
 _OURS = 2**62
@@ -66,6 +69,7 @@ class OrgWhatIf:
         zone: the org's IANA time zone.
         start, end: the time [start, end) whose requests are decided again; what comes before it is where it begins.
         translate: makes an override one of the draft's.
+        budgets: whether a budget was ever set, so that it matters who spends how much.
 
     Attributes:
         hits: what the draft would deny, and the soft limits that would be passed.
@@ -84,6 +88,8 @@ class OrgWhatIf:
         start: datetime,
         end: datetime,
         translate: SameOverride,
+        *,
+        budgets: bool = True,
     ) -> None:
         self._draft = draft
         self._plan_at = plan_at
@@ -93,11 +99,12 @@ class OrgWhatIf:
         self._translate = translate
         self._fold: OrgFold | None = OrgFold()
         self._account = OrgAccount()
-        self._counting = Counting(self._account, draft, zone)
+        self._counting = Counting(self._account, draft, zone, spending=budgets)
         self._included: str | None = None
         self._ours = _OURS
         self._pending: list[Entry] = []
         self._finished_kept = _SETTLEMENTS_KEPT
+        self._windows_kept = _WINDOWS_KEPT
         self.hits = Hits()
         self.requests = 0
         self.denied = 0
@@ -171,15 +178,15 @@ class OrgWhatIf:
         return () if terms is None else tuple({limit.per for limit in terms.limits})
 
     def _forget_windows(self, now: datetime) -> None:
-        """Drop the oldest windows, where there are very many: those of minutes, of a time long past."""
+        """Drop windows of a time long past, where there are very many: minutes add up in the course of months."""
         used = self._account.used
-        if len(used) > _WINDOWS_KEPT:
-            kept = sorted(used, key=lambda key: key[1], reverse=True)[: _WINDOWS_KEPT // 2]
-            month = window_at("month", self._zone, now).starts_at
-            long = [key for key in used if key[0].startswith(("day", "week", "month")) and key[1] >= month]
-            fresh = {key: used[key] for key in {*kept, *long}}
-            used.clear()
-            used.update(fresh)
+        if len(used) <= self._windows_kept:
+            return
+        starts = [window_at(per, self._zone, now).starts_at for per in ("month", "week")]
+        oldest = min(starts) - _LATE
+        for key in [key for key in used if key[1] < oldest or (key[0].startswith(_SHORT) and key[1] < now - _LATE)]:
+            del used[key]
+        self._windows_kept = max(_WINDOWS_KEPT, 2 * len(used))
 
     # ── operations ──────────────────────────────────────────────────────────────────────────────
 

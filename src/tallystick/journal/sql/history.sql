@@ -17,3 +17,9 @@ order by seq
 select * from ledger_entries
 where org_id = %(org)s and seq < %(before_seq)s and body is not null
 order by seq
+
+-- name: has_budgets
+-- In the words of the index of operations, which has it at once.
+select exists (
+    select from ledger_entries where org_id = %(org)s and kind = 'budget' and body is not null and kind <> 'denial'
+)
