@@ -13,6 +13,8 @@ from conftest import NOW
 from journal_helpers import publish_price, query
 from tallystick.app.contracts import apply_contract
 from tallystick.app.erase import erase_person
+from tallystick.app.limits import show_limits
+from tallystick.app.overrides import add_override
 from tallystick.app.reprice import reprice
 from tallystick.app.runtime import Runtime
 from tallystick.app.verify import verify_ledger
@@ -159,6 +161,35 @@ def test_what_was_promised_is_charged_whatever_terms_hold_by_then(org: Runtime) 
     assert [quoted(do(org, authorize(work_key=key))) for key in ("k", "other")] == [1, 9]
     do(org, refund(settlement, 2))
     do(org, refund(settlement))
+    assert faults(org) == []
+
+
+def test_an_exception_bends_the_limit_that_was_meant_wherever_a_new_version_has_it(org: Runtime) -> None:
+    do(org, grant(credits=500))
+    add_override(
+        org,
+        "acme",
+        {
+            "request_id": "o1",
+            "limits": {"tokens_in per day": None},
+            "author": "ann",
+            "approved_by": "bob",
+            "reason": "a pilot",
+            "expires_at": "2026-12-01T00:00:00Z",
+        },
+    )
+    newer = PRESSED.replace(
+        "    limits:\n", "    limits:\n      - {meters: [tool_calls], max: 5, per: day, kind: hard}\n"
+    )
+    for old, new in NEWER[:2]:
+        newer = newer.replace(old, new)
+    apply_contract(org, newer, "newer.yaml")
+    org.clock = lambda: NOW + timedelta(seconds=5)
+    asked = {"action": "agent", "worst_cost_pico": CENT}
+    assert isinstance(do(org, authorize(meters={"tokens_in": 10_000_001}, **asked)).result, Held)
+    assert isinstance(do(org, authorize(meters={"tool_calls": 6}, **asked)).result, Denied)
+    shown = show_limits(org, "acme")["limits"]
+    assert [(one["name"], one["max"]) for one in shown] == [("tool_calls per day", 5), ("tokens_in per day", None)]
     assert faults(org) == []
 
 

@@ -11,8 +11,8 @@ from tallystick.app.org_terms import own_terms
 from tallystick.app.overrides import list_overrides
 from tallystick.app.runtime import Runtime
 from tallystick.contract.decision import Budget, LimitLooked, OrgState, Override, Request
-from tallystick.contract.policy_limits import look_at_limits
-from tallystick.contract.policy_terms import terms_of
+from tallystick.contract.policy_limits import look_at_limits, raised_to
+from tallystick.contract.policy_terms import limit_called, terms_of
 from tallystick.contract.windows import Window, window_at
 from tallystick.core.instants import format_instant
 from tallystick.core.money import format_decimal, pico_to_usd
@@ -123,8 +123,8 @@ def _limit_line(
     limit, lifted = terms.plan.limits[place], one.max < 0
     by = None
     if one.max != limit.max:
-        plans = (None, terms.plan.name)
-        by = next(over.seq for over in overrides if over.plan in plans and over.limits.get(place) == one.max)
+        name, called = terms.plan.name, limit_called(limit)
+        by = next(over.seq for over in overrides if raised_to(over, name, place, called) == one.max)
     return {
         "limit": place + 1,
         "name": one.name,

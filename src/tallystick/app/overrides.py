@@ -14,7 +14,7 @@ from tallystick.app.org_terms import org_terms
 from tallystick.app.runtime import Runtime
 from tallystick.app.submit_once import submit_once
 from tallystick.contract.model import Plan
-from tallystick.contract.policy_terms import limit_name
+from tallystick.contract.policy_terms import limit_called, limit_name
 from tallystick.core.errors import BadInput
 from tallystick.core.instants import format_instant
 from tallystick.ledger.account_checks import override_operation
@@ -46,7 +46,13 @@ def add_override(runtime: Runtime, org_id: str, raw: object) -> dict[str, Any]:
     """
     plan = account_terms(runtime, org_id).plan
     operation, credits_pico = override_operation(
-        org_id, raw, salt=new_salt(runtime), now=runtime.clock(), plan=plan.name, limit_index=limit_finder(plan)
+        org_id,
+        raw,
+        salt=new_salt(runtime),
+        now=runtime.clock(),
+        plan=plan.name,
+        limit_index=limit_finder(plan),
+        limit_names=[limit_called(limit) for limit in plan.limits],
     )
     recorded = submit_once(runtime, operation)
     answer = noted_answer(recorded) | {"grant": None}

@@ -119,6 +119,8 @@ class Override(msgspec.Struct, frozen=True, kw_only=True):
         limits: by index of the plan's limits, the `max` that holds instead of a lower one; -1 for none.
         plan: the plan whose limits those are, so that they do not bend another's after a change of plans; None for
             whichever plan the org is on.
+        limit_names: what each of those limits was called when the override was made (`policy_terms.limit_called`): it
+            bends that one, wherever a later version of the contract has it. Where none stands, places alone tell.
         allow_actions, allow_models: what is allowed besides the plan's.
         allow_overspend: whether a hard budget is let pass.
     """
@@ -128,6 +130,7 @@ class Override(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     expires_at: datetime
     limits: Mapping[int, int] = {}
+    limit_names: Mapping[int, str] = {}
     plan: str | None = None
     allow_actions: tuple[str, ...] = ()
     allow_models: tuple[str, ...] = ()

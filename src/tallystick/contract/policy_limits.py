@@ -7,7 +7,7 @@ from datetime import datetime
 from fractions import Fraction
 
 from tallystick.contract.charging import credits_charge_pico, usage_charge_pico
-from tallystick.contract.decision import BudgetUse, LimitLooked, LimitUse, OrgState, Quote, Request
+from tallystick.contract.decision import BudgetUse, LimitLooked, LimitUse, OrgState, Override, Quote, Request
 from tallystick.contract.policy_terms import LimitTerms, Terms
 
 LIFTED = -1
@@ -47,7 +47,7 @@ def look_at_limits(terms: Terms, state: OrgState, request: Request) -> Looked:
             requested = sum(named)
         most, seq = limit.max, None
         if state.overrides:
-            most, seq = _raised(terms.name, state, use.index, limit.max)
+            most, seq = _raised(terms.name, state, use.index, limit)
         one = _look(limit, use, requested, most, bool(meters))
         looked.all.append(one)
         if not limit.hard:
@@ -59,12 +59,22 @@ def look_at_limits(terms: Terms, state: OrgState, request: Request) -> Looked:
     return looked
 
 
-def _raised(plan: str, state: OrgState, index: int, most: int) -> tuple[int, int | None]:
+def raised_to(override: Override, plan: str, index: int, called: str) -> int | None:
+    """What the override says of a limit of that plan, by its place and `limit_called`; None when it says nothing."""
+    if override.plan not in {None, plan}:
+        return None
+    if not override.limit_names:
+        return override.limits.get(index)
+    return next((most for place, most in override.limits.items() if override.limit_names.get(place) == called), None)
+
+
+def _raised(plan: str, state: OrgState, index: int, limit: LimitTerms) -> tuple[int, int | None]:
     """The most generous of the plan's figure and what the overrides say, and the override's sequence."""
+    most = limit.max
     seq: int | None = None
     for override in state.overrides:
-        raised = override.limits.get(index)
-        if raised is None or most == LIFTED or override.plan not in {None, plan}:
+        raised = raised_to(override, plan, index, limit.called)
+        if raised is None or most == LIFTED:
             continue
         if raised == LIFTED or raised > most:
             most, seq = raised, override.seq

@@ -14,7 +14,7 @@ MODELS_KEPT = 4096
 class LimitTerms:
     """One limit of a plan, ready to be compared with what is used."""
 
-    __slots__ = ("hard", "limit", "max", "meters", "name", "warnings")
+    __slots__ = ("called", "hard", "limit", "max", "meters", "name", "warnings")
 
     def __init__(self, limit: Limit) -> None:
         self.limit = limit
@@ -22,6 +22,7 @@ class LimitTerms:
         self.max = limit.max
         self.hard = limit.kind == "hard"
         self.name = limit_name(limit)
+        self.called = limit_called(limit)
         # Largest first: the first one that is reached is the one to tell of.
         self.warnings = tuple((share, share.numerator, share.denominator) for share in reversed(limit.warn_at))
 
@@ -58,6 +59,11 @@ def terms_of(contract: Contract, name: str) -> Terms:
 def limit_name(limit: Limit) -> str:
     """What decisions call a limit: its meters and its window."""
     return f"{'+'.join(limit.meters)} per {limit.per}"
+
+
+def limit_called(limit: Limit) -> str:
+    """What tells a limit from the plan's others in whichever place it stands: its name, and whether it is hard."""
+    return f"{limit_name(limit)}, {limit.kind}"
 
 
 @lru_cache(maxsize=MODELS_KEPT)

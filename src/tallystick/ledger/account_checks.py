@@ -6,7 +6,7 @@ None of it happens by itself: each has an author, and what is given away a reaso
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final, get_args
 
@@ -163,13 +163,21 @@ def standing_operation(org_id: str, raw: object, *, salt: bytes, new_id: str) ->
 
 
 def override_operation(
-    org_id: str, raw: object, *, salt: bytes, now: datetime, plan: str, limit_index: LimitIndex
+    org_id: str,
+    raw: object,
+    *,
+    salt: bytes,
+    now: datetime,
+    plan: str,
+    limit_index: LimitIndex,
+    limit_names: Sequence[str] = (),
 ) -> tuple[Operation, int | None]:
     """A signed-off exception, and how many pico-credits it grants besides (None for none).
 
     Args:
         plan: the org's plan now, whose limits are meant.
         limit_index: the place of a limit in it.
+        limit_names: what its limits are called, each in its place (`policy_terms.limit_called`).
 
     Raises:
         BadInput, Problems: as `grant_operation`; `same_person`, `expires_too_late`,
@@ -185,12 +193,14 @@ def override_operation(
             "have another sign it off",
         )
     credits = members.amount_pico_or_none("credits", "credits")
+    limits = _limits(members, limit_index)
     override = Override(
         seq=0,
         author=author,
         reason=members.text("reason"),
         expires_at=_override_end(members, now),
-        limits=_limits(members, limit_index),
+        limits=limits,
+        limit_names={place: limit_names[place] for place in limits if place < len(limit_names)},
         plan=plan,
         allow_actions=members.texts("allow_actions", _LIST_MAX),
         allow_models=members.texts("allow_models", _LIST_MAX),
