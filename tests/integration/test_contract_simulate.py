@@ -16,6 +16,7 @@ from tallystick.app.budgets import set_budget
 from tallystick.app.contract_simulate import month_labels, simulate_contract
 from tallystick.app.decision_answers import answer_of
 from tallystick.app.ingest import ingest_events
+from tallystick.app.overrides import add_override
 from tallystick.app.refund import refund
 from tallystick.app.standing import set_mode
 from tallystick.contract.loader import load_contract
@@ -56,7 +57,7 @@ def _used(runtime, count: int, tokens: int, day: int = 5, org_id: str = "beta"):
         for number in range(count)
     ]
     results = ingest_events(runtime, events)
-    assert {result.status for result in results} == {"accepted"}
+    assert {result.status for result in results} <= {"accepted", "duplicate"}
 
 
 def _customer(report, org_id):
@@ -151,6 +152,29 @@ def test_what_was_used_before_the_time_counts_in_the_windows_that_it_begins_in(s
     report = simulate_contract(shop, DEARER, parse_instant("2026-10-05T12:00:04Z"), OCTOBER[1], "beta")
     (hit,) = _customer(report, "beta")["hits"]
     assert (hit["events"], hit["first"]) == (1, "2026-10-05T12:00:04Z")
+
+
+def test_an_exception_bends_the_limit_of_its_name_wherever_the_draft_has_it(shop):
+    def limits(draft):
+        _used(shop, 5, 100)
+        both = (OCTOBER[0], NOVEMBER[1])
+        return [hit["limit"] for hit in _customer(simulate_contract(shop, draft, *both), "beta")["hits"]]
+
+    hard, soft = [line for line in DEARER.source_text.splitlines(keepends=True) if "- {meters:" in line]
+    swapped = load_contract(DEARER.source_text.replace(hard + soft, soft + hard), "draft.yaml")
+    add_override(
+        shop,
+        "beta",
+        {
+            "request_id": "o1",
+            "author": "ann",
+            "approved_by": "bob",
+            "reason": "a launch",
+            "expires_at": "2026-11-20T00:00:00Z",
+            "limits": {"tokens_in+tokens_out per day": 5000},
+        },
+    )
+    assert (limits(swapped), limits(DEARER)) == ([], [])
 
 
 def test_a_draft_without_a_plan_that_is_in_use_says_so(shop):

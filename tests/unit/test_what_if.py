@@ -25,7 +25,7 @@ BASE = usage_entry(event("r", meters={"tool_calls": 1}), FREE)
 
 
 def what_if(budgets: bool = False) -> OrgWhatIf:
-    return OrgWhatIf(DRAFT, lambda _: "p", "UTC", START, END, lambda override: override, budgets=budgets)
+    return OrgWhatIf(DRAFT, lambda _: "p", "UTC", START, END, budgets=budgets)
 
 
 def used(seq: int, time: datetime, **more: object):

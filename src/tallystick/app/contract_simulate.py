@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tallystick.app.billing_terms import Versions, choose_terms, load_stored_contract
+from tallystick.app.billing_terms import Versions, choose_terms
 from tallystick.app.close_month import contract_versions
 from tallystick.app.entries import stream_entries
 from tallystick.app.history import checked_time, first_seq_since
@@ -23,13 +23,12 @@ from tallystick.contract.windows import window_at
 from tallystick.core.errors import BadInput, Conflict, NotFound, TallyError, Unavailable
 from tallystick.core.instants import format_instant
 from tallystick.invoice.build import build_invoice
-from tallystick.journal.contracts import ContractVersion, version_in_force
+from tallystick.journal.contracts import ContractVersion
 from tallystick.journal.history import has_budgets, stream_operation_entries
 from tallystick.journal.period_scope import begin_reading, read_head
 from tallystick.journal.subscriptions import Subscription, list_subscriptions, subscription_in_force
 from tallystick.ledger.entry import Entry
 from tallystick.ledger.fold import DoesNotFollow
-from tallystick.simulate.override_terms import translated
 from tallystick.simulate.what_if import OrgWhatIf
 
 Progress = Callable[[int], object]
@@ -79,7 +78,7 @@ def simulate_contract(
     versions = contract_versions(runtime)
     customers = []
     for one, subscriptions in by_org.items():
-        customer = _what_if(runtime, draft, one, subscriptions, versions, since, until, progress)
+        customer = _what_if(runtime, draft, one, subscriptions, since, until, progress)
         customer.months = [
             month
             for label in labels
@@ -177,7 +176,6 @@ def _what_if(
     draft: Contract,
     org_id: str,
     subscriptions: Sequence[Subscription],
-    versions: Versions,
     since: datetime,
     until: datetime,
     progress: Progress | None,
@@ -188,17 +186,8 @@ def _what_if(
         held = subscription_in_force(subscriptions, instant)
         return None if held is None or held.contract != draft.name else held.plan
 
-    in_force = version_in_force(versions(draft.name), since)
-    before = None if in_force is None else load_stored_contract(in_force)
-    what_if = OrgWhatIf(
-        draft,
-        plan_at,
-        zone,
-        since,
-        until,
-        lambda override: translated(override, plan_at(since), before, draft),
-        budgets=_may_have_budgets(runtime, org_id),
-    )
+    budgets = _may_have_budgets(runtime, org_id)
+    what_if = OrgWhatIf(draft, plan_at, zone, since, until, budgets=budgets)
     customer = CustomerChange(org_id, plan_at(until - timedelta(microseconds=1)), what_if, [])
     try:
         for count, entry in enumerate(_entries(runtime, org_id, zone, since), start=1):

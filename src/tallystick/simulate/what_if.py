@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from tallystick.contract.decision import Decision, Override, Verdict
+from tallystick.contract.decision import Decision, Verdict
 from tallystick.contract.model import Contract, LimitWindow
 from tallystick.contract.policy import decide
 from tallystick.contract.windows import window_at
@@ -56,8 +56,6 @@ _OURS = 2**62
 
 PlanAt = Callable[[datetime], str | None]
 """The org's plan at an instant; None while it is on none of the contract's."""
-SameOverride = Callable[[Override], Override]
-"""An override whose limits are those of the draft that are called as those of the contract it was made under."""
 
 
 class OrgWhatIf:
@@ -68,7 +66,6 @@ class OrgWhatIf:
         plan_at: the org's plan by time.
         zone: the org's IANA time zone.
         start, end: the time [start, end) whose requests are decided again; what comes before it is where it begins.
-        translate: makes an override one of the draft's.
         budgets: whether a budget was ever set, so that it matters who spends how much.
 
     Attributes:
@@ -87,7 +84,6 @@ class OrgWhatIf:
         zone: str,
         start: datetime,
         end: datetime,
-        translate: SameOverride,
         *,
         budgets: bool = True,
     ) -> None:
@@ -96,7 +92,6 @@ class OrgWhatIf:
         self._zone = zone
         self._start = start
         self._end = end
-        self._translate = translate
         self._fold: OrgFold | None = OrgFold()
         self._account = OrgAccount()
         self._counting = Counting(self._account, draft, zone, spending=budgets)
@@ -236,8 +231,6 @@ class OrgWhatIf:
         account.holds.update(fold.holds)
         account.finished.update(fold.finished)
         account.reserved.update(fold.reserved())
-        kept = {seq: self._translate(one) for seq, one in account.terms.overrides.items()}
-        account.terms = msgspec.structs.replace(account.terms, overrides=kept)
 
     def _authorize(self, entry: Entry, request: Authorize, result: Any) -> None:
         self._keep_up(entry.time)
@@ -329,8 +322,7 @@ class OrgWhatIf:
             case SetBudget():
                 self._try(set_budget, entry, request)
             case SetOverride():
-                bent = msgspec.structs.replace(request, override=self._translate(request.override))
-                self._try(set_override, entry, bent)
+                self._try(set_override, entry, request)
             case SetStanding():
                 self._try(set_standing, entry, request)
 
