@@ -203,9 +203,10 @@ def test_a_contract_is_applied_once_and_never_edited(client: TestClient):
     shown = client.get("/v1/contracts/acme-ai", params={"version": "2026-10"}).json()
     assert shown["source_text"] == CONTRACT
     assert shown["plans"]["pro"]["title"] == "Pro"
-    assert client.get("/v1/versions").json()["contracts"] == [
-        {"contract": "acme-ai", "version": "2026-10", "sha256": shown["sha256"]}
-    ]
+    versions = client.get("/v1/versions").json()
+    (held,), (coming,) = versions["contracts"], versions["upcoming"]
+    assert (held["contract"], held["version"], held["sha256"]) == ("acme-ai", "2026-10", shown["sha256"])
+    assert (coming["contract"], coming["version"]) == ("acme-ai", "2026-12")
 
 
 def test_a_contract_with_errors_names_all_of_them_with_their_lines(client: TestClient):
