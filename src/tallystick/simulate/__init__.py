@@ -1,1 +1,1 @@
-"""Made-up traffic that looks like the real thing: pure functions of a seed."""
+"""What would be: made-up traffic from a seed, cases of a contract, recorded history under a draft. All of it is pure."""
