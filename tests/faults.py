@@ -188,6 +188,21 @@ def resend_the_rest(runtime: Runtime, ledger: Ledger) -> None:
             time.sleep(0.05)
 
 
+def answers_again(url: str) -> bool:
+    """Whether the server takes new connections, sooner or later.
+
+    That the rest could be sent does not say so: the processes of a postmaster that was killed serve whom they have for
+    a moment longer.
+    """
+    deadline = time.monotonic() + _RECOVERY_SECONDS_MAX
+    while time.monotonic() < deadline:
+        with suppress(psycopg.Error), psycopg.connect(url) as connection:
+            connection.execute("select 1")
+            return True
+        time.sleep(0.05)
+    return False
+
+
 def strangers(url: str, ledger: Ledger) -> list[str]:
     """Events that are stored although nobody was promised that, once everything was sent again."""
     with psycopg.connect(url) as connection:
@@ -216,6 +231,9 @@ def strike(fault: str, server: EmbeddedServer, url: str, folder: Path, *, second
             senders.stop()
         proxy.cut = lambda _direction, _data: None
         resend_the_rest(runtimes[0], ledger)
+    if not answers_again(url):
+        ledger.broken.append(f"the server is not back after {_RECOVERY_SECONDS_MAX} seconds")
+        return Report(fault, seed, arena.struck, len(ledger.promises), ledger.resent, senders.refused, ledger.broken)
     found = wrongs(url, ledger) + strangers(url, ledger)
     struck = arena.struck + proxy.cuts
     return Report(fault, seed, struck, len(ledger.promises), ledger.resent, senders.refused, found)
