@@ -20,7 +20,8 @@ from tallystick.app.runtime import Runtime
 from tallystick.core.errors import Unavailable
 from tallystick.journal import steps
 from tallystick.journal.database import Connection
-from tallystick.journal.group_writer import EventWork, GroupWriter
+from tallystick.journal.group_work import EventWork
+from tallystick.journal.group_writer import GroupWriter
 from tallystick.journal.prepare import Batch
 from tallystick.ledger.receipt import Receipt
 from tallystick.usage.event import UsageEvent

@@ -24,7 +24,8 @@ from tallystick.core.errors import BadInput, Unavailable
 from tallystick.core.instants import Clock
 from tallystick.journal.contracts import declared_meters
 from tallystick.journal.database import Database
-from tallystick.journal.group_writer import EventWork, GroupWriter
+from tallystick.journal.group_work import EventWork
+from tallystick.journal.group_writer import GroupWriter
 from tallystick.journal.migrate import migrate, unreachable
 from tallystick.journal.operations_writer import Operations, OperationWork
 from tallystick.journal.prepare import Batch, prepare

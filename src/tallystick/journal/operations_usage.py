@@ -13,7 +13,7 @@ from tallystick.journal.operations_group import Appender, OrgWork
 from tallystick.journal.operations_load import HoldCache
 from tallystick.journal.operations_read import Found
 from tallystick.journal.prepare import Row, prepare, too_old
-from tallystick.journal.writer import Stored
+from tallystick.journal.writer import Stored, stored_as
 from tallystick.ledger.encoding import SALT_BYTES, core_json, event_fingerprint
 from tallystick.ledger.entry import ERASED
 from tallystick.ledger.operations import Operation, Recorded
@@ -134,18 +134,7 @@ class SettledUsage:
         written = self._appender.usage.get((org_id, request_id))
         if written is None:
             return self._found.usage.get((org_id, request_id))
-        row, receipt = written
-        return Stored(
-            receipt.seq or 0,
-            row.recorded_at,
-            row.fingerprint,
-            row.salt,
-            bytes.fromhex(receipt.leaf or ""),
-            row.cost_pico,
-            row.status,
-            row.rate_version,
-            row.reason,
-        )
+        return stored_as(*written)
 
     def _is_same(self, event: UsageEvent, row: Row, stored: Stored) -> bool:
         """Whether the event is the one that is stored; what was erased of that is left out of the comparison."""

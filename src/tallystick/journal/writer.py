@@ -205,7 +205,7 @@ def _fill_in(
     for place, receipt in enumerate(receipts):
         if receipt is None:
             key, row = keys[place], rows[place]
-            known = stored.get(key) or (_written(*first[key]) if key in first else None)
+            known = stored.get(key) or (stored_as(*first[key]) if key in first else None)
             receipts[place] = _unwritten(connection, events[place], row, known)
 
 
@@ -237,7 +237,7 @@ def _accepted(org_id: str, request_id: str, row: Row, seq: int, leaf: bytes) -> 
     )
 
 
-def _written(row: Row, receipt: Receipt) -> Stored:
+def stored_as(row: Row, receipt: Receipt) -> Stored:
     """What this transaction has stored, from the receipt for it."""
     return Stored(
         receipt.seq or 0,
