@@ -1,0 +1,1 @@
+"""The gateway: model calls pass through it unchanged, and each is metered before its answer is complete."""
