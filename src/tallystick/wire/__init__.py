@@ -1,1 +1,1 @@
-"""Providers' wire formats as a gateway needs them: what is asked, what came back, how a refusal looks. All of it is pure."""
+"""Providers' wire formats as a gateway needs them: what is asked, what came back, how a refusal looks; pure."""
