@@ -28,7 +28,7 @@ def parse_instant(text: str, *, where: str | None = None) -> datetime:
     except (TypeError, ValueError, OverflowError):
         raise BadInput(
             "invalid_time",
-            f"{text!r} is not an instant",
+            f"{text!r:.80} is not an instant",
             next_step="write it as RFC 3339 with a zone, such as 2026-10-01T00:00:00Z",
             where=where,
         ) from None

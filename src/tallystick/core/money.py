@@ -17,6 +17,11 @@ PICO_MAX = 2**63 - 1
 """The largest amount one ledger entry can hold (a PostgreSQL bigint): about 9.2 million USD."""
 
 
+_DECIMAL_CHARS_MAX = 100
+"""The longest decimal string that is read: the time that it takes grows with the square of its digits, and millions of
+them would take minutes. No amount or quantity has half as many."""
+
+
 def parse_decimal(text: object, *, where: str | None = None) -> Fraction:
     """An exact number from a plain decimal string such as "0.10" or "-3"; no exponents, NaN or infinities.
 
@@ -24,16 +29,22 @@ def parse_decimal(text: object, *, where: str | None = None) -> Fraction:
         BadInput: `invalid_decimal`.
     """
     try:
-        if not isinstance(text, str) or not text.isascii() or set(text) - set("0123456789.+-"):
-            raise ValueError(text)
+        if not isinstance(text, str) or len(text) > _DECIMAL_CHARS_MAX or set(text) - set("0123456789.+-"):
+            raise ValueError
         return Fraction(Decimal(text))
     except (InvalidOperation, ValueError):
         raise BadInput(
             "invalid_decimal",
-            f"{text!r} is not a decimal number",
+            _not_a_decimal(text),
             next_step='write it as a string of digits, such as "0.10"',
             where=where,
         ) from None
+
+
+def _not_a_decimal(text: object) -> str:
+    if isinstance(text, str) and len(text) > _DECIMAL_CHARS_MAX:
+        return f"a text of {len(text):,} characters is not read as a decimal number"
+    return f"{text!r:.{_DECIMAL_CHARS_MAX}} is not a decimal number"
 
 
 def usd_to_pico(text: str, *, where: str | None = None) -> int:
