@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from accounts import asked, give, open_shop
 from conftest import NOW
 from fault_tools import Proxy, fill, small_disk
 from journal_helpers import raw_event
@@ -56,12 +57,41 @@ def test_all_is_well(proxy: Proxy, tmp_path: Path) -> None:
         assert client.post("/v1/events", json=raw_event()).status_code == 201
         assert look(client) == (200, "normal", False)
         names = [one["name"] for one in client.get("/readyz").json()["checks"]]
-        assert names == ["database", "migrations", "rate_cards", "writer", "spool", "disk", "sealing"]
+        assert names == ["database", "migrations", "rate_cards", "writer", "operations", "spool", "disk", "sealing"]
         writer = check(client, "writer")["figures"]
         assert (writer["queue_events"], writer["queue_events_max"], writer["events_written"]) == (0, 50_000, 1)
         assert 0 <= writer["last_commit_age_seconds"] < 60
         assert check(client, "disk")["figures"]["free_bytes"] > 0
         assert client.get("/healthz").json() == {"status": "ok"}
+
+
+def test_the_queue_of_decisions_is_looked_at_as_that_of_events_is(proxy: Proxy, tmp_path: Path) -> None:
+    with served(proxy, tmp_path, "spool") as (runtime, client):
+        open_shop(runtime, acme="wallet")
+        give(runtime, "20")
+        assert client.post("/v1/authorize", json=asked("a1")).status_code == 200
+        found = check(client, "operations")
+        assert found["ok"]
+        assert "0 of at most 50,000 operations wait" in found["detail"]
+        figures = found["figures"]
+        assert (figures["queue_operations"], figures["queue_operations_max"], figures["operations_written"]) == (
+            0,
+            50_000,
+            2,
+        )
+        assert 0 <= figures["last_commit_age_seconds"] < 60
+
+        proxy.stop()
+        refused = client.post("/v1/authorize", json=asked("a2"))
+        assert (refused.status_code, refused.json()["code"]) == (503, "database_unreachable")
+        found = check(client, "operations")
+        assert not found["ok"]
+        assert "cannot be written to" in found["detail"]
+        assert look(client) == (200, "spooling", True)  # events are taken meanwhile
+        proxy.start()
+        eventually(lambda: look(client) == (200, "normal", False))
+        assert check(client, "operations")["figures"]["last_error"] is not None
+        assert client.post("/v1/authorize", json=asked("a2")).status_code == 200
 
 
 def test_without_a_spool_a_database_that_is_away_means_refusing(proxy: Proxy, tmp_path: Path) -> None:

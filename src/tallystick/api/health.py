@@ -42,7 +42,8 @@ class Readiness(Answer):
     mode: Literal["normal", "spooling", "refusing"]
     degraded: bool
     checks: list[ReadinessCheck] = Field(
-        description="database, migrations, rate_cards, writer, spool, disk, and embedded_server where there is one."
+        description="database, migrations, rate_cards, writer (of events), operations (of decisions, settlements and "
+        "refunds), spool, disk, embedded_server where there is one, and sealing."
     )
 
 

@@ -1,5 +1,8 @@
 """Whether this process can take events, and how: each thing that it needs, and why not where it cannot.
 
+Decisions, settlements and refunds have a queue of their own, which is looked at too. They are never spooled: while the
+database is away they are refused.
+
 | mode | what becomes of an event |
 |---|---|
 | `normal` | it is written to the ledger |
@@ -16,6 +19,7 @@ from typing import Literal
 from tallystick.app.disk import RESERVE_BYTES
 from tallystick.app.runtime import Runtime
 from tallystick.core.errors import TallyError
+from tallystick.journal.group_writer import WriterState
 from tallystick.journal.migrations import revisions
 from tallystick.journal.probe import probe
 from tallystick.journal.server_folder import free_bytes
@@ -62,13 +66,16 @@ def check_readiness(runtime: Runtime, more: Sequence[Check] = ()) -> Readiness:
         more: checks of what runs beside it; they may degrade the service and never make it refuse.
     """
     database, migrations = _check_database(runtime.database.url)
-    writer, cards, disk = _check_writer(runtime), _check_rate_cards(runtime), _check_disk(runtime)
+    writer = _check_writer(runtime, "writer", "events", runtime.writer.state())
+    # Decisions have no spool, and their writer no say in what becomes of events: it degrades, as it would alone.
+    operations = _check_writer(runtime, "operations", "operations", runtime.operations.state())
+    cards, disk = _check_rate_cards(runtime), _check_disk(runtime)
     spool, takes_more, is_empty = _check_spool(runtime)
     if database.ok and writer.ok:
         mode: Mode = "normal" if migrations.ok and cards.ok and disk.ok else "refusing"
     else:
         mode = "spooling" if runtime.spools and takes_more and cards.ok and disk.ok else "refusing"
-    checks = [database, migrations, cards, writer, spool, disk, *_check_server(runtime), *more]
+    checks = [database, migrations, cards, writer, operations, spool, disk, *_check_server(runtime), *more]
     return Readiness(mode, not is_empty or not all(check.ok for check in checks), checks)
 
 
@@ -97,24 +104,24 @@ def _check_rate_cards(runtime: Runtime) -> Check:
     return Check("rate_cards", True, f"{len(versions)} versions are loaded")
 
 
-def _check_writer(runtime: Runtime) -> Check:
-    state = runtime.writer.state()
+def _check_writer(runtime: Runtime, name: str, what: str, state: WriterState) -> Check:
+    """One of the two writers: of `what`, such as events."""
     age = state.last_commit_age_seconds
     figures = {
-        "queue_events": state.queue_events,
-        "queue_events_max": state.queue_events_max,
-        "events_written": state.events_written,
+        f"queue_{what}": state.queue_events,
+        f"queue_{what}_max": state.queue_events_max,
+        f"{what}_written": state.events_written,
         "last_commit_age_seconds": None if age is None else round(age, 3),
         "last_error": state.last_error,
     }
     late = runtime.late_start
     if late is not None and late.error is not None:
         detail = f"the database was away when this process began, and is not used yet: {late.error.detail}"
-        return Check("writer", False, detail, figures)
+        return Check(name, False, detail, figures)
     if state.down is not None:
-        return Check("writer", False, f"the database cannot be written to: {state.down}", figures)
-    waiting = f"{state.queue_events:,} of at most {state.queue_events_max:,} events wait to be written"
-    return Check("writer", state.queue_events < state.queue_events_max, waiting, figures)
+        return Check(name, False, f"the database cannot be written to: {state.down}", figures)
+    waiting = f"{state.queue_events:,} of at most {state.queue_events_max:,} {what} wait to be written"
+    return Check(name, state.queue_events < state.queue_events_max, waiting, figures)
 
 
 def _check_spool(runtime: Runtime) -> tuple[Check, bool, bool]:
