@@ -33,8 +33,9 @@ from tallystick.api.event_answers import answer_one
 from tallystick.api.event_schema import EVENTS_PATH
 from tallystick.api.http_protocol import TallyHttpProtocol
 from tallystick.api.logs import LineBuffer
-from tallystick.api.short_ways import LoopInbox, Reply, ShortWays
+from tallystick.api.short_ways import Reply, ShortWays
 from tallystick.app.cards import load_card_history
+from tallystick.app.loop_inbox import LoopInbox
 from tallystick.cli.http_server import tune_process
 from tallystick.ledger.receipt import Receipt
 from tallystick.rates.pricing import RateCard

@@ -17,6 +17,7 @@ import gzip
 import json
 import socket
 import struct
+import sys
 import threading
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -231,5 +232,6 @@ def serving(reply: Reply | None = None) -> Iterator[FakeUpstream]:
 
 if __name__ == "__main__":
     with FakeUpstream() as told:
-        print(told.port, flush=True)
+        sys.stdout.write(f"{told.port}\n")
+        sys.stdout.flush()
         threading.Event().wait()

@@ -19,7 +19,8 @@ from http_callers import Caller, callers, serving
 from journal_helpers import query
 from tallystick.api.decision_shapes import AuthorizeAnswer, Decision, RefundAnswer, ReleaseAnswer, SettleAnswer
 from tallystick.api.decisions import AUTHORIZE, SETTLE, ShortOperations
-from tallystick.api.short_ways import LoopInbox, ShortWays
+from tallystick.api.short_ways import ShortWays
+from tallystick.app.loop_inbox import LoopInbox
 from tallystick.app.runtime import Runtime, open_runtime
 from tallystick.app.settings import Settings
 from tallystick.app.wallet import show_wallet

@@ -17,8 +17,9 @@ import pytest
 from http_callers import HEAD, Caller, callers, serving
 from journal_helpers import query, raw_event
 from tallystick.api import http_protocol
-from tallystick.api.short_ways import LoopInbox, ShortWays
+from tallystick.api.short_ways import ShortWays
 from tallystick.api.single_events import SingleEvents
+from tallystick.app.loop_inbox import LoopInbox
 from tallystick.usage.checks import sound_event
 
 NAMED = "Request-Id: job-7\r\n"

@@ -54,8 +54,9 @@ from tallystick.api.problems import (
     answer_validation_error,
 )
 from tallystick.api.request_log import RequestLog
-from tallystick.api.short_ways import LoopInbox, ShortWay, ShortWays
+from tallystick.api.short_ways import ShortWay, ShortWays
 from tallystick.api.single_events import SingleEvents
+from tallystick.app.loop_inbox import LoopInbox
 from tallystick.app.rates_watch import RatesWatch
 from tallystick.app.runtime import Runtime
 from tallystick.app.settings import Settings

@@ -31,9 +31,10 @@ from tallystick.api.event_bodies import JSON_TYPE
 from tallystick.api.event_schema import ref
 from tallystick.api.openapi import problems
 from tallystick.api.problems import PROBLEM_TYPE, problem, request_id_of
-from tallystick.api.short_ways import LoopInbox, Reply, failure_answer, plain_object
+from tallystick.api.short_ways import Reply, failure_answer, plain_object
 from tallystick.app.authorize import checked_authorize
 from tallystick.app.decision_answers import answer_of
+from tallystick.app.loop_inbox import LoopInbox
 from tallystick.app.operate import with_meters
 from tallystick.app.refund import checked_refund
 from tallystick.app.release import checked_release

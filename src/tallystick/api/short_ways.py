@@ -9,8 +9,6 @@ byte for byte. Whatever else comes goes the long way, where it is told what is w
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -62,27 +60,6 @@ class ShortWay(Protocol):
             reply: is called once, in the loop's thread.
         """
         ...
-
-
-class LoopInbox:
-    """What other threads leave for an event loop to do: it is woken once for all that is there."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self._left: deque[Callable[[], None]] = deque()
-        self._is_woken = False
-
-    def leave(self, work: Callable[[], None]) -> None:
-        """Have the loop do this soon; from any thread."""
-        self._left.append(work)
-        if not self._is_woken:
-            self._is_woken = True
-            self.loop.call_soon_threadsafe(self._do)
-
-    def _do(self) -> None:
-        self._is_woken = False  # before looking, so that what is left after the last look wakes the loop again
-        while self._left:
-            self._left.popleft()()
 
 
 class _RequestLine(msgspec.Struct, gc=False):

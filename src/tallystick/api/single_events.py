@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from tallystick.api.event_answers import answer_one
 from tallystick.api.event_schema import EVENTS_PATH
-from tallystick.api.short_ways import LoopInbox, Reply, failure_answer, plain_object
+from tallystick.api.short_ways import Reply, failure_answer, plain_object
+from tallystick.app.loop_inbox import LoopInbox
 from tallystick.app.runtime import Runtime
 from tallystick.core.errors import TallyError
 from tallystick.ledger.receipt import Receipt

@@ -138,6 +138,9 @@ class Connection(asyncio.Protocol):
             await waiter
         finally:
             self._waiter = None
+        self._raise_unless_pieces()
+
+    def _raise_unless_pieces(self) -> None:
         if self._error is not None and not self._pieces:
             raise self._error
 
@@ -197,7 +200,7 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """The head of an answer, perhaps of one that only says that another is to come."""
         status = self._parser.get_status_code()
-        if status < 200:  # noqa: PLR2004 - an interim answer
+        if status < 200:  # an interim answer
             self.headers = []
             return
         self.status, self._head_done = status, True

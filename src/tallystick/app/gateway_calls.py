@@ -1,0 +1,267 @@
+"""A call that passes the gateway, on its org's account: the hold before it, the settlement or release after it.
+
+    begin    authorize the most that the call may take; a hold, or a denial
+    settle   what it used becomes an entry, the contract says what is charged
+    release  nothing was sent to the provider: all goes back
+
+A call is known by its request id, which is its hold's, and that of its usage. While the hold is open, or once the call
+has succeeded, the same id is refused; after an attempt that failed, was released or expired, the next one is taken
+under `ID~2`, `ID~3`, ... So a caller's own retries work, and none is charged twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from tallystick.app.answer_parts import pico_to_credits, total
+from tallystick.app.authorize import checked_authorize
+from tallystick.app.release import checked_release
+from tallystick.app.runtime import Runtime
+from tallystick.app.settle import checked_settle
+from tallystick.core.errors import Conflict
+from tallystick.core.instants import format_instant
+from tallystick.core.money import pico_to_usd
+from tallystick.journal.accounts import entries_referring
+from tallystick.ledger.encoding import operation_fingerprint, personal_json
+from tallystick.ledger.entry import Entry
+from tallystick.ledger.operation_body import encode_part, read_body
+from tallystick.ledger.operations import Operation, Recorded, Settle
+from tallystick.usage.event import Outcome, Payer, UsageStatus
+from tallystick.usage.extract import Extracted
+
+ATTEMPTS_MAX = 100
+"""How many attempts one request id may have."""
+
+_NO_MODEL = "-"
+
+
+class Call(NamedTuple):
+    """Who calls what, and the most that it may take: all that a hold needs.
+
+    Attributes:
+        request_id: the caller's, or a new one.
+        meters: the most of each.
+        payer: `customer` when the call goes with the caller's own provider key; None: as the plan says.
+    """
+
+    org_id: str
+    request_id: str
+    user_id: str
+    session_id: str
+    feature: str
+    environment: str
+    api_key_id: str
+    provider: str | None
+    model: str | None
+    meters: Mapping[str, int]
+    action: str | None = None
+    work_key: str | None = None
+    payer: Payer | None = None
+
+
+class Used(NamedTuple):
+    """What a call has used, as its usage events say it.
+
+    Attributes:
+        extracted: what the provider's answer says, or the estimate of it; None where there is nothing to count.
+        more_meters: counted besides, such as `egress_bytes`.
+        attributes: what is kept to find it again: the provider's request id and status.
+    """
+
+    outcome: Outcome
+    time: datetime
+    latency_ms: int
+    extracted: Extracted | None = None
+    more_meters: Mapping[str, int] = {}
+    attributes: Mapping[str, str] = {}
+
+
+def hold_operation(runtime: Runtime, call: Call, attempt: int = 1) -> Operation:
+    """What asks whether the call may be made; it waits for nothing.
+
+    Args:
+        attempt: from 1; see the module.
+
+    Raises:
+        BadInput, Problems: what is wrong with it; see `ledger.request_checks.authorize_operation`.
+    """
+    raw: dict[str, Any] = {
+        "org_id": call.org_id,
+        "request_id": attempt_id(call.request_id, attempt),
+        "user_id": call.user_id,
+        "session_id": call.session_id,
+        "feature": call.feature,
+        "environment": call.environment,
+        "action": call.action,
+        "model": call.model,
+        "provider": call.provider,
+        "api_key_id": call.api_key_id,
+        "meters": call.meters,
+        "payer": call.payer,
+    }
+    if call.work_key is not None:
+        raw["work_key"] = call.work_key
+    return checked_authorize(runtime, raw, runtime.known_meters())
+
+
+def submit(runtime: Runtime, operation: Operation) -> Future[Recorded]:
+    """Have an operation decided and written; as `Operations.submit`."""
+    return runtime.operations.submit(operation)
+
+
+def is_own(operation: Operation, recorded: Recorded) -> bool:
+    """Whether the entry is this very operation, and no earlier one of the same content.
+
+    It may have been there already although nobody sent it before: when the answer to its own commit was lost.
+    """
+    if recorded.is_new:
+        return True
+    personal = personal_json(operation.session_id, operation.user_id, operation.attributes)
+    names = (operation.kind, operation.org_id, operation.request_id)
+    own = operation_fingerprint(operation.salt, *names, encode_part(operation.request), personal)
+    return own.hex() == recorded.fingerprint
+
+
+def attempt_id(request_id: str, attempt: int) -> str:
+    """The id under which an attempt is taken."""
+    return request_id if attempt == 1 else f"{request_id}~{attempt}"
+
+
+def check_next_attempt(runtime: Runtime, held: Recorded) -> None:
+    """Whether another attempt may be made after this one, which is in the ledger already; it asks the database.
+
+    Args:
+        held: the hold of the attempt before.
+
+    Raises:
+        Conflict: `request_in_flight`: it is not over; `request_already_charged`: it has succeeded.
+        Unavailable: `database_unreachable`.
+    """
+    with runtime.database.org(held.org_id) as connection:
+        later = entries_referring(connection, held.org_id, [held.seq])
+    ends = next((entry for entry in later if entry.kind in ("settlement", "release", "expiry")), None)
+    if ends is None:
+        raise Conflict(
+            "request_in_flight",
+            f"request {held.request_id} is being served: hold h{held.seq} is open",
+            next_step="wait for its answer; send another request under another x-tally-request-id",
+            where="x-tally-request-id",
+        )
+    if ends.kind == "settlement":
+        _refuse_repeat(held, ends)
+
+
+def _refuse_repeat(held: Recorded, ends: Entry) -> None:
+    assert ends.body is not None  # noqa: S101 - operations have one
+    request, result = read_body("settlement", ends.body)
+    if request.outcome == "failure":
+        return
+    charged_pico = total(result.charged) + total(result.overage) + result.receivable_pico
+    raise Conflict(
+        "request_already_charged",
+        f"request {held.request_id} was served and settled at {format_instant(ends.recorded_at)}: entry {ends.seq},"
+        f" cost {pico_to_usd(result.cost_pico)} USD, {pico_to_credits(charged_pico)} credits charged",
+        next_step="its answer cannot be given again; send a new request under a new x-tally-request-id",
+        where="x-tally-request-id",
+    )
+
+
+# ── after it ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def settle_operation(runtime: Runtime, held: Recorded, used: Used) -> Operation:
+    """What settles a call's hold with its usage; it waits for nothing.
+
+    Raises:
+        BadInput, Problems: the provider's figures cannot be recorded.
+    """
+    raw = {
+        "org_id": held.org_id,
+        "hold_id": f"h{held.seq}",
+        "outcome": used.outcome,
+        "events": usage_events(held, used),
+    }
+    return checked_settle(runtime, raw, runtime.known_meters())
+
+
+def release_operation(runtime: Runtime, held: Recorded, reason: str) -> Operation:
+    """What gives a hold back; it waits for nothing."""
+    return checked_release(runtime, {"org_id": held.org_id, "hold_id": f"h{held.seq}", "reason": reason})
+
+
+def usage_events(held: Recorded, used: Used) -> list[dict[str, Any]]:
+    """The usage of a call as events of its settlement: one, or one for each sampling that is billed by itself.
+
+    The first has the hold's request id, the others that with `/2`, `/3`, ... What is counted besides the provider's
+    figures, and what the provider itself says that it cost, is the first's.
+    """
+    found = used.extracted
+    asked: Any = held.request
+    status: UsageStatus = "final" if found is None else found.status
+    shared: dict[str, Any] = {
+        "time": format_instant(used.time),
+        "latency_ms": used.latency_ms,
+        "outcome": used.outcome,
+        "usage_status": status,
+    }
+    if used.attributes:
+        shared["attributes"] = dict(used.attributes)
+    provider = asked.provider if found is None else found.provider
+    if provider is not None:
+        shared["provider"] = provider
+    if found is not None and found.price_context:
+        shared["price_context"] = dict(found.price_context)
+    model = (found.model if found is not None else None) or asked.model or _NO_MODEL
+    parts = [(part.model or model, part.meters) for part in found.parts] if found is not None else [(model, {})]
+    stated = None if found is None else found.provider_cost_pico
+    events = []
+    for place, (name, meters) in enumerate(parts):
+        event = {
+            **shared,
+            "model": name,
+            "request_id": held.request_id if not place else f"{held.request_id}/{place + 1}",
+        }
+        event["meters"] = {**meters, **used.more_meters} if not place else dict(meters)
+        if stated is not None:
+            event["provider_cost_pico"] = stated if not place else 0
+        events.append(event)
+    return events
+
+
+class CallFigures(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a caller is told of a call once it is settled; amounts are decimal strings.
+
+    Attributes:
+        cost_usd: None when it has no price yet.
+        status: of its usage: `final`, `partial`, `estimated` or `unpriced`.
+        credits: what was charged.
+        balance: what is available afterwards, in credits.
+        entry: the place of its usage in the org's ledger; None where nothing was recorded.
+    """
+
+    request_id: str
+    entry: int | None
+    cost_usd: str | None
+    credits: str
+    balance: str
+    hold_id: str
+    status: Literal["final", "partial", "estimated", "unpriced"] | None = None
+
+
+def figures_of(held: Recorded, settled: Recorded) -> CallFigures:
+    """What is told of a settlement, or of a release."""
+    result: Any = settled.result
+    hold_id, balance = f"h{held.seq}", pico_to_credits(result.after.available_pico)
+    if not isinstance(settled.request, Settle):
+        return CallFigures(held.request_id, None, "0", "0", balance, hold_id)
+    usage: Sequence[Any] = settled.usage
+    charged_pico = total(result.charged) + total(result.overage) + result.receivable_pico
+    cost = pico_to_usd(result.cost_pico) if result.priced else None
+    entry = usage[0].seq if usage else None
+    status = usage[0].cost_status if usage else None
+    return CallFigures(held.request_id, entry, cost, pico_to_credits(charged_pico), balance, hold_id, status)

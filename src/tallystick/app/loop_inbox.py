@@ -1,0 +1,49 @@
+"""What other threads leave for an event loop to do, without waking it for each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class LoopInbox:
+    """What other threads leave for an event loop to do: it is woken once for all that is there."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._left: deque[Callable[[], None]] = deque()
+        self._is_woken = False
+
+    def leave(self, work: Callable[[], None]) -> None:
+        """Have the loop do this soon; from any thread."""
+        self._left.append(work)
+        if not self._is_woken:
+            self._is_woken = True
+            self.loop.call_soon_threadsafe(self._do)
+
+    def _do(self) -> None:
+        self._is_woken = False  # before looking, so that what is left after the last look wakes the loop again
+        while self._left:
+            self._left.popleft()()
+
+    def wait_for(self, future: Future[T]) -> asyncio.Future[T]:
+        """The same result, to be awaited. Whoever stops waiting stops nothing of what the future stands for."""
+        waiting: asyncio.Future[T] = self.loop.create_future()
+        future.add_done_callback(lambda done: self.leave(partial(_hand_over, done, waiting)))
+        return waiting
+
+
+def _hand_over(done: Future[T], waiting: asyncio.Future[T]) -> None:
+    if waiting.done():  # nobody waits any more
+        return
+    error = done.exception()
+    if error is None:
+        waiting.set_result(done.result())
+    else:
+        waiting.set_exception(error)
