@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "src" / "tallystick").rglob("*.py"))
-ERRORS = {"TallyError", "BadInput", "Problems", "NotFound", "Conflict", "Unavailable"}
+ERRORS = {"TallyError", "BadInput", "Problems", "NotFound", "Conflict", "Unauthorized", "Forbidden", "Unavailable"}
 RECEIPT = "Receipt"  # what the ledger says of an event; it carries a code where it was not taken
 CODE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 Callers = dict[tuple[Path | None, str], int | str]

@@ -20,7 +20,16 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tallystick.core.errors import BadInput, Conflict, NotFound, Problems, TallyError, Unavailable
+from tallystick.core.errors import (
+    BadInput,
+    Conflict,
+    Forbidden,
+    NotFound,
+    Problems,
+    TallyError,
+    Unauthorized,
+    Unavailable,
+)
 
 PROBLEM_TYPE = "application/problem+json"
 ERRORS_MAX = 100
@@ -44,6 +53,14 @@ _STATUS_OF_CODE = {
     "journal_busy": 429,
     "spool_full": 429,
 }
+_STATUS_OF_CLASS: Mapping[type[TallyError], int] = {
+    BadInput: 422,
+    NotFound: 404,
+    Conflict: 409,
+    Unauthorized: Unauthorized.status,
+    Forbidden: Forbidden.status,
+    Unavailable: 503,
+}
 _HTTP_PROBLEMS = {
     404: ("not_found", "there is nothing at this address", "see /openapi.json for the addresses there are"),
     405: ("method_not_allowed", "this address does not take this method", "use one of the methods in the Allow header"),
@@ -54,17 +71,10 @@ def status_of(error: TallyError) -> int:
     """The HTTP status an error is answered with: by its code where one is fixed, else by its class."""
     if error.code in _STATUS_OF_CODE:
         return _STATUS_OF_CODE[error.code]
-    match error:
-        case BadInput():
-            return 422
-        case NotFound():
-            return 404
-        case Conflict():
-            return 409
-        case Unavailable():
-            return 503
-        case _:
-            return 500
+    for kind, status in _STATUS_OF_CLASS.items():
+        if isinstance(error, kind):
+            return status
+    return 500
 
 
 def request_id_of(request: Request) -> str:

@@ -15,6 +15,7 @@ from functools import partial
 
 from tallystick.app.cards import load_card_history
 from tallystick.app.disk import DiskGuard
+from tallystick.app.key_ring import KeyRing
 from tallystick.app.late_start import LateStart, recall_meters, remember_meters
 from tallystick.app.rates_store import load_cards
 from tallystick.app.settings import Settings
@@ -54,6 +55,7 @@ class Runtime:
         database: `database.org(org_id)`, `.operator()` and `.writer()` each give one transaction.
         writer: writes events for all threads of this process.
         operations: decides and writes operations on accounts, likewise.
+        keys: finds the keys that callers show.
         clock: the present instant; a fixed one in tests.
         cards: every rate-card version in the database, in the order in which we came to know them.
         server: the embedded database server, None where somebody else's is used.
@@ -71,6 +73,7 @@ class Runtime:
     random_bytes: Callable[[int], bytes] = os.urandom
     _known_meters: frozenset[str] = field(default=frozenset())
     operations: Operations = field(init=False)
+    keys: KeyRing = field(init=False)
     _gate: SpoolGate = field(init=False)
     _disk: DiskGuard | None = field(init=False)
 
@@ -92,6 +95,7 @@ class Runtime:
             group_events_max=settings.group_events_max,
             queue_events_max=settings.queue_events_max,
         )
+        self.keys = KeyRing(self.database, serves_while_away=self.spools)
         self._gate = SpoolGate(
             self.open_spool,
             self.write,
@@ -170,6 +174,7 @@ class Runtime:
 
     def close(self) -> None:
         """Write what waits, then stop writing."""
+        self.keys.close()
         self.operations.close()
         self.writer.close()
         self._gate.close()

@@ -5,6 +5,8 @@ TallyError                  what happened, why, and the safe next step, with a s
 │   └── Problems            several bad inputs found in one pass, reported together
 ├── NotFound                the thing named does not exist
 ├── Conflict                it exists already, with other content
+├── Unauthorized            who calls has shown no key, or one that is not, or no longer, taken
+├── Forbidden               the key that was shown is not for this
 └── Unavailable             a part the work needs cannot be reached; trying again is safe
 
 Every edge renders the same four parts: `code` for programs, `detail` and `next_step` for people, and
@@ -58,6 +60,18 @@ class NotFound(TallyError):
 
 class Conflict(TallyError):
     """It exists already with other content; what was there stays as it was."""
+
+
+class Unauthorized(TallyError):
+    """Who calls has not shown a key that is taken."""
+
+    status = 401
+
+
+class Forbidden(TallyError):
+    """The key that was shown is sound, and not for what was asked."""
+
+    status = 403
 
 
 class Unavailable(TallyError):
