@@ -25,9 +25,10 @@ BY_ORG: dict[str, str] = {
     " 'c', '1', 'sha', 'pro', 1, 'digest', 5, '{}', now())",
     "block_orgs": "insert into block_orgs values (%(org)s, 1, 1, 1, decode(repeat('03', 32), 'hex'), ''::bytea)",
     "erasures": "insert into erasures values (%(org)s, 1, now())",
+    "settled_usage": "insert into settled_usage values (%(org)s, 1, 2)",
     "claimed_ids": "insert into claimed_ids values (%(org)s, 'grant', 'g1', 1)",
-    "api_keys": "insert into api_keys values (%(org)s || 'k1', %(org)s, sha256(convert_to(%(org)s, 'UTF8')), '{read}', '{}',"
-    " null, null, null, 'ann', now())",
+    "api_keys": "insert into api_keys values (%(org)s || 'k1', %(org)s, sha256(convert_to(%(org)s, 'UTF8')), '{read}',"
+    " '{}', null, null, null, 'ann', now())",
     "api_key_endings": "insert into api_key_endings values (%(org)s || 'k1', %(org)s, now(), 'leaked', 'ann', now())",
     "api_key_persons": "insert into api_key_persons values (%(org)s || 'k1', %(org)s, 'u1', null,"
     " decode(repeat('00', 16), 'hex'))",

@@ -234,13 +234,14 @@ def test_what_work_has_cost_is_told_again_whoever_paid_and_whatever_becomes_know
     do(org, grant(credits=500))
     do(org, budget("cost", max_pico=10**13))
     plain = event("acme", "plain", time=NOW, meters={"tokens_in": 4000}, action="agent")
+    hold = do(org, authorize(action="agent", worst_cost_pico=0))
     org.append([plain])
     used = (
         plain,
         event(time=NOW, meters={"tokens_in": 4000}, payer="customer"),
         event("acme", "new", time=NOW, provider="openai", model="newest", meters={"tokens_in": 10**9}),
     )
-    settlement = do(org, settle(do(org, authorize(action="agent", worst_cost_pico=0)), *used))
+    settlement = do(org, settle(hold, *used))
     assert isinstance(settlement.result, Settled)
     assert (settlement.result.cost_pico, settlement.result.priced) == (CENT, False)
     assert charged(settlement) == 2

@@ -189,8 +189,8 @@ def test_of_a_settlement_and_a_release_at_once_one_wins_and_the_other_is_told(ac
 
 def test_events_of_a_settlement_are_the_same_events_that_came_otherwise(account: Runtime) -> None:
     used, late = event(request_id="x"), event(request_id="y")
-    account.append([used])
     hold = do(account, authorize())
+    account.append([used])
     done = do(account, settle(hold, used, late))
     assert [receipt.status for receipt in done.usage] == ["duplicate", "accepted"]
     assert query(account, "select count(*) from ledger_entries where kind = 'usage'") == [(2,)]

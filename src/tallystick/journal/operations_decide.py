@@ -159,23 +159,24 @@ class Decider:
 
     def _settle(self, org: OrgWork, operation: Operation, request: Settle) -> Recorded:
         hold = open_hold(org.account, request.hold_seq, self._now)
-        new, cost_pico, priced = self._usage.weigh(org, self._usage.of(operation))
+        work = self._usage.weigh(org, hold, self._usage.of(operation))
         contract = self._found.contracts[hold.held.decision.contract_sha256]
         steps = settle(
             org.account,
-            org.head.seq + 1 + len(new),
+            org.head.seq + 1 + len(work.new),
             self._now,
             request,
             contract=contract,
-            cost_pico=cost_pico,
-            priced=priced,
+            cost_pico=work.cost_pico,
+            priced=work.priced,
             grace=contract.refund_grace,
         )
-        for event, row in new:
+        for event, row in work.new:
             self._appender.add_usage(org, event.request_id, row)
             if org.counters is not None:
                 org.counters.add_usage(org.account, event, row.our_cost_pico)
         recorded = self._add(org, steps, operation, hold)
+        self._usage.settled(org, work, recorded.seq)
         settled: Any = recorded.result
         if org.counters is not None:
             spender = (hold.user_id, hold.request.api_key_id, hold.request.feature)
@@ -231,7 +232,7 @@ class Decider:
             )
         recorded = recorded_of(org_id, stored, is_new=stored.salt == operation.salt) if written is None else written[1]
         if isinstance(request, Settle):
-            self._usage.weigh(self._found.orgs[org_id], self._usage.of(operation))
+            self._usage.check(self._usage.of(operation))
             return self._usage.with_receipts(recorded)
         return recorded
 

@@ -49,13 +49,14 @@ class OrgWork:
         counted_through_seq: where the cursor is to stand after the group.
         holds: rows of the holds that are loaded, by sequence.
         transfers: (seq, debit account, credit account, pico-credits), in order.
+        settled: (its entry, the settlement) of usage that was stored before the settlement that names it.
         is_caught_up: whether counters were brought up to the cursor, so that it must be saved in any case.
         is_kept_up: whether what was over is ended already.
     """
 
     __slots__ = (
         "account", "contract", "counted_through_seq", "counters", "head", "holds", "is_caught_up", "is_kept_up",
-        "org_id", "progress", "row", "transfers",
+        "org_id", "progress", "row", "settled", "transfers",
     )  # fmt: skip
 
     def __init__(self, row: OrgRow, head: Head, account: OrgAccount, progress: Progress) -> None:
@@ -69,6 +70,7 @@ class OrgWork:
         self.counted_through_seq = row.counted_through_seq or 0
         self.holds: dict[int, HoldRow] = {}
         self.transfers: list[tuple[int, str, str, int]] = []
+        self.settled: list[tuple[int, int]] = []
         self.is_caught_up = False
         self.is_kept_up = False
 

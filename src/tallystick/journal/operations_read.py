@@ -37,7 +37,8 @@ from tallystick.journal.operations_load import (
 )
 from tallystick.journal.operations_script import Script, instant, text
 from tallystick.journal.round_trips import texts
-from tallystick.journal.writer import Stored, stored_core
+from tallystick.journal.usage_found import FoundUsage, NamedUsage, found_usage
+from tallystick.journal.writer import stored_core
 from tallystick.ledger.operations import Operation
 from tallystick.ledger.org_account import OpenHold, OrgAccount
 from tallystick.ledger.wallet import GrantedLot, Wallet
@@ -62,7 +63,7 @@ class Found(NamedTuple):
     orgs: dict[str, OrgWork]
     stored: dict[tuple[str, str, str], StoredOperation]
     resolutions: dict[Place, StoredOperation]
-    usage: dict[tuple[str, str], Stored]
+    usage: dict[tuple[str, str], FoundUsage]
     cores: dict[tuple[str, str], bytes]
     contracts: Mapping[str, Contract]
 
@@ -240,8 +241,8 @@ def _second_round(
     resolved = [(row.org_id, row.seq) for row in first.holds if not row.is_open]
     works = _works_of(asked, holds)
     again = set(resolved)
-    ids = [
-        (one.org_id, event.event.request_id)
+    named = [
+        NamedUsage(one.org_id, event.event.request_id, one.request.hold_seq)  # type: ignore[union-attr]
         for one in asked.settles
         if probe or (one.org_id, one.request.hold_seq) in again  # type: ignore[union-attr]
         for event in one.events
@@ -255,8 +256,8 @@ def _second_round(
         script.call("resolutions", *places(resolved))
     if works:
         script.call("finished", *columns(works))
-    if ids:
-        script.call("usage_of", *columns(ids))
+    if named:
+        script.call("usage_of", *columns([one[:2] for one in named]))
     if included:
         script.call("stored", *columns(included))
     catch_up(script, backlogs)
@@ -267,8 +268,12 @@ def _second_round(
         first.stored[included[place - 1]] = StoredOperation(*row)
     resolutions = {resolved[place - 1]: StoredOperation(*row) for place, *row in found["resolutions"]}
     _add(orgs, found, resolutions)
-    known = {ids[place - 1]: Stored(*row) for place, *row in found["usage_of"]}
-    cores = {one: stored_core(connection, one[0], stored.seq) for one, stored in known.items() if stored.salt is None}
+    known = found_usage(connection, named, found["usage_of"])
+    cores = {
+        one: stored_core(connection, one[0], usage.stored.seq)
+        for one, usage in known.items()
+        if usage.stored.salt is None
+    }
     return Found(orgs, first.stored, resolutions, known, cores, contracts)
 
 

@@ -43,6 +43,7 @@ def save(connection: Connection, orgs: Iterable[OrgWork], rows: Sequence[bytes],
     _save_lots(script, changed)
     _save_holds(script, changed)
     _save_finished(script, changed)
+    _save_settled(script, changed)
     _save_counters(script, changed)
     script.add(b"commit")
     prepare(connection)
@@ -143,6 +144,13 @@ def _save_finished(script: Script, changed: list[OrgWork]) -> None:
     if done:
         orgs, actions, keys, charged, seqs = zip(*done, strict=True)
         script.call("finish", texts(orgs), texts(actions), texts(keys), instants_or_none(charged), numbers(seqs))
+
+
+def _save_settled(script: Script, changed: list[OrgWork]) -> None:
+    settled = [(org.org_id, *claim) for org in changed for claim in org.settled]
+    if settled:
+        orgs, seqs, settlements = zip(*settled, strict=True)
+        script.call("settle", texts(orgs), numbers(seqs), numbers(settlements))
 
 
 def _save_counters(script: Script, changed: list[OrgWork]) -> None:

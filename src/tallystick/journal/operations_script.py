@@ -60,7 +60,7 @@ _COLUMNS = MappingProxyType[str, tuple[_Read, ...]](
         "open_holds": _HOLD,
         "stored": _OPERATION,
         "resolutions": _OPERATION,
-        "usage_of": (int, int, _instant, _hex, _hex, _hex, int, _text, _text, _text),
+        "usage_of": (int, int, _instant, _hex, _hex, _hex, int, _text, _text, _text, int, int, int, int),
         "settlements": (_text, int, _text),
         "refunds": (_text, int, _text),
         "finished": (_text, _text, _text, _instant, int),

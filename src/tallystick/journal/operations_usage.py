@@ -13,10 +13,13 @@ from tallystick.journal.operations_group import Appender, OrgWork
 from tallystick.journal.operations_load import HoldCache
 from tallystick.journal.operations_read import Found
 from tallystick.journal.prepare import Row, prepare, too_old
+from tallystick.journal.usage_found import FoundUsage
 from tallystick.journal.writer import Stored, stored_as
 from tallystick.ledger.encoding import SALT_BYTES, core_json, event_fingerprint
 from tallystick.ledger.entry import ERASED
+from tallystick.ledger.operation_ids import operation_id
 from tallystick.ledger.operations import Operation, Recorded
+from tallystick.ledger.org_account import OpenHold
 from tallystick.ledger.org_machine import payer_of
 from tallystick.ledger.receipt import Receipt
 from tallystick.ledger.request_checks import complete_event
@@ -29,6 +32,22 @@ class Prepared(NamedTuple):
 
     event: UsageEvent
     row: Row
+
+
+class Work(NamedTuple):
+    """What the work of a hold was, as its settlement tells it.
+
+    Attributes:
+        new: events that the settlement brings.
+        before: those that were stored before: request id and sequence.
+        cost_pico: what all of it cost us, in pico-USD, as far as it has a price.
+        priced: whether all of it has one.
+    """
+
+    new: list[Prepared]
+    before: list[tuple[str, int]]
+    cost_pico: int
+    priced: bool
 
 
 class SettledUsage:
@@ -58,6 +77,8 @@ class SettledUsage:
         self._random_bytes = random_bytes
         self._known_since = known_since
         self._prepared: dict[int, list[Prepared]] = {}
+        self._settled: dict[tuple[str, str], int] = {}  # by this group: the settlement, by org and request id
+        self._before: set[tuple[str, str]] = set()  # of those, what was stored before the settlement that names it
 
     def prepare(self, items: Iterable[Any]) -> None:
         """Price and encode the events of all settlements at once, as far as their holds are known."""
@@ -79,68 +100,97 @@ class SettledUsage:
             used = [Prepared(*pair) for pair in zip(events, self._rows(events), strict=True)]
         return used
 
-    def weigh(self, org: OrgWork, used: Iterable[Prepared]) -> tuple[list[Prepared], int, bool]:
-        """Which of the events are new, what all of them cost us, and whether all of that has a price.
+    def weigh(self, org: OrgWork, hold: OpenHold, used: Iterable[Prepared]) -> Work:
+        """What a hold's work was, as these events tell it.
+
+        Of it is what was recorded after the hold, in its environment, and is no other settlement's. What an entry was
+        corrected to before counts as its cost.
 
         Raises:
-            Conflict: `request_id_conflict`: one is stored with other content.
-            BadInput: one cannot be stored at all.
+            Conflict: `request_id_conflict`: one is stored with other content; `usage_settled_already`: one is another
+                settlement's; `usage_before_hold`: one is stored since before the hold was made.
+            BadInput: `other_environment`; or why one cannot be stored at all.
         """
-        new, cost_pico, priced = [], 0, True
+        new, before, cost_pico, priced = [], [], 0, True
+        environment = hold.request.environment
         for one in used:
             event, row = one
-            stored = self._stored(org.org_id, event.request_id)
-            if stored is None:
+            if event.environment != environment:
+                raise _other_environment(event, hold)
+            found = self._found_of(org.org_id, event.request_id)
+            if found is None:
                 _check_new(org, event, row)
                 new.append(one)
-                total_pico, status = row.cost_pico, row.status
-            elif not self._is_same(event, row, stored):
-                raise Conflict(
-                    "request_id_conflict",
-                    f"request id {event.request_id!r} of {org.org_id!r} is stored already with other content, as "
-                    f"entry {stored.seq}",
-                    next_step="send each event under an id of its own, and the same id only with the same content",
-                    where="events",
-                )
+                total_pico = row.cost_pico
             else:
-                total_pico, status = stored.cost_pico, stored.status
+                self._check_same(event, row, found.stored)
+                _check_free(event, hold, found)
+                before.append((event.request_id, found.stored.seq))
+                total_pico = found.cost_pico
             if event.payer == "seller":
                 cost_pico += total_pico or 0
-                priced = priced and status != "unpriced"
-        return new, cost_pico, priced
+                priced = priced and total_pico is not None
+        return Work(new, before, cost_pico, priced)
+
+    def settled(self, org: OrgWork, work: Work, seq: int) -> None:
+        """The work is that of the settlement with this sequence: no other can name any of it."""
+        for event, _ in work.new:
+            self._settled[org.org_id, event.request_id] = seq
+        for request_id, usage_seq in work.before:
+            self._settled[org.org_id, request_id] = seq
+            self._before.add((org.org_id, request_id))
+            org.settled.append((usage_seq, seq))
+
+    def check(self, used: Iterable[Prepared]) -> None:
+        """Whether a settlement that is known brings the events that it brought then.
+
+        Raises:
+            Conflict: `request_id_conflict`.
+        """
+        for event, row in used:
+            found = self._found_of(event.org_id, event.request_id)
+            if found is not None:  # else it has left the database, and cannot be compared
+                self._check_same(event, row, found.stored)
 
     def with_receipts(self, recorded: Recorded) -> Recorded:
         """A settlement's answer with the receipts of its events: the same whenever it is asked for.
 
-        `accepted` are those that stand right before the settlement, recorded when it was.
+        `accepted` are those that it has stored itself, `duplicate` those that were stored before.
         """
         request: Any = recorded.request
-        if not request.events:
-            return recorded
-        found = {
-            request_id: stored
-            for request_id in request.events
-            if (stored := self._stored(recorded.org_id, request_id)) is not None
-        }
-        seqs = {stored.seq: stored.recorded_at for stored in found.values()}
-        first_seq = recorded.seq
-        while seqs.get(first_seq - 1) == recorded.recorded_at:
-            first_seq -= 1
-        usage = tuple([_receipt(recorded.org_id, name, stored, first_seq) for name, stored in found.items()])
-        return msgspec.structs.replace(recorded, usage=usage)
+        org_id, usage = recorded.org_id, []
+        for request_id in request.events:
+            found = self._found_of(org_id, request_id)
+            if found is not None:
+                is_own = found.claimed_by is None and (org_id, request_id) not in self._before
+                usage.append(_receipt(org_id, request_id, found.stored, is_own=is_own))
+        return msgspec.structs.replace(recorded, usage=tuple(usage)) if usage else recorded
 
-    def _stored(self, org_id: str, request_id: str) -> Stored | None:
+    def _found_of(self, org_id: str, request_id: str) -> FoundUsage | None:
         """What is stored under a request id, before or by this group, as far as it was looked for."""
-        written = self._appender.usage.get((org_id, request_id))
-        if written is None:
-            return self._found.usage.get((org_id, request_id))
-        return stored_as(*written)
+        key = (org_id, request_id)
+        written = self._appender.usage.get(key)
+        if written is not None:
+            return FoundUsage(stored_as(*written), written[0].cost_pico, None, self._settled.get(key))
+        found = self._found.usage.get(key)
+        settled_by = self._settled.get(key)
+        return found if found is None or settled_by is None else found._replace(settled_by=settled_by)
 
-    def _is_same(self, event: UsageEvent, row: Row, stored: Stored) -> bool:
-        """Whether the event is the one that is stored; what was erased of that is left out of the comparison."""
+    def _check_same(self, event: UsageEvent, row: Row, stored: Stored) -> None:
+        """The event is the one that is stored; what was erased of that is left out of the comparison."""
         if stored.salt is None:
-            return core_json(event) == self._found.cores.get((event.org_id, event.request_id))
-        return stored.salt == row.salt or event_fingerprint(event, stored.salt) == stored.fingerprint
+            same = core_json(event) == self._found.cores.get((event.org_id, event.request_id))
+        else:
+            same = stored.salt == row.salt or event_fingerprint(event, stored.salt) == stored.fingerprint
+        if not same:
+            raise Conflict(
+                "request_id_conflict",
+                f"request id {event.request_id!r} of {event.org_id!r} is stored already with other content, as "
+                f"entry {stored.seq}",
+                next_step="send each event under an id of its own, and the same id only with the same content; what an "
+                "event of a settlement leaves out is its hold's",
+                where="events",
+            )
 
     def _whole_events(self, operation: Operation) -> list[UsageEvent] | None:
         """The events with what they left out; None when their hold is not known here."""
@@ -186,9 +236,40 @@ def _check_new(org: OrgWork, event: UsageEvent, row: Row) -> None:
         )
 
 
-def _receipt(org_id: str, request_id: str, stored: Stored, first_seq: int) -> Receipt:
+def _check_free(event: UsageEvent, hold: OpenHold, found: FoundUsage) -> None:
+    name, seq = operation_id("hold", hold.seq), found.stored.seq
+    if found.settled_by is not None:
+        raise Conflict(
+            "usage_settled_already",
+            f"the event {event.request_id!r}, entry {seq}, is the work of another hold, and settled by "
+            f"{operation_id('settlement', found.settled_by)}",
+            next_step=f"nothing moved; settle {name} without it, or under an id of its own where it is another call",
+            where="events",
+        )
+    if seq < hold.seq:
+        raise Conflict(
+            "usage_before_hold",
+            f"the event {event.request_id!r} is stored as entry {seq}, before the hold {name} was made: it is none of "
+            "its work",
+            next_step=f"nothing moved; settle {name} without it: it is recorded and costed already",
+            where="events",
+        )
+
+
+def _other_environment(event: UsageEvent, hold: OpenHold) -> BadInput:
+    name, environment = operation_id("hold", hold.seq), hold.request.environment
+    return BadInput(
+        "other_environment",
+        f"the event {event.request_id!r} is of the environment {event.environment!r}, and the hold {name} of "
+        f"{environment!r}: whether work is charged goes by its environment",
+        next_step="leave the environment out, or send what was used elsewhere as events of its own",
+        where="events",
+    )
+
+
+def _receipt(org_id: str, request_id: str, stored: Stored, *, is_own: bool) -> Receipt:
     return Receipt(
-        status="accepted" if stored.seq >= first_seq else "duplicate",
+        status="accepted" if is_own else "duplicate",
         org_id=org_id,
         request_id=request_id,
         fingerprint=stored.fingerprint.hex(),

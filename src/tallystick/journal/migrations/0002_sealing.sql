@@ -228,6 +228,7 @@ begin
     insert into claimed_ids (org_id, kind, request_id, seq)
         select org_id, kind, request_id, seq from ledger_entries
         where org_id = org and seq <= through_seq and body is not null and kind in ('grant', 'override');
+    delete from settled_usage where org_id = org and seq <= through_seq;
     delete from ledger_entries where org_id = org and seq <= through_seq;
     get diagnostics forgotten = row_count;
     return forgotten;

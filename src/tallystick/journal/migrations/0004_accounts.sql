@@ -60,6 +60,18 @@ create table counters (
 comment on table counters is
     'Quantities by meter and window of time, and spending by budget and window: what limits and budgets are compared with. window_start -infinity: what open holds reserve.';
 
+create table settled_usage (
+    org_id         text collate "C" not null,
+    seq            bigint not null check (seq > 0),
+    settlement_seq bigint not null check (settlement_seq > seq),
+    primary key (org_id, seq)
+);
+comment on table settled_usage is
+    'Usage that was stored before the settlement that names it, and which one that is: no other can name it. What a settlement brings itself stands right before it, and needs no row.';
+-- A row leaves with its entry, by forget_entries().
+create trigger append_only before update or delete or truncate on settled_usage for each statement execute function refuse_ledger_change();
+alter table settled_usage enable always trigger append_only;
+
 create table claimed_ids (
     org_id     text collate "C" not null,
     kind       text not null,
@@ -81,7 +93,7 @@ do $$
 declare
     name text;
 begin
-    foreach name in array array['org_states', 'grants', 'open_holds', 'finished_work', 'counters', 'claimed_ids'] loop
+    foreach name in array array['org_states', 'grants', 'open_holds', 'finished_work', 'counters', 'settled_usage', 'claimed_ids'] loop
         execute format('alter table %I enable row level security', name);
         execute format('alter table %I force row level security', name);
         execute format('create policy own_org on %I using (org_id = nullif(current_setting(''tallystick.org'', true), ''''))', name);
@@ -93,9 +105,11 @@ begin
 end
 $$;
 
-grant select on org_states, grants, open_holds, finished_work, counters, claimed_ids
+grant select on org_states, grants, open_holds, finished_work, counters, settled_usage, claimed_ids
     to tallystick_app, tallystick_writer, tallystick_operator, tallystick_keeper;
 grant insert, update on org_states, grants, finished_work, counters to tallystick_writer;
 grant insert, delete on open_holds to tallystick_writer;
+grant insert on settled_usage to tallystick_writer;
+grant delete on settled_usage to tallystick_keeper;
 grant delete on counters to tallystick_writer, tallystick_keeper;
 grant insert on claimed_ids to tallystick_keeper;

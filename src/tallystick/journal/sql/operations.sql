@@ -123,9 +123,10 @@ join lateral (
 ) as entry on true
 
 -- name: usage_of
--- The usage entries of these request ids, with what the receipt of each said.
+-- The usage entries of these request ids, with what the receipt of each said; the settlement that each was claimed for,
+-- or else the one that is the next operation after it; and what a correction says that it cost.
 prepare tally_usage_of (text[], text[]) as
-select given.index::int8, entry.*
+select given.index::int8, entry.*, claim.settlement_seq, following.seq, following.refers_to_seq, correction.cost_pico
 from unnest($1, $2) with ordinality as given (org_id, request_id, index)
 join lateral (
     select seq, (extract(epoch from recorded_at) * 1000000)::bigint - 946684800000000, encode(fingerprint, 'hex'), encode(salt, 'hex'),
@@ -134,6 +135,19 @@ join lateral (
     where org_id = given.org_id and request_id = given.request_id and kind = 'usage'
     limit 1
 ) as entry on true
+left join lateral (
+    select settlement_seq from settled_usage where org_id = given.org_id and settled_usage.seq = entry.seq limit 1
+) as claim on true
+left join lateral (
+    select next.seq, next.refers_to_seq from (
+        select seq, kind, refers_to_seq from ledger_entries
+        where org_id = given.org_id and ledger_entries.seq > entry.seq and body is not null order by ledger_entries.seq limit 1
+    ) as next where next.kind = 'settlement'
+) as following on true
+left join lateral (
+    select cost_pico from ledger_entries
+    where org_id = given.org_id and refers_to_seq = entry.seq and kind = 'correction' and entry.status = 'unpriced' limit 1
+) as correction on true
 
 -- name: settlements
 -- These entries, when they are settlements.
@@ -234,6 +248,12 @@ prepare tally_finish (text[], text[], text[], timestamptz[], bigint[]) as
 insert into finished_work as work (org_id, action, work_key, charged_at, seq)
 select * from unnest($1, $2, $3, $4, $5)
 on conflict (org_id, action, work_key) do update set charged_at = excluded.charged_at, seq = excluded.seq
+
+-- name: settle
+-- Usage that was stored before is the work of these settlements.
+prepare tally_settle (text[], bigint[], bigint[]) as
+insert into settled_usage (org_id, seq, settlement_seq)
+select * from unnest($1, $2, $3)
 
 -- name: due
 -- Orgs that have holds or lots whose life is over, the longest waiting first; without a lock, so a look only.
