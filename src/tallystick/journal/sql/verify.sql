@@ -27,7 +27,7 @@ select found.org_id, min(found.what) from (
     union all select org_id, 'erasures' from erasures
     union all select org_id, 'rows of its account' from (
         select org_id from org_states union select org_id from grants union select org_id from open_holds
-        union select org_id from finished_work union select org_id from counters
+        union select org_id from finished_work union select org_id from counters union select org_id from settled_usage
     ) as of_account
 ) as found
 where not exists (select from org_heads where org_heads.org_id = found.org_id)
@@ -134,6 +134,7 @@ union select org_id from grants where %(org)s::text is null or org_id = %(org)s
 union select org_id from open_holds where %(org)s::text is null or org_id = %(org)s
 union select org_id from finished_work where %(org)s::text is null or org_id = %(org)s
 union select org_id from counters where %(org)s::text is null or org_id = %(org)s
+union select org_id from settled_usage where %(org)s::text is null or org_id = %(org)s
 union select org_id from account_balances where asset = %(asset)s and (%(org)s::text is null or org_id = %(org)s)
 union select org_id from transfers where asset = %(asset)s and (%(org)s::text is null or org_id = %(org)s)
 
