@@ -41,8 +41,7 @@ def add_key(connection: Connection, key: Key, token_sha256: bytes, salt: bytes) 
     }
     connection.execute(_SQL["add"], values)
     if names_anybody:
-        named = {"key_id": key.key_id, "org_id": key.org_id, "salt": salt}
-        connection.execute(_SQL["add_person"], {**named, "user_id": person["user"], "session_id": person["session"]})
+        connection.execute(_SQL["add_person"], {"key_id": key.key_id, "org_id": key.org_id, "salt": salt, **person})
 
 
 def end_key(

@@ -33,9 +33,9 @@ OF_AN_ORG: Final = frozenset({"gateway", "tools"})
 OF_OPERATORS: Final = frozenset({"admin"})
 """Scopes that only keys without an org have."""
 
-TAGS: Final = ("feature", "user", "session", "environment", "action", "work_key")
+TAGS: Final = ("feature", "user_id", "session_id", "environment", "action", "work_key")
 """What a key may say of calls that do not say it themselves."""
-PERSONAL: Final = ("user", "session")
+PERSONAL: Final = ("user_id", "session_id")
 """Those of the tags that name a person, and can be erased."""
 
 ERASED: Final = "person_erased"
@@ -164,9 +164,9 @@ def token_sha256(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
 
 
-def person_sha256(salt: bytes, *, user: str | None, session: str | None) -> bytes:
+def person_sha256(salt: bytes, *, user_id: str | None, session_id: str | None) -> bytes:
     """What is kept, once they are erased, of the person whom a key stands for."""
-    named = msgspec.json.encode({"session": session, "user": user})
+    named = msgspec.json.encode({"session_id": session_id, "user_id": user_id})
     return hashlib.sha256(b"tallystick key v1\n" + salt + named).digest()
 
 
