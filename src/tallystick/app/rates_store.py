@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 
 from tallystick.app.cards import read_card_files
 from tallystick.app.settings import Settings
@@ -48,6 +49,12 @@ def load_cards(database: Database, settings: Settings, now: datetime) -> CardHis
                     card=content,
                 )
         cards = read_cards(connection)
+    return _history(tuple(cards))
+
+
+@lru_cache(maxsize=2)
+def _history(cards: tuple[bytes, ...]) -> CardHistory:
+    """The history of these files. Read again unchanged, it is the same one, with all that it has compiled."""
     return CardHistory(tuple(parse_card_file(content) for content in cards))
 
 
