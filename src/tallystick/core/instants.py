@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 from tallystick.core.errors import BadInput
@@ -43,3 +44,26 @@ def format_instant(value: datetime) -> str:
 def _utc_text(instant: datetime) -> str:
     """Of an instant in UTC, where equal ones are the same: a limit's end is told many times."""
     return f"{instant.isoformat()[:-6]}Z"  # in the place of +00:00
+
+
+_DURATION = re.compile(r"(0|[1-9][0-9]{0,5})([smhdw])")
+_CENTURY_SECONDS = 36_525 * 86_400
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+def parse_duration(text: str, *, where: str | None = None) -> timedelta:
+    """A length of time of at most a century, from a whole number and s, m, h, d or w, such as 24h.
+
+    Raises:
+        BadInput: `invalid_duration`.
+    """
+    match = _DURATION.fullmatch(text)
+    seconds = 0 if match is None else int(match[1]) * _UNIT_SECONDS[match[2]]
+    if match is None or seconds > _CENTURY_SECONDS:
+        raise BadInput(
+            "invalid_duration",
+            f"{text[:80]!r} is not a duration, or longer than a century",
+            next_step="write a whole number and s, m, h, d or w, such as 24h or 30d",
+            where=where,
+        )
+    return timedelta(seconds=seconds)
