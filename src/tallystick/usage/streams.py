@@ -64,6 +64,21 @@ class UsageStream:
         self._refusal: str | None = None
         self._done = False
 
+    @property
+    def refusal(self) -> str | None:
+        """What the provider said when it broke off with an error; None when it did not."""
+        return self._refusal
+
+    @property
+    def text_bytes(self) -> int:
+        """How much text the model has generated so far, in UTF-8 bytes."""
+        return 0 if self._fold is None else self._fold.text_bytes
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the provider has said that this is the end, or that the model stopped."""
+        return self._fold is not None and (self._fold.ended or self._fold.finished)
+
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the stream.
 
