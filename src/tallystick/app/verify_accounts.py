@@ -44,6 +44,7 @@ from tallystick.ledger.operations import Denied, Expire, Held, ReleaseHold, Sett
 from tallystick.ledger.org_account import OrgTerms
 
 _TEXTS = ("feature", "environment", "provider", "model", "api_key_id", "action")
+_ENVIRONMENT = _TEXTS.index("environment")
 
 
 def check_org_accounts(
@@ -139,6 +140,7 @@ class _Account:
         self._contracts = contracts
         self._fold = OrgFold(contracts.of)
         self._follows = True
+        self._previous_seq = 0
         self._archived_seq = head.last_seq if head.first_kept is None else head.first_kept - 1
         self._costs = SettledCosts(connection, blocks, head.org_id, self._archived_seq, findings)
 
@@ -150,6 +152,7 @@ class _Account:
             for stored in self._operations():
                 count += 1
                 due = self._take(stored)
+                self._previous_seq = stored.seq
                 if due is not None:
                     transfers.expect(due)
                 else:
@@ -187,7 +190,7 @@ class _Account:
             self._follows = False
             return None
         if isinstance(request, Settle) and isinstance(result, Settled):
-            self._costs.add(stored.seq, request, result)
+            self._costs.add(stored.seq, self._previous_seq, stored.texts[_ENVIRONMENT], request, result)
         if isinstance(result, Held | Denied) and not self._contracts.has(result.decision):
             self._add("account", "the version of the contract that it names is not stored", stored.seq)
         if self._follows:

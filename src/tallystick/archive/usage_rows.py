@@ -1,4 +1,4 @@
-"""One org's usage out of a block, by request ids: little of each entry is read, and nothing personal."""
+"""One org's usage out of a block, and what corrects it, by request ids: little of each entry, and nothing personal."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ from tallystick.archive.columns import REPEATING_COLUMNS
 from tallystick.archive.format import named_faults
 from tallystick.archive.org_rows import groups_of_org, is_wanted
 
-_COLUMNS = ("request_id", "seq", "cost_pico", "payer", "status")
+_COLUMNS = ("request_id", "seq", "cost_pico", "payer", "environment", "refers_to_seq")
+_KINDS = pa.array(["usage", "correction"], pa.string())
 _ROWS = 65_536
 
 
 def iterate_usage(main: Path, org_id: str, last_seq: int, request_ids: AbstractSet[str]) -> Iterator[tuple[Any, ...]]:
-    """The org's usage entries up to last_seq under these request ids that the block holds, in order.
+    """The org's entries of usage up to last_seq under these request ids that the block holds, and what corrects them.
 
     Yields:
-        request_id, seq, cost_pico, payer and status, as the ledger has them.
+        request_id, seq, cost_pico, payer, environment and refers_to_seq, as the ledger has them, in order; the last is
+        None of usage.
 
     Raises:
         BadInput: `broken_block`, `missing_block`.
@@ -33,7 +35,7 @@ def iterate_usage(main: Path, org_id: str, last_seq: int, request_ids: AbstractS
         groups = groups_of_org(file, org_id, 1, last_seq)
         for batch in file.iter_batches(batch_size=_ROWS, row_groups=groups, columns=["org_id", "kind", *_COLUMNS]):
             wanted = pc.and_(
-                is_wanted(batch, org_id, 1, last_seq), pc.equal(batch.column("kind").cast(pa.string()), "usage")
+                is_wanted(batch, org_id, 1, last_seq), pc.is_in(batch.column("kind").cast(pa.string()), _KINDS)
             )
             rows = batch.filter(pc.and_(wanted, pc.is_in(batch.column("request_id").cast(pa.string()), wanted_ids)))
             yield from zip(*(rows.column(name).to_pylist() for name in _COLUMNS), strict=True)
