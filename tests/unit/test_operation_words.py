@@ -170,9 +170,9 @@ BENT = (
             "a trial",
         ),
         (
-            SetOverride(override=OVERRIDE, approved_by="bob"),
+            SetOverride(override=OVERRIDE, approved_by="bob", credits_pico=CREDIT),
             NOTED,
-            f"an exception until {AT}, asked for by ann and signed off by bob: {BENT}",
+            f"an exception until {AT}, asked for by ann and signed off by bob: {BENT}; 1 credit",
             "a trial",
         ),
         (

@@ -192,6 +192,7 @@ class Override(Answer):
     allow_actions: list[str]
     allow_models: list[str]
     allow_overspend: bool
+    credits: Annotated[str | None, Field(description="What it gives besides, by a grant of their own.")]
 
 
 class OverrideInForce(Override):

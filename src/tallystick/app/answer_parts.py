@@ -87,6 +87,7 @@ def override_members(request: SetOverride, seq: int) -> Members:
         "allow_actions": list(override.allow_actions),
         "allow_models": list(override.allow_models),
         "allow_overspend": override.allow_overspend,
+        "credits": None if request.credits_pico is None else pico_to_credits(request.credits_pico),
     }
 
 

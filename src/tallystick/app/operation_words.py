@@ -119,9 +119,10 @@ def _(request: SetOverride, _result: Any) -> str:
     bends += [f"actions {', '.join(override.allow_actions)}"] if override.allow_actions else []
     bends += [f"models {', '.join(override.allow_models)}"] if override.allow_models else []
     bends += ["hard budgets are let pass"] if override.allow_overspend else []
+    bends += [] if request.credits_pico is None else [credits_words(request.credits_pico)]
     return (
         f"an exception until {format_instant(override.expires_at)}, asked for by {override.author} and signed off by "
-        f"{request.approved_by}: {'; '.join(bends) or 'credits'}"
+        f"{request.approved_by}: {'; '.join(bends)}"
     )
 
 

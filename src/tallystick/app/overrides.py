@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 from tallystick.app.account_terms import account_terms
 from tallystick.app.answer_parts import override_members
@@ -17,17 +18,20 @@ from tallystick.contract.model import Plan
 from tallystick.contract.policy_terms import limit_called, limit_name
 from tallystick.core.errors import BadInput
 from tallystick.core.instants import format_instant
+from tallystick.journal.accounts import claimed_by
 from tallystick.ledger.account_checks import override_operation
 from tallystick.ledger.members import did_you_mean, short
 from tallystick.ledger.operation_body import read_body
 from tallystick.ledger.operation_ids import operation_id
 from tallystick.ledger.operations import Grant, Operation, Recorded, SetOverride
+from tallystick.usage.event_problems import is_sound_text
 
 
 def add_override(runtime: Runtime, org_id: str, raw: object) -> dict[str, Any]:
     """Make an exception for an org; the same request id again is the same exception.
 
-    Credits that come with it are a grant of its own, of source goodwill, which ends when the override does.
+    Credits that come with it are a grant of its own, of source goodwill, which ends when the override does. Sent again,
+    it has the answer that it had, whatever plan the org is on by then.
 
     Args:
         runtime: an open one.
@@ -44,20 +48,21 @@ def add_override(runtime: Runtime, org_id: str, raw: object) -> dict[str, Any]:
         Conflict: `request_id_conflict`.
         Unavailable: `journal_busy`, `database_unreachable`, `journal_closed`; sending the same again is safe.
     """
-    plan = account_terms(runtime, org_id).plan
-    operation, credits_pico = override_operation(
+    meant = _meant(runtime, org_id, raw)
+    operation = override_operation(
         org_id,
         raw,
         salt=new_salt(runtime),
         now=runtime.clock(),
-        plan=plan.name,
-        limit_index=limit_finder(plan),
-        limit_names=[limit_called(limit) for limit in plan.limits],
+        plan=meant.plan,
+        limit_index=meant.limit_index,
+        limit_names=meant.limit_names,
     )
     recorded = submit_once(runtime, operation)
+    assert isinstance(recorded.request, SetOverride)  # noqa: S101 - what an override asks for
     answer = noted_answer(recorded) | {"grant": None}
-    if credits_pico is not None:
-        answer["grant"] = _grant_credits(runtime, org_id, recorded, credits_pico)
+    if recorded.request.credits_pico is not None:
+        answer["grant"] = _grant_credits(runtime, org_id, recorded, recorded.request)
     return answer
 
 
@@ -78,6 +83,51 @@ def list_overrides(runtime: Runtime, org_id: str) -> list[dict[str, Any]]:
     return found
 
 
+class _Meant(NamedTuple):
+    """Which plan's limits an exception names: the arguments of `override_operation`."""
+
+    plan: str
+    limit_index: Callable[[str], int]
+    limit_names: Sequence[str]
+
+
+def _meant(runtime: Runtime, org_id: str, raw: object) -> _Meant:
+    """Those of the org's plan; of an exception that is sent again, those of the plan that the org was on then."""
+    existing_org(runtime, org_id)
+    stored = _stored(runtime, org_id, raw.get("request_id")) if isinstance(raw, Mapping) else None
+    if stored is None:
+        plan = account_terms(runtime, org_id).plan
+        return _Meant(plan.name, limit_finder(plan), [limit_called(limit) for limit in plan.limits])
+    names = stored.override.limit_names
+    called = [names.get(place, "") for place in range(max(names, default=-1) + 1)]
+    return _Meant(stored.override.plan or "", partial(_stored_limit, called), called)
+
+
+def _stored(runtime: Runtime, org_id: str, request_id: object) -> SetOverride | None:
+    """The exception that has this request id already; None when none has."""
+    if not isinstance(request_id, str) or not is_sound_text(request_id):
+        return None
+    with runtime.database.org(org_id) as connection:
+        seq = claimed_by(connection, org_id, "override", request_id)
+    if seq is None:
+        return None
+    (entry,) = stream_entries(runtime, org_id, seq, seq)
+    request, _ = read_body(entry.kind, entry.body or "")
+    assert isinstance(request, SetOverride)  # noqa: S101 - what claims an id of this kind
+    return request
+
+
+def _stored_limit(called: Sequence[str], name: str) -> int:
+    """The place of a limit that a stored exception names; one that it does not name makes it another exception."""
+    names = [one.rpartition(", ")[0] for one in called]
+    return names.index(name) if name in names else (_number(name) or 1) - 1
+
+
+def _number(name: str) -> int | None:
+    """A limit's number, from 1; None when it is none."""
+    return int(name) if name.isascii() and name.isdigit() and len(name) <= 3 and int(name) else None
+
+
 def limit_finder(plan: Plan) -> Callable[[str], int]:
     """Finds the place of a limit in the plan by what decisions call it, such as `tokens_in+tokens_out per day`."""
     names = [limit_name(limit) for limit in plan.limits]
@@ -85,8 +135,9 @@ def limit_finder(plan: Plan) -> Callable[[str], int]:
     def find(name: str) -> int:
         if names.count(name) == 1:
             return names.index(name)
-        if name.isascii() and name.isdigit() and 1 <= int(name) <= len(names):
-            return int(name) - 1
+        number = _number(name)
+        if number is not None and number <= len(names):
+            return number - 1
         listed = ", ".join(f"{place} ({one})" for place, one in enumerate(names, 1)) or "none"
         several = "has several limits" if name in names else "has no limit"
         raise BadInput(
@@ -98,12 +149,11 @@ def limit_finder(plan: Plan) -> Callable[[str], int]:
     return find
 
 
-def _grant_credits(runtime: Runtime, org_id: str, recorded: Recorded, credits_pico: int) -> dict[str, Any]:
-    assert isinstance(recorded.request, SetOverride)  # noqa: S101 - what an override asks for
-    override = recorded.request.override
+def _grant_credits(runtime: Runtime, org_id: str, recorded: Recorded, request: SetOverride) -> dict[str, Any]:
+    override = request.override
     grant = Grant(
         source="goodwill",
-        amount_pico=credits_pico,
+        amount_pico=request.credits_pico or 0,
         expires_at=override.expires_at,
         author=override.author,
         reason=override.reason,

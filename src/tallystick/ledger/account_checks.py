@@ -171,8 +171,8 @@ def override_operation(
     plan: str,
     limit_index: LimitIndex,
     limit_names: Sequence[str] = (),
-) -> tuple[Operation, int | None]:
-    """A signed-off exception, and how many pico-credits it grants besides (None for none).
+) -> Operation:
+    """A signed-off exception, and the credits that come with it.
 
     Args:
         plan: the org's plan now, whose limits are meant.
@@ -192,7 +192,7 @@ def override_operation(
             f"{short(author)} cannot approve what they ask for",
             "have another sign it off",
         )
-    credits = members.amount_pico_or_none("credits", "credits")
+    credits_pico = members.amount_pico_or_none("credits", "credits")
     limits = _limits(members, limit_index)
     override = Override(
         seq=0,
@@ -207,16 +207,15 @@ def override_operation(
         allow_overspend=members.flag("allow_overspend"),
     )
     bends = override.limits or override.allow_actions or override.allow_models or override.allow_overspend
-    if not bends and credits is None and not members.faults:
+    if not bends and credits_pico is None and not members.faults:
         members.fault(
             "empty_override",
             None,
             "it makes no exception",
             "name limits, allow_actions, allow_models, allow_overspend or credits",
         )
-    return _operation(
-        members, org_id, "override", SetOverride(override=override, approved_by=approved_by), salt
-    ), credits
+    request = SetOverride(override=override, approved_by=approved_by, credits_pico=credits_pico)
+    return _operation(members, org_id, "override", request, salt)
 
 
 def _override_end(members: Members, now: datetime) -> datetime:
@@ -248,6 +247,8 @@ def _limits(members: Members, limit_index: LimitIndex) -> dict[int, int]:
         except BadInput as error:
             members.fault(error.code, where, error.detail, error.next_step)
             continue
+        if index in raised:
+            members.fault("duplicate_value", where, "it is named twice, by name and by number", "name each limit once")
         if value is None:
             raised[index] = -1
         elif isinstance(value, bool) or not isinstance(value, int):

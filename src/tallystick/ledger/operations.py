@@ -144,10 +144,14 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SetOverride(msgspec.Struct, frozen=True, kw_only=True):
-    """`override.seq` is 0 here: it is the entry's own."""
+    """`override.seq` is 0 here: it is the entry's own.
+
+    `credits_pico` come with it, by a grant of their own that follows; None for none.
+    """
 
     override: Override
     approved_by: str
+    credits_pico: int | None = None
 
 
 class SetBudget(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,86 @@
+"""What a hostile or a clumsy caller asks of an org's account is refused in words, or means what was said first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from accounts import give, open_shop
+from tallystick.api.app import create_app
+from tallystick.app.orgs import set_subscription
+from tallystick.app.runtime import Runtime
+from tallystick.app.wallet import show_wallet
+
+OVERRIDE = {"request_id": "o1", "author": "ann", "approved_by": "bob", "reason": "trial", "expires_at": "2026-11-20"}
+
+
+@pytest.fixture
+def shop(runtime: Runtime) -> Runtime:
+    """acme pays from a wallet that has 20 credits, initech by what it uses."""
+    open_shop(runtime, acme="wallet", initech="metered")
+    give(runtime, "20")
+    return runtime
+
+
+@pytest.fixture
+def client(shop: Runtime) -> Iterator[TestClient]:
+    with TestClient(create_app(shop), raise_server_exceptions=False) as opened:
+        yield opened
+
+
+def code(answer: Any) -> tuple[int, str]:
+    return answer.status_code, answer.json()["code"]
+
+
+# ── exceptions ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_credits_of_an_exception_are_part_of_what_was_signed_off(client: TestClient, shop: Runtime) -> None:
+    first = client.post("/v1/orgs/acme/overrides", json={**OVERRIDE, "allow_overspend": True})
+    assert first.json()["override"]["credits"] is None
+    for credits in ("7", "8"):
+        again = client.post("/v1/orgs/acme/overrides", json={**OVERRIDE, "allow_overspend": True, "credits": credits})
+        assert code(again) == (409, "request_id_conflict")
+    assert show_wallet(shop, "acme")["available"] == "20"
+
+    with_credits = {**OVERRIDE, "request_id": "o2", "credits": "7"}
+    given = client.post("/v1/orgs/acme/overrides", json=with_credits)
+    assert (given.json()["override"]["credits"], given.json()["grant"]["credits"]) == ("7", "7")
+    assert client.post("/v1/orgs/acme/overrides", json=with_credits).content == given.content
+    without = {name: value for name, value in with_credits.items() if name != "credits"} | {"allow_overspend": True}
+    assert code(client.post("/v1/orgs/acme/overrides", json=without)) == (409, "request_id_conflict")
+    assert show_wallet(shop, "acme")["available"] == "27"
+
+
+def test_a_limit_that_is_named_twice_is_a_fault(client: TestClient) -> None:
+    limits = {"1": 2000, "tokens_in+tokens_out per day": 3000}
+    answer = client.post("/v1/orgs/initech/overrides", json={**OVERRIDE, "limits": limits})
+    assert code(answer) == (422, "duplicate_value")
+    assert client.get("/v1/orgs/initech/overrides").json() == {"overrides": []}
+
+
+@pytest.mark.parametrize("number", ["9" * 400, "9" * 5000, "0", "00", "٣", "-1", "1.0", "3"])
+def test_a_limit_that_there_is_not_is_named_whatever_its_number(client: TestClient, number: str) -> None:
+    answer = client.post("/v1/orgs/initech/overrides", json={**OVERRIDE, "limits": {number: 5}})
+    assert code(answer) == (422, "unknown_limit")
+    assert len(answer.json()["detail"]) < 300
+
+
+def test_an_exception_that_is_sent_again_after_a_change_of_plan_is_still_the_same(
+    client: TestClient, shop: Runtime
+) -> None:
+    limits = {"tokens_in+tokens_out per day": 5000, "2": None}
+    first = client.post("/v1/orgs/initech/overrides", json={**OVERRIDE, "limits": limits})
+    assert first.status_code == 200
+    set_subscription(shop, "initech", contract="shop", plan="wallet", when="now")
+    again = client.post("/v1/orgs/initech/overrides", json={**OVERRIDE, "limits": limits})
+    assert (again.status_code, again.content) == (200, first.content)
+    for other in ({**limits, "2": 9}, {"1": 5000}, {"nonsense": 1}, {"7": 1}):
+        answer = client.post("/v1/orgs/initech/overrides", json={**OVERRIDE, "limits": other})
+        assert code(answer) == (409, "request_id_conflict")
+    client.delete("/v1/orgs/initech/subscription", params={"when": "now"})
+    left = client.post("/v1/orgs/initech/overrides", json={**OVERRIDE, "limits": limits})
+    assert (left.status_code, left.content) == (200, first.content)
