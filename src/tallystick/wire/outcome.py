@@ -37,7 +37,10 @@ _GENERATES: Final = frozenset({"chat", "responses", "completions", "messages", "
 _ESTIMATED: Final = _GENERATES | {"embeddings"}
 _MARKER_TOKENS: Final = 8
 """An answer without text can have a few tokens all the same, for its end."""
+_NOTHING: Final = frozenset({"provider_error", "no_usage"})
+"""Why the fold of a stream has nothing to say; with any other reason it had something that could not be read."""
 DETAIL_CHARS_MAX: Final = 300
+ERROR_BYTES_MAX: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +98,17 @@ def judge(
         request: the decoded request, for estimates.
         ended: how the answer ended.
     """
-    try:
-        plain = unpack(body, headers.get("content-encoding", ""), unpacked_bytes_max)
-    except BadInput as error:
-        if not 200 <= status < 300:
-            return Judged("failure", None, "refused", f"status {status}")
-        return Judged("failure", None, "broke_off" if ended == "broken" else "garbage", _short(str(error)))
+    packed_as = headers.get("content-encoding", "")
     if not 200 <= status < 300:
-        return Judged("failure", None, "refused", _said(plain, status))
+        return Judged("failure", None, "refused", _said(body, packed_as, status))
     if asked.free:
         return Judged("success", None, "answered")
+    try:
+        plain = unpack(body, packed_as, unpacked_bytes_max)
+    except BadInput as error:
+        if ended == "left":
+            return Judged("success", _estimate(table, asked, provider, {}, 0, request), "caller_left")
+        return Judged("failure", None, "broke_off" if ended == "broken" else "garbage", _short(str(error)))
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "text/event-stream" or plain[:64].lstrip().startswith((b"[", b"data:", b"event:", b":")):
         stream = usage_stream(table, asked, provider, request)
@@ -112,7 +116,7 @@ def judge(
             stream.feed(plain)
         except BadInput as error:
             return Judged("failure", None, "garbage", _short(str(error)))
-        return judge_stream(stream, asked, provider, ended=ended)
+        return judge_stream(table, asked, provider, stream, request=request, ended=ended)
     try:
         answer = decode_body(plain)
     except BadInput as error:
@@ -120,31 +124,45 @@ def judge(
     return _of_answer(table, asked, provider, answer, request)
 
 
-def judge_stream(stream: UsageStream, asked: Asked, provider: str, *, ended: Ended = "whole") -> Judged:
+def judge_stream(
+    table: ExtractorTable,
+    asked: Asked,
+    provider: str,
+    stream: UsageStream,
+    *,
+    request: Mapping[str, Any] | None = None,
+    ended: Ended = "whole",
+) -> Judged:
     """What became of a call whose answer was streamed with a status of 200, now that no more of it comes.
 
     Args:
+        table, provider, request: as of `judge`.
         stream: the fold that every byte was fed to, unpacked.
         ended: how the answer ended. What the caller did not wait for counts as success: it was generated for them.
     """
+    detail, used = "", None
     try:
-        used = stream.finish()
+        used = replace(stream.finish(), provider=provider_id(provider))
     except BadInput as error:
-        if stream.refusal is not None:
-            return Judged("failure", None, "error_body", _short(stream.refusal))
-        if ended == "left":
-            return Judged("success", None, "caller_left", _short(str(error)))
-        return Judged("failure", None, "broke_off" if ended == "broken" else "garbage", _short(str(error)))
-    used = replace(used, provider=provider_id(provider))
+        detail = _short(str(error))
+        # Who leaves before the first word has had the prompt read; a connection that breaks before it, nothing.
+        if error.code not in _NOTHING or ended == "left" or (ended == "broken" and stream.text_bytes):
+            used = _estimate(table, asked, provider, {}, stream.text_bytes, request)
     if stream.refusal is not None:
-        return Judged("failure", used, "broke_off", _short(stream.refusal))
+        return Judged("failure", used, "broke_off" if used else "error_body", _short(stream.refusal))
+    return _of_stream(stream, used, ended, detail)
+
+
+def _of_stream(stream: UsageStream, used: Extracted | None, ended: Ended, detail: str) -> Judged:
+    if ended == "left" and (used is None or used.status != "final"):
+        return Judged("success", used, "caller_left", detail)
+    if used is None:
+        return Judged("failure", None, "garbage" if ended == "whole" else "broke_off", detail)
     if used.status == "final" or (stream.is_complete and ended == "whole"):
         if _is_empty_stream(stream, used):
             return Judged("empty", used, "nothing_said")
-        return Judged("success", used, "answered" if used.status == "final" else "no_usage")
-    if ended == "left":
-        return Judged("success", used, "caller_left")
-    return Judged("failure", used, "broke_off", "the stream ended before its end")
+        return Judged("success", used, "answered" if used.status == "final" else "no_usage", detail)
+    return Judged("failure", used, "broke_off", detail or "the stream ended before its end")
 
 
 # ── whole bodies ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -163,8 +181,6 @@ def _of_answer(
     if said is not None:
         return Judged("failure", used, "error_body", _short(said))
     if used is None:
-        if asked.kind not in _ESTIMATED:
-            return Judged("success", None, "no_usage", detail)
         used = _estimate(table, asked, provider, answer, text_bytes_of(answer), request)
         return Judged("success", used, "no_usage", detail)
     if is_empty_answer(asked.kind, answer):
@@ -194,6 +210,8 @@ def _estimate(
     text_bytes: int,
     request: Mapping[str, Any] | None,
 ) -> Extracted | None:
+    if asked.kind not in _ESTIMATED:
+        return None
     tokens_in = estimate_tokens(prompt_bytes(request or {}))
     shaped = usage_shape(asked.kind, tokens_in, estimate_tokens(text_bytes))
     model = {name: answer[name] for name in ("model", "modelVersion") if isinstance(answer.get(name), str)}
@@ -216,7 +234,7 @@ def _unreadable(
 ) -> Judged:
     """Of an answer that is no JSON object: sound and pictures are none; what broke off is estimated by its length."""
     if ended != "whole":
-        used = _estimate(table, asked, provider, {}, len(plain), request) if asked.kind in _ESTIMATED else None
+        used = _estimate(table, asked, provider, {}, len(plain), request)
         if ended == "left":
             return Judged("success", used, "caller_left")
         return Judged("failure", used, "broke_off", _short(str(error)))
@@ -239,9 +257,10 @@ def _error_in(answer: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _said(plain: bytes, status: int) -> str:
+def _said(body: bytes, packed_as: str, status: int) -> str:
     try:
-        return _short(provider_refusal(decode_body(plain)) or f"status {status}")
+        answer = decode_body(unpack(body, packed_as, ERROR_BYTES_MAX))
+        return _short(provider_refusal(answer) or f"status {status}")
     except BadInput:
         return f"status {status}"
 
