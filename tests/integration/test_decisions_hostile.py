@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -84,3 +85,39 @@ def test_an_exception_that_is_sent_again_after_a_change_of_plan_is_still_the_sam
     client.delete("/v1/orgs/initech/subscription", params={"when": "now"})
     left = client.post("/v1/orgs/initech/overrides", json={**OVERRIDE, "limits": limits})
     assert (left.status_code, left.content) == (200, first.content)
+
+
+# ── far too much ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+NONSENSE = {f"nonsense_{number}": 1 for number in range(90)}
+BAD_CALL = {"request_id": "x", "time": "x", "model": "m", "meters": NONSENSE}
+SETTLEMENT = {"org_id": "acme", "hold_id": "h1", "outcome": "success"}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/settle", {**SETTLEMENT, "events": [BAD_CALL] * 1000}),
+        ("/v1/settle", {**SETTLEMENT, "events": [NONSENSE] * 1000}),
+        ("/v1/authorize", {f"nonsense_{number}": 1 for number in range(50_000)}),
+    ],
+    ids=["meters", "fields", "members"],
+)
+def test_thousands_of_faults_take_no_time_to_be_found(client: TestClient, path: str, body: dict[str, Any]) -> None:
+    began = time.perf_counter()
+    answer = client.post(path, json=body)
+    assert time.perf_counter() - began < 1.5
+    assert code(answer) == (422, "invalid_request")
+    assert len(answer.json()["errors"]) == 100
+    assert len(answer.content) < 50_000
+
+
+@pytest.mark.parametrize(
+    ("member", "expected"),
+    [("plan", "unknown_plan"), ("contract", "unknown_contract"), ("time_zone", "unknown_time_zone")],
+)
+def test_what_is_too_long_to_be_a_name_is_not_repeated(client: TestClient, member: str, expected: str) -> None:
+    asked = {"contract": "shop", "plan": "wallet", member: "x" * 1_000_000}
+    answer = client.put("/v1/orgs/acme/subscription", json=asked)
+    assert answer.json()["code"] == expected
+    assert len(answer.content) < 1000

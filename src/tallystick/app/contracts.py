@@ -109,7 +109,7 @@ def find_contract(runtime: Runtime, contract: str, version: str | None = None) -
     if found is None:
         raise NotFound(
             "unknown_contract_version",
-            f"there is no version {version!r} of contract {contract!r}",
+            f"there is no version {version!r:.80} of contract {contract!r:.80}",
             next_step="name one of " + ", ".join(one.version for one in versions),
         )
     return Applied(found, load_contract(found.source_text, found.source_name), is_new=False)
@@ -119,4 +119,4 @@ def unknown_contract(runtime: Runtime, contract: str) -> NotFound:
     """The error for a contract that was never applied."""
     names = sorted({one.contract for one in list_contracts(runtime)})
     known = "name one of " + ", ".join(names) if names else "apply one first: tally contract apply FILE"
-    return NotFound("unknown_contract", f"there is no contract {contract!r}", next_step=known, where="contract")
+    return NotFound("unknown_contract", f"there is no contract {contract!r:.80}", next_step=known, where="contract")

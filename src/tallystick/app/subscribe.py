@@ -288,7 +288,7 @@ def _find_plan(versions: Sequence[ContractVersion], contract: str, plan: str, at
     if plan not in plans:
         raise NotFound(
             "unknown_plan",
-            f"{contract}@{version.version} has no plan {plan!r}",
+            f"{contract}@{version.version} has no plan {plan!r:.80}",
             next_step="name one of " + ", ".join(plans),
             where="plan",
         )

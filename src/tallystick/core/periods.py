@@ -35,7 +35,7 @@ def load_zone(name: str, *, where: str | None = None) -> ZoneInfo:
     except (ZoneInfoNotFoundError, ValueError, OSError, TypeError):
         raise BadInput(
             "unknown_time_zone",
-            f"{name!r} is not an IANA time zone",
+            f"{name!r:.80} is not an IANA time zone",
             next_step="use a name such as UTC or Europe/Paris",
             where=where,
         ) from None
@@ -52,7 +52,9 @@ def month_period(label: str, zone: str = "UTC") -> Period:
     """
     match = _MONTH.fullmatch(label)
     if match is None or not 1970 <= int(match[1]) <= 9998:
-        raise BadInput("invalid_month", f"{label!r} is not a month", next_step="write it as YYYY-MM, such as 2026-10")
+        raise BadInput(
+            "invalid_month", f"{label!r:.80} is not a month", next_step="write it as YYYY-MM, such as 2026-10"
+        )
     year, month = int(match[1]), int(match[2])
     tz = load_zone(zone)
     following = (year + 1, 1) if month == 12 else (year, month + 1)

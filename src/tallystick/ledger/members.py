@@ -15,6 +15,8 @@ from tallystick.usage.event_problems import check_text
 
 PICO = 10**12
 """Pico-credits in a credit, and pico-USD in a USD."""
+FAULTS_MAX = 100
+"""After so many faults a request is looked at no further: hints at what was meant take a while each."""
 _MISSING = object()
 
 
@@ -36,6 +38,8 @@ class Members:
             return
         self._raw = raw
         for name in raw:
+            if self.is_hopeless:
+                return
             if name not in known:
                 self.fault(
                     "unknown_field", short(name), "there is no such member" + did_you_mean(name, known), "leave it out"
@@ -48,6 +52,11 @@ class Members:
     def has(self, name: str) -> bool:
         """Whether the member is there, and not null."""
         return self._raw.get(name) is not None
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether so much is wrong that no more need be looked for."""
+        return len(self.faults) >= FAULTS_MAX
 
     def raise_faults(self) -> None:
         """Refuse the request when anything in it is wrong.

@@ -213,6 +213,8 @@ def _settle_event(
     event = sound_event(whole, now=now, known_meters=known_meters)
     if event is not None:
         return SettleEvent(event, left_out)
+    if members.is_hopeless:
+        return None
     for fault in _event_faults(whole, known_meters, now):
         where = f"events.{place}" + (f".{fault.where}" if fault.where else "")
         members.fault(fault.code, where, fault.detail, fault.next_step)
