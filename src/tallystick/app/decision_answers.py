@@ -6,6 +6,8 @@ operation sent again has the same answer, to the byte: nothing here says whether
 
 from __future__ import annotations
 
+import math
+
 from tallystick.app.answer_parts import (
     Members,
     budget_members,
@@ -20,6 +22,7 @@ from tallystick.app.answer_parts import (
     total,
     wallet_change,
 )
+from tallystick.contract.decision import Decision
 from tallystick.core.instants import format_instant
 from tallystick.core.money import pico_to_usd
 from tallystick.ledger.operation_ids import operation_id
@@ -82,6 +85,13 @@ def authorize_answer(recorded: Recorded) -> Members:
         "versions": {**terms_members(decision), "rate_version": recorded.rate_version},
         "entry": entry_members(recorded),
     }
+
+
+def seconds_until_reset(recorded: Recorded, decision: Decision) -> int:
+    """How long after its denial all that was in its way has begun anew."""
+    resets = [one.resets_at for one in decision.limits if one.exceeded and one.kind == "hard"]
+    seconds = [(reset - recorded.recorded_at).total_seconds() for reset in resets]
+    return max(1, math.ceil(max(seconds, default=1)))
 
 
 def settle_answer(recorded: Recorded) -> Members:

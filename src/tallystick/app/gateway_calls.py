@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
@@ -20,6 +21,7 @@ import msgspec
 
 from tallystick.app.answer_parts import pico_to_credits, total
 from tallystick.app.authorize import checked_authorize
+from tallystick.app.decision_answers import answer_of, seconds_until_reset
 from tallystick.app.release import checked_release
 from tallystick.app.runtime import Runtime
 from tallystick.app.settle import checked_settle
@@ -31,8 +33,26 @@ from tallystick.ledger.encoding import operation_fingerprint, personal_json
 from tallystick.ledger.entry import Entry
 from tallystick.ledger.operation_body import encode_part, read_body
 from tallystick.ledger.operations import Operation, Recorded, Settle
+from tallystick.ledger.receipt import Receipt
+from tallystick.ledger.request_checks import complete_event
 from tallystick.usage.event import Outcome, Payer, UsageStatus
-from tallystick.usage.extract import Extracted
+from tallystick.usage.extract import Extracted, Part
+
+__all__ = [
+    "Call",
+    "CallFigures",
+    "Used",
+    "check_next_attempt",
+    "denial_members",
+    "figures_of",
+    "hold_operation",
+    "is_own",
+    "record_unsettled",
+    "release_operation",
+    "seconds_until_reset",
+    "settle_operation",
+    "submit",
+]
 
 ATTEMPTS_MAX = 100
 """How many attempts one request id may have."""
@@ -47,6 +67,7 @@ class Call(NamedTuple):
         request_id: the caller's, or a new one.
         meters: the most of each.
         payer: `customer` when the call goes with the caller's own provider key; None: as the plan says.
+        attributes: whatever the caller wants to find again.
     """
 
     org_id: str
@@ -62,6 +83,7 @@ class Call(NamedTuple):
     action: str | None = None
     work_key: str | None = None
     payer: Payer | None = None
+    attributes: Mapping[str, str] = {}
 
 
 class Used(NamedTuple):
@@ -79,6 +101,14 @@ class Used(NamedTuple):
     extracted: Extracted | None = None
     more_meters: Mapping[str, int] = {}
     attributes: Mapping[str, str] = {}
+
+    def without_names(self) -> Used:
+        """The same without whatever text the provider has sent: its quantities, under the model that was asked for."""
+        found = self.extracted
+        if found is not None:
+            parts = tuple(Part(part.meters) for part in found.parts)
+            found = replace(found, model=None, parts=parts, price_context={})
+        return self._replace(extracted=found, attributes={})
 
 
 def hold_operation(runtime: Runtime, call: Call, attempt: int = 1) -> Operation:
@@ -103,6 +133,7 @@ def hold_operation(runtime: Runtime, call: Call, attempt: int = 1) -> Operation:
         "api_key_id": call.api_key_id,
         "meters": call.meters,
         "payer": call.payer,
+        "attributes": call.attributes,
     }
     if call.work_key is not None:
         raw["work_key"] = call.work_key
@@ -171,6 +202,12 @@ def _refuse_repeat(held: Recorded, ends: Entry) -> None:
     )
 
 
+def denial_members(denied: Recorded) -> dict[str, Any]:
+    """What is told of a denial besides its code and sentence: the decision, the wallet, and where it stands."""
+    answer = answer_of(denied)
+    return {name: answer[name] for name in ("org_id", "decision", "wallet", "versions", "entry")}
+
+
 # ── after it ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -192,6 +229,42 @@ def settle_operation(runtime: Runtime, held: Recorded, used: Used) -> Operation:
 def release_operation(runtime: Runtime, held: Recorded, reason: str) -> Operation:
     """What gives a hold back; it waits for nothing."""
     return checked_release(runtime, {"org_id": held.org_id, "hold_id": f"h{held.seq}", "reason": reason})
+
+
+def record_unsettled(runtime: Runtime, call: Call, held: Recorded, settlement: Operation) -> Future[CallFigures]:
+    """Record the usage of a call whose hold has expired: it is costed, and charged no credits.
+
+    Raises:
+        Unavailable: as `Runtime.submit`; also as the future's error.
+    """
+    payer: Payer = call.payer or "seller"
+    of_hold = {
+        "user_id": call.user_id,
+        "session_id": call.session_id,
+        "feature": call.feature,
+        "environment": call.environment,
+        "action": call.action,
+        "api_key_id": call.api_key_id,
+        "payer": payer,
+    }
+    figures: Future[CallFigures] = Future()
+
+    def done(written: Future[list[Receipt]]) -> None:
+        error = written.exception()
+        if error is not None:
+            figures.set_exception(error)
+        else:
+            figures.set_result(_figures_of_receipts(held, written.result()))
+
+    runtime.submit([complete_event(one, of_hold) for one in settlement.events]).add_done_callback(done)
+    return figures
+
+
+def _figures_of_receipts(held: Recorded, receipts: Sequence[Receipt]) -> CallFigures:
+    costs = [receipt.cost_pico for receipt in receipts]
+    cost = None if None in costs else pico_to_usd(sum(cost for cost in costs if cost is not None))
+    first = receipts[0]
+    return CallFigures(held.request_id, first.seq, cost, "0", None, f"h{held.seq}", first.cost_status)
 
 
 def usage_events(held: Recorded, used: Used) -> list[dict[str, Any]]:
@@ -240,7 +313,7 @@ class CallFigures(msgspec.Struct, frozen=True, omit_defaults=True):
         cost_usd: None when it has no price yet.
         status: of its usage: `final`, `partial`, `estimated` or `unpriced`.
         credits: what was charged.
-        balance: what is available afterwards, in credits.
+        balance: what is available afterwards, in credits; None where that is not known.
         entry: the place of its usage in the org's ledger; None where nothing was recorded.
     """
 
@@ -248,7 +321,7 @@ class CallFigures(msgspec.Struct, frozen=True, omit_defaults=True):
     entry: int | None
     cost_usd: str | None
     credits: str
-    balance: str
+    balance: str | None
     hold_id: str
     status: Literal["final", "partial", "estimated", "unpriced"] | None = None
 

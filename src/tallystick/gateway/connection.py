@@ -121,6 +121,13 @@ class Connection(asyncio.Protocol):
                 self._transport.resume_reading()
         return data
 
+    def hurry(self, seconds: float) -> None:
+        """The answer has so long to end, if it has not less already."""
+        self._total_until = min(self._total_until, self._loop.time() + seconds)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._look_at_time()
+
     def abort(self) -> None:
         """Close at once, whatever is under way; whoever waits is told `reset`."""
         self._fail(UpstreamFailed("reset", "the connection to the provider was closed here", sent=True))
