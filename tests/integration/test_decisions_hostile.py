@@ -11,9 +11,11 @@ from starlette.testclient import TestClient
 
 from accounts import give, open_shop
 from tallystick.api.app import create_app
+from tallystick.app.budgets import set_budget
 from tallystick.app.orgs import set_subscription
 from tallystick.app.runtime import Runtime
 from tallystick.app.wallet import show_wallet
+from tallystick.core.errors import BadInput
 
 OVERRIDE = {"request_id": "o1", "author": "ann", "approved_by": "bob", "reason": "trial", "expires_at": "2026-11-20"}
 
@@ -121,3 +123,22 @@ def test_what_is_too_long_to_be_a_name_is_not_repeated(client: TestClient, membe
     answer = client.put("/v1/orgs/acme/subscription", json=asked)
     assert answer.json()["code"] == expected
     assert len(answer.content) < 1000
+
+
+# ── names that mean nothing ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_an_exception_for_an_action_that_there_is_not_is_refused(client: TestClient) -> None:
+    asked = {**OVERRIDE, "allow_actions": ["tailor", "tailer"]}
+    answer = client.post("/v1/orgs/acme/overrides", json=asked)
+    assert code(answer) == (422, "unknown_action")
+    assert answer.json()["where"] == "allow_actions.1"
+    assert "did you mean tailor?" in answer.json()["detail"]
+    assert client.post("/v1/orgs/acme/overrides", json={**OVERRIDE, "allow_actions": ["tailor"]}).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["a/b", "/", ".", ".."])
+def test_a_budget_has_no_name_that_its_address_could_not_hold(shop: Runtime, name: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        set_budget(shop, "acme", name, {"per": "day", "kind": "hard", "max_usd": "1", "author": "ann"})
+    assert refused.value.code == "invalid_name"

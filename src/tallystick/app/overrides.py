@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -43,7 +43,7 @@ def add_override(runtime: Runtime, org_id: str, raw: object) -> dict[str, Any]:
 
     Raises:
         BadInput, Problems: what is wrong with the request; `same_person`, `expires_too_late`, `expired_already`,
-            `empty_override`, `unknown_limit`.
+            `empty_override`, `unknown_limit`, `unknown_action`.
         NotFound: `unknown_org`, `no_plan_in_force`.
         Conflict: `request_id_conflict`.
         Unavailable: `journal_busy`, `database_unreachable`, `journal_closed`; sending the same again is safe.
@@ -57,6 +57,7 @@ def add_override(runtime: Runtime, org_id: str, raw: object) -> dict[str, Any]:
         plan=meant.plan,
         limit_index=meant.limit_index,
         limit_names=meant.limit_names,
+        actions=meant.actions,
     )
     recorded = submit_once(runtime, operation)
     assert isinstance(recorded.request, SetOverride)  # noqa: S101 - what an override asks for
@@ -84,11 +85,12 @@ def list_overrides(runtime: Runtime, org_id: str) -> list[dict[str, Any]]:
 
 
 class _Meant(NamedTuple):
-    """Which plan's limits an exception names: the arguments of `override_operation`."""
+    """What the names in an exception mean: the arguments of `override_operation`."""
 
     plan: str
     limit_index: Callable[[str], int]
     limit_names: Sequence[str]
+    actions: Collection[str] | None
 
 
 def _meant(runtime: Runtime, org_id: str, raw: object) -> _Meant:
@@ -96,11 +98,12 @@ def _meant(runtime: Runtime, org_id: str, raw: object) -> _Meant:
     existing_org(runtime, org_id)
     stored = _stored(runtime, org_id, raw.get("request_id")) if isinstance(raw, Mapping) else None
     if stored is None:
-        plan = account_terms(runtime, org_id).plan
-        return _Meant(plan.name, limit_finder(plan), [limit_called(limit) for limit in plan.limits])
+        terms = account_terms(runtime, org_id)
+        called = [limit_called(limit) for limit in terms.plan.limits]
+        return _Meant(terms.plan.name, limit_finder(terms.plan), called, terms.contract.actions)
     names = stored.override.limit_names
     called = [names.get(place, "") for place in range(max(names, default=-1) + 1)]
-    return _Meant(stored.override.plan or "", partial(_stored_limit, called), called)
+    return _Meant(stored.override.plan or "", partial(_stored_limit, called), called, None)
 
 
 def _stored(runtime: Runtime, org_id: str, request_id: object) -> SetOverride | None:

@@ -6,14 +6,14 @@ None of it happens by itself: each has an author, and what is given away a reaso
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Final, get_args
 
 from tallystick.contract.decision import Budget, BudgetMeasure, BudgetScope, Override
 from tallystick.core.errors import BadInput
 from tallystick.core.instants import format_instant
-from tallystick.ledger.members import Members, short
+from tallystick.ledger.members import Members, did_you_mean, short
 from tallystick.ledger.operation_ids import parse_operation_id
 from tallystick.ledger.operations import Grant, Operation, OperationKind, Refund, SetBudget, SetOverride, SetStanding
 from tallystick.usage.event_problems import check_text, ids_fit
@@ -136,6 +136,10 @@ def _check_name(members: Members, name: str) -> None:
         check_text("name", name)
     except BadInput as error:
         members.faults.append(error.with_traceback(None))
+    if "/" in name or name in (".", ".."):
+        members.fault(
+            "invalid_name", "name", f"{short(name)!r} cannot stand in an address", "leave slashes out, and dots alone"
+        )
     if len(name) > BUDGET_NAME_CHARS_MAX:
         most = BUDGET_NAME_CHARS_MAX
         members.fault("text_too_long", "name", f"it has {len(name):,} characters; {most} are the most", "shorten it")
@@ -171,6 +175,7 @@ def override_operation(
     plan: str,
     limit_index: LimitIndex,
     limit_names: Sequence[str] = (),
+    actions: Collection[str] | None = None,
 ) -> Operation:
     """A signed-off exception, and the credits that come with it.
 
@@ -178,10 +183,11 @@ def override_operation(
         plan: the org's plan now, whose limits are meant.
         limit_index: the place of a limit in it.
         limit_names: what its limits are called, each in its place (`policy_terms.limit_called`).
+        actions: those of the contract, which may be let in; None for any.
 
     Raises:
         BadInput, Problems: as `grant_operation`; `same_person`, `expires_too_late`,
-            `empty_override`, or what `limit_index` raises.
+            `empty_override`, `unknown_action`, or what `limit_index` raises.
     """
     members = Members(raw, OVERRIDE_MEMBERS, "an override")
     author, approved_by = members.text("author"), members.text("approved_by")
@@ -202,7 +208,7 @@ def override_operation(
         limits=limits,
         limit_names={place: limit_names[place] for place in limits if place < len(limit_names)},
         plan=plan,
-        allow_actions=members.texts("allow_actions", _LIST_MAX),
+        allow_actions=_actions(members, actions),
         allow_models=members.texts("allow_models", _LIST_MAX),
         allow_overspend=members.flag("allow_overspend"),
     )
@@ -216,6 +222,19 @@ def override_operation(
         )
     request = SetOverride(override=override, approved_by=approved_by, credits_pico=credits_pico)
     return _operation(members, org_id, "override", request, salt)
+
+
+def _actions(members: Members, actions: Collection[str] | None) -> tuple[str, ...]:
+    named = members.texts("allow_actions", _LIST_MAX)
+    for place, name in enumerate(named):
+        if name and actions is not None and name not in actions:
+            members.fault(
+                "unknown_action",
+                f"allow_actions.{place}",
+                f"the contract has no action {short(name)!r}{did_you_mean(name, actions)}",
+                "name actions of the contract",
+            )
+    return named
 
 
 def _override_end(members: Members, now: datetime) -> datetime:
