@@ -1,4 +1,4 @@
-"""Usage is the work of one hold: its cost is charged by one settlement, whoever names it, whenever and however often."""
+"""Usage is the work of one hold: its cost is charged by one settlement, whoever names it, and however often."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -25,11 +26,17 @@ from account_operations import (
     wrongs,
 )
 from conftest import NOW
-from journal_helpers import count, publish_price, query
+from journal_helpers import count, publish_price, query, tamper
+from tallystick.app.contracts import apply_contract
+from tallystick.app.hold_expiry import expire_due
+from tallystick.app.orgs import set_subscription
 from tallystick.app.reprice import reprice
+from tallystick.app.retention import run_retention
 from tallystick.app.runtime import Runtime, open_runtime
+from tallystick.app.seal import seal_once
 from tallystick.app.verify import verify_ledger
 from tallystick.core.errors import BadInput, Conflict, TallyError
+from tallystick.core.instants import format_instant
 from tallystick.ledger.operations import CREDIT, Operation, Recorded, Settled
 from tallystick.usage.event import UsageEvent
 
@@ -155,6 +162,21 @@ def test_of_a_settlement_that_is_refused_the_usage_is_free(org: Runtime) -> None
     assert faults(org) == []
 
 
+def at_once(runtimes: list[Runtime], operations: list[Operation]) -> list[Recorded | TallyError]:
+    """Each process is asked for an operation, all at the same moment: their answers."""
+    start = threading.Barrier(len(runtimes))
+
+    def send(runtime: Runtime, operation: Operation) -> Recorded | TallyError:
+        start.wait()
+        try:
+            return do(runtime, operation)
+        except TallyError as error:
+            return error
+
+    with ThreadPoolExecutor(len(runtimes)) as threads:
+        return list(threads.map(send, runtimes, operations))
+
+
 @pytest.mark.parametrize("sent_before", [True, False])
 def test_of_settlements_from_several_processes_at_once_one_has_it(others: list[Runtime], sent_before: bool) -> None:
     runtime = others[0]
@@ -163,17 +185,7 @@ def test_of_settlements_from_several_processes_at_once_one_has_it(others: list[R
         holds = [hold(runtime) for _ in others]
         if sent_before:
             runtime.append([used])
-        start = threading.Barrier(len(others))
-
-        def send(place: int, used: UsageEvent = used, holds: list[Recorded] = holds) -> Recorded | TallyError:
-            start.wait()
-            try:
-                return do(others[place], settle(holds[place], used))
-            except TallyError as error:
-                return error
-
-        with ThreadPoolExecutor(len(others)) as threads:
-            answers = list(threads.map(send, range(len(others))))
+        answers = at_once(others, [settle(one, used) for one in holds])
         done = [one for one in answers if isinstance(one, Recorded)]
         assert [cost(one) for one in done] == [(CENT, True, 2)]
         codes = [one.code for one in answers if isinstance(one, TallyError)]
@@ -267,3 +279,118 @@ def test_a_settlement_of_very_many_events_that_were_sent_before_has_all_of_them_
     refused(org, settle(second, call("new"), used[999]), "usage_settled_already", "'e999'")
     assert told(do(org, settle(first, *used))) == told(done)
     assert faults(org) == []
+
+
+def test_usage_that_is_too_old_by_now_is_known_where_it_is_stored(org: Runtime) -> None:
+    settings = org.settings.model_copy(update={"retention_days": 45})
+    made, edge = hold(org), NOW - timedelta(days=45)
+    with open_runtime(settings, lambda: NOW + timedelta(minutes=1)) as later:
+        org.append([call("stored", time=edge)])
+        refused(later, settle(made, call("new", time=edge)), "outside_dedup_window", "'new'")
+        done = do(later, settle(made, call("stored", time=edge), call("mine")))
+    assert [receipt.status for receipt in done.usage] == ["duplicate", "accepted"]
+    assert cost(done) == (2 * CENT, True, 3)
+    assert faults(org) == []
+
+
+# ── what a check of the ledger finds ────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def settled(org: Runtime) -> Runtime:
+    """Of two holds one is settled with `sent`, which was sent before, and `brought`, the other with `later`."""
+    org.append([call("early")])
+    first = hold(org)
+    org.append([call("sent")])
+    second = hold(org)
+    do(org, settle(first, call("sent"), call("brought")))
+    do(org, settle(second, call("later")))
+    assert query(org, "select seq, settlement_seq from settled_usage") == [(4, 7)]
+    assert faults(org) == []
+    return org
+
+
+NAMED = """update ledger_entries set body = replace(body, '"later"', '"{}"') where kind = 'settlement'"""
+
+
+@pytest.mark.parametrize(
+    ("statement", "told_of"),
+    [
+        (NAMED.format("sent"), "it names the usage 'sent', entry 4, which is the work of the settlement 7"),
+        (NAMED.format("brought"), "it names the usage 'brought', entry 6, which is the work of the settlement 7"),
+        (NAMED.format("early"), "it names the usage 'early', entry 2, of before its hold 5"),
+        (
+            "update ledger_entries set environment = 'development' where request_id = 'brought'",
+            "it names the usage 'brought', entry 6, of another environment than its hold",
+        ),
+        ("delete from settled_usage", "settled_usage: the settlement of the usage 4 is missing"),
+        ("update settled_usage set settlement_seq = 9", "the usage 4 says 9, and the org's entries 7"),
+        ("insert into settled_usage values ('acme', 2, 9)", "the usage 2 says 9, and the org's entries know of none"),
+        ("insert into settled_usage values ('acme', 6, 9)", "the usage 6 says 9, and the org's entries 7"),
+    ],
+)
+def test_a_check_finds_usage_that_is_settled_twice_or_by_the_wrong_hold(
+    settled: Runtime, statement: str, told_of: str
+) -> None:
+    tamper(settled.database.url, statement)
+    found = [one for one in verify_ledger(settled).findings.kept if told_of in one.sentence()]
+    assert [(one.org_id, one.check in {"account", "state"}) for one in found] == [("acme", True)]
+
+
+PRESENT = datetime.now(UTC).replace(microsecond=0)
+"""The database's own clock has a say in what may leave it."""
+
+
+def aged(runtime: Runtime, moment: list[datetime]) -> Runtime:
+    """An org with credits and holds that live long, on a clock that is set; entries leave after 45 days."""
+    settings = runtime.settings.model_copy(update={"retention_days": 45, "block_entries_max": 1})
+    runtime = replace(runtime, clock=lambda: moment[0], settings=settings)
+    contract = CONTRACT.replace("2026-01-01T00:00:00Z", format_instant(moment[0])) + "holds: {life: 7d}\n"
+    apply_contract(runtime, contract, "agents.yaml")
+    set_subscription(runtime, "acme", contract="agents", plan="wallet", effective_from=moment[0])
+    do(runtime, grant(credits=5000))
+    return runtime
+
+
+@pytest.mark.parametrize(("settled_days_ago", "gone"), [(43, 6), (47, 10)])
+def test_usage_and_its_correction_are_found_where_they_are_kept(
+    runtime: Runtime, settled_days_ago: int, gone: int
+) -> None:
+    moment = [PRESENT - timedelta(days=49)]
+    began = moment[0]
+    runtime = aged(runtime, moment)
+    first, second = hold(runtime), hold(runtime)
+    unknown = {"model": "newest", "meters": {"tokens_in": CENT}, "time": began}
+    used = [call("a", **unknown), call("b", time=began), call("c", **unknown)]
+    runtime.append(used)
+    moment[0] = PRESENT - timedelta(days=settled_days_ago)
+    publish_price(runtime)
+    assert reprice(runtime).corrected == 2
+    done = do(runtime, settle(first, *used[:2]))
+    assert cost(done) == (8 * CENT, True, 11)
+    do(runtime, settle(second))
+    seal_once(runtime, everything=True)
+    moment[0] = PRESENT
+    assert faults(runtime) == []
+    assert query(runtime, "select seq, settlement_seq from settled_usage order by seq") == [(4, 9), (5, 9)]
+    assert run_retention(runtime).entries == gone
+    assert query(runtime, "select seq from settled_usage") == []
+    assert [one.sentence() for one in verify_ledger(runtime).findings.kept] == []
+    if gone == 6:
+        tamper(runtime.database.url, "insert into settled_usage values ('acme', 5, 9)")
+        (found,) = [one.sentence() for one in verify_ledger(runtime).findings.kept]
+        assert "the usage 5 says 9" in found
+
+
+def test_a_hold_stays_in_the_database_until_it_is_ended(runtime: Runtime) -> None:
+    moment = [PRESENT - timedelta(days=60)]
+    runtime = aged(runtime, moment)
+    hold(runtime)
+    seal_once(runtime, everything=True)
+    moment[0] = PRESENT
+    run_retention(runtime)
+    assert query(runtime, "select kind from ledger_entries") == [("hold",)]
+    assert expire_due(runtime) == 1
+    assert account_of(runtime)["balances"]["wallet_held"] == 0
+    assert run_retention(runtime).entries == 1
+    assert [one.sentence() for one in verify_ledger(runtime).findings.kept] == []

@@ -2,8 +2,8 @@
 
 Certain means: the block's file has the hash that was signed, and what is read from it and from the people file beside
 it now equals the rows that are about to go, column by column. What leaves is always the beginning of an org's
-sequence, a sealed range at a time; the first range that is too young, or waits for a price, keeps all that follow it.
-The database checks again, by its own clock, that what goes is sealed and older than 45 days.
+sequence, a sealed range at a time; the first range that is too young, or waits for a price or for a hold's end, keeps
+all that follow it. The database checks again, by its own clock, that what goes is sealed and older than 45 days.
 """
 
 from __future__ import annotations

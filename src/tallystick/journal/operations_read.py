@@ -58,6 +58,7 @@ class Found(NamedTuple):
         usage: usage that is stored already, by org and request id, as far as it was looked for.
         cores: of usage whose personal data was erased, the rest of the fact, to be compared.
         contracts: by the hash of their content, those in force and those that loaded holds were decided under.
+        is_probed: whether all usage that is named was looked for.
     """
 
     orgs: dict[str, OrgWork]
@@ -66,6 +67,7 @@ class Found(NamedTuple):
     usage: dict[tuple[str, str], FoundUsage]
     cores: dict[tuple[str, str], bytes]
     contracts: Mapping[str, Contract]
+    is_probed: bool
 
 
 class ManyEnded(Exception):
@@ -274,7 +276,7 @@ def _second_round(
         for one, usage in known.items()
         if usage.stored.salt is None
     }
-    return Found(orgs, first.stored, resolutions, known, cores, contracts)
+    return Found(orgs, first.stored, resolutions, known, cores, contracts, probe)
 
 
 def _add(

@@ -27,6 +27,10 @@ from tallystick.rates.pricing import RateCard
 from tallystick.usage.event import UsageEvent
 
 
+class NotLookedFor(Exception):
+    """An event is taken only if it is stored already, and was not looked for: the group is to be read once more."""
+
+
 class Prepared(NamedTuple):
     """An event of a settlement, whole, and as it will be written."""
 
@@ -110,6 +114,7 @@ class SettledUsage:
             Conflict: `request_id_conflict`: one is stored with other content; `usage_settled_already`: one is another
                 settlement's; `usage_before_hold`: one is stored since before the hold was made.
             BadInput: `other_environment`; or why one cannot be stored at all.
+            NotLookedFor: one is too old to be taken, unless it is stored.
         """
         new, before, cost_pico, priced = [], [], 0, True
         environment = hold.request.environment
@@ -119,7 +124,7 @@ class SettledUsage:
                 raise _other_environment(event, hold)
             found = self._found_of(org.org_id, event.request_id)
             if found is None:
-                _check_new(org, event, row)
+                self._check_new(org, event, row)
                 new.append(one)
                 total_pico = row.cost_pico
             else:
@@ -192,6 +197,20 @@ class SettledUsage:
                 where="events",
             )
 
+    def _check_new(self, org: OrgWork, event: UsageEvent, row: Row) -> None:
+        refusal = row.refusal
+        if refusal is None and row.time_us < org.head.known_since_us:
+            refusal = too_old(org.head.known_since_us)
+        if refusal is not None:
+            if not self._found.is_probed:
+                raise NotLookedFor
+            raise BadInput(
+                refusal.code,
+                f"the event {event.request_id!r}: {refusal.reason}",
+                next_step="mend the event, or settle without it",
+                where="events",
+            )
+
     def _whole_events(self, operation: Operation) -> list[UsageEvent] | None:
         """The events with what they left out; None when their hold is not known here."""
         request: Any = operation.request
@@ -221,19 +240,6 @@ class SettledUsage:
             return []
         salts = self._random_bytes(SALT_BYTES * len(events))
         return prepare(events, self._appender.now, self._card, salts, known_since=self._known_since).rows
-
-
-def _check_new(org: OrgWork, event: UsageEvent, row: Row) -> None:
-    refusal = row.refusal
-    if refusal is None and row.time_us < org.head.known_since_us:
-        refusal = too_old(org.head.known_since_us)
-    if refusal is not None:
-        raise BadInput(
-            refusal.code,
-            f"the event {event.request_id!r}: {refusal.reason}",
-            next_step="mend the event, or settle without it",
-            where="events",
-        )
 
 
 def _check_free(event: UsageEvent, hold: OpenHold, found: FoundUsage) -> None:

@@ -32,6 +32,7 @@ from tallystick.journal.operations_decide import Decider
 from tallystick.journal.operations_load import ENDED_HOLDS_MAX, HoldCache
 from tallystick.journal.operations_read import ManyEnded, Reader
 from tallystick.journal.operations_save import save
+from tallystick.journal.operations_usage import NotLookedFor
 from tallystick.journal.steps import reached
 from tallystick.ledger.operations import Operation, Recorded
 from tallystick.rates.pricing import RateCard
@@ -144,7 +145,11 @@ class OperationWork:
         reached("operations.loaded")
         decider = Decider(found, now, self._card(), self._random_bytes, self._cache, known_since=self._since(now))
         decider.prepare(items)
-        answers = [_answer(decider, item) if item.org_id in orgs else unknown_org(item.org_id) for item in items]
+        try:
+            answers = [_answer(decider, item) if item.org_id in orgs else unknown_org(item.org_id) for item in items]
+        except NotLookedFor:
+            connection.rollback()
+            return self._write(connection, items, probe=True)
         reached("operations.decided")
         changed = [org for _, org in sorted(found.orgs.items()) if org.has_entries or org.is_caught_up]
         if changed:

@@ -38,9 +38,9 @@ def kept_ranges(connection: Connection) -> list[KeptRange]:
 
 
 def may_leave(connection: Connection, one: KeptRange, recorded_before: datetime) -> bool:
-    """Whether all of the range was recorded before that, and nothing of it still waits for a price."""
+    """Whether all of the range was recorded before that, and nothing of it still waits for a price or for its end."""
     parameters = {**one._asdict(), "org": one.org_id, "since": recorded_before}
-    for name in ("too_young", "awaits_price"):
+    for name in ("too_young", "awaits_price", "awaits_end"):
         row = connection.execute(_SQL[name], parameters).fetchone()
         if row is None or row[0]:
             return False

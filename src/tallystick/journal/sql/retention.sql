@@ -30,6 +30,10 @@ select exists (
         )
 )
 
+-- name: awaits_end
+-- Whether the range has a hold that nothing has resolved yet: what it has reserved could never go back.
+select exists (select from open_holds where org_id = %(org)s and seq between %(first_seq)s and %(last_seq)s)
+
 -- name: blocks
 -- These blocks.
 select block, path, file_sha256 from blocks where block = any(%(blocks)s) order by block
