@@ -75,6 +75,7 @@ class RowByRow:
     """Takes single events as `SingleEvents` does, and inserts each by itself."""
 
     path = EVENTS_PATH
+    scope = "events"
     events: int | None = 1
 
     def __init__(self, url: str, connections: int) -> None:
@@ -85,7 +86,7 @@ class RowByRow:
         self._url = url
         self._threads = ThreadPoolExecutor(connections)
 
-    def take(self, body: bytes, request_id: str, reply: Reply) -> bool:
+    def take(self, body: bytes, request_id: str, reply: Reply, _org_id: str | None = None) -> bool:
         raw = msgspec.json.decode(body)
         event = msgspec.convert(raw, UsageEvent)
         self._threads.submit(self._insert, event, request_id, reply)

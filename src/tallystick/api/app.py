@@ -1,10 +1,12 @@
 """The application: routes of the control plane, the route that events come in by, and what surrounds them all.
 
     Linger                an early answer reaches a caller who is still sending
+      Gateway             calls of models and tools, by the first part of their path
       RequestLog          request id, log line, last resort for what nobody foresaw
-        FastAPI           addresses, parameters, problem documents
-          /v1/events      a plain route: a body of thousands of events is read without models
-          everything else typed routes, one module for each subject
+        Authentication    the key that is shown, where one is
+          FastAPI         addresses, parameters, what keys are for (`access`), problem documents
+            /v1/events    a plain route: a body of thousands of events is read without models
+            all others    typed routes, one module for each subject
 
 The journal is synchronous: everything that touches it runs in a bounded pool of threads.
 """
@@ -22,7 +24,7 @@ import structlog
 from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tallystick import __version__
 from tallystick.api import (
@@ -40,6 +42,8 @@ from tallystick.api import (
     versions,
     wallets,
 )
+from tallystick.api.access import allow
+from tallystick.api.auth import Authentication, Callers
 from tallystick.api.bodies import BodyBudget
 from tallystick.api.context import refuse_nul
 from tallystick.api.decisions import ADDRESSES, ShortOperations
@@ -61,6 +65,7 @@ from tallystick.app.rates_watch import RatesWatch
 from tallystick.app.runtime import Runtime
 from tallystick.app.settings import Settings
 from tallystick.core.errors import TallyError
+from tallystick.gateway.app import Gateway
 
 BODIES_IN_MEMORY = 4
 """How many bodies of the largest size may be in memory at once."""
@@ -78,7 +83,23 @@ def create_app(runtime: Runtime) -> ASGIApp:
     """The application over an open runtime, ready for any ASGI server."""
     api = build_api(runtime.settings)
     api.state.runtime = runtime
-    return Linger(RequestLog(api))
+    gateway = api.state.gateway = Gateway(runtime)
+    callers = api.state.callers = Callers(runtime)
+    return Linger(_Front(gateway, RequestLog(Authentication(api, callers))))
+
+
+class _Front:
+    """What the gateway takes goes there, everything else to the API."""
+
+    def __init__(self, gateway: Gateway, api: ASGIApp) -> None:
+        self._gateway = gateway
+        self._api = api
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and self._gateway.takes(scope["path"]):
+            await self._gateway(scope, receive, send)
+        else:
+            await self._api(scope, receive, send)
 
 
 def openapi_document() -> dict[str, Any]:
@@ -95,7 +116,7 @@ def build_api(settings: Settings) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         lifespan=_running,
-        dependencies=[Depends(refuse_nul)],
+        dependencies=[Depends(refuse_nul), Depends(allow)],
         exception_handlers={
             TallyError: answer_tally_error,
             HTTPException: answer_http_exception,
@@ -134,14 +155,19 @@ async def _running(api: FastAPI) -> AsyncIterator[dict[str, Any]]:
     # The routes that are plain functions run in the framework's pool, which is this one.
     anyio.to_thread.current_default_thread_limiter().total_tokens = CONTROL_THREADS
     runtime: Runtime = api.state.runtime
+    runtime.keys.start()
     await anyio.to_thread.run_sync(runtime.known_meters)  # what asks the database is asked before anybody waits
     log = LineBuffer(asyncio.get_running_loop())
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_watch_rates, RatesWatch(runtime))
         inbox = LoopInbox(asyncio.get_running_loop())
+        gateway: Gateway = api.state.gateway
+        await gateway.start(inbox, log.add)
         operations = [ShortOperations(address, runtime, inbox) for address in ADDRESSES]
         ways: list[ShortWay] = [SingleEvents(runtime, inbox), *operations]
-        yield {"short_ways": ShortWays(ways, log, body_bytes_max=runtime.settings.body_bytes_max)}
+        body_bytes_max = runtime.settings.body_bytes_max
+        yield {"short_ways": ShortWays(ways, log, body_bytes_max=body_bytes_max, callers=api.state.callers)}
+        await gateway.stop()
         log.flush()
         tasks.cancel_scope.cancel()
 

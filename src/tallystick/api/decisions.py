@@ -11,7 +11,6 @@ Plain requests go a short way (`short_ways`), all others through a thread.
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
@@ -23,6 +22,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from tallystick.api.access import require_org
 from tallystick.api.bodies import bounded_body, check_values, media_type_of
 from tallystick.api.decision_schema import asked_as
 from tallystick.api.decision_shapes import AuthorizeAnswer, RefundAnswer, ReleaseAnswer, SettleAnswer
@@ -33,14 +33,13 @@ from tallystick.api.openapi import problems
 from tallystick.api.problems import PROBLEM_TYPE, problem, request_id_of
 from tallystick.api.short_ways import Reply, failure_answer, plain_object
 from tallystick.app.authorize import checked_authorize
-from tallystick.app.decision_answers import answer_of
+from tallystick.app.decision_answers import answer_of, seconds_until_reset
 from tallystick.app.loop_inbox import LoopInbox
 from tallystick.app.operate import with_meters
 from tallystick.app.refund import checked_refund
 from tallystick.app.release import checked_release
 from tallystick.app.runtime import Runtime
 from tallystick.app.settle import checked_settle
-from tallystick.contract.decision import Decision
 from tallystick.contract.policy import DENIALS, HTTP_STATUS
 from tallystick.core.errors import BadInput
 from tallystick.core.json_text import read_json, without_bom
@@ -57,17 +56,19 @@ class OperationAddress(NamedTuple):
     """An address at which operations are asked for.
 
     Attributes:
+        scope: what a caller's key must be for.
         check: makes the operation of a decoded body, by the meters that are known; it waits for nothing.
     """
 
     path: str
+    scope: str
     check: Callable[[Runtime, object, frozenset[str]], Operation]
 
 
-AUTHORIZE: Final = OperationAddress("/v1/authorize", checked_authorize)
-SETTLE: Final = OperationAddress("/v1/settle", checked_settle)
-RELEASE: Final = OperationAddress("/v1/release", checked_release)
-REFUND: Final = OperationAddress("/v1/refunds", checked_refund)
+AUTHORIZE: Final = OperationAddress("/v1/authorize", "authorize", checked_authorize)
+SETTLE: Final = OperationAddress("/v1/settle", "authorize", checked_settle)
+RELEASE: Final = OperationAddress("/v1/release", "authorize", checked_release)
+REFUND: Final = OperationAddress("/v1/refunds", "admin", checked_refund)
 ADDRESSES: Final = (AUTHORIZE, SETTLE, RELEASE, REFUND)
 
 
@@ -90,16 +91,9 @@ def operation_answer(recorded: Recorded, request_id: str) -> Answer:
         HTTP_STATUS[denial], decision.code, decision.message, decision.next_step.text, request_id=request_id
     )
     document |= {name: members[name] for name in ("org_id", "decision", "wallet", "versions", "entry")}
-    seconds = _seconds_until_reset(decision, recorded) if denial == "limited" else None
+    seconds = seconds_until_reset(recorded, decision) if denial == "limited" else None
     headers = None if seconds is None else {"retry-after": str(seconds)}
     return Answer(HTTP_STATUS[denial], _encode(document), PROBLEM_TYPE, headers)
-
-
-def _seconds_until_reset(decision: Decision, recorded: Recorded) -> int:
-    """When all that is in the way has begun anew."""
-    resets = [one.resets_at for one in decision.limits if one.exceeded and one.kind == "hard"]
-    seconds = [(reset - recorded.recorded_at).total_seconds() for reset in resets]
-    return max(1, math.ceil(max(seconds, default=1)))
 
 
 # ── the short way ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -112,14 +106,15 @@ class ShortOperations:
 
     def __init__(self, address: OperationAddress, runtime: Runtime, inbox: LoopInbox) -> None:
         self.path = address.path
+        self.scope = address.scope
         self._check = address.check
         self._runtime = runtime
         self._inbox = inbox
 
-    def take(self, body: bytes, request_id: str, reply: Reply) -> bool:
+    def take(self, body: bytes, request_id: str, reply: Reply, org_id: str | None = None) -> bool:
         """See `ShortWay.take`."""
         operation = self._read(body)
-        if operation is None:
+        if operation is None or (org_id is not None and operation.org_id != org_id):
             return False
         try:
             future = self._runtime.operations.submit(operation)
@@ -230,14 +225,15 @@ async def _post(address: OperationAddress, request: Request) -> Response:
     bytes_max = min(BODY_BYTES_MAX, runtime.settings.body_bytes_max)
     async with bounded_body(request, bytes_max, state.body_budget) as body:
         future = await anyio.to_thread.run_sync(
-            _offer, address, runtime, body, media_type, limiter=state.ingest_limiter
+            _offer, address, request, body, media_type, limiter=state.ingest_limiter
         )
     # Shielded: whoever stops waiting for what is being written must not stop the writing.
     recorded = await asyncio.shield(asyncio.wrap_future(future))
     return operation_answer(recorded, request_id_of(request)).response()
 
 
-def _offer(address: OperationAddress, runtime: Runtime, body: bytes, media_type: str) -> Future[Recorded]:
+def _offer(address: OperationAddress, request: Request, body: bytes, media_type: str) -> Future[Recorded]:
+    runtime: Runtime = request.app.state.runtime
     if media_type != JSON_TYPE:
         raise BadInput(
             "unsupported_media_type",
@@ -247,4 +243,6 @@ def _offer(address: OperationAddress, runtime: Runtime, body: bytes, media_type:
         )
     check_values(body, VALUES_MAX)
     raw = read_json(without_bom(body))
-    return runtime.operations.submit(with_meters(runtime, partial(address.check, runtime, raw)))
+    operation = with_meters(runtime, partial(address.check, runtime, raw))
+    require_org(request, operation.org_id)
+    return runtime.operations.submit(operation)

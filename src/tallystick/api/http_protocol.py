@@ -235,10 +235,15 @@ class TallyHttpProtocol(HttpToolsProtocol):
 
     def _go_the_short_way(self, cycle: RequestResponseCycle, way: ShortWay) -> None:
         self._short = None
-        request_id = choose_request_id(cycle.scope["headers"])
-        reply = partial(self._reply, cycle, way, request_id, perf_counter())
-        if not way.take(bytes(cycle.body), request_id, reply):
-            super()._start_asgi_task(cycle, self.app)
+        ways = self.short_ways
+        assert ways is not None  # noqa: S101 - one of them is to be gone
+        caller = ways.caller(ways.token_of(cycle.scope), way)
+        if caller is not None:
+            request_id = choose_request_id(cycle.scope["headers"])
+            reply = partial(self._reply, cycle, way, request_id, perf_counter(), caller.key_id)
+            if way.take(bytes(cycle.body), request_id, reply, caller.org_id):
+                return
+        super()._start_asgi_task(cycle, self.app)
 
     def _learn(self, data: bytes) -> None:
         """Remember the head of a whole request that may go a short way: callers send the same one again and again."""
@@ -252,7 +257,7 @@ class TallyHttpProtocol(HttpToolsProtocol):
             return
         way = ways.way_of(cycle.scope)
         if way is not None and cycle.scope["http_version"] == "1.1":
-            ways.remember_head(data[:end], len(cycle.body), way)
+            ways.remember_head(data[:end], len(cycle.body), way, ways.token_of(cycle.scope))
 
     def _take_known(self, data: bytes, ways: ShortWays) -> bool:
         """Take a whole request whose head is remembered; False when it is to be parsed."""
@@ -260,23 +265,33 @@ class TallyHttpProtocol(HttpToolsProtocol):
         known = ways.known_heads.get(data[:end])
         if known is None or len(data) != end + known[0]:
             return False
-        way = known[1]
+        _, way, token = known
+        caller = ways.caller(token, way)  # asked each time: a key ends, whatever was remembered of it
+        if caller is None:
+            return False
         cycle = _KnownRequest(self.server_state.default_headers)
         request_id = new_request_id()
-        if not way.take(data[end:], request_id, partial(self._reply, cycle, way, request_id, perf_counter())):
+        reply = partial(self._reply, cycle, way, request_id, perf_counter(), caller.key_id)
+        if not way.take(data[end:], request_id, reply, caller.org_id):
             return False
         self._unset_keepalive_if_required()
         self.cycle = cycle
         return True
 
     def _reply(
-        self, cycle: RequestResponseCycle, way: ShortWay, request_id: str, started: float, answer: Answer
+        self,
+        cycle: RequestResponseCycle,
+        way: ShortWay,
+        request_id: str,
+        started: float,
+        key_id: str | None,
+        answer: Answer,
     ) -> None:
         ways = self.short_ways
         assert ways is not None  # noqa: S101 - one of them replies
         # Of the requests that wait on a connection only the last one learns that it is gone.
         is_gone = cycle.disconnected or self.transport.is_closing()
-        ways.log(way, CLIENT_LEFT if is_gone else answer.status, request_id, perf_counter() - started)
+        ways.log(way, CLIENT_LEFT if is_gone else answer.status, request_id, perf_counter() - started, key_id)
         if is_gone:
             return
         more = b"".join(f"{name}: {value}\r\n".encode("latin-1") for name, value in (answer.headers or {}).items())

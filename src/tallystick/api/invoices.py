@@ -10,6 +10,7 @@ from fastapi import APIRouter, Path, Query, Response
 from starlette.concurrency import iterate_in_threadpool
 from starlette.responses import JSONResponse, StreamingResponse
 
+from tallystick.api.access import OwnOrg
 from tallystick.api.context import InvoiceId, OpenRuntime, OrgId
 from tallystick.api.invoice_shapes import (
     CloseAnswer,
@@ -32,6 +33,7 @@ from tallystick.app.proofs import proof_pieces
 from tallystick.app.replay import replay_invoice
 from tallystick.core.instants import format_instant
 from tallystick.core.money import cents_to_usd
+from tallystick.invoice.model import Invoice
 
 router = APIRouter(tags=["invoices"], route_class=StrictRoute)
 
@@ -48,13 +50,14 @@ DOCUMENT_RESPONSE: dict[int | str, dict[str, Any]] = {
 @router.get("/v1/invoices", operation_id="list_invoices", summary="Closed months")
 def get_invoices(
     runtime: OpenRuntime,
+    own_org: OwnOrg,
     org_id: Annotated[str | None, Query(description="Only this org's.", max_length=512)] = None,
     month: Annotated[str | None, Query(description="Only of this month, such as 2026-10.")] = None,
     cursor: Annotated[str | None, Query(description="The `next_cursor` of the page before.", max_length=128)] = None,
     limit: Annotated[int, Query(description="Most invoices on the page.", ge=1, le=1000)] = 100,
 ) -> InvoicePage:
-    """Closed months, newest first, of one org or of all."""
-    rows = list_invoices(runtime, org_id=org_id, month=month)
+    """Closed months, newest first, of one org or of all. With a key of an org, its own."""
+    rows = list_invoices(runtime, org_id=org_id if own_org is None else own_org, month=month)
     page, next_cursor = page_after(rows, cursor, limit, name=lambda row: row.invoice_id)
     summaries = [
         InvoiceSummary(
@@ -122,8 +125,10 @@ def _close_result(result: MonthResult) -> CloseResult:
         **problems(404),
     },
 )
-def get_invoice(runtime: OpenRuntime, invoice_id: InvoiceId) -> JSONResponse:
-    """The document, when it was closed, and the requests of its month that came too late for it."""
+def get_invoice(runtime: OpenRuntime, own_org: OwnOrg, invoice_id: InvoiceId) -> JSONResponse:
+    """The document, when it was closed, and the requests of its month that came too late for it. With a key of an org,
+    without the section `internal`, which says what the requests cost us.
+    """
     shown = show_invoice(runtime, invoice_id)
     late = [
         {
@@ -136,7 +141,7 @@ def get_invoice(runtime: OpenRuntime, invoice_id: InvoiceId) -> JSONResponse:
     ]
     return JSONResponse(
         {
-            "invoice": shown.invoice.document(),
+            "invoice": _document(shown.invoice, own_org),
             "closed_at": format_instant(shown.row.closed_at),
             "late_events": shown.late_events,
             "late": late,
@@ -203,6 +208,7 @@ _EXPORT_RESPONSE: dict[int | str, dict[str, Any]] = {
 )
 def get_export(
     runtime: OpenRuntime,
+    own_org: OwnOrg,
     invoice_id: InvoiceId,
     export_format: Annotated[
         ExportFormat,
@@ -213,8 +219,10 @@ def get_export(
     ] = "csv",
     for_customer: Annotated[bool, Query(description="Leave out what the requests cost us.")] = False,
 ) -> StreamingResponse:
-    """The document, a page for a person, its lines, or every request behind it, however many those are."""
-    pieces = export_invoice(runtime, invoice_id, export_format, for_customer=for_customer)
+    """The document, a page for a person, its lines, or every request behind it, however many those are. With a key of
+    an org, always as for a customer.
+    """
+    pieces = export_invoice(runtime, invoice_id, export_format, for_customer=for_customer or own_org is not None)
     return StreamingResponse(_streamed(pieces), media_type=MEDIA_TYPES[export_format])
 
 
@@ -264,6 +272,16 @@ def post_replay(runtime: OpenRuntime, invoice_id: InvoiceId) -> ReplayReport:
     response_class=JSONResponse,
     responses={**DOCUMENT_RESPONSE, **problems(404)},
 )
-def get_preview(runtime: OpenRuntime, org_id: OrgId, month: Month) -> JSONResponse:
-    """The invoice as closing now would make it. Nothing is stored, and a month may still be running."""
-    return JSONResponse(preview_invoice(runtime, org_id, month).document())
+def get_preview(runtime: OpenRuntime, own_org: OwnOrg, org_id: OrgId, month: Month) -> JSONResponse:
+    """The invoice as closing now would make it. Nothing is stored, and a month may still be running. With a key of an
+    org, without the section `internal`.
+    """
+    return JSONResponse(_document(preview_invoice(runtime, org_id, month), own_org))
+
+
+def _document(invoice: Invoice, own_org: str | None) -> dict[str, Any]:
+    """The document; for who may know of one org alone, as for a customer."""
+    document = invoice.document()
+    if own_org is not None:
+        del document["internal"]
+    return document

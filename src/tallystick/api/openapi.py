@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI
 
+from tallystick.api.access import RULES
 from tallystick.api.decision_schema import DECISION_SCHEMAS
 from tallystick.api.event_schema import EVENT_SCHEMAS, EVENTS_PATH, events_operation
 from tallystick.api.problems import PROBLEM_TYPE
@@ -54,6 +55,13 @@ FAULT: Schema = {
 }
 PROBLEM_CONTENT: Schema = {"content": {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
 
+KEY_SCHEME: Schema = {
+    "type": "http",
+    "scheme": "bearer",
+    "bearerFormat": "tk_…",
+    "description": "A key made by `tally keys create`. `x-scope` is what an operation needs it to be for.",
+}
+
 _REQUEST_ID_PARAMETER: Schema = {
     "name": "Request-Id",
     "in": "header",
@@ -72,7 +80,8 @@ INTRODUCTION = """Metering and billing for AI products.
 
 Amounts of money are decimal strings in USD, exact unless a name says they are rounded to the cent. Times are
 RFC 3339 in UTC. Every refusal is a problem document (RFC 9457) with a stable `code`, a sentence and a safe
-next step. Callers are not authenticated: the server listens on the loopback address unless told otherwise.
+next step. Callers show a key (`tally keys create`); none is needed where only the same machine can reach the server,
+unless the operator wants it so.
 """
 
 
@@ -83,6 +92,8 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 _MEANING = {
     400: "The body cannot be read.",
+    401: "No key was shown where one is needed, or one that is not, or no longer, taken.",
+    403: "The key is not for this, or not for this org.",
     404: "The thing named does not exist.",
     409: "It contradicts what is stored; that stays as it was.",
     413: "The body is too large.",
@@ -113,11 +124,29 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
     schemas.update({**EVENT_SCHEMAS, **DECISION_SCHEMAS}, **_invoice_schemas(), Problem=PROBLEM, Fault=FAULT)
     document["paths"] = {EVENTS_PATH: {"post": events_operation(PROBLEM_CONTENT)}, **document["paths"]}
     document["components"]["schemas"] = dict(sorted(schemas.items()))
+    document["components"]["securitySchemes"] = {"key": KEY_SCHEME}
+    document["security"] = [{"key": []}, {}]
     for path in document["paths"].values():
         for method in _OPERATIONS:
             if method in path:
                 _complete_operation(path[method])
     return document
+
+
+def _name_scope(operation: Schema) -> None:
+    """Say what a key must be for, and how one that is not is refused."""
+    scope = RULES[operation["operationId"]].scope
+    if scope is None:
+        operation["security"] = []
+        return
+    operation["x-scope"] = scope
+    responses = operation["responses"]
+    responses.setdefault("401", problems(401)[401])
+    if "403" in responses:  # a denial, or a key that is not for this
+        content = responses["403"]["content"][PROBLEM_TYPE]
+        content["schema"] = {"anyOf": [content["schema"], {"$ref": "#/components/schemas/Problem"}]}
+    else:
+        responses["403"] = problems(403)[403]
 
 
 def _invoice_schemas() -> dict[str, Schema]:
@@ -126,6 +155,7 @@ def _invoice_schemas() -> dict[str, Schema]:
     for schema in schemas.values():
         # Docstrings are indented; the document is read by people too.
         schema["description"] = inspect.cleandoc(schema["description"])
+    schemas["Invoice"]["required"].remove("internal")  # it is left out for who may know of one org alone
     late = {name: {"type": "integer" if name == "seq" else "string"} for name in LATE_MEMBERS}
     shown = {
         "type": "object",
@@ -153,6 +183,7 @@ LATE_MEMBERS = ("seq", "request_id", "time", "recorded_at")
 def _complete_operation(operation: dict[str, Any]) -> None:
     operation.setdefault("parameters", []).append(_REQUEST_ID_PARAMETER)
     responses = operation["responses"]
+    _name_scope(operation)
     takes_input = "requestBody" in operation or len(operation["parameters"]) > 1
     responses.pop("422", None) if not takes_input else responses.update({"422": problems(422)[422]})
     if "requestBody" in operation:

@@ -130,8 +130,15 @@ def error_response(error: TallyError, request_id: str, **more: Any) -> Response:
         status, error.code, error.detail, error.next_step, request_id=request_id, where=error.where, errors=errors
     )
     document |= more
-    headers = {"Retry-After": str(error.retry_after_seconds)} if isinstance(error, Unavailable) else None
-    return problem_response(document, headers)
+    return problem_response(document, _headers_of(error))
+
+
+def _headers_of(error: TallyError) -> dict[str, str] | None:
+    if isinstance(error, Unavailable):
+        return {"Retry-After": str(error.retry_after_seconds)}
+    if isinstance(error, Unauthorized):
+        return {"WWW-Authenticate": "Bearer"}
+    return None
 
 
 def internal_error_response(request_id: str) -> Response:

@@ -17,6 +17,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tallystick.api.auth import KEY
 from tallystick.api.problems import internal_error_response
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@~-]{0,127}")
@@ -81,6 +82,8 @@ class RequestLog:
                 await internal_error_response(request_id)(scope, receive, send_with_id)
         finally:
             counted = {"events": scope["events"]} if "events" in scope else {}
+            key = scope.get(KEY)
+            shown = {} if key is None else {"key_id": key.key_id}
             _log.info(
                 "request",
                 method=scope["method"],
@@ -88,5 +91,6 @@ class RequestLog:
                 status=status,
                 duration_ms=round((time.perf_counter() - started) * 1000, 3),
                 **counted,
+                **shown,
             )
             structlog.contextvars.clear_contextvars()

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import msgspec
 import structlog
 
+from tallystick.api.auth import ANYBODY, Caller, Callers
 from tallystick.api.event_answers import Answer, error_answer
 from tallystick.api.logs import LineBuffer
 from tallystick.api.problems import internal_error_response
@@ -45,19 +46,22 @@ class ShortWay(Protocol):
 
     Attributes:
         path: the address; the method is POST.
+        scope: what a caller's key must be for.
         events: how many events a request brings, for its log line; None where that is not said.
     """
 
     path: str
+    scope: str
     events: int | None
 
-    def take(self, body: bytes, request_id: str, reply: Reply) -> bool:
+    def take(self, body: bytes, request_id: str, reply: Reply, org_id: str | None = None) -> bool:
         """Take a body, to reply to once what it asks for is on disk; False when it is not plainly sound.
 
         Args:
             body: what was sent as application/json.
             request_id: of this HTTP request, for problem documents.
             reply: is called once, in the loop's thread.
+            org_id: the one org that the caller's key is for; None: it may be any.
         """
         ...
 
@@ -74,15 +78,25 @@ class _RequestLine(msgspec.Struct, gc=False):
     request_id: str
     level: str
     timestamp: datetime
+    key_id: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class ShortWays:
     """All short ways of one event loop, and what they have in common."""
 
-    def __init__(self, ways: Sequence[ShortWay], log: LineBuffer, *, body_bytes_max: int = BODY_BYTES_MAX) -> None:
+    def __init__(
+        self,
+        ways: Sequence[ShortWay],
+        log: LineBuffer,
+        *,
+        body_bytes_max: int = BODY_BYTES_MAX,
+        callers: Callers | None = None,
+    ) -> None:
+        """`callers` finds out who calls; None: nobody asks."""
         self.body_bytes_max = min(BODY_BYTES_MAX, body_bytes_max)
-        self.known_heads: dict[bytes, tuple[int, ShortWay]] = {}
-        """By a whole head, its last empty line included: the length of its body, and its way."""
+        self.known_heads: dict[bytes, tuple[int, ShortWay, str | None]] = {}
+        """By a whole head, its last empty line included: the length of its body, its way, and the key that it shows."""
+        self._callers = callers
         self._ways = MappingProxyType({way.path: way for way in ways})
         self._log = log
         self._header_lines: tuple[object, bytes] = (None, b"")
@@ -103,11 +117,19 @@ class ShortWays:
         fits = length is not None and len(length) <= 6 and int(length) <= self.body_bytes_max
         return way if fits and media_type in _PLAIN_JSON else None
 
-    def remember_head(self, head: bytes, body_bytes: int, way: ShortWay) -> None:
+    def token_of(self, scope: Mapping[str, Any]) -> str | None:
+        """The key that a request shows, if any."""
+        return None if self._callers is None else self._callers.token_of(scope["headers"])
+
+    def caller(self, token: str | None, way: ShortWay) -> Caller | None:
+        """Who shows that key, and may go that way now; None: who calls is told the long way."""
+        return ANYBODY if self._callers is None else self._callers.caller(token, way.scope)
+
+    def remember_head(self, head: bytes, body_bytes: int, way: ShortWay, token: str | None = None) -> None:
         """A request with exactly this head, its last empty line included, may go that way, and has such a body."""
         if len(self.known_heads) >= KNOWN_HEADS_MAX:
             self.known_heads.clear()
-        self.known_heads[head] = (body_bytes, way)
+        self.known_heads[head] = (body_bytes, way, token)
 
     def header_lines(self, headers: list[tuple[bytes, bytes]]) -> bytes:
         """The headers as they are sent; the server makes a new list of them each second."""
@@ -115,13 +137,14 @@ class ShortWays:
             self._header_lines = headers, b"".join(name + b": " + value + b"\r\n" for name, value in headers)
         return self._header_lines[1]
 
-    def log(self, way: ShortWay, status: int, request_id: str, seconds: float) -> None:
+    def log(self, way: ShortWay, status: int, request_id: str, seconds: float, key_id: str | None = None) -> None:
         """Log a request that was answered with this status, as `RequestLog` logs the others."""
         now, duration_ms = datetime.now(UTC), round(seconds * 1000, 3)
         events = msgspec.UNSET if way.events is None else way.events
-        self._log.add(
-            _encode(_RequestLine("POST", way.path, status, duration_ms, events, "request", request_id, "info", now))
-        )
+        line = _RequestLine("POST", way.path, status, duration_ms, events, "request", request_id, "info", now)
+        if key_id is not None:
+            line.key_id = key_id
+        self._log.add(_encode(line))
 
 
 def plain_object(body: bytes) -> dict[str, Any] | None:

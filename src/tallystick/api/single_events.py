@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from functools import partial
 from typing import NamedTuple
 
+from tallystick.api.access import EVENTS_SCOPE
 from tallystick.api.event_answers import answer_one
 from tallystick.api.event_schema import EVENTS_PATH
 from tallystick.api.short_ways import Reply, failure_answer, plain_object
@@ -36,6 +37,7 @@ class SingleEvents:
     """The short way, for one event loop; see the module. Everything but `_done` runs in that loop's thread."""
 
     path = EVENTS_PATH
+    scope = EVENTS_SCOPE
     events: int | None = 1
 
     def __init__(self, runtime: Runtime, inbox: LoopInbox) -> None:
@@ -43,10 +45,10 @@ class SingleEvents:
         self._inbox = inbox
         self._gathered: list[Waiting] = []
 
-    def take(self, body: bytes, request_id: str, reply: Reply) -> bool:
+    def take(self, body: bytes, request_id: str, reply: Reply, org_id: str | None = None) -> bool:
         """See `ShortWay.take`."""
         event = self._read(body)
-        if event is None:
+        if event is None or (org_id is not None and event.org_id != org_id):
             return False
         if not self._gathered:
             self._inbox.loop.call_soon(self._submit_gathered)

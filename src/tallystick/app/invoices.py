@@ -45,6 +45,7 @@ __all__ = [
     "scope_of",
     "show_invoice",
     "stored_version",
+    "unknown_invoice",
 ]
 
 _MONTH = re.compile(r"\d{4}-\d{2}")
@@ -97,7 +98,12 @@ def find_invoice(runtime: Runtime, reference: str) -> StoredInvoice:
             f"or look ahead with `tally invoice preview {org_id} {label}`",
             where=reference,
         )
-    raise NotFound(
+    raise unknown_invoice(reference)
+
+
+def unknown_invoice(reference: str) -> NotFound:
+    """The refusal of what is no invoice, or none that the caller may know of."""
+    return NotFound(
         "unknown_invoice",
         f"there is no invoice {reference!r}",
         next_step="see the ids with `tally invoice list`, or name it as ORG/MONTH, such as globex/2026-10",

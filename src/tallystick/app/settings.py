@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from pathlib import Path
 from typing import Any, Literal
@@ -57,6 +58,10 @@ class Settings(BaseSettings):
         description="Connect to DATABASE_URL's server as each of the database's roles, not as a member of them.",
     )
     host: str = Field(default="127.0.0.1", description="Address that `tally serve` listens on.")
+    require_keys: bool | None = Field(
+        default=None,
+        description="Whether callers must show keys [default: unless only this machine can reach the server].",
+    )
     port: int = Field(default=8080, description="Port that `tally serve` listens on.", ge=0, le=65535)
     body_bytes_max: int = Field(default=64 * 1024 * 1024, description="Largest request body, in bytes.", gt=0)
     batch_events_max: int = Field(default=50_000, description="Most events in one request.", gt=0)
@@ -90,12 +95,29 @@ class Settings(BaseSettings):
         description="Sealed entries older than this leave the database, and older events are refused; unset: kept.",
         ge=RETENTION_DAYS_MIN,
     )
+    gateway_file: Path | None = Field(
+        default=None,
+        description="YAML file of the gateway's providers and tools [default: openai, anthropic and gemini].",
+    )
     log_origin: str = Field(
         default="tallystick.local/ledger", description="Name of this ledger in its signed checkpoints.", min_length=1
     )
     signing_key_file: Path | None = Field(
         default=None, description="Ed25519 key that signs checkpoints [default: DATA_DIR/keys/checkpoint.key]."
     )
+
+    @property
+    def keys_are_needed(self) -> bool:
+        """Whether callers must show keys: as was set, or unless the address is one that only this machine reaches."""
+        return not is_loopback(self.host) if self.require_keys is None else self.require_keys
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the address; of names, only `localhost` is taken for one."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _invalid(name: str, detail: str) -> BadInput:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tallystick.app.settings import Settings
+from tallystick.app.settings import Settings, is_loopback
 from tallystick.cli.http_server import BACKLOG, run_server, signals_to_exit
 from tallystick.cli.output import say
 from tallystick.core.errors import BadInput, Unavailable
@@ -37,6 +36,10 @@ def serve(
     settings = Settings(**{name: value for name, value in given.items() if value is not None})
     code = 0
     with signals_to_exit(), _listening_socket(settings.host, settings.port) as listener:
+        # What the address really is, workers are told, too.
+        settings.require_keys = (
+            not is_loopback(listener.getsockname()[0]) if settings.require_keys is None else settings.require_keys
+        )
         from tallystick.api.logs import configure_logging
         from tallystick.app.account_loop import AccountLoop
         from tallystick.app.runtime import open_runtime
@@ -44,8 +47,10 @@ def serve(
 
         def on_listening() -> None:
             say(f"listening on {_address_of(listener, settings.host)}")
-            if not _is_loopback(listener):
-                say("callers are not authenticated: let only a proxy that does so reach this address")
+            if settings.require_keys:
+                say("callers must show keys: `tally keys create` makes them")
+            elif not is_loopback(listener.getsockname()[0]):
+                say("callers need no keys: let only a proxy that asks for them reach this address")
 
         configure_logging()
         say("starting the database …")
@@ -99,7 +104,3 @@ def _listening_socket(host: str, port: int) -> Iterator[socket.socket]:
 def _address_of(listener: socket.socket, host: str) -> str:
     port = listener.getsockname()[1]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _is_loopback(listener: socket.socket) -> bool:
-    return ipaddress.ip_address(listener.getsockname()[0]).is_loopback

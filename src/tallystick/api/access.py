@@ -1,0 +1,118 @@
+"""What a key must be for, at each address, and which orgs it may be about. What is not listed needs `admin`.
+
+scope     what the key must be for; an admin's is for everything
+about     ORG        the org in the address: a key of an org is for that org alone
+BODY       the org that the body names: the route itself asks (`require_org`)
+INVOICE    the org whose invoice it is; of others there is none
+QUERY      the org that is asked for; a key of an org asks for its own
+NOBODY     no org: prices, checkpoints
+OPERATOR   every org, or what a customer has no business to know: what requests cost us
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Final, NamedTuple
+
+import anyio.to_thread
+from fastapi import Depends
+from starlette.requests import Request
+
+from tallystick.api.auth import KEY
+from tallystick.app.invoices import find_invoice, unknown_invoice
+from tallystick.app.keys import Key
+from tallystick.core.errors import Forbidden
+
+ORG, BODY, INVOICE, QUERY, NOBODY, OPERATOR = "org", "body", "invoice", "query", "nobody", "operator"
+
+
+class Rule(NamedTuple):
+    """What an address asks of a key; see the module."""
+
+    scope: str | None
+    about: str
+
+
+_ADMIN: Final = Rule("admin", OPERATOR)
+
+# fmt: off
+_ADDRESSES: Final[tuple[tuple[Rule, str], ...]] = (
+    (Rule(None, NOBODY), "get_health get_readiness"),
+    (Rule("events", BODY), "post_events"),
+    (Rule("authorize", BODY), "authorize settle release"),
+    (Rule("read", ORG), "show_org show_wallet list_wallet_entries list_holds show_limits list_actions list_budgets "
+                        "list_overrides preview_invoice preview_subscription"),
+    (Rule("read", QUERY), "list_invoices"),
+    (Rule("read", INVOICE), "show_invoice explain_invoice export_invoice"),
+    (Rule("read", NOBODY), "show_latest_checkpoint show_checkpoint list_rate_versions show_rates price_answer"),
+    (Rule("read", OPERATOR), "list_orgs list_org_events show_entry list_requests_behind_line invoice_proof "
+                             "replay_invoice list_contracts show_contract check_contract quote get_versions"),
+    (_ADMIN, "grant_credits refund set_budget remove_budget add_override set_standing set_subscription leave "
+             "apply_contract close_month"),
+)
+# fmt: on
+RULES: Final[Mapping[str, Rule]] = {name: rule for rule, names in _ADDRESSES for name in names.split()}
+"""By the operation's id in the OpenAPI document."""
+
+EVENTS_SCOPE: Final = "events"
+"""The scope of `POST /v1/events`, a plain route that asks for it itself."""
+
+
+def key_of(request: Request) -> Key | None:
+    """The key that the request has shown; None where none is needed, and none was."""
+    key: Key | None = request.scope.get(KEY)
+    return key
+
+
+def require_org(request: Request, org_id: object) -> None:
+    """Refuse a request of a key that is another org's.
+
+    Raises:
+        Forbidden: `wrong_org`.
+    """
+    key = key_of(request)
+    if key is not None:
+        key.require_org(org_id)
+
+
+def own_org(request: Request) -> str | None:
+    """The one org that the caller may know of; None for operators, and where no key is needed."""
+    key = key_of(request)
+    return None if key is None else key.org_id
+
+
+OwnOrg = Annotated[str | None, Depends(own_org)]
+
+
+async def allow(request: Request) -> None:
+    """Whether the key that was shown is for this address; the route has been found.
+
+    Raises:
+        Forbidden: `scope_missing`, `wrong_org`, `operators_only`.
+        NotFound: `unknown_invoice`: to a key of an org, an invoice of another one is none.
+        Unavailable: the database cannot be reached.
+    """
+    key = key_of(request)
+    if key is None:
+        return
+    rule = RULES.get(getattr(request.scope["route"], "operation_id", ""), _ADMIN)
+    if rule.scope is not None:
+        key.require(rule.scope)
+    if key.org_id is None:
+        return
+    match rule.about:
+        case "org":
+            key.require_org(request.path_params["org_id"])
+        case "query":
+            key.require_org(request.query_params.get("org_id", key.org_id))
+        case "invoice":
+            runtime, invoice_id = request.app.state.runtime, request.path_params["invoice_id"]
+            row = (await anyio.to_thread.run_sync(find_invoice, runtime, invoice_id)).row
+            if row.org_id != key.org_id:
+                raise unknown_invoice(invoice_id)
+        case "operator":
+            raise Forbidden(
+                "operators_only",
+                f"{key.key_id} is a key of one org; this is about all of them, or tells what requests have cost",
+                next_step="use an operator's key",
+            )
