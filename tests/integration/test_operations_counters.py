@@ -242,7 +242,7 @@ def test_a_budget_of_our_cost_counts_every_environment_and_who_spends(metered: R
     denied = do(metered, ask(user="u1", worst_cost_pico=2 * one[0] + 1))
     assert isinstance(denied.result, Denied)
     assert denied.result.decision.code == "budget_exceeded"
-    held = do(metered, ask(user="u1", environment="development", worst_cost_pico=2 * one[0]))
+    held = do(metered, ask(user="u1", worst_cost_pico=2 * one[0]))
     assert isinstance(held.result, Held)
     assert looked(do(metered, ask(user="u1")))["each"].held == 2 * one[0]
     assert looked(do(metered, ask(user="u2")))["each"].held == 0
@@ -288,14 +288,11 @@ def test_in_any_order_of_events_decisions_settlements_and_times_counters_are_wha
         what = draw.random()
         when = now - timedelta(minutes=draw.randrange(0, 3000))
         user = draw.choice(("u1", "u2"))
-        environment = draw.choice(("production", "development"))
-        used = use(draw.randrange(1, 9), at=when, user_id=user, environment=environment)
+        used = use(draw.randrange(1, 9), at=when, user_id=user, environment=draw.choice(("production", "development")))
         if what < 0.4:
             metered.append([used])
         elif what < 0.6 and open_holds:
-            hold = open_holds.pop()
-            environment = getattr(hold.request, "environment", "")
-            do(metered, settle(hold, use(draw.randrange(1, 9), at=when, user_id=user, environment=environment)))
+            do(metered, settle(open_holds.pop(), used))
         elif what < 0.65 and open_holds:
             do(metered, release(open_holds.pop()))
         elif what < 0.7:
@@ -303,10 +300,6 @@ def test_in_any_order_of_events_decisions_settlements_and_times_counters_are_wha
             metered.clock = lambda now=now: now  # type: ignore[misc]
             open_holds.clear()
         else:
-            if draw.random() < 0.3:
-                asked = ask(user=user, environment="development", meters={"tool_calls": 1, "tokens_in": 1})
-                other = do(metered, asked)
-                open_holds += [other] if isinstance(other.result, Held) else []
             answer = do(metered, ask(user=user, meters={"tool_calls": 1, "tokens_in": 1}))
             if isinstance(answer.result, Held):
                 open_holds.append(answer)

@@ -35,7 +35,7 @@ from tallystick.app.retention import run_retention
 from tallystick.app.runtime import Runtime, open_runtime
 from tallystick.app.seal import seal_once
 from tallystick.app.verify import verify_ledger
-from tallystick.core.errors import BadInput, Conflict, TallyError
+from tallystick.core.errors import Conflict, TallyError
 from tallystick.core.instants import format_instant
 from tallystick.ledger.operations import CREDIT, Operation, Recorded, Settled
 from tallystick.usage.event import UsageEvent
@@ -247,15 +247,16 @@ def test_usage_counts_with_what_it_was_corrected_to_before(org: Runtime) -> None
     assert faults(org) == []
 
 
-@pytest.mark.parametrize(("of_hold", "of_event"), [("production", "development"), ("development", "production")])
-def test_work_is_of_its_hold_s_environment(org: Runtime, of_hold: str, of_event: str) -> None:
-    made = hold(org, environment=of_hold)
-    with pytest.raises(BadInput) as found:
-        do(org, settle(made, call("e", environment=of_event)))
-    assert (found.value.code, found.value.where) == ("other_environment", "events")
-    refused(org, settle(made, call("e", environment=of_event)), "other_environment", of_hold, of_event)
-    done = do(org, settle(made, call("e", environment=of_hold)))
-    assert cost(done) == (CENT, True, 2 if of_hold == "production" else 0)
+def test_usage_in_an_environment_that_is_never_billed_is_not_charged_by_its_cost(org: Runtime) -> None:
+    unknown = {"model": "newest", "meters": {"tokens_in": 1}}
+    made, tried, sent = hold(org), hold(org, environment="development"), hold(org)
+    staged = [call("d1", environment="development"), call("d2", environment="development", **unknown)]
+    done = do(org, settle(made, *staged, call("p1")))
+    assert cost(done) == (CENT, True, 2)
+    org.append([call("d3", environment="development")])
+    assert cost(do(org, settle(sent, call("d3", environment="development")))) == (0, True, 0)
+    # What a hold that is not billed used is costed all the same, wherever it was.
+    assert cost(do(org, settle(tried, call("d4", environment="development"), call("p2")))) == (2 * CENT, True, 0)
     assert faults(org) == []
 
 
@@ -321,7 +322,7 @@ NAMED = """update ledger_entries set body = replace(body, '"later"', '"{}"') whe
         (NAMED.format("early"), "it names the usage 'early', entry 2, of before its hold 5"),
         (
             "update ledger_entries set environment = 'development' where request_id = 'brought'",
-            "it names the usage 'brought', entry 6, of another environment than its hold",
+            "it says that its usage cost 20000000000 pico-USD, and the entries come to 10000000000",
         ),
         ("delete from settled_usage", "settled_usage: the settlement of the usage 4 is missing"),
         ("update settled_usage set settlement_seq = 9", "the usage 4 says 9, and the org's entries 7"),

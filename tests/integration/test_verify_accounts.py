@@ -25,7 +25,8 @@ from tallystick.app.verify import OpenLedger, verify_ledger
 from tallystick.app.verify_report import VerifyReport
 from tallystick.core.errors import Unavailable
 from tallystick.ledger.entry import Entry, entry_fingerprint, entry_leaf
-from workshop import granted, held, one_of_each, open_account, settled
+from tallystick.ledger.operations import ReleaseHold
+from workshop import do, granted, held, one_of_each, open_account, settled
 
 # The database's own clock has a say in what may leave it.
 LONG_AGO = datetime.now(UTC).replace(microsecond=0) - timedelta(days=60)
@@ -65,16 +66,18 @@ def test_what_has_left_the_database_is_folded_from_its_blocks(runtime: Runtime, 
     open_account(old, "globex", "acme")
     for org in ("globex", "acme"):
         one_of_each(old, org)
+    ((left_open,),) = query(old, "select seq from open_holds where org_id = 'acme'")  # a hold stays until it is ended
+    do(old, "release", ReleaseHold(hold_seq=left_open), f"h{left_open}", org_id="acme")
     seal_once(old, everything=True)
     now = at(runtime, datetime.now(UTC))
     held(now)  # the first entries of this moment end what was over: the open hold among it
     settled(now, held(now, work_key="doc-9"), "now-1")
     before = operations(runtime)
-    assert run_retention(now).entries == 36
+    assert run_retention(now).entries == 37
     assert {org for (org,) in query(now, "select distinct org_id from ledger_entries")} == {"globex"}
     report = verify_ledger(now)
     assert told(report) == []
-    assert (report.archived, report.operations) == (36, before)
+    assert (report.archived, report.operations) == (37, before)
     tamper(now, "update grants set available_pico = available_pico - 1 where org_id = 'acme' and seq = 2")
     assert [one.check for one in verify_ledger(now).findings.kept] == ["state"]
     # An id comes again with other usage, when its entry has left: what was settled then cost what it cost.

@@ -42,9 +42,9 @@ from tallystick.ledger.operation_body import decode_body
 from tallystick.ledger.operation_transfers import transfers_of
 from tallystick.ledger.operations import Denied, Expire, Held, ReleaseHold, Settle, Settled
 from tallystick.ledger.org_account import OrgTerms
+from tallystick.ledger.settlement_charge import free_environments
 
 _TEXTS = ("feature", "environment", "provider", "model", "api_key_id", "action")
-_ENVIRONMENT = _TEXTS.index("environment")
 
 
 def check_org_accounts(
@@ -190,7 +190,7 @@ class _Account:
             self._follows = False
             return None
         if isinstance(request, Settle) and isinstance(result, Settled):
-            self._costs.add(stored.seq, self._previous_seq, stored.texts[_ENVIRONMENT], request, result)
+            self._costs.add(stored.seq, self._previous_seq, self._free_environments(request), request, result)
         if isinstance(result, Held | Denied) and not self._contracts.has(result.decision):
             self._add("account", "the version of the contract that it names is not stored", stored.seq)
         if self._follows:
@@ -205,6 +205,12 @@ class _Account:
                 self._add("account", f"it does not follow from the entries before it: {error.why}", stored.seq)
                 self._follows = False
         return _Due(stored.seq, moves, stored.recorded_at)
+
+    def _free_environments(self, request: Settle) -> frozenset[str]:
+        """Those whose usage does not count in a settlement; none where its hold or the contract is not known."""
+        hold = self._fold.holds.get(request.hold_seq)
+        contract = None if hold is None else self._contracts.of(hold.held.decision.contract_sha256)
+        return frozenset() if hold is None or contract is None else free_environments(hold, contract)
 
     def _texts_of(self, request: object) -> tuple[str | None, ...]:
         """The columns that an operation shares with usage: those of the request that is held, denied or resolved."""

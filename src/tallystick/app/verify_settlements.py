@@ -36,7 +36,7 @@ class _Said(NamedTuple):
 
     Attributes:
         previous_seq: the operation before it, of any kind: what is between them may be what it has brought.
-        environment: its hold's.
+        free_environments: those whose usage does not count.
         events: the request ids of its usage.
         cost_pico, priced: what it says that cost in pico-USD, and whether all of it has a price.
     """
@@ -44,7 +44,7 @@ class _Said(NamedTuple):
     seq: int
     previous_seq: int
     hold_seq: int
-    environment: str | None
+    free_environments: frozenset[str]
     events: tuple[str, ...]
     cost_pico: int
     priced: bool
@@ -76,14 +76,18 @@ class SettledCosts:
         self._rows: dict[int, int] = {}  # that the table of settled usage should have
         self._is_whole = True
 
-    def add(self, seq: int, previous_seq: int, environment: str | None, request: Settle, result: Settled) -> None:
+    def add(
+        self, seq: int, previous_seq: int, free_environments: frozenset[str], request: Settle, result: Settled
+    ) -> None:
         """The org's next settlement.
 
         Args:
             previous_seq: the place of the operation before it.
-            environment: its hold's.
+            free_environments: those whose usage does not count (`settlement_charge.free_environments`).
         """
-        said = _Said(seq, previous_seq, request.hold_seq, environment, request.events, result.cost_pico, result.priced)
+        said = _Said(
+            seq, previous_seq, request.hold_seq, free_environments, request.events, result.cost_pico, result.priced
+        )
         self._asked.append(said)
         self._asked_ids += len(request.events)
         if self._asked_ids + len(self._asked) >= ASKED_MAX:
@@ -152,7 +156,8 @@ class SettledCosts:
         if missing:
             self._add(said, f"it names the usage {missing[0]!r}, of which there is no entry before it")
             return
-        costs = [one.known_before(said.seq) for one in found.values()]
+        counted = [one for one in found.values() if one.environment not in said.free_environments]
+        costs = [one.known_before(said.seq) for one in counted]
         due_pico, priced = sum([cost or 0 for cost in costs]), None not in costs
         if (due_pico, priced) != (said.cost_pico, said.priced):
             unpriced = "" if said.priced == priced else ", all with a price" if priced else ", not all with a price"
@@ -172,8 +177,6 @@ class SettledCosts:
         for name, one in found.items():
             if one.seq < said.hold_seq:
                 self._add(said, f"it names the usage {name!r}, entry {one.seq}, of before its hold {said.hold_seq}")
-            if one.environment != said.environment:
-                self._add(said, f"it names the usage {name!r}, entry {one.seq}, of another environment than its hold")
             if self._archived_seq < one.seq < said.previous_seq:
                 self._rows.setdefault(one.seq, said.seq)
 

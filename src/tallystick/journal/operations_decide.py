@@ -33,6 +33,7 @@ from tallystick.ledger.operations import (
 from tallystick.ledger.org_account import OpenHold, Step
 from tallystick.ledger.org_changes import SELF, grant, refund, set_budget, set_override, set_standing
 from tallystick.ledger.org_machine import authorize, open_hold, release, settle, sweep
+from tallystick.ledger.settlement_charge import free_environments
 from tallystick.rates.pricing import RateCard
 
 
@@ -159,8 +160,8 @@ class Decider:
 
     def _settle(self, org: OrgWork, operation: Operation, request: Settle) -> Recorded:
         hold = open_hold(org.account, request.hold_seq, self._now)
-        work = self._usage.weigh(org, hold, self._usage.of(operation))
         contract = self._found.contracts[hold.held.decision.contract_sha256]
+        work = self._usage.weigh(org, hold, self._usage.of(operation), free_environments(hold, contract))
         steps = settle(
             org.account,
             org.head.seq + 1 + len(work.new),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -44,8 +45,8 @@ class Work(NamedTuple):
     Attributes:
         new: events that the settlement brings.
         before: those that were stored before: request id and sequence.
-        cost_pico: what all of it cost us, in pico-USD, as far as it has a price.
-        priced: whether all of it has one.
+        cost_pico: what it cost us, in pico-USD, as far as that counts and has a price.
+        priced: whether all of what counts has one.
     """
 
     new: list[Prepared]
@@ -104,24 +105,26 @@ class SettledUsage:
             used = [Prepared(*pair) for pair in zip(events, self._rows(events), strict=True)]
         return used
 
-    def weigh(self, org: OrgWork, hold: OpenHold, used: Iterable[Prepared]) -> Work:
+    def weigh(
+        self, org: OrgWork, hold: OpenHold, used: Iterable[Prepared], free_environments: AbstractSet[str]
+    ) -> Work:
         """What a hold's work was, as these events tell it.
 
-        Of it is what was recorded after the hold, in its environment, and is no other settlement's. What an entry was
-        corrected to before counts as its cost.
+        Of it is what was recorded after the hold, and is no other settlement's. What an entry was corrected to before
+        counts as its cost.
+
+        Args:
+            free_environments: those whose usage does not count (`settlement_charge.free_environments`).
 
         Raises:
             Conflict: `request_id_conflict`: one is stored with other content; `usage_settled_already`: one is another
                 settlement's; `usage_before_hold`: one is stored since before the hold was made.
-            BadInput: `other_environment`; or why one cannot be stored at all.
+            BadInput: one cannot be stored at all.
             NotLookedFor: one is too old to be taken, unless it is stored.
         """
         new, before, cost_pico, priced = [], [], 0, True
-        environment = hold.request.environment
         for one in used:
             event, row = one
-            if event.environment != environment:
-                raise _other_environment(event, hold)
             found = self._found_of(org.org_id, event.request_id)
             if found is None:
                 self._check_new(org, event, row)
@@ -132,7 +135,7 @@ class SettledUsage:
                 _check_free(event, hold, found)
                 before.append((event.request_id, found.stored.seq))
                 total_pico = found.cost_pico
-            if event.payer == "seller":
+            if event.payer == "seller" and event.environment not in free_environments:
                 cost_pico += total_pico or 0
                 priced = priced and total_pico is not None
         return Work(new, before, cost_pico, priced)
@@ -260,17 +263,6 @@ def _check_free(event: UsageEvent, hold: OpenHold, found: FoundUsage) -> None:
             next_step=f"nothing moved; settle {name} without it: it is recorded and costed already",
             where="events",
         )
-
-
-def _other_environment(event: UsageEvent, hold: OpenHold) -> BadInput:
-    name, environment = operation_id("hold", hold.seq), hold.request.environment
-    return BadInput(
-        "other_environment",
-        f"the event {event.request_id!r} is of the environment {event.environment!r}, and the hold {name} of "
-        f"{environment!r}: whether work is charged goes by its environment",
-        next_step="leave the environment out, or send what was used elsewhere as events of its own",
-        where="events",
-    )
 
 
 def _receipt(org_id: str, request_id: str, stored: Stored, *, is_own: bool) -> Receipt:

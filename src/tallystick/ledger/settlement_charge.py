@@ -33,6 +33,16 @@ class SettlementCharge(NamedTuple):
     why: str
 
 
+def free_environments(hold: OpenHold, contract: Contract) -> frozenset[str]:
+    """The environments whose usage does not count towards what a hold's work cost: those that are never billed.
+
+    They count where the hold itself is of one, and nothing is charged.
+    """
+    if not hold.held.billed:
+        return frozenset()
+    return frozenset([name for name, terms in contract.environments.items() if not terms.charge])
+
+
 def settlement_charge(
     hold: OpenHold,
     request: Settle,
