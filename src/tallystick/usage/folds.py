@@ -54,11 +54,15 @@ class Fold:
     def settle(self, estimated_out: int) -> None:
         """Mend what the stream left behind when it broke off; most state running totals and need nothing."""
 
+    def add_text(self, size: int) -> None:
+        """So many bytes of text more."""
+        self.text_bytes += size
+        self.current = False
+
     def _text(self, *values: Any) -> None:
         for value in values:
             if isinstance(value, str) and value:
-                self.text_bytes += len(value.encode(errors="replace"))
-                self.current = False
+                self.add_text(len(value.encode(errors="replace")))
 
     def _state(self, usage: Any) -> None:
         if isinstance(usage, Mapping):

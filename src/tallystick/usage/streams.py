@@ -21,9 +21,12 @@ from tallystick.usage.event import UsageStatus
 from tallystick.usage.extract import Extracted, extract, provider_refusal
 from tallystick.usage.folds import Fold, fold_for, unwrap
 from tallystick.usage.framing import DONE, Framer
+from tallystick.usage.plain_events import take_plain
 from tallystick.usage.reading import first, no_usage
 from tallystick.usage.table import ExtractorTable
 
+WAITING_BYTES = 8 * 1024
+"""How much of a stream may wait to be read at once."""
 BYTES_PER_TOKEN = 4
 """The estimate's measure: English text has a little over four bytes to a token in today's tokenizers."""
 
@@ -60,6 +63,9 @@ class UsageStream:
         self._model = model
         self._request = request or {}
         self._framer = Framer()
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
+        self._is_plain = True
         self._fold: Fold | None = None
         self._refusal: str | None = None
         self._done = False
@@ -67,26 +73,31 @@ class UsageStream:
     @property
     def refusal(self) -> str | None:
         """What the provider said when it broke off with an error; None when it did not."""
+        self._fold_waiting()
         return self._refusal
 
     @property
     def text_bytes(self) -> int:
         """How much text the model has generated so far, in UTF-8 bytes."""
+        self._fold_waiting()
         return 0 if self._fold is None else self._fold.text_bytes
 
     @property
     def is_complete(self) -> bool:
         """Whether the provider has said that this is the end, or that the model stopped."""
+        self._fold_waiting()
         return self._fold is not None and (self._fold.ended or self._fold.finished)
 
     def feed(self, data: bytes) -> None:
-        """Take the next bytes of the stream.
+        """Take the next bytes of the stream; small pieces are read several at a time.
 
         Raises:
             BadInput: `event_too_large`.
         """
-        for event in self._framer.feed(data):
-            self._take(event)
+        self._waiting.append(data)
+        self._waiting_bytes += len(data)
+        if self._waiting_bytes >= WAITING_BYTES:
+            self._fold_waiting()
 
     def finish(self) -> Extracted:
         """What the stream used, now that no more bytes come.
@@ -95,6 +106,9 @@ class UsageStream:
             BadInput: `provider_error` when it held only a refusal, `no_usage` when it held no events of a
                 known kind, or what `extract` raises.
         """
+        self._fold_waiting()
+        self._read(b"".join(self._waiting))
+        self._waiting = []
         for event in self._framer.finish():
             self._take(event)
         fold = self._fold
@@ -110,6 +124,30 @@ class UsageStream:
             body = fold.body
         model = self._model or _text(self._request.get("model"))
         return extract(self._table, body, provider=self._provider, flavor=self._flavor, model=model, status=status)
+
+    def _fold_waiting(self) -> None:
+        """Read what waits, up to the end of its last whole event; the rest waits on."""
+        data = b"".join(self._waiting)
+        if not self._is_plain:
+            self._waiting, self._waiting_bytes = [], 0
+            self._read(data)
+            return
+        whole, end, rest = data.rpartition(b"\n\n")
+        if len(rest) > WAITING_BYTES:  # too long an event to wait for, or another way of writing
+            self._is_plain = False
+            whole, end, rest = data, b"", b""
+        self._waiting, self._waiting_bytes = [rest], len(rest)
+        if not whole:
+            return
+        for event in whole.split(b"\n\n") if end else ():
+            if self._fold is None or self._done or not take_plain(self._fold, event):
+                self._read(event + end)
+        if not end:
+            self._read(whole)
+
+    def _read(self, data: bytes) -> None:
+        for event in self._framer.feed(data):
+            self._take(event)
 
     def _take(self, event: Any) -> None:
         if self._done:

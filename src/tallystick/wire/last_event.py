@@ -15,187 +15,182 @@ The bytes of an event that can be no terminal one go on at once; others wait unt
 from __future__ import annotations
 
 import re
-from typing import Final, Literal
+from typing import Any, Final
 
 import msgspec
 
-from tallystick.wire.event_cut import EventCutter, event_fields
-
-HELD_BYTES_MAX: Final = 8 * 1024 * 1024
-"""An event that is longer goes on: memory matters more than what it might say in its last bytes."""
+from tallystick.wire.event_sieve import EventSieve, event_fields
 
 TERMINAL_NAMES: Final = frozenset(
     {b"message_stop", b"response.completed", b"response.failed", b"response.incomplete", b"response.cancelled",
      b"error", b"done"}
 )  # fmt: skip
+_BOM: Final = b"\xef\xbb\xbf"
+_DONE: Final = b"[DONE]"
+_FINISH: Final = b"finishReason"
+# Without one of these in it, no event is terminal.
 _MARKS: Final = re.compile(
-    rb"\[DONE\]|message_stop|response\.(?:completed|failed|incomplete|cancelled)|finishReason|\"error\"|event: ?error"
+    rb"\[DONE\]|message_stop|response\.(?:completed|failed|incomplete|cancelled)|finishReason|\"error\""
+    rb"|event: ?(?:error|done)"
 )
 _NAME_LINE: Final = re.compile(rb"(?:^|[\r\n])event: ?([^\r\n]+)[\r\n]")
-_TYPE_FIRST: Final = re.compile(rb'data: ?\{\s*"type"\s*:\s*"([^"\\]+)"')
-_DATA: Final = re.compile(rb"(?:^|[\r\n])data: ?(.)", re.DOTALL)
-_CHUNK: Final = re.compile(rb'"choices"\s*:\s*\[')
-
-Verdict = Literal["on", "end", "open"]
+_TYPE_FIRST: Final = re.compile(rb'(?:^|[\r\n])data: ?\{\s*"type"\s*:\s*"([^"\\]+)"')
+_CHUNK: Final = re.compile(rb'(?:^|[\r\n])data: ?\{[^{\[\r\n]*"choices"\s*:\s*\[')
+"""A chunk of a chat: nothing stands before its choices that could be an error, or another object's choices."""
+_PLAIN: Final = re.compile(
+    rb'data: ?\{[^{\[\r\n]*"choices"\s*:\s*\[|event: ?(?:content_block_|response\.[a-z_]+\.|message_delta|ping)'
+)
+"""How the events begin of which a stream mostly consists, and which are no terminal ones."""
+_STRUCTURE: Final = re.compile(rb'["\\{}\[\]]')
 
 
 class Tail:
     """Passes a stream on up to its terminal event, which it keeps until it is asked for the rest."""
 
     def __init__(self) -> None:
-        self._cutter = EventCutter()
         self._inner: _EventTail | _ArrayTail | None = None
         self._head = b""
 
     @property
     def events(self) -> bool:
-        """Whether these are server-sent events, among which a comment may be put."""
+        """Whether these are server-sent events, as far as is known yet."""
         return not isinstance(self._inner, _ArrayTail)
 
     @property
     def comment_fits(self) -> bool:
-        """Whether a comment line may stand between what went on and `rest()`."""
-        return self._inner is None or (isinstance(self._inner, _EventTail) and self._inner.at_boundary)
+        """Whether these are server-sent events, and a comment may stand between what went on and `rest()`."""
+        return isinstance(self._inner, _EventTail) and not self._inner.passing
 
     def feed(self, data: bytes) -> bytes:
         """What may go on, now that these bytes have come."""
         if self._inner is None:
-            head = self._head + data
-            start = head.removeprefix(b"\xef\xbb\xbf").lstrip(b" \t\r\n")
-            if not start or b"\xef\xbb\xbf".startswith(head):
-                self._head = head
+            data, self._head = self._head + data, b""
+            start = data.removeprefix(_BOM).lstrip(b" \t\r\n")
+            if not start or _BOM.startswith(data):
+                self._head = data
                 return b""
-            data, self._head = head, b""
             self._inner = _ArrayTail() if start[:1] in b"{[" else _EventTail()
         return self._inner.feed(data)
 
     def rest(self) -> bytes:
-        """What was withheld, and any part of an event that was left open."""
-        if self._inner is None:
-            head, self._head = self._head, b""
-            return head
-        return self._inner.rest()
+        """What was withheld, and the part of an event that was left open."""
+        head, self._head = self._head, b""
+        return head if self._inner is None else self._inner.rest()
 
 
-class _EventTail:
+class _EventTail(EventSieve):
     """Server-sent events."""
 
     def __init__(self) -> None:
-        self._cutter = EventCutter()
-        self._withheld = b""
-        self._passed = 0  # of the open event, how many bytes have gone on
-        self.at_boundary = True
+        super().__init__()
+        self._withheld: list[bytes] = []
+        self._may_continue = False
 
-    def feed(self, data: bytes) -> bytes:
-        cutter = self._cutter
-        if not cutter.rest and not self._withheld and data.endswith((b"\n\n", b"\r\n\r\n")) and not _MARKS.search(data):
-            return data
-        out: list[bytes] = []
-        for event in cutter.feed(data):
-            self._take(event, out)
-        self._look_at_open(out)
-        return b"".join(out)
+    def is_plain(self, data: bytes) -> bool:
+        if self._withheld:
+            return False
+        begin, end = 0, len(data)
+        while begin < end and _PLAIN.match(data, begin):
+            begin = data.find(b"\n\n", begin) + 2
+            if begin < 2:
+                break
+        else:
+            return begin >= end
+        return not _MARKS.search(data)
+
+    def take(self, event: bytes, out: list[bytes]) -> None:
+        terminal = _terminal_mark(event)
+        # Gemini ends each of several candidates, and says more of the others after: only the last end is the stream's.
+        if self._withheld and self._may_continue and (terminal or event_fields(event)[1]):
+            out += self._withheld
+            self._withheld = []
+        if terminal or self._withheld:
+            self._withheld.append(event)
+            self._may_continue = terminal == _FINISH if terminal else self._may_continue
+        else:
+            out.append(event)
+
+    def may_go_on(self, head: bytes) -> bool:
+        if self._withheld:
+            return False
+        named = _NAME_LINE.search(head) or _TYPE_FIRST.search(head)
+        if named is not None:
+            return named[1] not in TERMINAL_NAMES
+        return _CHUNK.search(head) is not None
 
     def rest(self) -> bytes:
-        rest = self._withheld + self._cutter.rest[self._passed :]
-        self._withheld, self._cutter.rest, self._passed = b"", b"", 0
+        rest = b"".join(self._withheld) + super().rest()
+        self._withheld = []
         return rest
 
-    def _take(self, event: bytes, out: list[bytes]) -> None:
-        passed, self._passed = self._passed, 0
-        if passed:
-            out.append(event[passed:])
-            self.at_boundary = True
-            return
-        if is_terminal(event):
-            # Gemini ends each of several candidates: only the last end is the stream's.
-            if self._withheld and b"finishReason" in self._withheld:
-                out.append(self._withheld)
-                self._withheld = b""
-            self._withheld += event
-        elif self._withheld and (b"finishReason" not in self._withheld or not event_fields(event)[1]):
-            self._withheld += event  # after the end: comments, an empty line
-        else:
-            out += [self._withheld, event]
-            self._withheld = b""
-
     def _look_at_open(self, out: list[bytes]) -> None:
-        rest = self._cutter.rest
-        if not rest or self._withheld:
+        if self._withheld or _ends_stream(self._open):  # it is kept, however long it gets
             return
-        if self._passed or may_go_on(rest):
-            out.append(rest[self._passed :])
-            self._passed = len(rest)
-            self.at_boundary = False
+        super()._look_at_open(out)
 
 
-def is_terminal(event: bytes) -> bool:
-    """Whether a whole event is one after which nothing of an answer comes."""
+def _ends_stream(head: bytearray) -> bool:
+    named = _NAME_LINE.search(head, 0, 256) or _TYPE_FIRST.search(head, 0, 256)
+    return named is not None and named[1] in TERMINAL_NAMES
+
+
+def _terminal_mark(event: bytes) -> bytes | None:
+    """What makes a whole event one after which nothing of an answer comes; None for another."""
     if not _MARKS.search(event):
-        return False
+        return None
     name, data = event_fields(event)
-    if name in TERMINAL_NAMES or data.strip() == b"[DONE]":
-        return True
+    if name in TERMINAL_NAMES or data.strip() == _DONE:
+        return name or _DONE
     try:
         value = msgspec.json.decode(data)
     except (ValueError, RecursionError):
-        return False
-    if not isinstance(value, dict):
-        return False
+        return None
+    return _mark_of(value) if isinstance(value, dict) else None
+
+
+def _mark_of(value: dict[str, Any]) -> bytes | None:
     kind = value.get("type")
     if isinstance(kind, str) and kind.encode(errors="replace") in TERMINAL_NAMES:
-        return True
+        return kind.encode()
     if value.get("error"):
-        return True
+        return b"error"
     candidates = value.get("candidates")
-    return isinstance(candidates, list) and any(
+    if isinstance(candidates, list) and any(
         isinstance(candidate, dict) and candidate.get("finishReason") is not None for candidate in candidates
-    )
-
-
-def may_go_on(part: bytes) -> bool:
-    """Whether the beginning of an event tells already that it is no terminal one."""
-    if len(part) > HELD_BYTES_MAX:
-        return True
-    name = _NAME_LINE.search(part)
-    if name is not None:
-        return name[1] not in TERMINAL_NAMES
-    kind = _TYPE_FIRST.search(part)
-    if kind is not None:
-        return kind[1] not in TERMINAL_NAMES
-    return _CHUNK.search(part) is not None and b'"error"' not in part
+    ):
+        return _FINISH
+    return None
 
 
 class _ArrayTail:
-    """One JSON array of objects, as Gemini streams it without `alt=sse`: its closing bracket is withheld."""
-
-    _STRUCTURE = re.compile(rb'["\\{}\[\]]')
+    """One JSON value, as Gemini streams an array without `alt=sse`: the bracket that closes it is withheld."""
 
     def __init__(self) -> None:
         self._depth = 0
         self._in_string = False
         self._escaped = False
-        self._withheld = b""
+        self._withheld: list[bytes] = []
 
     def feed(self, data: bytes) -> bytes:
         if self._withheld:
-            self._withheld += data
+            self._withheld.append(data)
             return b""
         end = self._end_of(data)
         if end is None:
             return data
-        self._withheld = data[end:]
+        self._withheld = [data[end:]]
         return data[:end]
 
     def rest(self) -> bytes:
-        rest, self._withheld = self._withheld, b""
+        rest = b"".join(self._withheld)
+        self._withheld = []
         return rest
 
     def _end_of(self, data: bytes) -> int | None:
         """Where the bracket or brace stands that closes the whole value."""
-        plain = 0 if self._escaped else -1
+        plain = 0 if self._escaped else -1  # the byte after a backslash, which may come with the next piece
         self._escaped = False
-        for match in self._STRUCTURE.finditer(data):
+        for match in _STRUCTURE.finditer(data):
             index, byte = match.start(), match[0]
             if index == plain:
                 continue

@@ -17,17 +17,15 @@ from typing import Any, Final
 
 import msgspec
 
-from tallystick.wire.event_cut import EventCutter, event_fields
+from tallystick.wire.event_sieve import EventSieve, event_fields
 
 _TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},:]', re.DOTALL)
 _SPACE: Final = b" \t\r\n"
 _FIELD: Final = b'"stream_options":{"include_usage":true}'
 _MEMBER: Final = b'"include_usage":true'
 
-EVENT_BYTES_MAX: Final = 1 << 20
-"""A longer event goes on: the chunk that is looked for has a few hundred bytes."""
 _EMPTY_CHOICES: Final = re.compile(rb'"choices"\s*:\s*\[\s*\]')
-_MAY_BE_EMPTY: Final = re.compile(rb'"choices"\s*:\s*\[\s*[^\]\s]')
+_FULL_CHOICES: Final = re.compile(rb'(?:^|[\r\n])data: ?\{[^{\[\r\n]*"choices"\s*:\s*\[\s*[^\]\s]')
 
 
 def with_usage_asked(body: bytes) -> bytes:
@@ -94,38 +92,34 @@ def _trimmed(text: bytes, start: int, end: int) -> tuple[int, int]:
     return start + len(value) - len(value.lstrip(_SPACE)), end - (len(value) - len(value.rstrip(_SPACE)))
 
 
-class UsageHider:
-    """Passes a stream on without the chunk that only states the usage. An event is held while it may be that chunk."""
+class UsageHider(EventSieve):
+    """Passes a stream on without the chunk that only states the usage.
+
+    Attributes:
+        hidden: how many chunks were hidden.
+    """
 
     def __init__(self) -> None:
-        self._cutter = EventCutter()
-        self._passing = False
+        super().__init__()
         self.hidden = 0
-
-    def feed(self, data: bytes) -> bytes:
-        """What may go on, now that these bytes have come."""
-        cutter = self._cutter
-        if not cutter.rest and not self._passing and data.endswith(b"\n\n") and not _EMPTY_CHOICES.search(data):
-            return data
-        already = len(cutter.rest) if self._passing else 0
-        out = []
-        for event in cutter.feed(data):
-            if self._passing:
-                out.append(event[already:])
-                self._passing, already = False, 0
-            elif not self._is_extra(event):
-                out.append(event)
-        if self._passing:
-            out.append(cutter.rest[already:])
-        elif cutter.rest and (_MAY_BE_EMPTY.search(cutter.rest) or len(cutter.rest) > EVENT_BYTES_MAX):
-            self._passing = True
-            out.append(cutter.rest)
-        return b"".join(out)
 
     def end(self) -> bytes:
         """What is left when no more bytes come."""
-        rest, self._cutter.rest = self._cutter.rest, b""
-        return b"" if self._passing or (rest and self._is_extra(rest)) else rest
+        rest = self.rest()
+        return b"" if rest and self._is_extra(rest) else rest
+
+    def is_plain(self, data: bytes) -> bool:
+        """See `EventSieve`."""
+        return not _EMPTY_CHOICES.search(data)
+
+    def take(self, event: bytes, out: list[bytes]) -> None:
+        """See `EventSieve`."""
+        if not self._is_extra(event):
+            out.append(event)
+
+    def may_go_on(self, head: bytes) -> bool:
+        """See `EventSieve`."""
+        return _FULL_CHOICES.search(head) is not None
 
     def _is_extra(self, event: bytes) -> bool:
         if not _EMPTY_CHOICES.search(event) or b"usage" not in event:
