@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from concurrent.futures import Future
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from tallystick.app.settings import Settings
 from tallystick.contract.decision import Budget
 from tallystick.core.errors import TallyError, Unavailable
 from tallystick.ledger.operations import Held, Operation, Recorded, SetBudget, Settled
+from tallystick.usage.event import UsageEvent
 
 ORGS = tuple(f"bank-{number}" for number in range(10))
 CONTRACT = """
@@ -56,7 +58,7 @@ refunds: {grace: 3s}
 """
 EXPECTED = (
     "hold_expired", "hold_resolved", "hold_unknown", "refund_exceeds_charge", "grant_expired_already",
-    "settlement_unknown",
+    "settlement_unknown", "usage_settled_already", "usage_before_hold",
 )  # fmt: skip
 """What operations may be refused for, and that is no wrong of the bank's."""
 
@@ -72,6 +74,7 @@ class Client:
         self._number = 0
         self._told: list[tuple[Operation, bytes]] = []
         self._charged: list[Recorded] = []
+        self._sent: list[UsageEvent] = []
         self.answers = 0
 
     def live(self, until: float) -> None:
@@ -110,6 +113,9 @@ class Client:
                 )
                 for _ in range(self._random.choice((0, 1, 1, 2)))
             ]
+            named = self._sent_before(hold.org_id)
+            self._sent = [*self._sent[-20:], *used]
+            used += named
             outcome = self._random.choice(("success", "success", "success", "empty", "failure"))
             answer = self._do(settle(hold, *used, outcome=outcome))
             if answer is not None and isinstance(answer.result, Settled) and answer.result.charged:
@@ -117,6 +123,16 @@ class Client:
         elif draw < 0.9:
             self._do(release(hold))
         # else it is forgotten, as by a caller that has died
+
+    def _sent_before(self, org_id: str) -> list[UsageEvent]:
+        """Now and then an event that came by itself or with another settlement: nobody's work yet, or another's."""
+        if self._random.random() < 0.1:
+            sent = event(org_id, self._id(), time=self._runtime.clock(), meters={"tokens_in": 40})
+            with suppress(Unavailable):
+                self._runtime.append([sent])
+            self._sent = [*self._sent[-20:], sent]
+        usable = [one for one in self._sent if one.org_id == org_id]
+        return [self._random.choice(usable)] if usable and self._random.random() < 0.3 else []
 
     def _authorize(self) -> Operation:
         action = self._random.choice(("write", "find", "research"))
