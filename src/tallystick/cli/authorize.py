@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -14,6 +13,7 @@ from tallystick.cli.account_words import JsonOption, OrgArgument, RequestIdOptio
 from tallystick.cli.output import EXIT_NO
 from tallystick.core.errors import BadInput
 from tallystick.core.instants import format_instant
+from tallystick.core.json_text import read_json
 
 MeterOption = Annotated[
     list[str] | None, typer.Option("--meter", metavar="METER=N", help="A quantity, such as tokens_in=1000.")
@@ -79,6 +79,10 @@ def settle_command(
     event: Annotated[
         list[str] | None, typer.Option("--event", metavar="JSON", help="A usage event, as POST /v1/events takes it.")
     ] = None,
+    charge: Annotated[
+        str | None,
+        typer.Option(help="Most credits to charge, no more than is held [default: what the contract says]."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """End the work of a hold: its usage is recorded, what the contract says is charged, the rest goes back."""
@@ -99,7 +103,7 @@ def settle_command(
         # Named after the hold: should this be run again, the call is not counted twice.
         call = {"request_id": f"{hold}-cli", "time": format_instant(datetime.now(UTC)), "model": model}
         events.append(call | given(meters=quantities, provider=provider))
-    members = {"org_id": org, "hold_id": hold, "outcome": outcome, "events": events}
+    members = given(org_id=org, hold_id=hold, outcome=outcome, events=events, charge_credits=charge)
     with open_runtime(Settings()) as runtime:
         answer = settle_answer(settle(runtime, members))
     lines = [f"{answer['settlement_id']}: {answer['charged_credits']} credits charged. {answer['why']}"]
@@ -140,10 +144,7 @@ def _quantities(texts: list[str] | None) -> dict[str, int] | None:
 
 
 def _json_object(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise BadInput("malformed_json", f"not JSON: {error}", next_step="send one object", where="--event") from None
+    value = read_json(text.encode(), where="--event")
     if not isinstance(value, dict):
         raise BadInput("not_an_object", "an event is a JSON object", next_step="send one object", where="--event")
     return value

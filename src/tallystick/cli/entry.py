@@ -9,7 +9,7 @@ import typer
 from tallystick.app.settings import Settings
 from tallystick.cli.account_words import JsonOption, OrgArgument
 from tallystick.cli.output import print_json, print_text
-from tallystick.core.errors import BadInput
+from tallystick.core.errors import BadInput, NotFound
 
 entry_app = typer.Typer(
     name="entry", help="Entries of the ledger, explained.", no_args_is_help=True, rich_markup_mode=None
@@ -33,6 +33,7 @@ def show_command(
 
     with open_runtime(Settings()) as runtime:
         found = show_entry(runtime, org, _seq(entry))
+    _check_letter(org, entry, found)
     if as_json:
         print_json(found)
     else:
@@ -49,6 +50,18 @@ def _seq(text: str) -> int:
             where="ENTRY",
         )
     return int(digits)
+
+
+def _check_letter(org: str, text: str, found: dict[str, Any]) -> None:
+    """Refuse an id whose letter says that it is something else."""
+    called = found.get("entry_id", str(found["seq"]))
+    if text[:1].isalpha() and text[:1] != called[:1]:
+        raise NotFound(
+            "unknown_entry",
+            f"{org} has no {text}: its entry {found['seq']} is {called}, a {found['kind']}",
+            next_step=f"ask for {called}, or for what was meant",
+            where="ENTRY",
+        )
 
 
 def _lines(org: str, found: dict[str, Any]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,6 +20,7 @@ from tallystick.cli.account_words import (
 from tallystick.cli.output import print_json, print_text, say
 from tallystick.core.errors import BadInput
 
+_DIGITS_MAX = 30  # more than any limit has; too large a number is told by what reads it
 overrides_app = typer.Typer(
     name="overrides",
     help="Exceptions for one org, signed off by another, that end by themselves.",
@@ -91,8 +92,21 @@ def list_command(org: OrgArgument, as_json: JsonOption = False) -> None:
             f"{one['override_id']}  until {one['expires_at']}  by {one['author']}, signed off by {one['approved_by']}: "
             f"{one['reason']}"
         )
+        print_text(f"  {'; '.join(_bends(one))}")
     if not overrides:
         say(f"{org} has no exception in force")
+
+
+def _bends(override: dict[str, Any]) -> list[str]:
+    """What an exception bends, in words."""
+    bends = [
+        f"limit {number} of plan {override['plan']}: {'none' if most is None else f'{most:,}'}"
+        for number, most in override["limits"].items()
+    ]
+    bends += [f"actions {', '.join(override['allow_actions'])}"] if override["allow_actions"] else []
+    bends += [f"models {', '.join(override['allow_models'])}"] if override["allow_models"] else []
+    bends += ["hard budgets are let pass"] if override["allow_overspend"] else []
+    return bends + ([f"{override['credits']} credits"] if override["credits"] else [])
 
 
 def _limits(texts: list[str] | None) -> dict[str, int | None] | None:
@@ -101,10 +115,11 @@ def _limits(texts: list[str] | None) -> dict[str, int | None] | None:
     for text in texts or ():
         name, equals, value = (part.strip() for part in text.rpartition("="))
         digits = value.replace("_", "")
-        if not (name and equals and (digits == "none" or (digits.isascii() and digits.isdigit()))):
+        is_number = digits.isascii() and digits.isdigit() and len(digits) <= _DIGITS_MAX
+        if not (name and equals and (digits == "none" or is_number)) or name in found:
             raise BadInput(
                 "invalid_option",
-                f"{text[:80]!r} is not NAME=MAX",
+                f"{text[:80]!r} is not NAME=MAX, or names a limit twice",
                 next_step="write it as --limit 'tokens_out per month=80000000', or 1=none",
                 where="--limit",
             )

@@ -36,7 +36,8 @@ def read_json(text: bytes | msgspec.Raw, *, where: str | None = None) -> Any:
     except (ValueError, RecursionError) as error:  # msgspec's own and UnicodeDecodeError are ValueErrors
         raise _explain(error, bytes(text), where) from None
     if name is not None:
-        raise BadInput("duplicate_key", f"an object has {name!r} more than once", next_step="say it once", where=where)
+        detail = f"an object has {name!r:.80} more than once"
+        raise BadInput("duplicate_key", detail, next_step="say it once", where=where)
     return value
 
 
