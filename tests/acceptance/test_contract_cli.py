@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
+from tally_processes import run_tally
 from tallystick.app.contract_files import reference_text
 
 HEAD = 'contract: acme\nversion: "1"\neffective_from: 2026-10-01T00:00:00Z\n'
@@ -22,15 +22,8 @@ def reference(tmp_path: Path) -> Path:
     return path
 
 
-def tally(*arguments: object, stdin: bytes | None = None) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-c", "from tallystick.cli.main import main; main()", *map(str, arguments)],
-        input=stdin,
-        capture_output=True,
-        check=False,
-        timeout=60,
-    )
-    ran = subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+def tally(*arguments: object, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
+    ran = run_tally(*arguments, stdin=stdin)
     assert "Traceback" not in ran.stderr
     return ran
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from accounts import CONTRACT, end, give, hold, open_shop
+from tally_processes import run_tally
 from tallystick.app.contract_cases import reference_cases_text
 from tallystick.app.contract_files import reference_text
 from tallystick.app.runtime import open_runtime
@@ -31,9 +31,8 @@ cases:
 """
 
 
-def tally(*arguments: object, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tallystick", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, input=stdin)
+def tally(*arguments: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return run_tally(*arguments, stdin=stdin.encode())
 
 
 @pytest.fixture

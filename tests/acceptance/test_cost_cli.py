@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tally_processes import run_tally
 from tallystick.app.cards import load_card_history
 
 AT = "2026-08-15T00:00:00Z"
@@ -30,6 +31,9 @@ CHAT = {"model": "gpt-4o", "usage": {"prompt_tokens": 10, "completion_tokens": 5
 
 
 def tally_cost(*arguments: str | Path, stdin: bytes = b"", before: str = "") -> subprocess.CompletedProcess[bytes]:
+    if not before:
+        done = run_tally("cost", *arguments, stdin=stdin)
+        return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.encode(), done.stderr.encode())
     program = f"{before}\nfrom tallystick.cli.main import main; main()"
     command = [sys.executable, "-c", program, "cost", *map(str, arguments)]
     return subprocess.run(command, input=stdin, capture_output=True, check=False)

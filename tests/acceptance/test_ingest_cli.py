@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from journal_helpers import raw_event
+from tally_processes import run_tally
 from tallystick.app.contract_files import reference_text
 
 TALLY = [sys.executable, "-c", "from tallystick.cli.main import main; main()"]
@@ -25,13 +26,10 @@ class Tally:
 
     def __call__(self, *arguments: str, code: int = 0, stdin: bytes = b"") -> tuple[str, str]:
         """Standard output and error of one run, whose exit code is as expected."""
-        done = subprocess.run(
-            [*TALLY, *arguments], check=False, input=stdin, capture_output=True, env=self.environment, cwd=self.folder
-        )
-        out, errors = done.stdout.decode(), done.stderr.decode()
-        assert done.returncode == code, (out, errors)
-        assert "Traceback" not in errors
-        return out, errors
+        done = run_tally(*arguments, stdin=stdin, env=self.environment, cwd=self.folder)
+        assert done.returncode == code, (done.stdout, done.stderr)
+        assert "Traceback" not in done.stderr
+        return done.stdout, done.stderr
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import pytest
 
 from invoicing import CONTRACT, apply, event, record, subscribe
 from journal_helpers import tamper
+from tally_processes import run_tally
 from tallystick.app.runtime import Runtime
 from tallystick.invoice.digest import invoice_digest
 
@@ -31,8 +32,7 @@ def environment(database_url: str, tmp_path: Path) -> dict[str, str]:
 @pytest.fixture
 def tally(environment: dict[str, str]) -> Tally:
     def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(command(*arguments), capture_output=True, check=False, timeout=60, env=environment)
-        ran = subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+        ran = run_tally("invoice", *arguments, env=environment)
         assert "Traceback" not in ran.stderr, ran.stderr
         return ran
 

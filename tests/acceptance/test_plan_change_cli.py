@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from invoicing import apply
+from tally_processes import run_tally
 from tallystick.app.runtime import Runtime
 
 CONTRACT = """
@@ -32,8 +31,7 @@ class Tally:
         self._environment = environment
 
     def __call__(self, *arguments: str, code: int = 0) -> tuple[str, str]:
-        program = [sys.executable, "-c", "from tallystick.cli.main import main; main()", "orgs", *arguments]
-        done = subprocess.run(program, capture_output=True, text=True, check=False, timeout=60, env=self._environment)
+        done = run_tally("orgs", *arguments, env=self._environment)
         assert done.returncode == code, done.stderr
         assert "Traceback" not in done.stderr, done.stderr
         return done.stdout, done.stderr

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from invoicing import CONTRACT
+from tally_processes import run_tally
 
 EVENTS = [
     {
@@ -30,15 +29,8 @@ EVENTS = [
 
 
 def tally(folder: Path, *arguments: str, code: int = 0, **environment: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "tallystick", *arguments],
-        env={"PATH": "/usr/bin:/bin", "TALLY_DATA_DIR": str(folder / "data"), **environment},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    environment = {"PATH": "/usr/bin:/bin", "TALLY_DATA_DIR": str(folder / "data"), **environment}
+    done = run_tally(*arguments, env=environment, cwd=folder)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout
 

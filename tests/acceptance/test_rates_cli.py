@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tally_processes import run_tally
 
 ENVIRONMENT = {**os.environ, "COLUMNS": "80"}
 SOURCE = [
@@ -37,8 +38,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def tally(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).with_name("tally")), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, check=False, timeout=120)
+    return run_tally(*arguments, env=ENVIRONMENT)
 
 
 def answer(*arguments: str | Path) -> Any:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 from journal_helpers import query, raw_event
+from tally_processes import run_tally
 from tallystick.app.ingest import check_items
 from tallystick.app.runtime import Runtime
 from tallystick.app.seal import seal_once
@@ -18,8 +18,7 @@ def test_history_replays_and_a_changed_block_does_not(runtime: Runtime, database
     environment = {**os.environ, "DATABASE_URL": database_url, "TALLY_DATA_DIR": str(tmp_path)}
 
     def tally(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", "from tallystick.cli.main import main; main()", *arguments]
-        return subprocess.run(command, capture_output=True, check=False, timeout=60, env=environment, encoding="utf-8")
+        return run_tally(*arguments, env=environment)
 
     runtime.append(check_items(runtime, [raw_event(f"r{number}") for number in range(5)]))
     october = ("replay", "--from", "2026-10-01", "--to", "2026-11-01")

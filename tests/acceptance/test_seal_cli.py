@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from journal_helpers import query, raw_event, tamper
+from tally_processes import run_tally
 from tallystick.app.ingest import check_items
 from tallystick.app.runtime import Runtime
 
@@ -27,10 +27,7 @@ def tally(database_url: str, tmp_path: Path) -> Tally:
     environment = {**os.environ, "DATABASE_URL": database_url, "TALLY_DATA_DIR": str(tmp_path)}
 
     def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", "from tallystick.cli.main import main; main()", *arguments]
-        ran = subprocess.run(
-            command, capture_output=True, check=False, timeout=60, env=environment | more, encoding="utf-8"
-        )
+        ran = run_tally(*arguments, env=environment | more)
         assert "Traceback" not in ran.stderr, ran.stderr
         return ran
 
@@ -60,7 +57,7 @@ def test_entries_are_sealed_listed_erased_and_let_go(runtime: Runtime, tally: Ta
     assert "block-000000000002.parquet\t3 entries" in tally("seal", "--all").stdout
 
     erased = tally("erase-person", "acme", "person-1", "--json")
-    assert json.loads(erased.stdout) == {"org_id": "acme", "rows": 4, "archived_rows": 4, "files": 2}
+    assert json.loads(erased.stdout) == {"org_id": "acme", "rows": 4, "archived_rows": 4, "files": 2, "keys": 0}
     assert query(runtime, "select distinct user_id from ledger_entries order by 1") == [("person-0",), (None,)]
 
     off = tally("retention", "run")

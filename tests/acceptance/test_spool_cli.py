@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ import pytest
 
 from fault_tools import Proxy
 from journal_helpers import raw_event
+from tally_processes import run_tally
 from tallystick.journal.spool import Spool
 from tallystick.usage.checks import check_event
 from tallystick.usage.meters import METERS
@@ -31,8 +31,7 @@ def proxy(database_url: str) -> Iterator[Proxy]:
 
 def tally(proxy: Proxy, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "DATABASE_URL": proxy.url, "TALLY_DATA_DIR": str(folder)}
-    command = [sys.executable, "-c", "from tallystick.cli.main import main; main()", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    return run_tally(*arguments, env=environment)
 
 
 def put(folder: Path, *ids: str, **more: object) -> None:

@@ -26,6 +26,7 @@ from pathlib import Path
 from crash import traffic
 from crash.checks import wrongs
 from crash.traffic import Ledger, send_until_it_dies
+from tally_processes import TallyProcess, run_tally
 from tallystick.journal.server import EmbeddedServer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -128,7 +129,7 @@ class Rounds:
     def _seal(self, step: str) -> None:
         with self._server() as (process, port):
             self._send(port, requests_max=10)
-            sealing = self._start(["-m", "crash.victim", step, "1", "seal", "--all"])
+            sealing = self._start([step, "1", "seal", "--all"])
             self._send(port, requests_max=10)
             self._must_be_dead(sealing, step)
             self._run("seal", "--all")
@@ -141,10 +142,10 @@ class Rounds:
         self._run("seal", "--all")
         event = traffic.event(self.random.choice(list(self.ledger.promises)))
         person = ("erase-person", event["org_id"], event["user_id"])
-        self._must_be_dead(self._start(["-m", "crash.victim", step, "1", *person]), step)
+        self._must_be_dead(self._start([step, "1", *person]), step)
         self._run(*person)
 
-    def _must_be_dead(self, process: subprocess.Popen[bytes], what: str) -> None:
+    def _must_be_dead(self, process: TallyProcess, what: str) -> None:
         try:
             status = process.wait(_START_SECONDS_MAX)
         except subprocess.TimeoutExpired:
@@ -162,19 +163,20 @@ class Rounds:
     # ── servers and senders ─────────────────────────────────────────────────────────────────────
 
     @contextmanager
-    def _server(self, step: str = "never", times: int = 1) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-        process = self._start(["-m", "crash.victim", step, str(times), "serve", "--port", "0"])
+    def _server(self, step: str = "never", times: int = 1) -> Iterator[tuple[TallyProcess, int]]:
+        process = self._start([step, str(times), "serve", "--port", "0"])
         try:
             yield process, self._port(process)
         finally:
             process.kill()
             process.wait()
 
-    def _start(self, arguments: list[str]) -> subprocess.Popen[bytes]:
+    def _start(self, arguments: list[str]) -> TallyProcess:
         with (self.folder / "log").open("wb") as log:
-            return subprocess.Popen([sys.executable, *arguments], env=self.environment, stderr=log, stdout=log)
+            said = log.fileno()
+            return TallyProcess(arguments, env=self.environment, stdout=said, stderr=said, main="crash.victim")
 
-    def _port(self, process: subprocess.Popen[bytes]) -> int:
+    def _port(self, process: TallyProcess) -> int:
         deadline = time.monotonic() + _START_SECONDS_MAX
         while not (found := _LISTENING.search((self.folder / "log").read_text())):
             if process.poll() is not None or time.monotonic() > deadline:
@@ -186,10 +188,9 @@ class Rounds:
         return (self.folder / "log").read_text()[-3000:]
 
     def _run(self, *arguments: str) -> None:
-        command = [sys.executable, "-c", "from tallystick.cli.main import main; main()", *arguments]
-        done = subprocess.run(command, env=self.environment, capture_output=True, check=False)
+        done = run_tally(*arguments, env=self.environment)
         if done.returncode:
-            said = (done.stdout + done.stderr).decode()[-3000:]
+            said = (done.stdout + done.stderr)[-3000:]
             self.report.wrongs.append(f"tally {' '.join(arguments)} ended with {done.returncode}: {said}")
 
     def _send(self, port: int, *, requests_max: int) -> None:

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 
-from tallystick.cli.main import main
+from tallystick.cli.main import main as tally
 from tallystick.journal import steps
 
 
@@ -27,7 +27,12 @@ def die_at(step: str, times: int) -> None:
     steps.install(reached)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Install the hook, then be the command."""
     die_at(sys.argv[1], int(sys.argv[2]))
     sys.argv[1:] = sys.argv[3:]
+    tally()
+
+
+if __name__ == "__main__":
     main()

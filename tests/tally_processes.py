@@ -1,0 +1,140 @@
+"""`tally` in processes of their own, quick to start: each is forked from one that has imported the program already.
+
+Importing it takes a second of work, and many tests run a dozen commands. A forked command is a process as any other: it
+has its own arguments, environment, folder, standard streams, signals and exit code. That the program also starts from
+nothing is for tests that begin with an interpreter: the demonstration, the recipe and others.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from multiprocessing import get_context
+from multiprocessing.reduction import DupFd
+from pathlib import Path
+from typing import IO, Any
+
+_PROGRAM = "tallystick.cli.main"
+_LAZY = (
+    "tallystick.api.app",
+    "tallystick.cli.http_server",
+    "tallystick.cli.workers",
+    "tallystick.app.demo",
+    "tallystick.app.export",
+    "tallystick.app.ingest",
+    "tallystick.app.proof_files",
+    "tallystick.app.replay_history",
+    "tallystick.app.runtime",
+    "tallystick.app.seal",
+    "tallystick.app.spool_view",
+    "tallystick.app.verify",
+    "tallystick.archive.replay",
+)
+"""What commands import when they need it."""
+_context = get_context("forkserver")
+_context.set_forkserver_preload([_PROGRAM, *_LAZY])
+
+
+class TallyProcess:
+    """A command that runs: what `subprocess.Popen` has of it, as far as tests ask."""
+
+    def __init__(
+        self,
+        arguments: Sequence[object],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        stdin: int | None = None,
+        stdout: int,
+        stderr: int,
+        main: str = _PROGRAM,
+    ) -> None:
+        """Start it; its streams are descriptors, which are the caller's to close. `main` is the module that runs it."""
+        with open(os.devnull, "rb") as nothing:
+            streams = (nothing.fileno() if stdin is None else stdin, stdout, stderr)
+            self.args = ["tally", *map(str, arguments)]
+            given = dict(os.environ if env is None else env)
+            self._process = _context.Process(
+                target=_Command(self.args, given, str(cwd or Path.cwd()), streams, main), daemon=False
+            )
+            self._process.start()
+        assert self._process.pid is not None
+        self.pid: int = self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0)
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+class _Command:
+    """What the forked process does. Pickled with its streams, which it has as its own then."""
+
+    def __init__(
+        self, arguments: list[str], env: dict[str, str], cwd: str, streams: tuple[int, ...], main: str
+    ) -> None:
+        self._given = (arguments, env, cwd, main)
+        self._streams = streams
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_given": self._given, "_streams": [DupFd(stream) for stream in self._streams]}
+
+    def __call__(self) -> None:
+        arguments, env, cwd, main = self._given
+        for number, stream in enumerate(self._streams):
+            held = stream.detach()  # type: ignore[attr-defined] # it came as DupFd
+            os.dup2(held, number)
+            os.close(held)
+        sys.stdin, sys.stdout = os.fdopen(0, encoding="utf-8"), os.fdopen(1, "w", encoding="utf-8")
+        sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1)
+        os.environ.clear()
+        os.environ.update(env)
+        os.chdir(cwd)
+        sys.argv = arguments
+        import_module(main).main()
+
+
+def run_tally(
+    *arguments: object,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    stdin: bytes = b"",
+    timeout: float = 120,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end: its exit code and what it wrote."""
+    with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as complained, tempfile.TemporaryFile() as asked:
+        asked.write(stdin)
+        asked.seek(0)
+        streams = {"stdin": asked.fileno(), "stdout": said.fileno(), "stderr": complained.fileno()}
+        process = TallyProcess(arguments, env=env, cwd=cwd, **streams)
+        try:
+            code = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        return subprocess.CompletedProcess(process.args, code, _read(said), _read(complained))
+
+
+def _read(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode()
