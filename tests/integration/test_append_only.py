@@ -33,7 +33,7 @@ KEY = {
     "block_orgs": "org_id, last_seq",
     "claimed_ids": "org_id, kind, request_id",
     "api_keys": "key_id",
-    "api_key_endings": "key_id, ends_at",
+    "api_key_endings": "key_id, ends_at, reason",
     "api_key_persons": "key_id",
     "register": "n",
 }

@@ -19,8 +19,10 @@ from psycopg.types.json import Jsonb
 
 from conftest import NOW
 from sealed_ledger import behind_its_back, copied, copyable, furnish
+from tallystick.app.keys import create_key, rotate_key
 from tallystick.app.runtime import Runtime
 from tallystick.app.verify import OpenLedger, verify_ledger
+from tallystick.journal.keys import erase_person_of_keys
 from workshop import held, one_of_each, open_account, settled
 
 QUICK = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
@@ -108,7 +110,19 @@ def furnish_with_account(runtime: Runtime) -> None:
     open_account(runtime, "depot")
     one_of_each(runtime, "depot")
     furnish(runtime)
+    furnish_with_keys(runtime)
     settled(runtime, held(runtime, org_id="depot"), "depot-last")
+
+
+def furnish_with_keys(runtime: Runtime) -> None:
+    """Keys of an org and of an operator, one that stands for a person, one whose person was erased, one replaced."""
+    for user_id in ("keeper", "gone", None):
+        defaults = {"feature": "desk"} | ({} if user_id is None else {"user_id": user_id, "session_id": "s"})
+        made = create_key(runtime, org_id="depot", scopes=["gateway", "read"], author="ann", defaults=defaults)
+    rotate_key(runtime, made.key.key_id, overlap=datetime.timedelta(hours=1), author="bob")
+    create_key(runtime, org_id=None, scopes=["admin"], author="ann", expires_at=NOW + datetime.timedelta(days=9))
+    with runtime.database.operator() as connection:
+        erase_person_of_keys(connection, "depot", "gone", NOW)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
     under the lock of the blocks folder, so that no block is being sealed from rows that still name the person
         database   one function nulls user, session, attributes and salt of the person's entries and records which
+                   keys that stand for the person end, and forget whom they stood for
         files      each people file that names the person, or an entry that is recorded as erased, is written again
 
 What was proved stays proved: leaves hold a salted fingerprint of the personal data, and without the salt it tells
@@ -21,6 +22,7 @@ from tallystick.archive.store import BlockStore
 from tallystick.core.errors import BadInput
 from tallystick.journal.erasure import erase_person as erase_rows
 from tallystick.journal.erasure import erased_seqs, record_erasures
+from tallystick.journal.keys import erase_person_of_keys
 from tallystick.journal.sealing import BlockRange, blocks_of_org, last_block, lock_folder
 from tallystick.journal.steps import reached
 
@@ -38,11 +40,13 @@ class Erasure(NamedTuple):
         rows: entries in the database whose personal data was there and is gone.
         archived_rows: entries in people files, likewise; sealed entries that are also in the database count in both.
         files: the people files that were written again.
+        keys: keys that stood for the person, and have ended.
     """
 
     rows: int
     archived_rows: int
     files: int
+    keys: int = 0
 
 
 def erase_person(runtime: Runtime, org_id: str, user_id: str, progress: Progress | None = None) -> Erasure:
@@ -64,6 +68,9 @@ def erase_person(runtime: Runtime, org_id: str, user_id: str, progress: Progress
         reached("erase.begun")
         with runtime.database.operator() as connection:
             rows = erase_rows(connection, org_id, user_id)
+            keys = erase_person_of_keys(connection, org_id, user_id, runtime.clock())
+        if keys:
+            runtime.keys.forget()
         reached("erase.rows_erased")
         archived_rows = files = 0
         for block in blocks_of_org(lock, org_id, 1, _SEQ_MAX):
@@ -73,7 +80,7 @@ def erase_person(runtime: Runtime, org_id: str, user_id: str, progress: Progress
             if progress:
                 progress(1)
         reached("erase.done")
-    return Erasure(rows, archived_rows, files)
+    return Erasure(rows, archived_rows, files, keys)
 
 
 def _erase_in_block(runtime: Runtime, store: BlockStore, block: BlockRange, org_id: str, user_id: str) -> int:

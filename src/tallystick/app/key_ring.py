@@ -10,6 +10,8 @@ the memory, so that a key which was revoked is refused by the next request, in e
 
 from __future__ import annotations
 
+import selectors
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -68,6 +70,8 @@ class KeyRing:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._is_told = False
+        self._stops: socket.socket
+        self._stop: socket.socket
 
     # ── lookups ─────────────────────────────────────────────────────────────────────────────────
 
@@ -133,14 +137,18 @@ class KeyRing:
         """Listen from now on; again changes nothing."""
         with self._lock:
             if self._thread is None and not self._stopping.is_set():
+                self._stops, self._stop = socket.socketpair()  # at the close of one, who waits for the other wakes
                 self._thread = threading.Thread(target=self._listen, name="tally-keys", daemon=True)
                 self._thread.start()
 
     def close(self) -> None:
         """Stop listening; what is remembered is not trusted any more."""
-        self._stopping.set()
+        with self._lock:
+            self._stopping.set()
         if self._thread is not None:
+            self._stop.close()
             self._thread.join()
+            self._stops.close()
         self._heard_at = float("-inf")
 
     def forget(self) -> None:
@@ -166,11 +174,15 @@ class KeyRing:
         listen(connection)
         self.forget()  # what happened before was told to nobody
         self._is_told = False
-        while not self._stopping.is_set():
-            asked_at = self._monotonic()
-            connection.execute("select 1")  # what was told before its answer is there with it
-            for _ in connection.notifies(timeout=0):
-                self.forget()
-            self._heard_at = asked_at
-            for _ in connection.notifies(timeout=_LOOK_SECONDS):
-                self.forget()
+        with selectors.DefaultSelector() as waiting:
+            waiting.register(connection.fileno(), selectors.EVENT_READ)
+            waiting.register(self._stops, selectors.EVENT_READ)
+            while not self._stopping.is_set():
+                asked_at = self._monotonic()
+                connection.execute("select 1")  # what was told before its answer is there with it
+                for _ in connection.notifies(timeout=0):
+                    self.forget()
+                self._heard_at = asked_at
+                waiting.select(_LOOK_SECONDS)
+                for _ in connection.notifies(timeout=0):
+                    self.forget()

@@ -30,7 +30,7 @@ from tallystick.app.verify_chunk import Checked, Piece, Place, check_piece
 from tallystick.app.verify_log import check_log
 from tallystick.app.verify_orgs import OrgChecker, last_forgotten
 from tallystick.app.verify_report import VerifyReport
-from tallystick.app.verify_tables import check_accounts, check_invoices, check_register, check_versions
+from tallystick.app.verify_tables import check_accounts, check_invoices, check_keys, check_register, check_versions
 from tallystick.core.errors import NotFound
 from tallystick.journal.database import Connection, Database
 from tallystick.journal.migrate import migrate
@@ -119,6 +119,7 @@ def verify_ledger(
         orgs = OrgChecker(heads, report.findings)
         check_versions(connection, report.findings)
         check_register(connection, org_id, report.findings)
+        check_keys(connection, org_id, report.findings)
         check_invoices(connection, org_id, report, orgs.want_root)
         check_accounts(connection, org_id, report.findings)
         if org_id is not None and not heads and not report.findings.count:

@@ -18,6 +18,7 @@ from tallystick.invoice.model import Invoice, parse_invoice
 from tallystick.journal.database import Connection
 from tallystick.journal.verify_rows import ask
 from tallystick.ledger.accounts import ORG_ACCOUNTS, USD
+from tallystick.ledger.api_key import person_sha256
 from tallystick.ledger.merkle import EMPTY_ROOT
 from tallystick.rates.cardfile import parse_card_file
 
@@ -144,6 +145,16 @@ def check_register(connection: Connection, org_id: str | None, findings: Finding
                 org,
                 seq,
             )
+
+
+def check_keys(connection: Connection, org_id: str | None, findings: Findings) -> None:
+    """Whom a key stands for is who it was made for, or was erased with a record of it."""
+    rows = ask(connection, "persons_of_keys", org=org_id)
+    for key_id, org, is_there, salt, user_id, session_id, due in rows:
+        if not is_there:
+            findings.add("key", f"whom key {key_id} stands for is gone, and no erasure is recorded", org)
+        elif due is None or person_sha256(bytes(salt), user_id=user_id, session_id=session_id) != bytes(due):
+            findings.add("key", f"key {key_id} stands for another than it was made for (table api_key_persons)", org)
 
 
 def check_accounts(connection: Connection, org_id: str | None, findings: Findings) -> None:

@@ -30,7 +30,9 @@ def erase_person(
     with open_runtime(Settings()) as runtime, progress_bar("looking through blocks", None) as advance:
         erased = erase(runtime, org, user, advance)
     if as_json:
-        print_json({"org_id": org, "rows": erased.rows, "archived_rows": erased.archived_rows, "files": erased.files})
+        print_json({"org_id": org, **erased._asdict()})
         return
     print_text(f"{erased.rows:,} entries in the database, {erased.archived_rows:,} in {erased.files:,} files of blocks")
+    if erased.keys:
+        say(f"{erased.keys:,} keys that stood for the person are no longer taken")
     say("backups, the server's own log files and whatever was exported may still name the person: see docs/sealing.md")

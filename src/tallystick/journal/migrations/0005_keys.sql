@@ -26,7 +26,7 @@ create table api_key_endings (
     reason      text not null,
     author      text not null,
     recorded_at timestamptz not null,
-    primary key (key_id, ends_at)
+    primary key (key_id, ends_at, reason)
 );
 comment on table api_key_endings is 'From when on a key is no longer taken, and why: revocation, rotation, erasure of whom it was made for.';
 

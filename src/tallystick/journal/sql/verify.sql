@@ -225,6 +225,10 @@ with kept (relation, named, org_id, seq, digest) as (
     select 'erasures', 'the record of its erasure', org_id, seq, to_jsonb(t) from erasures as t
     union all
     select 'claimed_ids', 'the claim of its id', org_id, seq, to_jsonb(t) from claimed_ids as t
+    union all
+    select 'api_keys', 'key ' || key_id, org_id, null, to_jsonb(t) from api_keys as t
+    union all
+    select 'api_key_endings', 'the end of ' || key_id, org_id, null, to_jsonb(t) from api_key_endings as t
 ), hashed as (
     select relation, named, org_id, seq, sha256(convert_to(relation || E'\n' || digest::text, 'UTF8')) as digest from kept
 )
@@ -233,6 +237,21 @@ from hashed full join register on register.relation = hashed.relation and regist
 where hashed.digest is null or register.n is null
 order by hashed.relation nulls last, hashed.org_id nulls first, hashed.seq nulls first, hashed.named, register.n
 limit 200
+
+-- name: persons_of_keys
+-- Keys, and whom they stand for, that do not belong together: the person was changed, put there, or taken away unrecorded.
+select key.key_id, key.org_id, person.key_id is not null, person.salt, person.user_id, person.session_id, key.person_sha256
+from api_keys as key left join api_key_persons as person on person.key_id = key.key_id and person.org_id is not distinct from key.org_id
+where (%(org)s::text is null or key.org_id = %(org)s) and (
+    person.key_id is not null
+    or key.person_sha256 is not null
+        and not exists (select from api_key_endings as ending where ending.key_id = key.key_id and ending.reason = 'person_erased')
+)
+union all
+select key_id, org_id, true, salt, user_id, session_id, null from api_key_persons as person
+where (%(org)s::text is null or org_id = %(org)s)
+    and not exists (select from api_keys as key where key.key_id = person.key_id and key.org_id is not distinct from person.org_id)
+order by 1
 
 -- name: keys
 select key_id, name, public_key from signing_keys order by added_at, key_id
