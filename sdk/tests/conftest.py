@@ -199,9 +199,8 @@ def tally(tally_of: Callable[..., Tally]) -> Tally:
 
 def tags_of(org: Org) -> dict[str, Any]:
     """All mandatory tags."""
-    return {
-        "org_id": org.org_id, "user_id": "u-1", "session_id": "s-1", "feature": "documents", "environment": "production",
-    }  # fmt: skip
+    who = {"org_id": org.org_id, "user_id": "u-1", "session_id": "s-1"}
+    return {**who, "feature": "documents", "environment": "production"}
 
 
 def usage(**more: Any) -> dict[str, Any]:

@@ -110,4 +110,6 @@ def _provider_of_shape(answer: Any) -> str | None:
     shape = shape_of(answer)
     if shape is None:
         return None
-    return {GEMINI.name: "google", MESSAGES.name: "anthropic", "converse": "aws"}.get(shape.name, "openai")
+    return {GEMINI.name: "google", MESSAGES.name: "anthropic", "converse": "aws", "cohere": "cohere"}.get(
+        shape.name, "openai"
+    )

@@ -61,7 +61,7 @@ def used_by(answer: Any, provider: str | None, status: str = "final") -> Used:
     if shape is None:
         raise UsageUnreadable("no_usage", "the answer states no usage")
     model = text(part(answer, "model")) or text(part(answer, "modelVersion"))
-    usage = part(answer, shape.root)
+    usage = at(answer, shape.root)
     stated = read_shape(shape, usage)
     if provider == "openrouter" and "out" in stated and shape.name == "chat":
         # Its count of reasoning comes from another tokenizer, and may be a token or two too many.
@@ -133,6 +133,12 @@ def _shared(top: Mapping[str, int], own: list[dict[str, int]]) -> list[dict[str,
 
 
 # ── what is not in the usage object ─────────────────────────────────────────────────────────────────────────────────
+
+
+def searches_listed(provider: str | None, model: str | None, answer: Any) -> dict[str, int]:
+    """Searches that an answer lists, whatever it states of its usage; by meter."""
+    shape = GEMINI if part(answer, "candidates") is not None else RESPONSES
+    return _searches(shape, provider, model, answer)
 
 
 def _searches(shape: Shape, provider: str | None, model: str | None, answer: Any) -> dict[str, int]:

@@ -106,18 +106,29 @@ CONVERSE: Final = Shape(
     "converse", "usage", "inputTokens",
     [
         ("inputTokens", "in"), ("cacheReadInputTokens", "in"), ("cacheWriteInputTokens", "in"),
-        ("cacheReadInputTokens", "cache_read"), ("cacheWriteInputTokens", "cache_write"), ("outputTokens", "out"),
+        ("cacheReadInputTokens", "cache_read"), ("cacheWriteInputTokens", "cache_write"),
+        ("cacheDetails[ttl=5m].inputTokens", "cache_write_5m"), ("cacheDetails[ttl=1h].inputTokens", "cache_write_1h"),
+        ("outputTokens", "out"),
     ],
 )  # fmt: skip
+
+COHERE: Final = Shape(
+    "cohere", "usage.billed_units", "", [("input_tokens", "in"), ("output_tokens", "out")],
+    [("search_units", "rerank_searches")],
+)  # fmt: skip
+TOTAL: Final = Shape("total", "usage", "total_tokens", [("total_tokens", "in")])
+"""Embeddings and reranking of some providers state one number."""
 
 
 def shape_of(answer: Any) -> Shape | None:
     """The shape of an answer's usage; None when it states none."""
-    if part(answer, GEMINI.root) is not None:
-        return GEMINI
+    for one in (GEMINI, COHERE):
+        if at(answer, one.root) is not None:
+            return one
     usage = part(answer, "usage")
-    shape = next((one for one in (CHAT, DURATION, CONVERSE) if part(usage, one.needs) is not None), None)
-    if shape is not None or part(usage, RESPONSES.needs) is None:
+    order = (CHAT, DURATION, RESPONSES, CONVERSE, TOTAL)
+    shape = next((one for one in order if part(usage, one.needs) is not None), None)
+    if shape is not RESPONSES:
         return shape
     if _is_messages(answer, usage):
         return MESSAGES

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
-from tallystick_sdk.usage.answers import Used, refusal_in, used_by
-from tallystick_sdk.usage.estimates import prompt_bytes, tokens_in_bytes
+from tallystick_sdk.usage.answers import Part, Used, refusal_in, searches_listed, used_by
+from tallystick_sdk.usage.estimates import estimated, prompt_bytes, tokens_in_bytes
 from tallystick_sdk.usage.reading import UsageUnreadable, at, items_of, part, text, word
 from tallystick_sdk.usage.sse import DONE
 
@@ -79,10 +80,11 @@ class StreamFold:
         return used_by(self._body, self._provider, "partial")
 
     def _estimate(self, out: int) -> Used:
-        from tallystick_sdk.usage.estimates import estimated
-
         model = text(self._body.get("model")) or text(self._body.get("modelVersion"))
-        return estimated(model or text(self._request.get("model")), prompt_bytes(self._request), out)
+        model = model or text(self._request.get("model"))
+        used = estimated(model, prompt_bytes(self._request), out)
+        searches = searches_listed(self._provider, model, self._body)
+        return replace(used, parts=(Part(meters={**used.parts[0].meters, **searches}),)) if searches else used
 
     def _mend(self, out: int) -> None:
         """What is stated before the end leaves out what was generated since."""
