@@ -82,7 +82,10 @@ class Stand:
             " latency_ms, attributes, payer, api_key_id, body::text from ledger_entries where org_id = 'acme'"
             " and kind not in ('grant') order by seq",
         )
-        names = ["seq", "kind", "request_id", "outcome", "usage_status", "model", "provider", "meters", "quantities", "cost_pico", "status", "latency_ms", "attributes", "payer", "api_key_id", "body"]  # fmt: skip
+        names = (
+            *("seq", "kind", "request_id", "outcome", "usage_status", "model", "provider", "meters", "quantities"),
+            *("cost_pico", "status", "latency_ms", "attributes", "payer", "api_key_id", "body"),
+        )
         entries = [dict(zip(names, row, strict=True)) for row in rows]
         for entry in entries:
             entry["meters"] = dict(zip(entry["meters"] or (), entry.pop("quantities") or (), strict=True))

@@ -66,7 +66,7 @@ def test_recorded_answers_cost_what_the_cost_command_says(stand: Stand) -> None:
     }
     compared = 0
     for record in recorded("provider_responses.jsonl"):
-        for provider, flavor in paths:
+        for (provider, flavor), path in paths.items():
             if not any(
                 one["provider_id"] == provider and one["api_flavor"] == flavor
                 for each in record["extracted"]
@@ -82,7 +82,7 @@ def test_recorded_answers_cost_what_the_cost_command_says(stand: Stand) -> None:
             compared += 1
             raw = json.dumps(record["body"]).encode()
             stand.upstream.reply = Reply(body=raw)
-            answer = stand.post(paths[provider, flavor], chat(input="x", contents=[{"parts": [{"text": "x"}]}]))
+            answer = stand.post(path, chat(input="x", contents=[{"parts": [{"text": "x"}]}]))
             assert answer.content == raw
             told = priced.as_dict()
             if told["cost_usd"] is None:
@@ -94,7 +94,7 @@ def test_recorded_answers_cost_what_the_cost_command_says(stand: Stand) -> None:
 
 def test_packed_answers_go_on_as_they_came_and_are_read(stand: Stand) -> None:
     for packed in ("gzip", "deflate"):
-        stand.upstream.reply = Reply(body=chat_answer(), packed=packed)  # type: ignore[arg-type]
+        stand.upstream.reply = Reply(body=chat_answer(), packed=packed)
         answer = stand.post(accept_encoding="br;q=0.5, gzip, deflate")
         assert answer.headers["content-encoding"] == packed
         assert answer.json() == json.loads(chat_answer())

@@ -95,9 +95,14 @@ async def relay_stream(call: OpenCall) -> None:
         connection.abort()
         call.settle_unattended(_judged(call, stream, "broken"))
         raise
-    if not exchange.has_left:
-        await exchange.send(before + _end(call, passing, figures, rest, failure), more=False)
-    exchange.stop_watching()
+    if exchange.has_left:
+        return
+    if failure is not None and not passing.takes_comment:
+        # In the middle of an event: what would be put behind it would be read as its end. The caller sees what it
+        # would see of the provider: an answer that does not end.
+        await exchange.send(before)
+        return
+    await exchange.send(before + _end(call, passing, figures, rest, failure), more=False)
 
 
 def _judged(call: OpenCall, stream: UsageStream, ended: Ended) -> Judged:
@@ -178,10 +183,7 @@ def _end(
     if failure is None:
         return comment + rest
     error = upstream_error(failure)
-    event = error_event(call.asked.api, status_of(error), error.as_dict(), request_id=figures.request_id)
-    if not passing.takes_comment or rest:  # an event is open: it is ended, so that the next one is read
-        return comment + rest + b"\n\n" + event
-    return comment + event
+    return comment + error_event(call.asked.api, status_of(error), error.as_dict(), request_id=figures.request_id)
 
 
 def tally_comment(figures: CallFigures) -> bytes:
