@@ -122,6 +122,31 @@ def test_work_is_held_charged_and_given_back_and_every_answer_has_its_documented
 
 
 @WAYS
+def test_usage_is_settled_once_and_whose_work_it_is_is_told(post: Callable[..., Said], way: str) -> None:
+    before, early = {**asked(), **call("sent")}, {**asked(), **call("early")}
+    assert post("/v1/events", early)[0] == 201
+    first, second = authorized(post), authorized(post, "a2")
+    assert post("/v1/events", before)[0] == 201
+    status, _, settled = post("/v1/settle", finish(first, events=[call("sent"), call("brought")]), way)
+    assert status == 200
+    SettleAnswer.model_validate(settled)
+    assert [one["status"] for one in settled["events"]] == ["duplicate", "accepted"]
+    for name, code in (
+        ("sent", "usage_settled_already"),
+        ("brought", "usage_settled_already"),
+        ("early", "usage_before_hold"),
+    ):
+        status, headers, problem = post("/v1/settle", finish(second, events=[call("own"), call(name)]), way)
+        assert (status, problem["code"]) == (409, code)
+        assert headers["content-type"] == "application/problem+json"
+        assert repr(name) in problem["detail"]
+        assert settled["settlement_id"] in problem["detail"] or code == "usage_before_hold"
+        assert problem["next_step"]
+    assert post("/v1/settle", finish(second, events=[call("own")]), way)[0] == 200
+    assert post("/v1/settle", finish(first, events=[call("sent"), call("brought")]), way)[2] == settled
+
+
+@WAYS
 def test_a_denial_is_a_problem_with_the_decision_in_it(post: Callable[..., Said], way: str) -> None:
     def denied(**more: Any) -> Said:
         status, headers, body = post("/v1/authorize", asked(**more), way)

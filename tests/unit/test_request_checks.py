@@ -139,6 +139,7 @@ def test_a_settlement_is_called_by_its_hold_and_names_its_events_in_order() -> N
 
 def test_what_an_event_leaves_out_is_the_holds() -> None:
     (one,) = settle(settle_request()).events
+    assert settle(settle_request(events=[{**EVENT, **dict.fromkeys(("org_id", *FROM_HOLD))}])).events == (one,)
     assert one.from_hold == FROM_HOLD
     hold = {
         "user_id": "u9",

@@ -132,6 +132,10 @@ class EventReceipt(Answer):
     """A usage event of a settlement as it stands in the ledger."""
 
     request_id: str
+    status: Annotated[
+        Literal["accepted", "duplicate"],
+        Field(description="Whether the settlement has brought it, or it was stored before."),
+    ]
     seq: int | None
     recorded_at: Instant | None
     cost_usd: Annotated[str | None, Field(description="What it cost, exact; null when it is unpriced.")]

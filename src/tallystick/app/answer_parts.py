@@ -123,6 +123,7 @@ def receipt_members(receipt: Receipt) -> Members:
     """A usage event of a settlement as it stands in the ledger."""
     return {
         "request_id": receipt.request_id,
+        "status": receipt.status,
         "seq": receipt.seq,
         "recorded_at": None if receipt.recorded_at is None else format_instant(receipt.recorded_at),
         "cost_usd": None if receipt.cost_pico is None else pico_to_usd(receipt.cost_pico),

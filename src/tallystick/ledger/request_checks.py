@@ -21,7 +21,7 @@ from tallystick.usage.event import UsageEvent
 from tallystick.usage.event_problems import ids_fit, is_sound_text
 
 SETTLE_EVENTS_MAX = 1000
-"""How many usage events one settlement may bring; what an action uses beyond them is recorded apart."""
+"""How many usage events one settlement may name; what is sent apart is costed, and charged by none."""
 
 AUTHORIZE_MEMBERS: Final = (
     "org_id", "request_id", "user_id", "session_id", "feature", "environment", "action", "model", "provider",
@@ -32,6 +32,7 @@ RELEASE_MEMBERS: Final = ("org_id", "hold_id", "reason")
 FROM_HOLD: Final = ("user_id", "session_id", "feature", "environment", "action", "api_key_id", "payer")
 """What an event of a settlement may leave out: it is then the hold's."""
 
+_MAY_BE_NULL: Final = ("org_id", *FROM_HOLD)
 _ANY_TIME = "2000-01-01T00:00:00Z"
 _NO_MODEL = "-"
 _PLACEHOLDERS: Final = {"user_id": "-", "session_id": "-", "feature": "-", "environment": "-"}
@@ -109,7 +110,8 @@ def settle_operation(raw: object, *, salt: bytes, known_meters: Collection[str],
         raise BadInput(
             "too_many_events",
             f"a settlement brings {SETTLE_EVENTS_MAX:,} events at most, not {len(items):,}",
-            next_step="record the others with POST /v1/events before, and name here only what is left",
+            next_step="send the others to POST /v1/events, where they are costed, and charged by no settlement; or "
+            "authorize less work at a time",
             where="events",
         )
     events = [_settle_event(members, place, item, org_id, known_meters, now) for place, item in enumerate(items)]
@@ -199,7 +201,7 @@ def _settle_event(
     if not isinstance(item, Mapping):
         members.fault("not_an_object", f"events.{place}", "an event is a JSON object", "send one object per event")
         return None
-    given = {name: value for name, value in item.items() if value is not None or name not in FROM_HOLD}
+    given = {name: value for name, value in item.items() if value is not None or name not in _MAY_BE_NULL}
     left_out = tuple([name for name in FROM_HOLD if name not in given])
     if given.get("org_id", org_id) != org_id:
         members.fault(
