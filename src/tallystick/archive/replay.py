@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import local
 from typing import Any, NamedTuple
 
 import duckdb
@@ -28,8 +29,10 @@ from tallystick.archive import replay_sql as sql
 from tallystick.archive.format import BlockInfo, block_info
 from tallystick.archive.lines import Int64s
 from tallystick.archive.replay_cases import Box, CardOf, Cases
+from tallystick.archive.replay_keys import Scratch
 from tallystick.archive.replay_rows import EntryDifference, check_correction, check_usage, entries_of
-from tallystick.archive.replay_scan import Part, Scanned, Words, merged, scan, scan_columns
+from tallystick.archive.replay_scan import Scanned, scan, scan_columns
+from tallystick.archive.replay_table import Part, Words, merged
 from tallystick.archive.row_group import BlockFile, Filter, RowGroup
 from tallystick.core.errors import BadInput
 from tallystick.ledger.entry import Entry
@@ -72,6 +75,13 @@ class Found(NamedTuple):
     differences: tuple[EntryDifference, ...]
 
 
+class _Scratch(local):
+    """Of each thread its own."""
+
+    def __init__(self) -> None:
+        self.held = Scratch()
+
+
 class BlockReplay:
     """Replays block files with DuckDB in process; use it in a `with`.
 
@@ -88,10 +98,11 @@ class BlockReplay:
         self, card_of: CardOf, minimum_meters: Collection[str], *, threads: int, memory_mb: int, temporary: Path
     ) -> None:
         self._card_of = card_of
-        self._minimum_meters = minimum_meters
+        self._minimum_meters = frozenset(minimum_meters)
         self._threads = threads
         self._cases = Cases(card_of)
         self._corrections: list[Entry] = []
+        self._scratch = _Scratch()
         settings: dict[str, str | bool | int | float | list[str]] = {
             "threads": threads,
             "memory_limit": f"{memory_mb}MB",
@@ -178,7 +189,7 @@ class BlockReplay:
 
         def scanned(file: BlockFile, info: BlockInfo, group: int) -> tuple[Path, Scanned]:
             rows = RowGroup(file, group, scan_columns(info.meters), _filter(info, wanted))
-            return file.main, scan(rows, info.meters, self._cases, words, self._minimum_meters)
+            return file.main, scan(rows, info.meters, self._cases, words, self._minimum_meters, self._scratch.held)
 
         files = [(BlockFile(path), info) for path, info in blocks]
         with ThreadPoolExecutor(self._threads) as pool:

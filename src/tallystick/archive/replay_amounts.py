@@ -4,6 +4,7 @@ For each row this holds, or the row is named:
 
     every amount is the quantity times the price of the row's pricing, rounded half to even where `per` does not divide
     a quantity without a line, and an amount without one, is zero; an amount is null where the line has no price
+    a line of what was counted counts at least one, if its pricing has no line with a quantity of its own
     the amounts add up to the cost; there is no cost where the entry is unpriced, and else there is one
     what the provider stated is the cost, and the adjustment that leads there is not zero
 
@@ -22,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tallystick.archive.lines import OWN_AMOUNT, Bools, Int64s, Shape, read_shape
-from tallystick.archive.replay_keys import empty
+from tallystick.archive.replay_keys import Scratch
 from tallystick.archive.row_group import Numbers, RowGroup, Texts
 from tallystick.core.money import divide_half_even
 from tallystick.rates.pricing import ADJUSTMENT
@@ -41,46 +42,64 @@ class _Line(NamedTuple):
     unpriced: bool = False
     skipped: bool = False
     """No amount can be so; the scalar pricing will say what is wrong."""
+    counts: bool = False
+    """The line's quantity is what the event counted, so that there is none without a quantity."""
 
 
-def contradicted(rows: RowGroup, pricing: Texts, meters: Sequence[str]) -> Bools:
+def contradicted(rows: RowGroup, pricing: Texts, meters: Sequence[str], scratch: Scratch) -> Bools:
     """The rows in which an amount, a total or a quantity cannot be.
 
     Args:
         rows: with the columns of the meters, and those of cost, status and kind.
         pricing: their pricings; of rows that have none nothing is said.
         meters: the meters that have columns.
+        scratch: memory to compute in.
     """
     bad = rows.texts("kind").is_not("usage")
-    codes = empty(rows.count)
+    codes = scratch.array("pricing", rows.count, np.int64)
     codes[:] = pricing.codes
     checks = list(_checks(rows, pricing.texts, meters))
+    counts = _Counts.of(pricing.texts)
     adjusted = np.array([ADJUSTMENT in dict(_lines(text)) for text in pricing.texts])
     adjustment = _Adjustment.of(rows, meters, adjusted)
     totals = _Totals.of(rows, meters, checks, adjustment)
-    work = _Work(min(_SLICE_ROWS, rows.count))
+    is_open = np.array([any(line.unpriced for _, line in _lines(text)) for text in pricing.texts], np.bool_)
+    open_rows = np.flatnonzero(is_open.take(codes, mode="clip"))
+    for check in checks:
+        check.look_at_nulls(bad, codes, open_rows)
+    work = _Work(min(_SLICE_ROWS, rows.count), scratch)
     for begin in range(0, rows.count, _SLICE_ROWS):
         here = slice(begin, begin + _SLICE_ROWS)
         work.start(codes[here], bad[here])
         for check in checks:
             check.look(work, here)
+        counts.look(work)
         adjustment.look(work, here)
         totals.look(work, here)
     return bad
 
 
-class _Work:
-    """Arrays for one slice of rows after another; `differs` is zero where nothing is amiss so far."""
+def counts_every_line(pricing: str) -> bool:
+    """Whether `contradicted` has named each row of this pricing that lacks a quantity for a line of what was counted."""
+    return all(line.counts for meter, line in _lines(pricing) if meter != ADJUSTMENT)
 
-    def __init__(self, size: int) -> None:
-        self._arrays = [np.empty(size, dtype=np.int64) for _ in range(3)]
+
+class _Work:
+    """Arrays for one slice of rows after another."""
+
+    def __init__(self, size: int, scratch: Scratch) -> None:
+        self._numbers = [scratch.array(name, size, np.int64) for name in ("number", "total")]
+        self._flags = [scratch.array(name, size, np.bool_) for name in ("differs", "some")]
+        self._counted = scratch.array("counted", size, np.int8)
 
     def start(self, codes: Int64s, bad: Bools) -> None:
         """Begin with these rows."""
         self.codes, self.bad = codes, bad
-        self.number, self.total, self.differs = (one[: len(codes)] for one in self._arrays)
+        self.number, self.total = (one[: len(codes)] for one in self._numbers)
+        self.differs, self.some = (one[: len(codes)] for one in self._flags)
+        self.counted = self._counted[: len(codes)]
         self.total[:] = 0
-        self.differs[:] = 0
+        self.counted[:] = 0
 
 
 class _Check(NamedTuple):
@@ -89,46 +108,68 @@ class _Check(NamedTuple):
     quantity: Int64s
     amount: Numbers
     units: Int64s
-    """What one of it costs; 1 where there is no line, so that a quantity and an amount of zero agree, and no others."""
+    """What one of it costs; -1 where there is no line, so that a quantity and an amount of zero agree, and no others."""
     fixed: Int64s | None
     uneven: dict[int, _Line]
     """The pricings in which `per` does not divide the price."""
+    is_uneven: Bools | None
     unpriced: Bools | None
     skipped: Bools | None
     most: Int64s | None
     """The largest quantity whose amount fits, where one might not."""
     negative: bool
+    """Whether there may be quantities or amounts below zero."""
 
     def look(self, work: _Work, here: slice) -> None:
-        """Note the rows whose quantity or amount cannot be, and add the amounts to the total."""
-        codes, number = work.codes, work.number
+        """Note the rows whose quantity or amount cannot be, count the quantities, and add the amounts to the total."""
+        codes, number, differs = work.codes, work.number, work.differs
         quantity, amount = self.quantity[here], self.amount.values[here]
-        np.take(self.units, codes, out=number, mode="clip")
+        self.units.take(codes, out=number, mode="clip")
         np.multiply(number, quantity, out=number)
         if self.fixed is not None:
             number += self.fixed.take(codes, mode="clip")
-        for code, line in self.uneven.items():
-            at = np.flatnonzero(codes == code if self.most is None else (codes == code) & (quantity <= self.most[code]))
-            number[at] = _divided(quantity[at], line)
-        np.bitwise_xor(number, amount, out=number)
-        if self.amount.nulls is not None or self.unpriced is not None:
-            self._look_at_nulls(work, here)
+        if self.is_uneven is not None:
+            self._divide(number, np.flatnonzero(self.is_uneven.take(codes, mode="clip")), codes, quantity)
+        np.not_equal(number, amount, out=differs)
+        if self.amount.nulls is not None:
+            np.greater(differs, self.amount.nulls[here], out=differs)  # differs, and is not null
         if self.skipped is not None:
-            number[self.skipped.take(codes, mode="clip")] = 0
-        np.bitwise_or(work.differs, number, out=work.differs)
+            differs &= ~self.skipped.take(codes, mode="clip")
+        work.bad |= differs
+        np.not_equal(quantity, 0, out=work.some)
+        np.add(work.counted, work.some.view(np.int8), out=work.counted)
         np.add(work.total, amount, out=work.total)
         if self.most is not None:
             work.bad |= quantity > self.most.take(codes, mode="clip")
         if self.negative:
-            work.bad |= quantity < 0
+            work.bad |= (quantity < 0) | (amount < 0)
 
-    def _look_at_nulls(self, work: _Work, here: slice) -> None:
-        nulls = self.amount.part(here).is_null()
-        if self.unpriced is None:
-            work.bad |= nulls
-        else:
-            work.bad |= nulls != self.unpriced.take(work.codes, mode="clip")
-        work.number[nulls] = 0
+    def _divide(self, number: Int64s, rows: Int64s, codes: Int64s, quantity: Int64s) -> None:
+        if self.most is not None:
+            rows = rows[quantity[rows] <= self.most[codes[rows]]]
+        of_rows = codes[rows]
+        for code, line in self.uneven.items():
+            at = rows[of_rows == code]
+            number[at] = _divided(quantity[at], line)
+
+    def look_at_nulls(self, bad: Bools, codes: Int64s, open_rows: Int64s) -> None:
+        """Note the rows of all that have an amount without a price, or a price without an amount.
+
+        Args:
+            bad: where to note them.
+            codes: the rows' pricings.
+            open_rows: the rows whose pricing has a line without a price.
+        """
+        nulls = self.amount.nulls
+        if self.unpriced is not None:
+            found = np.zeros(len(open_rows), np.bool_) if nulls is None else nulls[open_rows]
+            bad[open_rows] |= found != self.unpriced.take(codes[open_rows], mode="clip")
+            if nulls is None or np.count_nonzero(found) == np.count_nonzero(nulls):
+                return
+            nulls = nulls.copy()
+            nulls[open_rows] = False
+        if nulls is not None:
+            bad |= nulls
 
 
 def _checks(rows: RowGroup, pricings: Sequence[str], meters: Sequence[str]) -> Iterator[_Check]:
@@ -147,7 +188,7 @@ def _checks(rows: RowGroup, pricings: Sequence[str], meters: Sequence[str]) -> I
         no_line = fixed is None and unpriced is None
         if no_line and quantities == amounts == (0, 0) and not rows.has_nulls(f"amount.{meter}"):
             continue
-        units = np.ones(max(1, len(pricings)), dtype=np.int64)
+        units = np.full(max(1, len(pricings)), -1, dtype=np.int64)
         for code, line in lines.items():
             units[code] = line.price // line.per
         uneven = {code: line for code, line in lines.items() if line.price % line.per}
@@ -163,10 +204,11 @@ def _checks(rows: RowGroup, pricings: Sequence[str], meters: Sequence[str]) -> I
             units,
             fixed,
             uneven,
+            _by_code(len(pricings), dict.fromkeys(uneven, True)),
             unpriced,
             skipped,
             most,
-            quantities[0] < 0,
+            quantities[0] < 0 or amounts[0] < 0,
         )
 
 
@@ -177,6 +219,27 @@ def _by_code(count: int, values: dict[int, Any]) -> npt.NDArray[Any] | None:
     for code, value in values.items():
         array[code] = value
     return array
+
+
+class _Counts(NamedTuple):
+    """How many quantities a row of each pricing has, and in which this follows from the lines."""
+
+    lines: npt.NDArray[np.int8]
+    known: Bools | None
+    """None where it follows in all."""
+
+    @classmethod
+    def of(cls, pricings: Sequence[str]) -> _Counts:
+        lines = [sum(meter != ADJUSTMENT for meter, _ in _lines(text)) for text in pricings]
+        known = np.array([counts_every_line(text) for text in pricings], dtype=np.bool_)
+        return cls(np.array(lines, dtype=np.int8), None if known.all() else known)
+
+    def look(self, work: _Work) -> None:
+        """Note the rows that have a line too many: what they have without a line, the amounts say."""
+        differs = np.not_equal(work.counted, self.lines.take(work.codes, mode="clip"), out=work.differs)
+        if self.known is not None:
+            differs &= self.known.take(work.codes, mode="clip")
+        work.bad |= differs
 
 
 class _Adjustment(NamedTuple):
@@ -230,7 +293,6 @@ class _Totals(NamedTuple):
 
     def look(self, work: _Work, here: slice) -> None:
         bad, priced, cost = work.bad, self.priced[here], self.cost.values[here]
-        bad |= work.differs != 0
         bad |= (work.total != cost) & priced
         no_cost = self.cost.part(here).is_null()
         bad |= no_cost == priced
@@ -264,13 +326,14 @@ def _lines(pricing: str) -> tuple[tuple[str, _Line], ...]:
 def _line(shape: Shape, index: int) -> _Line:
     price, per = shape.price_pico[index], shape.per[index]
     constant = shape.quantities[index] if shape.quantities else None
+    counts = constant is None
     # A line with a constant quantity says nothing of what was counted; cases look at that.
     if price is None:
-        return _Line(unpriced=True)
+        return _Line(unpriced=True, counts=counts)
     if price == OWN_AMOUNT or not isinstance(price, int) or not per or per < 0 or not 0 <= price < _BITS:
-        return _Line(skipped=True)
+        return _Line(skipped=True, counts=counts)
     if constant is not None:
         fixed = divide_half_even(constant * price, per)
         skipped = constant < 0 or fixed >= _BITS
         return _Line(fixed=0 if skipped else fixed, skipped=skipped)
-    return _Line(price, per)
+    return _Line(price, per, counts=True)

@@ -83,6 +83,12 @@ class _Inputs(NamedTuple):
     context: dict[str, str]
     plan: Plan | None
     """None where the model is not known, and nothing depends on the instant."""
+    bounds: tuple[int, ...]
+    """The plan's, in microseconds since 1970."""
+
+
+_NO_EDGES = Edges((), (), ())
+_Model = tuple[str, str | None, str | None, str | None]
 
 
 class Cases:
@@ -91,66 +97,84 @@ class Cases:
     def __init__(self, card_of: CardOf) -> None:
         self._card_of = card_of
         self._shapes: dict[str, Shape] = {}
-        self._windows: dict[tuple[object, ...], frozenset[int]] = {}
+        self._models: dict[_Model, _Inputs | None] = {}
+        self._edges: dict[_Model, Edges] = {}
         self._answers: dict[tuple[Case, tuple[int, int, int], tuple[tuple[str, int], ...]], bool] = {}
 
     def shape(self, pricing: str) -> Shape:
         """The pricing, read."""
-        if pricing not in self._shapes:
+        found = self._shapes.get(pricing)
+        if found is None:
             if len(self._shapes) >= _ANSWERS_MAX:
                 self._shapes.clear()
-            self._shapes[pricing] = read_shape(pricing)
-        return self._shapes[pricing]
+            found = self._shapes[pricing] = read_shape(pricing)
+        return found
 
     def agrees(self, case: Case, box: Box) -> bool:
         """Whether every entry that may lie in the box is recorded as it is priced, but for quantities and amounts.
 
         False also where that cannot be said of all of them at once.
         """
-        inputs = self._inputs(case)
+        inputs = self._inputs(case[:4])
         if inputs is None or case.pricing is None or box.time_min < 0:
             return False
         shape = self.shape(case.pricing)
         return all(
             self._region_agrees(case, shape, inputs, region, fixed)
             for fixed in _fixed_quantities(box)
-            for region in _regions(inputs.plan, shape, box)
+            for region in _regions(inputs, shape, box)
         )
 
     def edges(self, case: Case) -> Edges:
         """Where the price of such entries may change."""
-        inputs = self._inputs(case)
+        inputs = self._inputs(case[:4])
         if inputs is None or inputs.plan is None or case.pricing is None:
-            return Edges((), (), ())
+            return _NO_EDGES
         meters = self.shape(case.pricing).meters
         rules = [rule for span in inputs.plan.spans for rule in _rules(span, meters)]
-        times = tuple(_microseconds(bound) for bound in inputs.plan.bounds)
-        return Edges(times, _prompt_edges(rules), _minute_edges(rules))
+        return Edges(inputs.bounds, _prompt_edges(rules), _minute_edges(rules))
 
-    def window_edges(
+    def edges_of_model(
         self, rate_version: str, provider: str | None, model: str | None, price_context: str | None
-    ) -> frozenset[int]:
-        """The minutes of the day at which some price of a model may change."""
+    ) -> Edges:
+        """Where some price of a model may change, whatever an entry counts: the edges of all its cases, and maybe more."""
         key = (rate_version, provider, model, price_context)
-        if key not in self._windows:
-            if len(self._windows) >= _ANSWERS_MAX:
-                self._windows.clear()
-            inputs = self._inputs(Case(*key, None, "", None, None, False))
+        found = self._edges.get(key)
+        if found is None:
+            inputs = self._inputs(key)
             spans = inputs.plan.spans if inputs is not None and inputs.plan is not None else ()
             rules = [rule for span in spans for rule in span.rules.values()]
-            self._windows[key] = frozenset(_minute_edges(rules))
-        return self._windows[key]
+            bounds = () if inputs is None else inputs.bounds
+            found = Edges(bounds, _prompt_edges(rules), _minute_edges(rules))
+            if len(self._edges) >= _ANSWERS_MAX:
+                self._edges.clear()
+            self._edges[key] = found
+        return found
 
-    def _inputs(self, case: Case) -> _Inputs | None:
+    def _inputs(self, key: _Model) -> _Inputs | None:
         try:
-            card = self._card_of(case.rate_version)
-            context = msgspec.json.decode(case.price_context or "{}", type=dict[str, str])
+            return self._models[key]
+        except KeyError:
+            found = self._read_inputs(*key)
+        if len(self._models) >= _ANSWERS_MAX:
+            self._models.clear()
+        self._models[key] = found
+        return found
+
+    def _read_inputs(
+        self, rate_version: str, provider: str | None, model: str | None, price_context: str | None
+    ) -> _Inputs | None:
+        try:
+            card = self._card_of(rate_version)
+            context = msgspec.json.decode(price_context or "{}", type=dict[str, str])
         except (TallyError, msgspec.MsgspecError):
             return None
-        if case.model is None:
+        if model is None:
             return None
-        resolved = card.resolve(case.provider, case.model)
-        return _Inputs(card, context, None if resolved is None else card.plan(resolved, context_of(context)))
+        resolved = card.resolve(provider, model)
+        plan = None if resolved is None else _simplest(card.plan(resolved, context_of(context)))
+        bounds = () if plan is None else tuple(_microseconds(bound) for bound in plan.bounds)
+        return _Inputs(card, context, plan, bounds)
 
     def _region_agrees(
         self, case: Case, shape: Shape, inputs: _Inputs, region: _Region, fixed: tuple[tuple[str, int], ...]
@@ -159,11 +183,18 @@ class Cases:
         if meters is None:
             return False
         key = (case, region.place, fixed)
-        if key not in self._answers:
+        found = self._answers.get(key)
+        if found is None:
             if len(self._answers) >= _ANSWERS_MAX:
                 self._answers.clear()
-            self._answers[key] = _same(case, shape, meters, _price(case, inputs, meters, region.at))
-        return self._answers[key]
+            found = self._answers[key] = _same(case, shape, meters, _price(case, inputs, meters, region.at))
+        return found
+
+
+def _simplest(plan: Plan) -> Plan:
+    """The plan without the dates at which something changes that is not of its context."""
+    kept = [place for place, (one, other) in enumerate(pairwise(plan.spans)) if one != other]
+    return Plan(tuple(plan.bounds[place] for place in kept), (plan.spans[0], *(plan.spans[one + 1] for one in kept)))
 
 
 def _price(case: Case, inputs: _Inputs, meters: dict[str, int], at: datetime) -> Cost:
@@ -248,11 +279,11 @@ def _example(shape: Shape, prompt: int, fixed: dict[str, int]) -> dict[str, int]
     return meters if prompt_meters or not prompt else None
 
 
-def _regions(plan: Plan | None, shape: Shape, box: Box) -> Iterator[_Region]:
+def _regions(inputs: _Inputs, shape: Shape, box: Box) -> Iterator[_Region]:
+    plan, bounds = inputs.plan, inputs.bounds
     if plan is None:
         yield _Region((0, 0, 0), _instant(box.time_min), box.prompt_min)
         return
-    bounds = [_microseconds(bound) for bound in plan.bounds]
     for number in range(bisect_right(bounds, box.time_min), bisect_right(bounds, box.time_max) + 1):
         since = max(box.time_min, bounds[number - 1]) if number else box.time_min
         until = min(box.time_max, bounds[number] - 1) if number < len(bounds) else box.time_max

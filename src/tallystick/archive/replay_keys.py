@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,10 @@ from tallystick.archive.lines import Int64s
 
 _TABLE_MAX = 2**17
 """Keys below this are numbered with the help of a table, which the processor's cache holds; others are hashed."""
+_SHORT_MAX = 2**31
 _KEYS_MAX = 2**62
+
+_Number = TypeVar("_Number", bound=np.generic)
 
 
 class Ranges(NamedTuple):
@@ -23,15 +26,35 @@ class Ranges(NamedTuple):
     largest: npt.NDArray[Any]
 
 
+class Scratch:
+    """Arrays to be written over, for one thread: the system would clear new memory each time, which takes longer.
+
+    Whoever asks again by the same name writes over what the other had.
+    """
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, npt.NDArray[Any]] = {}
+
+    def array(self, name: str, count: int, kind: type[_Number]) -> npt.NDArray[_Number]:
+        """So many numbers of a kind, whatever they are."""
+        held = self._arrays.get(name)
+        if held is None or len(held) < count:
+            held = self._arrays[name] = np.empty(count, dtype=kind)
+        return held[:count]
+
+
 class Key:
     """A key for each row, of as many columns as are added to it: the same key, the same in all of them."""
 
-    def __init__(self, count: int) -> None:
-        self.values = empty(count)
-        self.values[:] = 0
-        self._spare = empty(count)
+    def __init__(self, count: int, scratch: Scratch) -> None:
+        self._short = scratch.array("key", count, np.int32)
+        self._short[:] = 0
+        self._values: npt.NDArray[Any] = self._short
+        self._least = 0
+        self.numbers = scratch.array("numbered key", count, np.int64)
+        """Once `number` was called, the keys, from 0 on without a gap."""
         self.size = 1
-        """All values are below."""
+        """There are no more different keys."""
 
     def add(self, codes: npt.NDArray[Any], size: int) -> None:
         """Tell rows apart by another column too, whose values are -1 to `size` - 1."""
@@ -39,34 +62,41 @@ class Key:
             return
         if self.size > 1 and self.size * (size + 1) > _TABLE_MAX:
             self.number()
+        if self.size * (size + 1) > _SHORT_MAX and self._values.dtype == np.int32:
+            self._values = self._values.astype(np.int64)
         if self.size > 1:
-            self.values *= size + 1
-        self.values += codes
-        self.values += 1
+            self._values *= size + 1
+        self._values += codes
+        self._least = self._least * (size + 1) - 1
         self.size *= size + 1
         if self.size > _KEYS_MAX:
             raise OverflowError("more keys than there are numbers")
 
     def number(self) -> None:
-        """Make the values those from 0 on, without a gap."""
+        """Make the keys those from 0 on, without a gap."""
+        values, self._values = self._values, self._short
         if self.size > _TABLE_MAX:
-            encoded = pa.array(self.values).dictionary_encode()
-            self.values[:] = encoded.indices.to_numpy()
+            encoded = pa.array(values).dictionary_encode()
             self.size = len(encoded.dictionary)
-            return
-        seen = np.zeros(self.size, dtype=np.bool_)
-        seen[self.values] = True
-        present = np.flatnonzero(seen)
-        table = empty(self.size)
-        table[present] = np.arange(len(present))
-        np.take(table, self.values, out=self._spare, mode="clip")
-        self.values, self._spare = self._spare, self.values
-        self.size = len(present)
+            self._values[:] = encoded.indices.to_numpy()
+        else:
+            places = self.numbers
+            places[:] = values
+            places -= self._least
+            seen = np.zeros(self.size, dtype=np.bool_)
+            seen[places] = True
+            present = np.flatnonzero(seen)
+            table = np.empty(self.size, dtype=np.int32)
+            self.size = len(present)
+            table[present] = np.arange(self.size)
+            table.take(places, out=self._values, mode="clip")
+        self.numbers[:] = self._values
+        self._least = 0
 
     def examples(self) -> Int64s:
-        """For each value, when they are without a gap, a row that has it."""
+        """For each key, when they are numbered, a row that has it."""
         rows = np.empty(self.size, dtype=np.int64)
-        rows[self.values] = _counted(len(self.values))
+        rows[self.numbers] = _counted(len(self.numbers))
         return rows
 
 
@@ -82,11 +112,6 @@ def ranges(keys: Int64s, first: npt.NDArray[Any], values: npt.NDArray[Any]) -> R
     np.minimum.at(least, keys, values)
     np.maximum.at(largest, keys, values)
     return Ranges(least, largest)
-
-
-def empty(count: int) -> Int64s:
-    """Numbers to be written over. Arrow's pool keeps what was given back; the system would zero new pages each time."""
-    return np.frombuffer(pa.allocate_buffer(8 * count), dtype=np.int64)
 
 
 @lru_cache(maxsize=4)

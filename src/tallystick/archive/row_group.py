@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +17,8 @@ from tallystick.archive.columns import REPEATING_COLUMNS
 from tallystick.archive.lines import Bools, Int64s
 
 Codes = npt.NDArray[np.int32]
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 _TEXT_MAX = 32  # statistics may hold the beginning of a longer one
 
 
@@ -152,7 +154,7 @@ class RowGroup:
         """No number of a column is less than the first, or greater than the second; nulls aside."""
         told = self._about[name]
         if told.least is not None:
-            return told.least, told.largest
+            return _number(told.least), _number(told.largest)
         if name in self._same:
             return 0, 0
         values = self.numbers(name).values
@@ -168,7 +170,7 @@ class RowGroup:
         if name in self._same:
             (value,) = self._same[name]
             nulls = np.ones(self.count, dtype=np.bool_) if value is None else None
-            return Numbers(np.full(self.count, value or 0, dtype=np.int64), nulls)
+            return Numbers(np.broadcast_to(np.int64(value or 0), self.count), nulls)
         column = self._column(name)
         if pa.types.is_timestamp(column.type):
             column = column.view(pa.int64())
@@ -201,6 +203,10 @@ class RowGroup:
         if pa.types.is_dictionary(column.type):
             column = column.unify_dictionaries()
         return column.combine_chunks()
+
+
+def _number(value: int | datetime) -> int:
+    return (value - _EPOCH) // _MICROSECOND if isinstance(value, datetime) else value
 
 
 def _mask(rows: pa.Table, wanted: Filter) -> pa.ChunkedArray:
