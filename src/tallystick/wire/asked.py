@@ -33,6 +33,7 @@ _WATCHED: Final = ("model", "stream", "stream_options", "background", "n", "best
 _WATCHED_MARKS: Final = tuple(f'"{name}"'.encode() for name in _WATCHED)
 _ESCAPED_LETTER: Final = re.compile(rb"\\u00[4-7]")
 _decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,6 +147,8 @@ def _asked(asked: Asked, request: dict[str, Any], body: bytes, method: str, quer
     config = _mapping(request.get("generationConfig") or request.get("generation_config"))
     answers = _answers(request, config)
     most = _stated_out(request, config)
+    is_form = body.startswith(b"--")  # of a file in it, the length in bytes says little about what it holds
+    compact = b"" if is_form else _encode(request)
     return Asked(
         api=asked.api,
         kind=asked.kind,
@@ -153,13 +156,13 @@ def _asked(asked: Asked, request: dict[str, Any], body: bytes, method: str, quer
         stream=stream,
         events=not is_gemini or not stream or "alt=sse" in query.split("&"),
         deferred=asked.deferred or is_true(request.get("background")),
-        prompt=_prompt(asked, request, body, model),
+        prompt=PromptBound(None) if is_form else prompt_bound(request, body, model, len(compact)),
         tokens_out_max=None if most is None else min(most * answers, TOKENS_MAX),
         answers=answers,
         usage_asked=asked.kind not in ("chat", "completions") or is_true(_mapping(options).get("include_usage")),
         cache_meter=_cache_meter(body) if asked.api == "anthropic" or b'"cache_control"' in body else None,
         media_out=_media_out(asked, request, config),
-        fault="duplicate_key" if names_twice(body) else None,
+        fault="duplicate_key" if not is_form and names_twice(body, compact) else None,
     )
 
 
@@ -168,14 +171,18 @@ def is_true(value: object) -> bool:
     return value is True or value == 1 or (isinstance(value, str) and value.lower() in ("true", "1", "yes", "on"))
 
 
-def names_twice(body: bytes) -> bool:
-    """Whether the request names a member twice on which its price or its metering depends.
+def names_twice(body: bytes, compact: bytes = b"") -> bool:
+    """Whether a JSON request names a member twice on which its price or its metering depends.
 
     One reader takes the first and another the last: what we looked at would not be what the provider does.
+
+    Args:
+        body: as it was sent.
+        compact: what it was read as, written as compact JSON: where the two are the same, nothing is there twice.
     """
-    if all(body.count(mark) < 2 for mark in _WATCHED_MARKS) and not _ESCAPED_LETTER.search(body):
+    if body == compact or msgspec.json.format(body, indent=-1) == compact:
         return False
-    if body.startswith(b"--"):
+    if all(body.count(mark) < 2 for mark in _WATCHED_MARKS) and not _ESCAPED_LETTER.search(body):
         return False
     top: list[list[str]] = []
 
@@ -191,12 +198,6 @@ def names_twice(body: bytes) -> bool:
 
 
 # ── parts of a request ──────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _prompt(asked: Asked, request: dict[str, Any], body: bytes, model: str | None) -> PromptBound:
-    if body.startswith(b"--"):
-        return PromptBound(None)  # a file's length in bytes says little about what is in it
-    return prompt_bound(request, body, model)
 
 
 def _answers(request: Mapping[str, Any], config: Mapping[str, Any]) -> int:

@@ -103,6 +103,21 @@ def judge(
         return Judged("failure", None, "refused", _said(body, packed_as, status))
     if asked.free:
         return Judged("success", None, "answered")
+    return _of_body(table, asked, provider, headers, body, request, ended, unpacked_bytes_max)
+
+
+def _of_body(
+    table: ExtractorTable,
+    asked: Asked,
+    provider: str,
+    headers: Mapping[str, str],
+    body: bytes,
+    request: Mapping[str, Any] | None,
+    ended: Ended,
+    unpacked_bytes_max: int,
+) -> Judged:
+    """Of a body that came with a status of success."""
+    packed_as = headers.get("content-encoding", "")
     try:
         plain = unpack(body, packed_as, unpacked_bytes_max)
     except BadInput as error:

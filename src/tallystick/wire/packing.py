@@ -10,11 +10,13 @@ import re
 import zlib
 from typing import Final, Protocol
 
+import brotli
+
 from tallystick.core.errors import BadInput
 
 UNPACKED_BYTES_MAX: Final = 64 * 1024 * 1024
 CODINGS_MAX: Final = 3
-READABLE: Final = ("gzip", "x-gzip", "deflate", "identity")
+READABLE: Final = ("gzip", "x-gzip", "deflate", "br", "identity")
 """The codings that can be unpacked; an upstream is to be asked for no others."""
 
 
@@ -57,7 +59,7 @@ class Unpacker:
         try:
             for stage in self._stages:
                 data = stage.feed(data, self._bytes_max - self._bytes + 1)
-        except zlib.error as error:
+        except (zlib.error, brotli.error) as error:
             raise BadInput(
                 "malformed_body",
                 f"the provider's answer says how it is packed, and is not packed like that: {error}",
@@ -122,8 +124,27 @@ class _Zlib:
         return bytes(out)
 
 
+class _Brotli:
+    """br (RFC 7932)."""
+
+    def __init__(self) -> None:
+        self._object = brotli.Decompressor()
+
+    @property
+    def is_whole(self) -> bool:
+        return bool(self._object.is_finished())
+
+    def feed(self, data: bytes, bytes_max: int) -> bytes:
+        if self.is_whole:  # what stands behind the end is not of the body
+            return b""
+        out = bytearray(self._object.process(data, output_buffer_limit=bytes_max))
+        while len(out) < bytes_max and not self._object.can_accept_more_data() and not self.is_whole:
+            out += self._object.process(b"", output_buffer_limit=bytes_max - len(out))
+        return bytes(out)
+
+
 def _stage(name: str) -> _Stage:
-    return _Zlib(gzip=name.endswith("gzip"))
+    return _Brotli() if name == "br" else _Zlib(gzip=name.endswith("gzip"))
 
 
 def unpack(body: bytes, coding: str, bytes_max: int = UNPACKED_BYTES_MAX) -> bytes:

@@ -46,7 +46,7 @@ _CLIENT_TOOLS = frozenset(
     {"function", "custom", "local_shell", "shell", "apply_patch", "computer_use_preview", "computer"}
 )
 _CLIENT_TOOL_BEGINNINGS = ("bash_", "text_editor_", "computer_", "memory_")
-_MEDIA_MARKS = (b"image", b"audio", b"video", b"file", b"document", b"inlineData", b"inline_data", b"base64")
+_MEDIA_MARKS = (b"image", b"audio", b"video", b"file", b"document", b"inline", b"container_upload")
 
 
 class PromptBound(msgspec.Struct, frozen=True):
@@ -63,23 +63,24 @@ class PromptBound(msgspec.Struct, frozen=True):
     video_tokens: int = 0
 
 
-def prompt_bound(request: Mapping[str, Any], body: bytes, model: str | None) -> PromptBound:
+def prompt_bound(request: Mapping[str, Any], body: bytes, model: str | None, size: int) -> PromptBound:
     """The bound of a decoded request.
 
     Args:
         request: the decoded body.
         body: the same as it was sent.
         model: the model, for how it counts pictures.
+        size: the bytes of the request as compact JSON.
     """
     if _grows_upstream(request):
         return PromptBound(None)
-    tokens = len(msgspec.json.encode(request, enc_hook=str)) + MARKERS_TOKENS + _tool_tokens(request)
+    tokens = size + MARKERS_TOKENS + _tool_tokens(request)
+    if not _may_have_media(body):
+        return PromptBound(min(tokens, TOKENS_MAX))
     sums = {"image": 0, "audio": 0, "video": 0, "document": 0}
-    # Escapes could spell a mark in another way; with one anywhere the request is searched.
-    if any(mark in body for mark in _MEDIA_MARKS) or b"\\u00" in body:
-        for kind, size, is_here in _media(request):
-            sums[kind] += media_bound(kind, size if is_here else None, model)
-            tokens -= size
+    for kind, length, is_here in _media(request):
+        sums[kind] += media_bound(kind, length if is_here else None, model)
+        tokens -= length
     tokens = max(0, tokens) + sums["document"]
     return PromptBound(min(tokens, TOKENS_MAX), sums["image"], sums["audio"], sums["video"])
 
@@ -136,12 +137,18 @@ def _tool_tokens(request: Mapping[str, Any]) -> int:
     return TOOLS_TOKENS + CLIENT_TOOL_TOKENS * own
 
 
+def _may_have_media(body: bytes) -> bool:
+    """Whether a request is to be searched for media. Escapes could spell a name in another way."""
+    named = b'"type"' in body or b'ata"' in body  # of every medium: inlineData, file_data; the others have a type
+    return (named and any(mark in body for mark in _MEDIA_MARKS)) or b"\\u00" in body
+
+
 # ── media: what is in a request and is no text ──────────────────────────────────────────────────────────────────────
 
 
 def _media(request: Mapping[str, Any]) -> Iterator[tuple[str, int, bool]]:
     """Each picture, sound, video and document: its kind, how much of the request it is, and whether it is there."""
-    pending: list[Any] = list(request.values())
+    pending: list[Any] = [value for key, value in request.items() if key not in _TOOL_KEYS]
     while pending:
         value = pending.pop()
         if isinstance(value, list):

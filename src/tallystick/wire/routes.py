@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
@@ -82,6 +83,7 @@ class Route(NamedTuple):
         return self.kind in FREE_KINDS
 
 
+@lru_cache(maxsize=1024)
 def route_of(flavor: Flavor, method: str, path: str) -> Route:
     """The route of a path, whatever stands before the endpoint's own name (a version, a project, a deployment).
 

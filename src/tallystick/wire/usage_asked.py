@@ -37,11 +37,12 @@ def with_usage_asked(body: bytes) -> bytes:
         request = msgspec.json.decode(body)
     except (ValueError, RecursionError):
         return body
-    if not isinstance(request, dict):
-        return body
-    options = request.get("stream_options")
-    if isinstance(options, dict) and options.get("include_usage") is True:
-        return body
+    options = request.get("stream_options") if isinstance(request, dict) else None
+    asks = isinstance(options, dict) and options.get("include_usage") is True
+    return body if asks or not isinstance(request, dict) else _ask(body, request, options)
+
+
+def _ask(body: bytes, request: dict[str, Any], options: object) -> bytes:
     begin = body.index(b"{")
     span = _member(body, begin, "stream_options")
     if span is None:
