@@ -220,8 +220,8 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True):
         returned: by lot, what goes back; to lots that have expired meanwhile too: a grant of source refund follows.
         expired_pico: how much of `returned` is of such lots.
         finished: whether the work is now done and charged, so that the same again may be a repeat.
-        cost_pico: what the usage cost us, in pico-USD.
-        priced: whether all of the usage had a price.
+        cost_pico: what the usage cost us, in pico-USD, as far as it counts (`settlement_charge.free_environments`).
+        priced: whether all of what counts had a price by then.
         charge_pico: the credits charged, in pico-USD, for budgets of charges.
         why: a sentence: why that was charged.
         contract, contract_version, contract_sha256, plan: the terms that say so: those of the hold.
