@@ -23,6 +23,7 @@ from tallystick.app.standing import resume, set_mode, show_standing, suspend
 from tallystick.app.versions import show_versions
 from tallystick.app.wallet import show_wallet
 from tallystick.core.errors import BadInput, NotFound, TallyError
+from tallystick.journal.migrations import revisions
 
 OVERRIDE = {
     "request_id": "o1",
@@ -194,6 +195,8 @@ def test_versions_are_those_in_force_and_those_to_come(shop: Runtime) -> None:
     later = CONTRACT.replace('version: "1"', 'version: "2"').replace("2026-10-01T", "2026-12-01T")
     apply_contract(shop, later, "later.yaml")
     found = show_versions(shop)
+    assert found["schema_revision"] == revisions()[-1]
+    assert len(bytes.fromhex(found["schema_sha256"])) == 32
     assert [(one["contract"], one["version"]) for one in found["contracts"]] == [("shop", "1")]
     assert [(one["version"], one["effective_from"]) for one in found["upcoming"]] == [("2", "2026-12-01T00:00:00Z")]
     assert found["rate_cards"][-1]["version"] == found["rate_version"]

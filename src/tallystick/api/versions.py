@@ -34,6 +34,7 @@ class Versions(Answer):
 
     tallystick: str
     schema_revision: str
+    schema_sha256: str
     rate_version: str
     rate_cards: list[RateCardVersion]
     contracts: list[ContractVersion]

@@ -34,7 +34,7 @@ def run_cases(contract: Contract, file: str, only: str | None = None) -> list[Ca
         NotFound, BadInput: the file cannot be read; `unknown_case`.
         Problems: `invalid_cases`, with every error and its line.
     """
-    cases = load_cases(read_contract_text(file), file, contract)
+    cases = load_cases(read_contract_text(file, "case"), file, contract)
     if only is not None:
         names = [case.name for case in cases]
         cases = tuple(case for case in cases if case.name == only)

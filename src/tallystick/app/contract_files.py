@@ -31,19 +31,22 @@ def reference_text() -> str:
     return files("tallystick.contract").joinpath(REFERENCE_NAME).read_text(encoding="utf-8")
 
 
-def read_contract_text(path: str) -> str:
+def read_contract_text(path: str, what: str = "contract") -> str:
     """The text of a contract file; `-` is standard input.
+
+    Args:
+        what: what the file is one of, where it is no contract, for the errors.
 
     Raises:
         NotFound: `file_not_found`.
         BadInput: `unreadable_file`, `file_too_large` or `invalid_utf8`, which names the line.
     """
-    raw = _read_bytes(path)
+    raw = _read_bytes(path, what)
     if len(raw) > BYTES_MAX:
         raise BadInput(
             "file_too_large",
-            f"the file has more than {BYTES_MAX:,} bytes, which is no contract",
-            next_step="name a contract file",
+            f"the file has more than {BYTES_MAX:,} bytes, which is no file of a {what}",
+            next_step=f"name a {what} file",
             where=path,
         )
     try:
@@ -83,21 +86,19 @@ def check_contract_text(text: str, name: str) -> tuple[Contract, tuple[ContractW
     return contract, tuple(warnings)
 
 
-def _read_bytes(path: str) -> bytes:
+def _read_bytes(path: str, what: str) -> bytes:
     try:
         if path == "-":
             return sys.stdin.buffer.read(BYTES_MAX + 1)
         with Path(path).open("rb") as file:
             return file.read(BYTES_MAX + 1)
     except FileNotFoundError:
-        raise NotFound(
-            "file_not_found", "there is no such file", next_step="name a contract file", where=path
-        ) from None
+        raise NotFound("file_not_found", "there is no such file", next_step=f"name a {what} file", where=path) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise BadInput(
             "unreadable_file",
             f"the file cannot be read: {reason}",
-            next_step="name a readable contract file",
+            next_step=f"name a readable {what} file",
             where=path,
         ) from None

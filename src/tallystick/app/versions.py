@@ -11,6 +11,7 @@ from tallystick.app.rates_view import list_versions
 from tallystick.app.runtime import Runtime
 from tallystick.core.instants import format_instant
 from tallystick.journal.contracts import version_in_force
+from tallystick.journal.migrations import schema_sha256
 
 
 def show_versions(runtime: Runtime) -> dict[str, Any]:
@@ -30,6 +31,7 @@ def show_versions(runtime: Runtime) -> dict[str, Any]:
     return {
         "tallystick": __version__,
         "schema_revision": schema_revision(),
+        "schema_sha256": schema_sha256(),
         "rate_version": runtime.card.version,
         "rate_cards": cards,
         "contracts": [_contract(one) for one in in_force if one is not None],

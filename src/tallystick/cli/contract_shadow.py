@@ -53,7 +53,7 @@ def _lines(report: dict[str, Any]) -> list[str]:
 
 def _table(groups: list[dict[str, Any]]) -> list[str]:
     return [
-        f"  {one['org_id']}  {one['plan']}  {one['action'] or '-'}  {one['code']}: {one['requests']:,}, "
+        f"  {one['org_id']}  {one['plan'] or '-'}  {one['action'] or '-'}  {one['code']}: {one['requests']:,}, "
         f"{one['first']} to {one['last']}{_spent(one)}"
         for one in groups
     ]

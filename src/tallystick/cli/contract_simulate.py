@@ -79,10 +79,10 @@ def _customer(one: dict[str, Any]) -> list[str]:
     if one["allowed_now"]:
         lines.append(f"  is allowed {one['allowed_now']:,} of the {one['denied_before']:,} requests denied before")
     for hit in one["hits"]:
-        what = hit["limit"] or hit["code"]
-        why = "passes the soft limit" if hit["kind"] == "soft" else f"is denied, {hit['code']}:"
+        why = "passes the soft limit" if hit["kind"] == "soft" else f"is denied, {hit['code']}"
+        what = f" {hit['limit']}" if hit["limit"] else ""
         counts = [f"{hit[name]:,} {word}" for name, word in _COUNTED if hit[name]]
-        lines.append(f"  {why} {what}: {' and '.join(counts)}, first {hit['first']}, last {hit['last']}")
+        lines.append(f"  {why}{what}: {' and '.join(counts)}, first {hit['first']}, last {hit['last']}")
     return lines
 
 

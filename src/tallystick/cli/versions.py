@@ -20,7 +20,8 @@ def versions_command(as_json: JsonOption = False) -> None:
 
     with open_runtime(Settings()) as runtime:
         found = show_versions(runtime)
-    lines = [f"tallystick {found['tallystick']}, schema {found['schema_revision']}"]
+    lines = [f"tallystick {found['tallystick']}"]
+    lines.append(f"schema {found['schema_revision']}, sha256 {found['schema_sha256']}")
     newest = found["rate_cards"][-1]
     lines.append(f"rate card {newest['version']}, known since {newest['known_at']}, sha256 {newest['sha256']}")
     lines.append(f"{len(found['rate_cards']) - 1:,} earlier rate cards (tally rates list)")
