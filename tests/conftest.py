@@ -8,14 +8,13 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from data_folders import copy_folder, new_folder
 from tallystick.app.settings import Settings
 
 NOW = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)
@@ -23,8 +22,6 @@ NOW = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)
 
 _numbers = itertools.count(1)
 _left: list[str] = []
-_MEMORY = Path("/dev/shm")
-_MEMORY_BYTES_MIN = 4 << 30
 _SERVER_SETTINGS = {
     # Nobody's facts: these databases need not survive the machine, nor the memory that they are in be filled.
     "fsync": "off",
@@ -35,23 +32,6 @@ _SERVER_SETTINGS = {
     "shared_buffers": "128MB",
     "max_connections": "200",
 }
-
-
-def new_folder() -> Path:
-    """An empty folder with a short path, which other users may pass through; in memory where there is much of it.
-
-    To make a cluster or a database is to make hundreds of files, which costs a disk several times what it costs memory.
-    """
-    with suppress(OSError):
-        if shutil.disk_usage(_MEMORY).free >= _MEMORY_BYTES_MIN:
-            return _passable(tempfile.mkdtemp(prefix="tally-", dir=_MEMORY))
-    return _passable(tempfile.mkdtemp(prefix="tally-"))
-
-
-def _passable(name: str) -> Path:
-    folder = Path(name)
-    folder.chmod(0o711)
-    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -69,6 +49,26 @@ def short_dir() -> Iterator[Path]:
     pytest's own `tmp_path` is closed to others, and its path is long for a socket.
     """
     folder = new_folder()
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def begun() -> Iterator[Path]:
+    """A data directory in which Tallystick has run before, and nobody does now. It is there to be copied."""
+    from tallystick.app.runtime import open_runtime
+
+    folder = new_folder()
+    with open_runtime(Settings(data_dir=folder), lambda: NOW):
+        pass
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def begun_dir(begun: Path) -> Iterator[Path]:
+    """As `short_dir`, but Tallystick has run there before, as most starts find it: its server is quick to start."""
+    folder = copy_folder(begun)
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,14 +1,16 @@
-"""`tally serve` as a person runs it: a process of its own, an empty data directory, real HTTP, signals and kills."""
+"""`tally serve` as a person runs it: a process of its own, real HTTP, signals and kills."""
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from data_folders import copy_folder
 from journal_helpers import raw_event
 
 START_SECONDS = 60
@@ -65,16 +68,26 @@ class Served:
 
 
 @pytest.fixture
-def serve(short_dir: Path) -> Iterator:
+def serve(begun_dir: Path) -> Iterator:
     started: list[Served] = []
 
-    def start(*arguments: str) -> Served:
-        started.append(Served(short_dir, *arguments))
+    def start(*arguments: str, data_dir: Path = begun_dir) -> Served:
+        started.append(Served(data_dir, *arguments))
         return started[-1]
 
     yield start
     for served in started:
         served.stop()
+
+
+@pytest.fixture(scope="module")
+def running(begun: Path) -> Iterator[Served]:
+    """One for all the tests that only ask it things."""
+    folder = copy_folder(begun)
+    served = Served(folder).wait()
+    yield served
+    served.stop()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def event(request_id: str, **more: object) -> dict[str, object]:
@@ -86,8 +99,8 @@ def statuses(answer: httpx2.Response) -> list[str]:
     return [result["status"] for result in answer.json()["results"]]
 
 
-def test_what_was_accepted_survives_a_kill_and_a_resend_counts_nothing_twice(serve):
-    served = serve().wait()
+def test_what_was_accepted_survives_a_kill_and_a_resend_counts_nothing_twice(serve, short_dir: Path):
+    served = serve(data_dir=short_dir).wait()
     first = httpx2.post(served.url + "/v1/events", json=event("r-1"))
     batch = httpx2.post(served.url + "/v1/events", json=[event("r-1"), event("r-2")])
     served.process.kill()
@@ -95,7 +108,7 @@ def test_what_was_accepted_survives_a_kill_and_a_resend_counts_nothing_twice(ser
     assert (first.status_code, statuses(first)) == (201, ["accepted"])
     assert (batch.status_code, statuses(batch)) == (200, ["duplicate", "accepted"])
 
-    again = serve().wait()
+    again = serve(data_dir=short_dir).wait()
     resent = httpx2.post(again.url + "/v1/events", json=[event("r-1"), event("r-2"), event("r-3")])
     assert statuses(resent) == ["duplicate", "duplicate", "accepted"]
     receipts = resent.json()["results"]
@@ -124,10 +137,11 @@ def test_it_stops_cleanly_on_a_signal_and_its_log_lines_carry_the_request_id(ser
 
 
 @pytest.mark.parametrize(("path", "status"), [("/v1/events", 413), ("/nowhere", 404)])
-def test_a_caller_who_sends_a_huge_body_and_will_close_gets_the_refusal_and_not_a_reset(serve, path: str, status: int):
-    served = serve().wait()
+def test_a_caller_who_sends_a_huge_body_and_will_close_gets_the_refusal_and_not_a_reset(
+    running: Served, path: str, status: int
+):
     request = urllib.request.Request(  # it sends Connection: close, and reads no answer before all is sent
-        served.url + path, data=b" " * (100 << 20), headers={"Content-Type": "application/json"}
+        running.url + path, data=b" " * (100 << 20), headers={"Content-Type": "application/json"}
     )
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(request, timeout=60)
@@ -136,10 +150,9 @@ def test_a_caller_who_sends_a_huge_body_and_will_close_gets_the_refusal_and_not_
     assert problem["request_id"] == refused.value.headers["Request-Id"]
 
 
-def test_a_caller_who_asks_before_sending_is_refused_without_being_told_to_go_on(serve):
-    served = serve().wait()
+def test_a_caller_who_asks_before_sending_is_refused_without_being_told_to_go_on(running: Served):
     answer = exchange(
-        served.url,
+        running.url,
         b"POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nConnection: close\r\n"
         b"Content-Length: 104857600\r\nExpect: 100-continue\r\n\r\n",
     )
@@ -155,9 +168,8 @@ def test_a_caller_who_asks_before_sending_is_refused_without_being_told_to_go_on
         b"POST /v1/events HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n",
     ],
 )
-def test_what_is_not_http_is_refused_with_a_problem_document_whose_id_is_in_the_log(serve, sent: bytes):
-    served = serve().wait()
-    head, _, body = exchange(served.url, sent).partition(b"\r\n\r\n")
+def test_what_is_not_http_is_refused_with_a_problem_document_whose_id_is_in_the_log(running: Served, sent: bytes):
+    head, _, body = exchange(running.url, sent).partition(b"\r\n\r\n")
     problem = json.loads(body)
     assert head.startswith(b"HTTP/1.1 400 ")
     assert b"content-type: application/problem+json" in head.lower()
@@ -165,8 +177,10 @@ def test_what_is_not_http_is_refused_with_a_problem_document_whose_id_is_in_the_
     assert (problem["code"], problem["status"]) == ("malformed_http", 400)
     assert problem["detail"]
     assert problem["next_step"]
-    served.stop()
-    assert problem["request_id"] in {line.get("request_id") for line in served.log()}
+    deadline = time.monotonic() + 10
+    while problem["request_id"] not in {line.get("request_id") for line in running.log()}:
+        assert time.monotonic() < deadline, "it is not in the log"
+        time.sleep(0.02)
 
 
 def exchange(url: str, sent: bytes) -> bytes:

@@ -20,6 +20,7 @@ import pytest
 
 from fault_tools import Proxy
 from journal_helpers import raw_event
+from tally_processes import TallyProcess, run_tally
 from tallystick.journal.server_process import postmaster_pid
 
 _START_SECONDS = 60
@@ -29,13 +30,15 @@ class Served:
     """A running `tally serve`."""
 
     def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
-        program = "import sys; from tallystick.cli.main import main; main()"
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", program, "serve", "--port", "0", "--data-dir", str(folder), *arguments],
+        reading, writing = os.pipe()
+        self.process = TallyProcess(
+            ["serve", "--port", "0", "--data-dir", folder, *arguments],
             env={**os.environ, "TALLY_SEAL_SECONDS": "0", **environment},
-            stderr=subprocess.PIPE,
-            text=True,
+            stdout=writing,
+            stderr=writing,
         )
+        os.close(writing)
+        self._said = os.fdopen(reading)
         self.lines: list[str] = []
         self.url = ""
         self._listening = threading.Event()
@@ -44,8 +47,7 @@ class Served:
         assert self.url, "".join(self.lines)
 
     def _read(self) -> None:
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
+        for line in self._said:
             self.lines.append(line)
             if found := re.match(r"listening on (http://\S+)", line):
                 self.url = found[1]
@@ -66,11 +68,11 @@ class Served:
 
 
 @pytest.fixture
-def serve(short_dir: Path) -> Iterator[Callable[..., Served]]:
+def serve(begun_dir: Path) -> Iterator[Callable[..., Served]]:
     started: list[Served] = []
 
     def start(*arguments: str, **environment: str) -> Served:
-        started.append(Served(short_dir, *arguments, **environment))
+        started.append(Served(begun_dir, *arguments, **environment))
         return started[-1]
 
     yield start
@@ -89,10 +91,10 @@ def eventually(true: Callable[[], bool], seconds: float = 30) -> None:
         time.sleep(0.05)
 
 
-def test_a_killed_database_is_back_within_seconds_and_nothing_is_lost(serve, short_dir: Path) -> None:
+def test_a_killed_database_is_back_within_seconds_and_nothing_is_lost(serve, begun_dir: Path) -> None:
     served = serve()
     assert statuses(served.post(raw_event("r1"))) == ["accepted"]
-    pid = postmaster_pid(short_dir / "postgres")
+    pid = postmaster_pid(begun_dir / "postgres")
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     begun = time.monotonic()
@@ -167,7 +169,7 @@ with open_runtime(Settings(database_url=sys.argv[1], data_dir=Path(sys.argv[2]))
 """
 
 
-def test_killed_at_each_step_of_draining_it_is_exact_in_the_end(serve, database_url: str, short_dir: Path) -> None:
+def test_killed_at_each_step_of_draining_it_is_exact_in_the_end(serve, database_url: str, begun_dir: Path) -> None:
     ids = [f"r{number}" for number in range(20)]
     with Proxy(database_url) as proxy:
         served = serve(DATABASE_URL=proxy.url, TALLY_WHEN_DATABASE_AWAY="spool")
@@ -175,16 +177,13 @@ def test_killed_at_each_step_of_draining_it_is_exact_in_the_end(serve, database_
         assert set(statuses(served.post(*(raw_event(one) for one in ids)))) == {"spooled"}
         served.stop(signal.SIGKILL)
     for step in ("drain.read", "append.copied", "append.committed", "drain.written", "drain.settled"):
-        command = [sys.executable, "-c", _DRAINS_AND_DIES, database_url, str(short_dir), step]
+        command = [sys.executable, "-c", _DRAINS_AND_DIES, database_url, str(begun_dir), step]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
         # Once everything is settled there is nothing left to drain, and nothing to die of.
         assert done.returncode in (-signal.SIGKILL, 0), done.stderr
         if step == "drain.read":
             assert done.returncode == -signal.SIGKILL
-    listing = [sys.executable, "-c", "from tallystick.cli.main import main; main()", "spool", "--json"]
-    shown = subprocess.run(
-        listing, env={**os.environ, "TALLY_DATA_DIR": str(short_dir)}, capture_output=True, text=True, check=True
-    )
+    shown = run_tally("spool", "--json", env={**os.environ, "TALLY_DATA_DIR": str(begun_dir)})
     assert json.loads(shown.stdout) == {"waiting": 0, "oldest": None, "refused": []}
     with psycopg.connect(database_url) as connection:
         rows = connection.execute("select request_id, seq from ledger_entries order by seq").fetchall()

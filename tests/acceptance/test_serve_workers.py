@@ -76,8 +76,8 @@ def _runs(pid: int) -> bool:
 
 
 @pytest.fixture
-def workers(short_dir: Path) -> Iterator[Workers]:
-    started = Workers(short_dir)
+def workers(begun_dir: Path) -> Iterator[Workers]:
+    started = Workers(begun_dir)
     yield started
     if started.process.poll() is None:
         started.stop()

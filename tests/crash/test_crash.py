@@ -15,10 +15,10 @@ from crash.rounds import Rounds, named_steps
 
 
 @pytest.mark.timeout(600)
-def test_a_server_killed_at_every_named_step_keeps_every_promise(short_dir: Path) -> None:
+def test_a_server_killed_at_every_named_step_keeps_every_promise(begun_dir: Path) -> None:
     seed = int(os.environ.get("CRASH_SEED") or random.SystemRandom().randrange(2**32))
     rounds = sum(len(named_steps(f"{kind}.")) for kind in ("append", "seal", "erase")) + 2
-    report = Rounds(short_dir, seed).play(rounds)
+    report = Rounds(begun_dir, seed).play(rounds)
     print(report)
     assert not report.wrongs, str(report)
     assert sum(report.kills.values()) == rounds

@@ -41,15 +41,15 @@ def test_it_starts_in_an_empty_folder_and_keeps_what_is_stored(short_dir: Path) 
         assert connection.execute("select answer from kept").fetchone() == (42,)
 
 
-def test_processes_share_one_server_and_the_last_to_leave_stops_it(short_dir: Path) -> None:
+def test_processes_share_one_server_and_the_last_to_leave_stops_it(begun_dir: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from tallystick.journal.server import EmbeddedServer;"
         "print(EmbeddedServer(Path(sys.argv[1])).open(), flush=True); sys.stdin.read()"
     )
-    server = EmbeddedServer(short_dir, settings=QUICK)
+    server = EmbeddedServer(begun_dir, settings=QUICK)
     url = server.open()
     other = subprocess.Popen(
-        [sys.executable, "-c", program, str(short_dir)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", program, str(begun_dir)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert other.stdout is not None
     assert other.stdout.readline().strip() == url
@@ -58,19 +58,19 @@ def test_processes_share_one_server_and_the_last_to_leave_stops_it(short_dir: Pa
     assert answers(url)  # the other one still uses it
     other.kill()  # and leaves without a word
     other.wait()
-    with EmbeddedServer(short_dir) as again:
+    with EmbeddedServer(begun_dir) as again:
         assert answers(again)
     with pytest.raises(psycopg.OperationalError):
         answers(url)
 
 
-def test_what_a_crash_left_behind_does_not_keep_it_from_starting(short_dir: Path) -> None:
-    with EmbeddedServer(short_dir, settings=QUICK):
-        pid_file = short_dir / "postgres" / "postmaster.pid"
+def test_what_a_crash_left_behind_does_not_keep_it_from_starting(begun_dir: Path) -> None:
+    with EmbeddedServer(begun_dir, settings=QUICK):
+        pid_file = begun_dir / "postgres" / "postmaster.pid"
         left_behind = pid_file.read_text().splitlines()
     # The machine was restarted: the file is there, and its number belongs to somebody else now.
     pid_file.write_text("\n".join([str(os.getpid()), *left_behind[1:]]) + "\n")
-    with EmbeddedServer(short_dir) as url:
+    with EmbeddedServer(begun_dir) as url:
         assert answers(url)
 
 
@@ -168,8 +168,8 @@ def postmaster(server: EmbeddedServer) -> int:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGQUIT, signal.SIGINT])
-def test_a_postmaster_that_is_killed_or_stopped_is_started_again(short_dir: Path, number: int) -> None:
-    server = EmbeddedServer(short_dir)
+def test_a_postmaster_that_is_killed_or_stopped_is_started_again(begun_dir: Path, number: int) -> None:
+    server = EmbeddedServer(begun_dir)
     with server as url:
         with psycopg.connect(url) as connection:
             connection.execute("create table kept as select 42 as answer")
@@ -186,8 +186,8 @@ def test_a_postmaster_that_is_killed_or_stopped_is_started_again(short_dir: Path
         assert server.state().error is None
 
 
-def test_one_of_several_processes_starts_it_again_and_the_others_find_it(short_dir: Path) -> None:
-    servers = [EmbeddedServer(short_dir, settings=QUICK) for _ in range(3)]
+def test_one_of_several_processes_starts_it_again_and_the_others_find_it(begun_dir: Path) -> None:
+    servers = [EmbeddedServer(begun_dir, settings=QUICK) for _ in range(3)]
     urls = {server.open() for server in servers}
     try:
         (url,) = urls
@@ -203,9 +203,9 @@ def test_one_of_several_processes_starts_it_again_and_the_others_find_it(short_d
         answers(url)
 
 
-def test_a_backend_that_outlives_its_postmaster_is_ended_before_another_is_started(short_dir: Path) -> None:
+def test_a_backend_that_outlives_its_postmaster_is_ended_before_another_is_started(begun_dir: Path) -> None:
     # It computes, and does not notice; beside a second postmaster it would write the same files.
-    server = EmbeddedServer(short_dir, settings=QUICK)
+    server = EmbeddedServer(begun_dir, settings=QUICK)
     with server as url, psycopg.connect(url) as connection:
         pid = connection.info.backend_pid
         busy = "do $$ declare n bigint := 0; begin loop n := n + 1; end loop; end $$"
@@ -226,35 +226,37 @@ def test_a_backend_that_outlives_its_postmaster_is_ended_before_another_is_start
         assert not thread.is_alive()
 
 
-def test_a_server_that_is_recovering_is_waited_for(short_dir: Path) -> None:
-    first = EmbeddedServer(short_dir, settings=QUICK)
+def test_a_server_that_is_recovering_is_waited_for(begun_dir: Path) -> None:
+    first = EmbeddedServer(begun_dir, settings=QUICK)
     with first as url:
         for _ in range(5):
-            with psycopg.connect(url) as connection:
+            with psycopg.connect(url) as connection, psycopg.connect(url) as other:
                 os.kill(connection.info.backend_pid, signal.SIGKILL)  # the postmaster then ends and restarts them all
-            with EmbeddedServer(short_dir, settings=QUICK) as joined:
+                with pytest.raises(psycopg.OperationalError):  # which it has begun once the other one is ended
+                    other.execute("select pg_sleep(30)")
+            with EmbeddedServer(begun_dir, settings=QUICK) as joined:
                 assert answers(joined)
 
 
 @pytest.mark.parametrize("lines", [1, 4])
-def test_a_server_that_has_not_noted_its_socket_yet_is_waited_for(short_dir: Path, lines: int) -> None:
+def test_a_server_that_has_not_noted_its_socket_yet_is_waited_for(begun_dir: Path, lines: int) -> None:
     """As when the process that starts it is killed in the middle of it: the postmaster goes on by itself."""
-    with EmbeddedServer(short_dir, settings=QUICK):
-        pid_file = short_dir / "postgres" / "postmaster.pid"
+    with EmbeddedServer(begun_dir, settings=QUICK):
+        pid_file = begun_dir / "postgres" / "postmaster.pid"
         whole = pid_file.read_text()
         pid_file.write_text("\n".join(whole.splitlines()[:lines]) + "\n\n")
         noting = threading.Timer(0.5, pid_file.write_text, [whole])
         noting.start()
-        with EmbeddedServer(short_dir) as url:
+        with EmbeddedServer(begun_dir) as url:
             assert answers(url)
         noting.join()
 
 
-def test_a_torn_pid_file_does_not_keep_it_from_starting(short_dir: Path) -> None:
-    with EmbeddedServer(short_dir, settings=QUICK):
+def test_a_torn_pid_file_does_not_keep_it_from_starting(begun_dir: Path) -> None:
+    with EmbeddedServer(begun_dir, settings=QUICK):
         pass
-    (short_dir / "postgres" / "postmaster.pid").write_text("")  # a full disk leaves such a one
-    with EmbeddedServer(short_dir, settings=QUICK) as url:
+    (begun_dir / "postgres" / "postmaster.pid").write_text("")  # a full disk leaves such a one
+    with EmbeddedServer(begun_dir, settings=QUICK) as url:
         assert answers(url)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from data_folders import copy_folder
 from faults import FAULTS, fresh_database, strike
 from journal_helpers import raw_event
 from tallystick.app.ingest import ingest_events
@@ -21,10 +21,9 @@ from tallystick.journal.server import EmbeddedServer
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[tuple[EmbeddedServer, str, Path]]:
+def served(begun: Path) -> Iterator[tuple[EmbeddedServer, str, Path]]:
     """A server of this module's own, with everything that makes it durable."""
-    folder = Path(tempfile.mkdtemp(prefix="tally-"))
-    folder.chmod(0o711)
+    folder = copy_folder(begun)
     server = EmbeddedServer(folder)
     with server as url:
         yield server, url, folder

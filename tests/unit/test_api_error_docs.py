@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,22 +57,27 @@ def literals(node: ast.expr | None) -> Iterator[str]:
                 yield from literals(value)
 
 
+@cache
+def trees() -> dict[Path, ast.Module]:
+    return {path: ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES}
+
+
+@cache
 def codes_in_source() -> set[str]:
     """The codes that calls of error classes name, directly or through functions that pass a code on to one."""
-    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES}
+    made = [(path, call, function) for path, tree in trees().items() for call, function in calls(tree)]
     callers: Callers = {**{(None, name): 0 for name in ERRORS}, (None, RECEIPT): "code"}
     while True:
         found: set[str] = set()
         more: Callers = {}
-        for path, tree in trees.items():
-            for call, function in calls(tree):
-                place = callers.get(key(path, name_of(call)))
-                if place is None:
-                    continue
-                argument = code_argument(call, place)
-                found |= {text for text in literals(argument) if CODE.fullmatch(text)}
-                if isinstance(argument, ast.Name) and function is not None:
-                    more |= passes_on(path, function, argument.id)
+        for path, call, function in made:
+            place = callers.get(key(path, name_of(call)))
+            if place is None:
+                continue
+            argument = code_argument(call, place)
+            found |= {text for text in literals(argument) if CODE.fullmatch(text)}
+            if isinstance(argument, ast.Name) and function is not None:
+                more |= passes_on(path, function, argument.id)
         if more.items() <= callers.items():
             return found
         callers = {**more, **callers}
@@ -108,8 +114,8 @@ def test_every_code_of_the_program_is_documented():
 def test_every_documented_code_is_one_of_the_program():
     said = {
         node.value
-        for path in SOURCES
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for tree in trees().values()
+        for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
     assert set(codes_in_docs()) - said == set()
