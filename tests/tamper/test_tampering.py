@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 
 from conftest import NOW
+from invoicing import event
 from sealed_ledger import behind_its_back, copied, copyable, furnish
 from tallystick.app.keys import create_key, rotate_key
 from tallystick.app.runtime import Runtime
@@ -111,7 +112,10 @@ def furnish_with_account(runtime: Runtime) -> None:
     one_of_each(runtime, "depot")
     furnish(runtime)
     furnish_with_keys(runtime)
+    first = held(runtime, org_id="depot")
+    runtime.append([event("depot-sent", "depot", time=runtime.clock())])
     settled(runtime, held(runtime, org_id="depot"), "depot-last")
+    settled(runtime, first, "depot-sent")
 
 
 def furnish_with_keys(runtime: Runtime) -> None:

@@ -23,7 +23,8 @@ def submit_settle(runtime: Runtime, raw: object) -> Future[Recorded]:
         Unavailable: `journal_busy`, `database_unreachable`, `journal_closed`; also as the future's error.
         NotFound: `hold_unknown`, as the future's error.
         Conflict: `hold_expired`, `hold_resolved` (settled otherwise, or released), `settle_above_hold`,
-            `request_id_conflict` (an event's id has other content), as the future's error. Nothing moved then.
+            `request_id_conflict` (an event's id has other content), `usage_settled_already`, `usage_before_hold` (an
+            event is not this hold's work), as the future's error. Nothing moved then.
     """
     return runtime.operations.submit(with_meters(runtime, partial(checked_settle, runtime, raw)))
 
