@@ -169,7 +169,7 @@ def test_keys_that_are_not_there_cannot_be_ended_or_replaced(runtime: Runtime) -
     ):
         with pytest.raises(NotFound) as caught:
             change()
-        assert caught.value.code == "unknown_key"
+        assert caught.value.code == "unknown_key_id"
     made = make(runtime)
     with pytest.raises(BadInput):
         rotate_key(runtime, made.key.key_id, overlap=timedelta(days=366), author="ann")

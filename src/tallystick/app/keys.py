@@ -98,7 +98,7 @@ def revoke_key(runtime: Runtime, key_id: str, *, reason: str, author: str) -> Ke
 
     Raises:
         BadInput: what `check_text` raises for a name.
-        NotFound: `unknown_key`.
+        NotFound: `unknown_key_id`.
         Unavailable: `database_unreachable`.
     """
     check_text("reason", reason)
@@ -128,7 +128,7 @@ def rotate_key(
 
     Raises:
         BadInput: `invalid_duration`, `expired_already`, or what `check_text` raises for a name.
-        NotFound: `unknown_key`.
+        NotFound: `unknown_key_id`.
         Conflict: `key_ended`.
         Unavailable: `database_unreachable`.
     """
@@ -208,7 +208,7 @@ def _existing(connection: Connection, key_id: str) -> Key:
     key = rows.key_of_id(connection, key_id)
     if key is None:
         raise NotFound(
-            "unknown_key",
+            "unknown_key_id",
             "there is no key of that id",
             next_step="`tally keys list` has the ids of all keys; they begin with key_",
             where="key_id",
