@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tallystick.wire.event_sieve import EventSieve, event_fields
+from tallystick.wire.event_sieve import HEAD_BYTES, EventSieve, event_fields
 
 TERMINAL_NAMES: Final = frozenset(
     {b"message_stop", b"response.completed", b"response.failed", b"response.incomplete", b"response.cancelled",
@@ -111,12 +111,7 @@ class _EventTail(EventSieve):
             out.append(event)
 
     def may_go_on(self, head: bytes) -> bool:
-        if self._withheld:
-            return False
-        named = _NAME_LINE.search(head) or _TYPE_FIRST.search(head)
-        if named is not None:
-            return named[1] not in TERMINAL_NAMES
-        return _CHUNK.search(head) is not None
+        return not self._withheld and _is_no_end(head)
 
     def rest(self) -> bytes:
         rest = b"".join(self._withheld) + super().rest()
@@ -129,6 +124,14 @@ class _EventTail(EventSieve):
         super()._look_at_open(out)
 
 
+def _is_no_end(head: bytes) -> bool:
+    """Whether the beginning of an event, or all of it, tells by its name or its form that it is no terminal one."""
+    named = _NAME_LINE.search(head) or _TYPE_FIRST.search(head)
+    if named is not None:
+        return named[1] not in TERMINAL_NAMES
+    return _CHUNK.search(head) is not None
+
+
 def _ends_stream(head: bytearray) -> bool:
     named = _NAME_LINE.search(head, 0, 256) or _TYPE_FIRST.search(head, 0, 256)
     return named is not None and named[1] in TERMINAL_NAMES
@@ -136,7 +139,7 @@ def _ends_stream(head: bytearray) -> bool:
 
 def _terminal_mark(event: bytes) -> bytes | None:
     """What makes a whole event one after which nothing of an answer comes; None for another."""
-    if not _MARKS.search(event):
+    if not _MARKS.search(event) or _is_no_end(event[:HEAD_BYTES]):
         return None
     name, data = event_fields(event)
     if name in TERMINAL_NAMES or data.strip() == _DONE:
