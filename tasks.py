@@ -63,7 +63,7 @@ def test(*arguments: str) -> None:
     setup()
     if not arguments:
         check()
-    run(BIN / "python", "-m", "pytest", *(arguments or ("-n", "2")))
+    run(BIN / "python", "-m", "pytest", *(arguments or ("-n", "2", "--dist", "worksteal")))
 
 
 def demo(*arguments: str) -> None:

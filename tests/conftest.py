@@ -34,6 +34,20 @@ _SERVER_SETTINGS = {
 }
 
 
+_LONGEST = ("crash/test_bank.py", "crash/", "acceptance/test_recipe.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest comes first, so that no test process is left with it when the others have nothing to do."""
+    tests = str(Path(__file__).parent)
+
+    def rank(item: pytest.Item) -> int:
+        name = os.path.relpath(item.path, tests)
+        return next((rank for rank, begin in enumerate(_LONGEST) if name.startswith(begin)), len(_LONGEST))
+
+    items.sort(key=rank)
+
+
 @pytest.fixture(autouse=True)
 def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the developer has set for their own Tallystick is no business of the tests."""

@@ -62,7 +62,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def begin(self) -> None:
         name = f"machine_{next(_numbers)}"
         with psycopg.connect(self.server_url, autocommit=True) as connection:
-            connection.execute(f"create database {name} template template")
+            connection.execute(f"create database {name} template template strategy file_copy")
         self.url = self.server_url.replace("/tallystick?", f"/{name}?")
         assert self.url != self.server_url
         self.resources.callback(self._drop, name)
