@@ -16,6 +16,7 @@ from sealed_ledger import NEW_MODEL, publish_price
 from tallystick.app.close_month import close_month
 from tallystick.app.entries import stream_entries
 from tallystick.app.export import export_invoice
+from tallystick.app.hold_expiry import expire_due
 from tallystick.app.invoices import requests_behind, show_invoice
 from tallystick.app.org_events import list_org_events
 from tallystick.app.proof_files import write_proof
@@ -185,6 +186,7 @@ def test_closed_months_hold_after_their_entries_have_left(runtime: Runtime) -> N
     seal_once(later, everything=True)
     now = at(runtime, datetime.now(UTC))
     now = replace(now, settings=now.settings.model_copy(update={"retention_days": 45}))
+    expire_due(now)  # a hold stays until it is ended
     run_retention(now)
     assert query(runtime, "select count(*) from ledger_entries where kind = 'grant'") == [(0,)]
     again = replay_invoice(now, result.invoice.invoice_id)
