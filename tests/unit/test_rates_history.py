@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -320,3 +322,32 @@ def test_changes_between_versions_name_the_span_they_hold_for() -> None:
         ("added", "new", None),
     ]
     assert compare(chain.versions, chain.versions).prices == ()
+
+
+class _AskedMeanwhile(tuple[RateLine, ...]):
+    """Rows which another thread asks for while they are being read."""
+
+    ask: Callable[[], None] | None = None
+
+    def __iter__(self) -> Iterator[RateLine]:
+        for line in super().__iter__():
+            asked, self.ask = self.ask, None
+            if asked is not None:
+                thread = Thread(target=asked)
+                thread.start()
+                thread.join()
+            yield line
+
+
+def test_a_thread_that_asks_for_prices_while_they_are_being_read_gets_all_of_them() -> None:
+    rates = _AskedMeanwhile(
+        RateLine(provider="p", model=model, meter="tokens_in", per=1, price_pico=1) for model in ("a", "b")
+    )
+    card = CardVersion(
+        Header(1, "v0", datetime(2026, 1, 1, tzinfo=UTC), "test", None, None), "0" * 64, (), (), (), (), rates
+    )
+    history = CardHistory([card])
+    told = []
+    rates.ask = lambda: told.append([len(history.lines(Resolved("p", model))) for model in ("a", "b")])
+    assert len(history.lines(Resolved("p", "b"))) == 1
+    assert told == [[1, 1]]

@@ -61,10 +61,11 @@ class CardHistory:
     def lines(self, resolved: Resolved) -> list[VersionedLine]:
         """The rows of a model in all versions, oldest first."""
         if self._lines is None:
-            self._lines = {}
+            found: dict[tuple[str, str], list[VersionedLine]] = {}
             for ordinal, version in enumerate(self.versions):
                 for line in version.rates:
-                    self._lines.setdefault((line.provider, line.model), []).append((ordinal, line))
+                    found.setdefault((line.provider, line.model), []).append((ordinal, line))
+            self._lines = found  # only now: another thread that asks in between must not see a part
         return self._lines.get(resolved, [])
 
     def minimum_meters(self) -> frozenset[str]:

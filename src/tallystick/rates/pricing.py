@@ -254,12 +254,13 @@ class RateCard:
     def plan(self, resolved: Resolved, context: Context) -> Plan:
         """The compiled prices of a model in a context (see `context_of`)."""
         key = (resolved, context)
-        if key not in self._plans:
+        found = self._plans.get(key)
+        if found is None:
             if len(self._plans) >= _PLANS_MAX:  # contexts come from outside; memory is not theirs to fill
                 self._plans.clear()
             name = f"{resolved.provider}/{resolved.model}"
-            self._plans[key] = compile_plan(name, self._lines(resolved), context)
-        return self._plans[key]
+            found = self._plans[key] = compile_plan(name, self._lines(resolved), context)
+        return found
 
     def _shape_for(
         self, provider: str, model: str, meters: Mapping[str, int], price_context: Mapping[str, str]
