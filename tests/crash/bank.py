@@ -16,6 +16,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +25,7 @@ import psycopg
 from account_operations import CHECKS, subscribe
 from crash.bank_teller import CONTRACT, ORGS
 from crash.rounds import named_steps
+from tally_processes import TallyProcess, run_tally
 from tallystick.app.hold_expiry import expire_due
 from tallystick.app.runtime import open_runtime
 from tallystick.app.settings import Settings
@@ -35,6 +37,7 @@ CLIENTS = 32
 """In each process."""
 _KILL_EVERY_SECONDS = (0.8, 3.0)
 _LAST_SECONDS = 2
+_END_SECONDS_MAX = 180
 _DATABASE_EVERY = 4
 _DATABASE_SECONDS = 8
 """One kill of so many is the database's, and it has so long to come back and to be of use."""
@@ -69,7 +72,11 @@ def run(folder: Path, *, seconds: float, seed: int, progress: Callable[[str], ob
         with open_runtime(Settings(data_dir=folder)) as runtime:
             subscribe(runtime, *ORGS, plan="wallet", contract=CONTRACT)
         bank = _Bank(folder, seed, draw, time.monotonic() + seconds, environment, report)
-        bank.keep_open(progress)
+        try:
+            bank.keep_open(progress)
+        finally:
+            bank.close()
+        progress("the time is up: looking at what is left")
         _check(folder, promises, environment, report)
     return report
 
@@ -95,6 +102,7 @@ class _Bank:
         self._steps = named_steps("operations.")
         self._opened = 0
         self._database_due = time.monotonic() + _DATABASE_SECONDS / 2
+        self._answers, self._read_bytes = 0, 0
         self._tellers = [self._open() for _ in range(PROCESSES)]
 
     def keep_open(self, progress: Callable[[str], object]) -> None:
@@ -119,16 +127,38 @@ class _Bank:
                 teller.wait()
                 self._report.kills["a moment"] += 1
                 self._tellers[place] = self._open()
-            progress(str(self._report))
+            left = self._until - time.monotonic()
+            progress(f"{left:3.0f} s to go: {self._count_answers()} answers, kills {dict(self._report.kills)}")
         for teller, step in self._tellers:
-            code = teller.wait(180)
+            try:
+                code = teller.wait(_END_SECONDS_MAX)
+            except subprocess.TimeoutExpired:
+                self._report.wrongs.append(f"a teller has not ended after {_END_SECONDS_MAX} seconds: {self._log()}")
+                continue
             if code == -signal.SIGKILL:
                 self._report.kills[step] += 1
             elif code:
-                log = (self._folder / "log").read_text()[-2000:]
-                self._report.wrongs.append(f"a teller ended with {code}: {log}")
+                self._report.wrongs.append(f"a teller ended with {code}: {self._log()}")
 
-    def _open(self) -> tuple[subprocess.Popen[bytes], str]:
+    def close(self) -> None:
+        """Leave none of them behind."""
+        for teller, _ in self._tellers:
+            teller.kill()
+            teller.wait(_END_SECONDS_MAX)
+
+    def _count_answers(self) -> int:
+        """How many were written down so far; what was counted before is not read again."""
+        with suppress(FileNotFoundError), (self._folder / "promises").open("rb") as file:
+            file.seek(self._read_bytes)
+            fresh = file.read()
+            self._read_bytes += len(fresh)
+            self._answers += fresh.count(b"\n")
+        return self._answers
+
+    def _log(self) -> str:
+        return (self._folder / "log").read_text()[-2000:]
+
+    def _open(self) -> tuple[TallyProcess, str]:
         name, seconds = f"t{self._opened}", max(1.0, self._until - time.monotonic())
         # Each step is died at sooner or later; the count lets some work be done before.
         step = self._steps[self._opened % len(self._steps)]
@@ -136,8 +166,9 @@ class _Bank:
         self._opened += 1
         given = (self._folder, name, self._seed, seconds, CLIENTS, self._folder / "promises", step, times)
         with (self._folder / "log").open("ab") as log:
-            command = [sys.executable, "-m", "crash.bank_teller", *map(str, given)]
-            return subprocess.Popen(command, env=self._environment, stdout=log, stderr=log), step
+            said = log.fileno()
+            main = "crash.bank_teller"
+            return TallyProcess(given, env=self._environment, stdout=said, stderr=said, main=main), step
 
     def _kill_database(self) -> None:
         try:
@@ -174,10 +205,9 @@ def _check(folder: Path, promises: Path, environment: dict[str, str], report: Re
             if kept != (said["kind"], said["leaf"]):
                 report.wrongs.append(f"a promise is broken: {said} is {kept}")
     for command in (["verify", "--json"], ["seal", "--all"], ["verify", "--json"]):
-        tally = [sys.executable, "-c", "from tallystick.cli.main import main; main()", *command]
-        done = subprocess.run(tally, env=environment, capture_output=True, check=False)
+        done = run_tally(*command, env=environment, timeout=600)
         if done.returncode:
-            said = (done.stdout + done.stderr).decode()[-3000:]
+            said = (done.stdout + done.stderr)[-3000:]
             report.wrongs.append(f"{command} ended with {done.returncode}: {said}")
 
 
@@ -193,8 +223,10 @@ def main() -> None:
     folder.chmod(0o711)
     report = run(folder, seconds=seconds, seed=seed, progress=lambda said: print(said, file=sys.stderr, flush=True))
     print(report)
+    if report.wrongs:
+        print(f"what is left is in {folder}", file=sys.stderr)
+        sys.exit(1)
     shutil.rmtree(folder, ignore_errors=True)
-    sys.exit(1 if report.wrongs else 0)
 
 
 if __name__ == "__main__":
