@@ -97,12 +97,11 @@ class _Zlib:
     def __init__(self, *, gzip: bool) -> None:
         self._gzip = gzip
         self._object = zlib.decompressobj(31) if gzip else None
-        self._begun = False
         self._head = b""
 
     @property
     def is_whole(self) -> bool:
-        return self._object is not None and (self._object.eof or (self._gzip and not self._begun))
+        return self._object is not None and self._object.eof
 
     def feed(self, data: bytes, bytes_max: int) -> bytes:
         if self._object is None:
@@ -117,8 +116,7 @@ class _Zlib:
             if self._object.eof:
                 if not self._gzip or not data.strip(b"\0"):  # padding behind the end
                     break
-                self._object, self._begun = zlib.decompressobj(31), False
-            self._begun = True
+                self._object = zlib.decompressobj(31)
             out += self._object.decompress(data, bytes_max - len(out))
             data = self._object.unused_data if self._object.eof else self._object.unconsumed_tail
         return bytes(out)

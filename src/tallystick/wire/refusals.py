@@ -106,8 +106,7 @@ def error_event(flavor: Flavor, status: int, members: Mapping[str, Any], *, requ
 
 
 def _document(flavor: Flavor, status: int, ours: Mapping[str, Any]) -> dict[str, Any]:
-    message = f"{ours['detail']}. {ours['next_step']}"
-    message = message[:1].upper() + message[1:]
+    message = f"{_sentence(ours['detail'])} {_sentence(ours['next_step'])}"
     match flavor:
         case "openai":
             kind = _OPENAI_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
@@ -121,3 +120,8 @@ def _document(flavor: Flavor, status: int, ours: Mapping[str, Any]) -> dict[str,
             word = _GEMINI_STATUSES.get(status, "INVALID_ARGUMENT" if status < 500 else "INTERNAL")
             error = {"code": status, "message": message, "status": word, "details": []}
             return {"error": error, "tallystick": ours}
+
+
+def _sentence(text: str) -> str:
+    text = text.strip()
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")

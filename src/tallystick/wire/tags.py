@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Final
 
@@ -107,7 +108,7 @@ def _put(into: dict[str, str], key: str, header: bytes, raw: bytes, faults: list
         text = raw.decode().strip()
     except UnicodeDecodeError:
         faults.append(BadInput("invalid_text", "it is not UTF-8", next_step="encode it as UTF-8", where=where))
-        return
+        text = "-"  # so that it is not said to be missing, too
     if not text:
         return
     if into.setdefault(key, text) != text:
@@ -146,11 +147,14 @@ def _note(faults: list[BadInput], where: str, text: str) -> None:
 
 
 def _missing(fields: list[str], others: list[str]) -> BadInput:
-    names = ", ".join(_HEADER_OF[field] for field in fields)
-    unknown = f"; {', '.join(others[:5])} is known to nobody here" if others else ""
+    headers = [_HEADER_OF[field] for field in fields]
+    names = ", ".join(headers)
+    wanted = [header[len(PREFIX) :] for header in headers]
+    nearly = [name for name in others[:20] if get_close_matches(name[len(PREFIX) :][:40], wanted, n=1)]
+    hint = f"; it has {nearly[0][:60]}, which is not the name of a tag" if nearly else ""
     return BadInput(
         "missing_tags",
-        f"the call does not say {names}{unknown}",
+        f"the call does not say {names}{hint}",
         next_step="send these headers, or let the key have defaults for them",
         where=names,
     )

@@ -1,0 +1,174 @@
+"""A refusal of ours raises in the official clients what a provider's own would, and carries our members."""
+
+from __future__ import annotations
+
+import json
+
+import anthropic
+import httpx2
+import openai
+import pytest
+
+from tallystick.core.errors import BadInput, Problems, Unavailable
+from tallystick.wire.refusals import RETRY_SECONDS_MAX, Refusal, error_event, refusal_of, refusal_of_error
+
+MEMBERS = {
+    "code": "hard_limit_reached",
+    "detail": "The limit of the day is reached.",
+    "next_step": "wait until tomorrow",
+    "decision": {"allow": False, "code": "hard_limit_reached"},
+}
+
+
+def served(refusal: Refusal) -> tuple[httpx2.Client, list[httpx2.Request]]:
+    """A client to a server that answers everything with the refusal, and what it was asked."""
+    seen: list[httpx2.Request] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        seen.append(request)
+        return httpx2.Response(refusal.status, headers=list(refusal.headers), content=refusal.body)
+
+    return httpx2.Client(transport=httpx2.MockTransport(answer)), seen
+
+
+def call_openai(refusal: Refusal, **options):
+    http, seen = served(refusal)
+    client = openai.OpenAI(api_key="k", base_url="http://gateway/v1", http_client=http, **options)
+    with pytest.raises(openai.APIStatusError) as caught:
+        client.chat.completions.create(model="m", messages=[{"role": "user", "content": "x"}])
+    return caught.value, len(seen)
+
+
+def call_anthropic(refusal: Refusal, **options):
+    http, seen = served(refusal)
+    client = anthropic.Anthropic(api_key="k", base_url="http://gateway", http_client=http, **options)
+    with pytest.raises(anthropic.APIStatusError) as caught:
+        client.messages.create(model="m", max_tokens=1, messages=[{"role": "user", "content": "x"}])
+    return caught.value, len(seen)
+
+
+OPENAI_RAISES = {
+    400: openai.BadRequestError,
+    401: openai.AuthenticationError,
+    402: openai.APIStatusError,
+    403: openai.PermissionDeniedError,
+    404: openai.NotFoundError,
+    409: openai.ConflictError,
+    413: openai.APIStatusError,
+    422: openai.UnprocessableEntityError,
+    429: openai.RateLimitError,
+    502: openai.InternalServerError,
+}
+ANTHROPIC_RAISES = {
+    400: anthropic.BadRequestError,
+    401: anthropic.AuthenticationError,
+    402: anthropic.APIStatusError,
+    403: anthropic.PermissionDeniedError,
+    404: anthropic.NotFoundError,
+    409: anthropic.ConflictError,
+    413: anthropic.RequestTooLargeError,
+    422: anthropic.UnprocessableEntityError,
+    429: anthropic.RateLimitError,
+    502: anthropic.InternalServerError,
+}
+
+
+@pytest.mark.parametrize(("status", "error"), OPENAI_RAISES.items())
+def test_openais_client_raises_what_it_always_raises(status, error):
+    raised, calls = call_openai(refusal_of("openai", status, MEMBERS, request_id="r1", may_retry=False))
+    assert isinstance(raised, error)
+    assert calls == 1
+    assert (raised.code, raised.param) == ("hard_limit_reached", None)
+    assert raised.body["message"] == "The limit of the day is reached. Wait until tomorrow."
+    assert raised.body["tallystick"] == {**MEMBERS, "request_id": "r1"}
+    assert raised.response.json()["tallystick"] == {**MEMBERS, "request_id": "r1"}
+
+
+@pytest.mark.parametrize(("status", "error"), ANTHROPIC_RAISES.items())
+def test_anthropics_client_raises_what_it_always_raises(status, error):
+    raised, calls = call_anthropic(refusal_of("anthropic", status, MEMBERS, request_id="r1", may_retry=False))
+    assert isinstance(raised, error)
+    assert calls == 1
+    assert raised.body["type"] == "error"
+    assert raised.body["error"]["message"].startswith("The limit of the day is reached.")
+    assert raised.body["request_id"] == "r1"
+    assert raised.body["tallystick"]["decision"] == MEMBERS["decision"]
+
+
+@pytest.mark.parametrize(
+    ("status", "word"),
+    [
+        (400, "INVALID_ARGUMENT"),
+        (401, "UNAUTHENTICATED"),
+        (402, "FAILED_PRECONDITION"),
+        (403, "PERMISSION_DENIED"),
+        (404, "NOT_FOUND"),
+        (409, "ABORTED"),
+        (413, "INVALID_ARGUMENT"),
+        (429, "RESOURCE_EXHAUSTED"),
+        (500, "INTERNAL"),
+        (503, "UNAVAILABLE"),
+        (504, "DEADLINE_EXCEEDED"),
+    ],
+)
+def test_geminis_errors_have_googles_words(status, word):
+    body = json.loads(refusal_of("gemini", status, MEMBERS, request_id="r1").body)
+    assert body["error"] == {"code": status, "message": body["error"]["message"], "status": word, "details": []}
+    assert body["tallystick"]["code"] == "hard_limit_reached"
+
+
+@pytest.mark.parametrize(
+    ("status", "seconds", "retried"),
+    [
+        (402, None, False),
+        (409, None, False),
+        (429, None, False),
+        (429, RETRY_SECONDS_MAX, True),
+        (429, RETRY_SECONDS_MAX + 1, False),
+        (503, 1, True),
+        (503, 3600, False),
+        (500, None, True),
+    ],
+)
+@pytest.mark.parametrize("flavor", ["openai", "anthropic", "gemini"])
+def test_what_a_retry_cannot_change_is_not_to_be_retried(flavor, status, seconds, retried):
+    headers = dict(refusal_of(flavor, status, MEMBERS, request_id="r", retry_after_seconds=seconds).headers)
+    assert headers["x-should-retry"] == ("true" if retried else "false")
+    assert headers.get("retry-after") == (None if seconds is None else str(seconds))
+    assert headers["content-type"] == "application/json"
+
+
+def test_the_official_clients_obey():
+    never = refusal_of("openai", 429, MEMBERS, request_id="r", retry_after_seconds=86_400)
+    assert call_openai(never, max_retries=3)[1] == 1
+    assert call_anthropic(refusal_of("anthropic", 409, MEMBERS, request_id="r"), max_retries=3)[1] == 1
+
+
+def test_the_length_is_the_bodys():
+    refusal = refusal_of("openai", 400, {**MEMBERS, "detail": "größer"}, request_id="r")
+    assert dict(refusal.headers)["content-length"] == str(len(refusal.body))
+
+
+def test_an_error_of_ours_keeps_its_place_and_its_parts():
+    faults = [BadInput("invalid_text", "it is odd", next_step="mend it", where=f"x-{n}") for n in range(30)]
+    several = refusal_of_error("openai", 400, Problems("invalid_tags", faults, next_step="mend"), request_id="r")
+    ours = json.loads(several.body)["tallystick"]
+    assert [fault["where"] for fault in ours["errors"]] == [f"x-{n}" for n in range(20)]
+    one = json.loads(refusal_of_error("openai", 400, faults[0], request_id="r", entry="h1").body)
+    assert one["error"]["param"] == "x-0"
+    assert one["tallystick"]["entry"] == "h1"
+
+
+def test_what_is_away_says_when_to_come_again():
+    error = Unavailable("database_unreachable", "it is away", next_step="try again", retry_after_seconds=5)
+    headers = dict(refusal_of_error("openai", 503, error, request_id="r").headers)
+    assert (headers["retry-after"], headers["x-should-retry"]) == ("5", "true")
+
+
+@pytest.mark.parametrize("flavor", ["openai", "anthropic", "gemini"])
+def test_a_stream_can_end_with_an_error_of_ours(flavor):
+    event = error_event(flavor, 502, MEMBERS, request_id="r")
+    lines = event.decode().rstrip("\n").split("\n")
+    assert event.endswith(b"\n\n")
+    assert (lines[0] == "event: error") == (flavor == "anthropic")
+    assert json.loads(lines[-1].removeprefix("data: "))["error"]["message"].startswith("The limit")
