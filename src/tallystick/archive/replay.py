@@ -14,9 +14,10 @@ So the answer is the scalar pricing's, whatever the columns say; columns only sp
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from threading import local
 from typing import Any, NamedTuple
@@ -75,6 +76,14 @@ class Found(NamedTuple):
     differences: tuple[EntryDifference, ...]
 
 
+class _Batch(NamedTuple):
+    """Blocks that are looked at together, with the texts of their cases and what is found in each row group."""
+
+    blocks: _Blocks
+    words: Words
+    waiting: list[tuple[Path, Future[Scanned]]]
+
+
 class _Scratch(local):
     """Of each thread its own."""
 
@@ -103,21 +112,27 @@ class BlockReplay:
         self._cases = Cases(card_of)
         self._corrections: list[Entry] = []
         self._scratch = _Scratch()
-        settings: dict[str, str | bool | int | float | list[str]] = {
+        self._settings: dict[str, str | bool | int | float | list[str]] = {
             "threads": threads,
             "memory_limit": f"{memory_mb}MB",
             "temp_directory": str(temporary),
             "preserve_insertion_order": False,
             "autoinstall_known_extensions": False,
         }
-        self._connection = duckdb.connect(config=settings)
-        self._connection.execute("set enable_progress_bar = false")  # it would be written between our own output
 
     def __enter__(self) -> BlockReplay:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._connection.close()
+        if "_connection" in self.__dict__:
+            self._connection.close()
+
+    @cached_property
+    def _connection(self) -> duckdb.DuckDBPyConnection:
+        """DuckDB, once a row has to be fetched: of a history without a fault there may be none."""
+        connection = duckdb.connect(config=self._settings)
+        connection.execute("set enable_progress_bar = false")  # it would be written between our own output
+        return connection
 
     def run(self, files: Sequence[Path], wanted: Wanted) -> Iterator[Found]:
         """Check the wanted entries of these block files, some files at a time.
@@ -133,31 +148,65 @@ class BlockReplay:
         """
         infos = [(path, block_info(path)) for path in files]
         blocks = [(path, info) for path, info in infos if _overlaps(info, wanted)]
-        for batch in _batches(blocks):
-            with _faults_named(batch):
-                found = self._check(batch, wanted)
-            yield found
-            if len(self._corrections) >= _CORRECTIONS_HELD:
-                yield self._check_corrections(blocks, wanted)
+        pool = ThreadPoolExecutor(self._threads)
+        try:
+            for batch in self._batches(blocks, wanted, pool):
+                with _faults_named(batch.blocks):
+                    found = self._check(batch, wanted)
+                yield found
+                if len(self._corrections) >= _CORRECTIONS_HELD:
+                    yield self._check_corrections(blocks, wanted)
+        finally:
+            pool.shutdown(cancel_futures=True)
         if self._corrections:
             yield self._check_corrections(blocks, wanted)
 
     # ── a batch of files ────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _check(self, blocks: _Blocks, wanted: Wanted) -> Found:
-        meters = self._view(blocks, wanted)
+    def _batches(self, blocks: _Blocks, wanted: Wanted, pool: Executor) -> Iterator[_Batch]:
+        """Some blocks after others; while one batch is looked at, the next one is being scanned."""
+        begun: _Batch | None = None
+        for some in _batches(blocks):
+            with _faults_named(some):
+                following = self._begin(some, wanted, pool)
+            if begun is not None:
+                yield begun
+            begun = following
+        if begun is not None:
+            yield begun
+
+    def _begin(self, blocks: _Blocks, wanted: Wanted, pool: Executor) -> _Batch:
+        """Have every row group scanned that may hold wanted entries."""
         words = Words()
-        groups = self._scan(blocks, wanted, words)
-        locations = [_locations(path, found.contradicted) for path, found in groups]
-        self._table("suspects", pa.concat_tables([_LOCATION.empty_table(), *locations]))
-        parts = merged([found.cases for _, found in groups if found.cases is not None], words)
+
+        def scanned(file: BlockFile, info: BlockInfo, group: int) -> Scanned:
+            rows = RowGroup(file, group, scan_columns(info.meters), _filter(info, wanted))
+            return scan(rows, info.meters, self._cases, words, self._minimum_meters, self._scratch.held)
+
+        files = [(BlockFile(path), info) for path, info in blocks]
+        waiting = [
+            (file.main, pool.submit(scanned, file, info, group))
+            for file, info in files
+            for group in file.groups_with(wanted.start, wanted.end, wanted.org_id)
+        ]
+        return _Batch(blocks, words, waiting)
+
+    def _check(self, batch: _Batch, wanted: Wanted) -> Found:
+        groups = [(path, one.result()) for path, one in batch.waiting]
+        entries = sum(found.entries for _, found in groups)
+        operations = sum(found.irregular for _, found in groups)  # less those of them that are none
+        parts = merged([found.cases for _, found in groups if found.cases is not None], batch.words)
         doubtful = [part for part in parts if not self._cases.agrees(part.case, part.box)]
+        locations = [_locations(path, found.contradicted) for path, found in groups if len(found.contradicted)]
+        if not (doubtful or locations or operations):
+            return Found(entries, 0, 0, 0, ())
+        meters = self._view(batch.blocks, wanted)
+        self._table("suspects", pa.concat_tables([_LOCATION.empty_table(), *locations]))
         if doubtful:
             self._look_closer(doubtful, meters)
         queries = []  # each, and whether it gives irregular rows
         if self._all("select 1 from suspects limit 1"):
             queries.append(("select * from entries semi join suspects using (filename, file_row_number)", False))
-        operations = sum(found.irregular for _, found in groups)  # less those of them that are none
         if operations:
             queries.append(("select * from entries where pricing is null and kind in ('usage', 'correction')", True))
         differences: list[EntryDifference] = []
@@ -171,7 +220,6 @@ class BlockReplay:
                 continue
             checked += 1
             differences += check_usage(entry, self._card_of)
-        entries = sum(scanned.entries for _, scanned in groups)
         return Found(entries, corrections, operations, checked, tuple(differences))
 
     def _view(self, blocks: _Blocks, wanted: Wanted) -> list[str]:
@@ -183,22 +231,6 @@ class BlockReplay:
         scans = [sql.Scan(tuple(paths), *key) for key, paths in groups.items()]
         self._connection.execute(sql.entries_view(scans, meters))
         return meters
-
-    def _scan(self, blocks: _Blocks, wanted: Wanted, words: Words) -> list[tuple[Path, Scanned]]:
-        """Look at every row group that may hold wanted entries."""
-
-        def scanned(file: BlockFile, info: BlockInfo, group: int) -> tuple[Path, Scanned]:
-            rows = RowGroup(file, group, scan_columns(info.meters), _filter(info, wanted))
-            return file.main, scan(rows, info.meters, self._cases, words, self._minimum_meters, self._scratch.held)
-
-        files = [(BlockFile(path), info) for path, info in blocks]
-        with ThreadPoolExecutor(self._threads) as pool:
-            waiting = [
-                pool.submit(scanned, file, info, group)
-                for file, info in files
-                for group in file.groups_with(wanted.start, wanted.end, wanted.org_id)
-            ]
-            return [one.result() for one in waiting]
 
     # ── what is not confirmed ───────────────────────────────────────────────────────────────────────────────────────
 
@@ -310,7 +342,7 @@ def _faults_named(blocks: _Blocks) -> Iterator[None]:
         duckdb.ConversionException,
     ) as error:
         raise _broken(blocks, error) from error
-    except (msgspec.MsgspecError, pa.ArrowException, ValueError) as error:
+    except (msgspec.MsgspecError, pa.ArrowException, OSError, ValueError) as error:
         raise _broken(blocks, error) from error
 
 

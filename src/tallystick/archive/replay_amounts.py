@@ -80,7 +80,7 @@ def contradicted(rows: RowGroup, pricing: Texts, meters: Sequence[str], scratch:
 
 
 def counts_every_line(pricing: str) -> bool:
-    """Whether `contradicted` has named each row of this pricing that lacks a quantity for a line of what was counted."""
+    """Whether a row of this pricing that `contradicted` does not name has a quantity for each line, and no other."""
     return all(line.counts for meter, line in _lines(pricing) if meter != ADJUSTMENT)
 
 
@@ -108,7 +108,7 @@ class _Check(NamedTuple):
     quantity: Int64s
     amount: Numbers
     units: Int64s
-    """What one of it costs; -1 where there is no line, so that a quantity and an amount of zero agree, and no others."""
+    """What one of it costs; -1 where there is no line: a quantity and an amount of zero agree then, and no others."""
     fixed: Int64s | None
     uneven: dict[int, _Line]
     """The pricings in which `per` does not divide the price."""

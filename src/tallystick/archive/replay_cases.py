@@ -137,7 +137,7 @@ class Cases:
     def edges_of_model(
         self, rate_version: str, provider: str | None, model: str | None, price_context: str | None
     ) -> Edges:
-        """Where some price of a model may change, whatever an entry counts: the edges of all its cases, and maybe more."""
+        """Where some price of a model may change: the edges of all its cases, whatever they count, and maybe more."""
         key = (rate_version, provider, model, price_context)
         found = self._edges.get(key)
         if found is None:

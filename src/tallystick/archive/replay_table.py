@@ -210,7 +210,7 @@ def _models(
 def _places_in_day(
     models: _Models, time: Int64s, scratch: Scratch
 ) -> tuple[tuple[int, ...], npt.NDArray[np.int32] | None]:
-    """The minutes at which some price of the rows may change, and between which of them each row lies; 0 for no matter."""
+    """The minutes at which some price may change, and between which of them each row lies; 0 where it is no matter."""
     minutes = tuple(sorted({minute for one in models.edges for minute in one.minutes}))
     if not minutes:
         return (), None
