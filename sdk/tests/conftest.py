@@ -84,6 +84,9 @@ class Served:
                 self._listening.set()
         self._listening.set()
 
+    def new_org(self, **more: Any) -> Org:
+        return new_org(self.url, **more)
+
     def stop(self, number: int = signal.SIGTERM) -> None:
         if self.process.poll() is None:
             self.process.send_signal(number)
@@ -136,6 +139,15 @@ def shop() -> Iterator[Served]:
     yield served
     served.stop()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def own_server(short_dir: Path) -> Iterator[Served]:
+    """A server with the shop's contract of the test's own, to be stopped and killed."""
+    served = Served(short_dir)
+    open_shop(served.url)
+    yield served
+    served.stop()
 
 
 def open_shop(url: str) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -158,3 +161,18 @@ def test_a_key_that_could_not_stand_in_a_header_is_refused_and_not_shown() -> No
         Tally(api_key="tk_secret\nHost: evil")
     assert "secret" not in str(refused.value)
     assert "tk_hidden" not in repr(Tally(api_key="tk_hidden", spool=False))
+
+
+def test_importing_it_imports_neither_the_server_nor_any_other_library_that_it_can_be_used_with() -> None:
+    program = (
+        "import sys, tallystick_sdk, tallystick_sdk.billing, tallystick_sdk.instrumenting, tallystick_sdk.asgi,"
+        " tallystick_sdk.litellm, tallystick_sdk.otel\n"
+        "assert callable(tallystick_sdk.billable) and callable(tallystick_sdk.instrument)\n"
+        "found = {name.partition('.')[0] for name in sys.modules}\n"
+        "print(sorted(found & {'tallystick', 'openai', 'anthropic', 'opentelemetry', 'litellm', 'pydantic'}))"
+    )
+    source = Path(__file__).resolve().parents[1] / "src"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env={"PYTHONPATH": str(source)}
+    )
+    assert done.stdout == "[]\n"

@@ -31,14 +31,15 @@ CHAT_METERS = {"tokens_in": 600, "cache_read_tokens": 400, "tokens_out": 200, "r
 MESSAGE = {
     "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-4-5-20250929",
     "content": [{"type": "text", "text": "This is a test."}], "stop_reason": "end_turn", "stop_sequence": None,
-    "usage": {"input_tokens": 50, "cache_read_input_tokens": 2000, "cache_creation_input_tokens": 0, "output_tokens": 9},
+    "usage": {"input_tokens": 50, "cache_read_input_tokens": 2000, "output_tokens": 9},
 }  # fmt: skip
 MESSAGE_METERS = {"tokens_in": 50, "cache_read_tokens": 2000, "tokens_out": 9}
 
 
 def chunk(**more: Any) -> dict[str, Any]:
     return {
-        "id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "gpt-4o-mini", "choices": [], **more,
+        "id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "gpt-4o-mini",
+        "choices": [], **more,
     }  # fmt: skip
 
 
@@ -203,9 +204,12 @@ def test_a_packed_answer_is_read(client: Any, upstream: FakeUpstream, recorded: 
 def test_the_responses_api_and_embeddings(client: Any, upstream: FakeUpstream, recorded: Any) -> None:
     response = {
         "id": "resp_1", "object": "response", "created_at": 1, "model": "gpt-4o-mini", "status": "completed",
-        "output": [{"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search", "query": "x"}}],
+        "output": [
+            {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search", "query": "x"}}
+        ],
         "parallel_tool_calls": True, "tool_choice": "auto", "tools": [],
-        "usage": {"input_tokens": 90, "output_tokens": 20, "total_tokens": 110, "input_tokens_details": {"cached_tokens": 40},
+        "usage": {"input_tokens": 90, "output_tokens": 20, "total_tokens": 110,
+                  "input_tokens_details": {"cached_tokens": 40},
                   "output_tokens_details": {"reasoning_tokens": 5}},
     }  # fmt: skip
     meters = {"tokens_in": 50, "cache_read_tokens": 40, "tokens_out": 15, "reasoning_tokens": 5, "web_searches": 1}
@@ -228,7 +232,8 @@ def test_the_responses_api_and_embeddings(client: Any, upstream: FakeUpstream, r
 def test_a_response_in_the_background_is_recorded_when_it_is_done_and_once(
     client: Any, upstream: FakeUpstream, recorded: Any
 ) -> None:
-    begun = {"id": "resp_9", "object": "response", "created_at": 1, "model": "gpt-4o-mini", "status": "queued", "output": [],
+    begun = {"id": "resp_9", "object": "response", "created_at": 1, "model": "gpt-4o-mini", "status": "queued",
+             "output": [],
              "parallel_tool_calls": True, "tool_choice": "auto", "tools": []}  # fmt: skip
     upstream.reply = answer(begun)
     client.responses.create(model="gpt-4o-mini", input="x", background=True)

@@ -28,7 +28,7 @@ from tallystick_sdk.errors import (
 )
 from tallystick_sdk.retry import Retry
 from tallystick_sdk.sender import Recording, Stats
-from tallystick_sdk.tags import tags
+from tallystick_sdk.tagging import tags
 from tallystick_sdk.wire import VERSION
 from tallystick_sdk.work import Work, current_work
 

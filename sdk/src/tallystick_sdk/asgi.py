@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tallystick_sdk.errors import Denied, TallyError, Unavailable
 from tallystick_sdk.settling import begin_async, end_async
-from tallystick_sdk.tags import checked, merged, tags
+from tallystick_sdk.tagging import checked, merged, tags
 from tallystick_sdk.work import Entered, Work
 
 if TYPE_CHECKING:

@@ -124,7 +124,9 @@ class AsyncTally(BaseTally):
     async def close(self, timeout_seconds: float = EXIT_SECONDS) -> bool:
         """Send what can be sent in that time, and let go of connections and files; whether all was sent."""
         await self._http.close()
-        return await asyncio.to_thread(self.sender.close, timeout_seconds)
+        is_sent = await asyncio.to_thread(self.sender.close, timeout_seconds)
+        self.blocking_http.close()
+        return is_sent
 
     async def __aenter__(self) -> Self:
         return self

@@ -16,11 +16,11 @@ from tallystick_sdk.retry import Retry
 from tallystick_sdk.sender import Recording, Sender, Stats
 from tallystick_sdk.settings import SpoolPlace
 from tallystick_sdk.spool import Refused, Spool, Waiting
-from tallystick_sdk.tags import current_tags, merged, tags
+from tallystick_sdk.tagging import current_tags, merged, tags
 from tallystick_sdk.work import Work, current_work
 
 if TYPE_CHECKING:
-    from tallystick_sdk.billable import Billable
+    from tallystick_sdk.billing import Billable
     from tallystick_sdk.litellm import TallyLogger
     from tallystick_sdk.otel import TallySpanProcessor
 
@@ -56,7 +56,7 @@ class BaseTally:
             fail_open: whether billable work is done when the server cannot be asked; its usage is recorded then, and
                 nothing is charged for it.
             on_refused: called, in a thread of the sender, with what the server will never take.
-            default_tags: of everything this client does: `org_id`, `feature`, `environment` and so on, see `tags.TAGS`.
+            default_tags: of everything that it does: `org_id`, `feature`, `environment`, …; see `tagging.TAGS`.
 
         Raises:
             BadRequest: `invalid_base_url`, `invalid_api_key`.
@@ -70,7 +70,8 @@ class BaseTally:
         self.default_tags = settings.defaults_of(default_tags)
         place = _usable(spool, self.base_url)
         self._spool = Spool(place, items_max=spool_items_max, bytes_max=spool_bytes_max)
-        self.sender = Sender(self._spool, Http(self.base_url, key), on_refused=on_refused)
+        self.blocking_http = Http(self.base_url, key)
+        self.sender = Sender(self._spool, self.blocking_http, on_refused=on_refused)
         self.sender.start_if_any_waits()
         weakref.finalize(self, self.sender.end_when_idle).atexit = False
 
@@ -80,7 +81,7 @@ class BaseTally:
     # ── whom it belongs to ──────────────────────────────────────────────────────────────────────────────────────────
 
     def tags(self, **given: Any) -> AbstractContextManager[None]:
-        """Tags of everything that is authorized or recorded within a block; see `tallystick_sdk.tags`."""
+        """Tags of everything that is authorized or recorded within a block; see `tallystick_sdk.tagging`."""
         return tags(**given)
 
     def members(self, *given: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,14 +151,14 @@ class BaseTally:
     # ── around other libraries ──────────────────────────────────────────────────────────────────────────────────────
 
     def instrument(self, client: Client, *, provider: str | None = None, **given: Any) -> Client:
-        """Record what each call of an OpenAI or Anthropic client uses; see `tallystick_sdk.instrument`."""
-        from tallystick_sdk.instrument import instrument_client
+        """Record what each call of an OpenAI or Anthropic client uses; see `tallystick_sdk.instrumenting`."""
+        from tallystick_sdk.instrumenting import instrument_client
 
         return instrument_client(self, client, provider=provider, **given)
 
     def billable(self, action: str, **terms: Any) -> Billable:
-        """Work that a customer is charged for: a decorator, and a context manager; see `tallystick_sdk.billable`."""
-        from tallystick_sdk.billable import Billable
+        """Work that a customer is charged for: a decorator, and a context manager; see `tallystick_sdk.billing`."""
+        from tallystick_sdk.billing import Billable
 
         return Billable(self, action, **terms)
 

@@ -9,7 +9,6 @@ from typing import Any, Self
 from tallystick_sdk import wire
 from tallystick_sdk.base import BaseTally
 from tallystick_sdk.decoding import decode
-from tallystick_sdk.http import Http
 from tallystick_sdk.requests import authorize_body, needed_org, release_body, settle_body
 from tallystick_sdk.results import Actions, Authorization, Limits, Release, Settlement, Wallet
 from tallystick_sdk.sender import EXIT_SECONDS
@@ -23,7 +22,7 @@ class Tally(BaseTally):
 
     def __init__(self, api_key: str | None = None, base_url: str | None = None, **given: Any) -> None:
         super().__init__(api_key, base_url, **given)
-        self._http = Http(self.base_url, self._key)
+        self._http = self.blocking_http
 
     def authorize(
         self,
@@ -119,8 +118,9 @@ class Tally(BaseTally):
 
     def close(self, timeout_seconds: float = EXIT_SECONDS) -> bool:
         """Send what can be sent in that time, and let go of connections and files; whether all was sent."""
+        is_sent = self.sender.close(timeout_seconds)
         self._http.close()
-        return self.sender.close(timeout_seconds)
+        return is_sent
 
     def __enter__(self) -> Self:
         return self

@@ -11,7 +11,7 @@ from tallystick_sdk.client import Tally
 from tallystick_sdk.sender import Recording
 
 if TYPE_CHECKING:
-    from tallystick_sdk.billable import Billable
+    from tallystick_sdk.billing import Billable
 
 Client = TypeVar("Client")
 
@@ -47,6 +47,6 @@ def instrument(client: Client, tally: BaseTally | None = None, *, provider: str 
 
 def billable(action: str, **terms: Any) -> Billable:
     """As `Tally.billable`, of the client that is the default when the work begins."""
-    from tallystick_sdk.billable import Billable
+    from tallystick_sdk.billing import Billable
 
     return Billable(None, action, **terms)

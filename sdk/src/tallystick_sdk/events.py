@@ -9,7 +9,7 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 from typing import Any, Final
 
 from tallystick_sdk.errors import BadRequest
-from tallystick_sdk.tags import MANDATORY, missing
+from tallystick_sdk.tagging import MANDATORY, missing
 
 MEMBERS: Final = (
     "org_id", "request_id", "time", "user_id", "session_id", "feature", "environment", "model", "meters", "provider",

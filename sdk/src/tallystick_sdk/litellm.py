@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tallystick_sdk.providers import provider_named
 from tallystick_sdk.recorder import Call
-from tallystick_sdk.tags import TAGS, checked
+from tallystick_sdk.tagging import TAGS, checked
 from tallystick_sdk.usage.reading import part, text
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tallystick_sdk.providers import provider_named
 from tallystick_sdk.recorder import Call
-from tallystick_sdk.tags import TAGS, checked, merged
+from tallystick_sdk.tagging import TAGS, checked, merged
 from tallystick_sdk.usage.answers import Part, Used
 from tallystick_sdk.usage.meters import disjoint
 from tallystick_sdk.usage.reading import QUANTITY_MAX, UsageUnreadable

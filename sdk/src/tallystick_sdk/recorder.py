@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from tallystick_sdk.events import new_id
 from tallystick_sdk.providers import provider_named
-from tallystick_sdk.tags import current_tags, merged
+from tallystick_sdk.tagging import current_tags, merged
 from tallystick_sdk.usage.answers import Used, refusal_in, used_by
 from tallystick_sdk.usage.estimates import estimate_of
 from tallystick_sdk.usage.reading import UsageUnreadable, part, text

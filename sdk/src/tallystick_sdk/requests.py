@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from tallystick_sdk.errors import BadRequest
 from tallystick_sdk.events import instant, missing_tags, new_id, usd_to_pico
-from tallystick_sdk.tags import merged, missing
+from tallystick_sdk.tagging import merged, missing
 
 _AUTHORIZE: Final = (
     "org_id", "request_id", "user_id", "session_id", "feature", "environment", "action", "model", "provider",

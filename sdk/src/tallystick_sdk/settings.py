@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from tallystick_sdk.errors import BadRequest
-from tallystick_sdk.tags import checked
+from tallystick_sdk.tagging import checked
 from tallystick_sdk.wire import checked_base_url
 
 API_KEY: Final = "TALLY_API_KEY"

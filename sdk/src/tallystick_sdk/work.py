@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from tallystick_sdk.requests import credits_text
 from tallystick_sdk.results import Authorization, Settlement
-from tallystick_sdk.tags import tags
+from tallystick_sdk.tagging import tags
 
 OUTCOMES: Final = ("success", "empty", "failure")
 EVENTS_MAX: Final = 1000

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from tallystick_sdk.errors import BadRequest
 from tallystick_sdk.providers import provider_named, provider_of_client
 from tallystick_sdk.recorder import Call
-from tallystick_sdk.tags import checked, tags_of_headers
+from tallystick_sdk.tagging import checked, tags_of_headers
 from tallystick_sdk.usage.answers import Part, Used
 from tallystick_sdk.usage.estimates import estimated, prompt_bytes
 from tallystick_sdk.usage.reading import items_of, part, text, word

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from tallystick_sdk.async_client import AsyncTally
 from tallystick_sdk.client import Tally
 from tallystick_sdk.settling import begin, begin_async, end, end_async
-from tallystick_sdk.tags import checked
+from tallystick_sdk.tagging import checked
 from tallystick_sdk.work import Entered, Work
 from tallystick_sdk.work_terms import Terms, bound_terms
 
