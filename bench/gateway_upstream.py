@@ -12,6 +12,7 @@ import asyncio
 import json
 import re
 import sys
+from typing import ClassVar
 
 import uvloop
 
@@ -44,34 +45,40 @@ def whole_answer() -> bytes:
 
 def chunks(count: int) -> list[bytes]:
     """The events of a stream, each as a chunk of the transfer."""
-    shared = {"id": "chatcmpl-bench", "object": "chat.completion.chunk", "created": 1_754_688_908,
-              "model": "gpt-4o-mini-2024-07-18", "service_tier": "default", "system_fingerprint": "fp_bench"}  # fmt: skip
-    events = [
-        {**shared, "choices": [{"index": 0, "delta": {"content": " word"}, "logprobs": None, "finish_reason": None}],
-         "usage": None}
-        for _ in range(count)
-    ]  # fmt: skip
+    shared = {
+        "id": "chatcmpl-bench",
+        "object": "chat.completion.chunk",
+        "created": 1_754_688_908,
+        "model": "gpt-4o-mini-2024-07-18",
+        "service_tier": "default",
+        "system_fingerprint": "fp_bench",
+    }
+    word = {"index": 0, "delta": {"content": " word"}, "logprobs": None, "finish_reason": None}
+    usage = {"prompt_tokens": 812, "completion_tokens": count, "total_tokens": 812 + count}
+    events: list[dict[str, object]] = [{**shared, "choices": [word], "usage": None} for _ in range(count)]
     events.append({**shared, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": None})
-    events.append(
-        {
-            **shared,
-            "choices": [],
-            "usage": {"prompt_tokens": 812, "completion_tokens": count, "total_tokens": 812 + count},
-        }
-    )
+    events.append({**shared, "choices": [], "usage": usage})
     texts = [b"data: " + json.dumps(event, separators=(",", ":")).encode() + b"\n\n" for event in events]
     texts.append(b"data: [DONE]\n\n")
     return [b"%x\r\n%b\r\n" % (len(text), text) for text in texts]
 
 
-STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nx-request-id: req-bench\r\ntransfer-encoding: chunked\r\n\r\n"
+STREAM_HEAD = b"\r\n".join(
+    (
+        b"HTTP/1.1 200 OK",
+        b"content-type: text/event-stream",
+        b"x-request-id: req-bench",
+        b"transfer-encoding: chunked",
+        b"\r\n",
+    )
+)
 
 
 class Provider(asyncio.Protocol):
     """One connection."""
 
     whole = whole_answer()
-    stream: list[bytes] = []
+    stream: ClassVar[list[bytes]] = []
     pause_seconds = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

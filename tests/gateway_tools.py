@@ -31,6 +31,21 @@ DATA = Path("/work/shared/data") if Path("/work/shared/data").is_dir() else Path
 CHAT = "/openai/v1/chat/completions"
 NOW = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)
 
+CHUNK = (
+    'data: {"id":"c","object":"chat.completion.chunk","model":"gpt-4o","choices":[{"index":0,"delta":{"content":"%s"},'
+    '"finish_reason":%s}],"usage":null}\n\n'
+)
+USAGE = (
+    'data: {"id":"c","object":"chat.completion.chunk","model":"gpt-4o","choices":[],'
+    '"usage":{"prompt_tokens":10,"completion_tokens":4,"total_tokens":14}}\n\n'
+)
+DONE = "data: [DONE]\n\n"
+WORDS = ["Here ", "it ", "is, ", "sir."]
+TEXT = "".join(CHUNK % (word, "null") for word in WORDS) + CHUNK % ("", '"stop"')
+TWO = len((CHUNK % ("Here ", "null")) + (CHUNK % ("it ", "null")))
+WHOLE = TEXT + USAGE + DONE
+"""A stream of OpenAI's chat API, its usage asked for."""
+
 
 def recorded(name: str) -> list[dict[str, Any]]:
     """Recorded answers of providers; the test is skipped where there are none."""
@@ -42,11 +57,12 @@ def recorded(name: str) -> list[dict[str, Any]]:
 
 def config(url: str, more: str = "", tools: str = "") -> str:
     """A gateway's file whose providers all are the fake one."""
-    extra = "".join(f"    {line}\n" for line in more.splitlines())
-    return "providers:\n" + "".join(
-        f"  {name}:\n    base_url: {url}\n    key_env: TEST_PROVIDER_KEY\n{extra}"
-        for name in ("openai", "anthropic", "gemini")
-    ) + (f"  other:\n    base_url: {url}/base/v1\n    key_env: TEST_PROVIDER_KEY\n{extra}") + tools  # fmt: skip
+    said = "".join(f"    {line}\n" for line in more.splitlines())
+    bases = {"openai": url, "anthropic": url, "gemini": url, "other": f"{url}/base/v1"}
+    providers = [
+        f"  {name}:\n    base_url: {base}\n    key_env: TEST_PROVIDER_KEY\n{said}" for name, base in bases.items()
+    ]
+    return "providers:\n" + "".join(providers) + tools.replace("{url}", url)
 
 
 @dataclass

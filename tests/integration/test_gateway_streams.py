@@ -17,24 +17,25 @@ import pytest
 
 from account_operations import wrongs
 from fake_upstream import Reply, stream
-from gateway_tools import ACTION, CHAT, Stand, chat, gateway, recorded, wait_until
+from gateway_tools import (
+    ACTION,
+    CHAT,
+    CHUNK,
+    DONE,
+    TEXT,
+    TWO,
+    USAGE,
+    WHOLE,
+    Stand,
+    chat,
+    gateway,
+    recorded,
+    wait_until,
+)
 from tallystick.app.answers import Terms
 from tallystick.app.cost import latest_pricer
 
 _COMMENT = re.compile(rb": tally (\{.*?\})\n\n")
-CHUNK = (
-    'data: {"id":"c","object":"chat.completion.chunk","model":"gpt-4o","choices":[{"index":0,"delta":{"content":"%s"},'
-    '"finish_reason":%s}],"usage":null}\n\n'
-)
-USAGE = (
-    'data: {"id":"c","object":"chat.completion.chunk","model":"gpt-4o","choices":[],'
-    '"usage":{"prompt_tokens":10,"completion_tokens":4,"total_tokens":14}}\n\n'
-)
-DONE = "data: [DONE]\n\n"
-WORDS = ["Here ", "it ", "is, ", "sir."]
-TEXT = "".join(CHUNK % (word, "null") for word in WORDS) + CHUNK % ("", '"stop"')
-TWO = len((CHUNK % ("Here ", "null")) + (CHUNK % ("it ", "null")))
-WHOLE = TEXT + USAGE + DONE
 
 
 @pytest.fixture

@@ -57,7 +57,8 @@ def test_all_is_well(proxy: Proxy, tmp_path: Path) -> None:
         assert client.post("/v1/events", json=raw_event()).status_code == 201
         assert look(client) == (200, "normal", False)
         names = [one["name"] for one in client.get("/readyz").json()["checks"]]
-        assert names == ["database", "migrations", "rate_cards", "writer", "operations", "spool", "disk", "sealing"]
+        writers = ["writer", "operations"]
+        assert names == ["database", "migrations", "rate_cards", *writers, "spool", "settlements", "disk", "sealing"]
         writer = check(client, "writer")["figures"]
         assert (writer["queue_events"], writer["queue_events_max"], writer["events_written"]) == (0, 50_000, 1)
         assert 0 <= writer["last_commit_age_seconds"] < 60

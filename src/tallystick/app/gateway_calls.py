@@ -35,18 +35,22 @@ from tallystick.ledger.operation_body import encode_part, read_body
 from tallystick.ledger.operations import Operation, Recorded, Settle
 from tallystick.ledger.receipt import Receipt
 from tallystick.ledger.request_checks import complete_event
-from tallystick.usage.event import Outcome, Payer, UsageStatus
+from tallystick.usage.event import Outcome, Payer, UsageEvent, UsageStatus
 from tallystick.usage.extract import Extracted, Part
 
 __all__ = [
     "Call",
     "CallFigures",
+    "OfHold",
     "Used",
     "check_next_attempt",
     "denial_members",
     "figures_of",
+    "hold_events",
     "hold_operation",
     "is_own",
+    "of_hold",
+    "queued_figures",
     "record_unsettled",
     "release_operation",
     "seconds_until_reset",
@@ -93,6 +97,7 @@ class Used(NamedTuple):
         extracted: what the provider's answer says, or the estimate of it; None where there is nothing to count.
         more_meters: counted besides, such as `egress_bytes`.
         attributes: what is kept to find it again: the provider's request id and status.
+        tool: the tool that was called, where it is no model.
     """
 
     outcome: Outcome
@@ -101,6 +106,7 @@ class Used(NamedTuple):
     extracted: Extracted | None = None
     more_meters: Mapping[str, int] = {}
     attributes: Mapping[str, str] = {}
+    tool: str | None = None
 
     def without_names(self) -> Used:
         """The same without whatever text the provider has sent: its quantities, under the model that was asked for."""
@@ -231,22 +237,43 @@ def release_operation(runtime: Runtime, held: Recorded, reason: str) -> Operatio
     return checked_release(runtime, {"org_id": held.org_id, "hold_id": f"h{held.seq}", "reason": reason})
 
 
+class OfHold(msgspec.Struct, frozen=True, kw_only=True):
+    """What usage events take from their hold, as `ledger.request_checks.FROM_HOLD` names it."""
+
+    user_id: str
+    session_id: str
+    feature: str
+    environment: str
+    api_key_id: str
+    action: str | None = None
+    payer: Payer = "seller"
+
+
+def of_hold(call: Call) -> OfHold:
+    """What the usage events of a call take from its hold."""
+    return OfHold(
+        user_id=call.user_id,
+        session_id=call.session_id,
+        feature=call.feature,
+        environment=call.environment,
+        api_key_id=call.api_key_id,
+        action=call.action,
+        payer=call.payer or "seller",
+    )
+
+
+def hold_events(shared: OfHold, settlement: Operation) -> list[UsageEvent]:
+    """The events of a settlement with all that they take from their hold: as they are sent without it."""
+    members = msgspec.structs.asdict(shared)
+    return [complete_event(one, members) for one in settlement.events]
+
+
 def record_unsettled(runtime: Runtime, call: Call, held: Recorded, settlement: Operation) -> Future[CallFigures]:
     """Record the usage of a call whose hold has expired: it is costed, and charged no credits.
 
     Raises:
         Unavailable: as `Runtime.submit`; also as the future's error.
     """
-    payer: Payer = call.payer or "seller"
-    of_hold = {
-        "user_id": call.user_id,
-        "session_id": call.session_id,
-        "feature": call.feature,
-        "environment": call.environment,
-        "action": call.action,
-        "api_key_id": call.api_key_id,
-        "payer": payer,
-    }
     figures: Future[CallFigures] = Future()
 
     def done(written: Future[list[Receipt]]) -> None:
@@ -256,8 +283,13 @@ def record_unsettled(runtime: Runtime, call: Call, held: Recorded, settlement: O
         else:
             figures.set_result(_figures_of_receipts(held, written.result()))
 
-    runtime.submit([complete_event(one, of_hold) for one in settlement.events]).add_done_callback(done)
+    runtime.submit(hold_events(of_hold(call), settlement)).add_done_callback(done)
     return figures
+
+
+def queued_figures(held: Recorded) -> CallFigures:
+    """What is told of a call whose settlement is on disk, and not in the ledger yet."""
+    return CallFigures(held.request_id, None, None, None, None, f"h{held.seq}", "queued")
 
 
 def _figures_of_receipts(held: Recorded, receipts: Sequence[Receipt]) -> CallFigures:
@@ -289,7 +321,7 @@ def usage_events(held: Recorded, used: Used) -> list[dict[str, Any]]:
         shared["provider"] = provider
     if found is not None and found.price_context:
         shared["price_context"] = dict(found.price_context)
-    model = (found.model if found is not None else None) or asked.model or _NO_MODEL
+    model = (found.model if found is not None else None) or asked.model or used.tool or _NO_MODEL
     parts = [(part.model or model, part.meters) for part in found.parts] if found is not None else [(model, {})]
     stated = None if found is None else found.provider_cost_pico
     events = []
@@ -311,7 +343,8 @@ class CallFigures(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         cost_usd: None when it has no price yet.
-        status: of its usage: `final`, `partial`, `estimated` or `unpriced`.
+        status: of its usage: `final`, `partial`, `estimated` or `unpriced`; `queued` while it is on its way to the
+            ledger, and nothing else is known.
         credits: what was charged.
         balance: what is available afterwards, in credits; None where that is not known.
         entry: the place of its usage in the org's ledger; None where nothing was recorded.
@@ -320,10 +353,10 @@ class CallFigures(msgspec.Struct, frozen=True, omit_defaults=True):
     request_id: str
     entry: int | None
     cost_usd: str | None
-    credits: str
+    credits: str | None
     balance: str | None
     hold_id: str
-    status: Literal["final", "partial", "estimated", "unpriced"] | None = None
+    status: Literal["final", "partial", "estimated", "unpriced", "queued"] | None = None
 
 
 def figures_of(held: Recorded, settled: Recorded) -> CallFigures:

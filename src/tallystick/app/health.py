@@ -18,6 +18,7 @@ from typing import Literal
 
 from tallystick.app.disk import RESERVE_BYTES
 from tallystick.app.runtime import Runtime
+from tallystick.app.settlement_queue import queue_state
 from tallystick.core.errors import TallyError
 from tallystick.journal.group_writer import WriterState
 from tallystick.journal.migrations import revisions
@@ -75,7 +76,18 @@ def check_readiness(runtime: Runtime, more: Sequence[Check] = ()) -> Readiness:
         mode: Mode = "normal" if migrations.ok and cards.ok and disk.ok else "refusing"
     else:
         mode = "spooling" if runtime.spools and takes_more and cards.ok and disk.ok else "refusing"
-    checks = [database, migrations, cards, writer, operations, spool, disk, *_check_server(runtime), *more]
+    checks = [
+        database,
+        migrations,
+        cards,
+        writer,
+        operations,
+        spool,
+        _check_settlements(runtime),
+        disk,
+        *_check_server(runtime),
+        *more,
+    ]
     return Readiness(mode, not is_empty or not all(check.ok for check in checks), checks)
 
 
@@ -147,6 +159,19 @@ def _check_spool(runtime: Runtime) -> tuple[Check, bool, bool]:
         parts.append(f"{state.refused:,} were refused by the ledger: see `tally spool`")
     ok = not state.refused and (takes_more or not spools)
     return Check("spool", ok, "; ".join(parts), figures), takes_more, not state.waiting
+
+
+def _check_settlements(runtime: Runtime) -> Check:
+    """The queue of settlements that are written a moment later; what waits there is no event, and refuses none."""
+    try:
+        state = queue_state(runtime)
+    except TallyError as error:
+        return Check("settlements", False, error.detail)
+    figures = {"waiting": state.waiting, "oldest": state.oldest, "refused": state.refused}
+    parts = [f"{state.waiting:,} wait on disk" + (f" since {state.oldest}" if state.oldest else "")]
+    if state.refused:
+        parts.append(f"{state.refused:,} were refused by the ledger: the log says why")
+    return Check("settlements", not state.refused, "; ".join(parts), figures)
 
 
 def _check_disk(runtime: Runtime) -> Check:

@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 from tallystick.app.gateway_terms import gateway_terms, read_secret
 from tallystick.app.loop_inbox import LoopInbox
 from tallystick.app.runtime import Runtime
+from tallystick.app.settlement_queue import SettlementQueue
 from tallystick.core.errors import TallyError
 from tallystick.gateway.charges import Charges
 from tallystick.gateway.errors import internal_error, refused
@@ -26,6 +27,7 @@ from tallystick.gateway.exchange import CallerLeft, Exchange
 from tallystick.gateway.model_calls import ModelCalls, send_refusal
 from tallystick.gateway.pool import Pool
 from tallystick.gateway.providers import Secret, Shown, Upstream, is_plain_path, shown_by, unknown_path
+from tallystick.gateway.tools import PREFIX, Tools, ToolTerms
 from tallystick.ledger.api_key import Key, key_missing
 from tallystick.wire.routes import Flavor
 
@@ -50,12 +52,17 @@ class Gateway:
             f"/{name}": Upstream(provider, _secret(read_secret(provider.key_env, provider.key_file)))
             for name, provider in terms.providers.items()
         }
+        self._tool_terms = {
+            name: ToolTerms(tool, _secret(read_secret(tool.key_env, tool.key_file)))
+            for name, tool in terms.tools.items()
+        }
         self._log: Callable[[bytes], None] = lambda _: None
         self._calls: ModelCalls | None = None
 
     def takes(self, path: str) -> bool:
         """Whether a path is the gateway's."""
-        return path[: path.find("/", 1)] in self._upstreams
+        begin = path[: path.find("/", 1)]
+        return begin in self._upstreams or begin == PREFIX
 
     async def start(self, inbox: LoopInbox, log: Callable[[bytes], None]) -> None:
         """Be ready to serve in the loop that runs.
@@ -65,8 +72,10 @@ class Gateway:
         """
         self._log = log
         self._pool = Pool()
-        self._charges = Charges(self._runtime, inbox)
+        self._queue = SettlementQueue(self._runtime)
+        self._charges = Charges(self._runtime, inbox, self._queue)
         self._calls = ModelCalls(self._runtime, self._charges, self._pool, new_request_id)
+        self._tools = Tools(self._runtime, self._charges, self._pool, self._tool_terms, new_request_id)
         await anyio.to_thread.run_sync(self._runtime.keys.start)
 
     async def stop(self) -> None:
@@ -77,17 +86,20 @@ class Gateway:
         except TimeoutError:
             _log.error("holds_left_to_expire")
         self._pool.close()
+        await anyio.to_thread.run_sync(self._queue.close)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, send)
-        flavor: Flavor = "openai"
+        flavor: Flavor | None = None
         try:
-            path = exchange.raw_path
-            cut = path.index(b"/", 1)
-            upstream = self._upstreams[path[:cut].decode("latin-1")]
-            flavor = upstream.flavor
-            exchange.notes["provider"] = upstream.name
-            await self._serve(exchange, upstream, path[cut:])
+            begin, rest = _parted(exchange.raw_path)
+            upstream = self._upstreams.get(begin)
+            if upstream is None:
+                await self._serve_tool(exchange, rest)
+            else:
+                flavor = upstream.flavor
+                exchange.notes["provider"] = upstream.name
+                await self._serve(exchange, upstream, rest)
         except TallyError as error:
             exchange.notes["refused"] = error.code
             await self._refuse(exchange, flavor, error)
@@ -110,6 +122,11 @@ class Gateway:
         assert self._calls is not None  # noqa: S101 - it was started
         await self._calls.serve(exchange, upstream, rest, key, shown)
 
+    async def _serve_tool(self, exchange: Exchange, rest: bytes) -> None:
+        shown = shown_by(exchange.headers, exchange.query)
+        key = await self._key(shown)
+        await self._tools.serve(exchange, rest[1:].decode("latin-1"), key, shown)
+
     async def _key(self, shown: Shown) -> Key:
         if shown.token is None:
             raise key_missing()
@@ -117,12 +134,18 @@ class Gateway:
         known = keys.known(shown.token, now)
         return known if known is not None else await anyio.to_thread.run_sync(keys.find, shown.token, now)
 
-    async def _refuse(self, exchange: Exchange, flavor: Flavor, error: TallyError) -> None:
+    async def _refuse(self, exchange: Exchange, flavor: Flavor | None, error: TallyError) -> None:
         exchange.request_id = exchange.request_id or new_request_id()
         if not exchange.is_begun:
             await send_refusal(exchange, refused(flavor, error, exchange.request_id))
         else:
             _log.error("answer_broke_off", request_id=exchange.request_id, **error.as_dict())
+
+
+def _parted(path: bytes) -> tuple[str, bytes]:
+    """The first part of a path, with its slash, and the rest, with its own."""
+    cut = path.find(b"/", 1)
+    return path[:cut].decode("latin-1"), path[cut:]
 
 
 def new_request_id() -> str:

@@ -21,6 +21,8 @@ from tallystick.app.gateway_calls import (
     figures_of,
     hold_operation,
     is_own,
+    of_hold,
+    queued_figures,
     record_unsettled,
     release_operation,
     settle_operation,
@@ -28,6 +30,7 @@ from tallystick.app.gateway_calls import (
 )
 from tallystick.app.loop_inbox import LoopInbox
 from tallystick.app.runtime import Runtime
+from tallystick.app.settlement_queue import SettlementQueue
 from tallystick.core.errors import BadInput, Conflict, TallyError, Unavailable
 from tallystick.ledger.operations import Denied, Operation, Recorded
 
@@ -54,8 +57,9 @@ class Denial(NamedTuple):
 class Charges:
     """All holds of one event loop."""
 
-    def __init__(self, runtime: Runtime, inbox: LoopInbox) -> None:
+    def __init__(self, runtime: Runtime, inbox: LoopInbox, queue: SettlementQueue) -> None:
         self._runtime = runtime
+        self._queue = queue
         self._inbox = inbox
         self._under_way: set[asyncio.Task[Any]] = set()
 
@@ -82,11 +86,14 @@ class Charges:
             where="x-tally-request-id",
         )
 
-    async def settle(self, hold: Hold, used: Used) -> CallFigures:
-        """End a hold with what its call has used; it is in the ledger when this returns.
+    async def settle(self, hold: Hold, used: Used, *, later: bool = False) -> CallFigures:
+        """End a hold with what its call has used; it is in the ledger when this returns, or durably queued.
+
+        Args:
+            later: queue it, whether the ledger is there or not.
 
         Raises:
-            TallyError: it could not be written.
+            TallyError: it could neither be written nor queued.
         """
         runtime, held = self._runtime, hold.recorded
         try:
@@ -94,8 +101,13 @@ class Charges:
         except BadInput as error:  # figures or names of the provider's that no event may have
             _log.warning("usage_not_recorded_as_stated", request_id=held.request_id, **error.as_dict())
             operation = settle_operation(runtime, held, used.without_names())
+        if later:
+            return await self._queue_end(hold, operation)
         try:
             settled = await self._write_surely(operation)
+        except Unavailable as error:
+            _log.warning("settlement_queued", request_id=held.request_id, **error.as_dict())
+            return await self._queue_end(hold, operation)
         except Conflict as error:
             if error.code != "hold_expired":
                 raise
@@ -110,7 +122,15 @@ class Charges:
             TallyError: it could not be written.
         """
         operation = release_operation(self._runtime, hold.recorded, reason)
-        return figures_of(hold.recorded, await self._write_surely(operation))
+        try:
+            return figures_of(hold.recorded, await self._write_surely(operation))
+        except Unavailable as error:
+            _log.warning("release_queued", request_id=hold.recorded.request_id, **error.as_dict())
+            return await self._queue_end(hold, operation)
+
+    async def _queue_end(self, hold: Hold, operation: Operation) -> CallFigures:
+        await self._inbox.wait_for(self._queue.put(operation, of_hold(hold.call)))
+        return queued_figures(hold.recorded)
 
     def in_the_background(self, work: Coroutine[Any, Any, Any]) -> None:
         """Do what ends a hold although nobody waits for it any more; `finish` waits for all of it."""
@@ -132,8 +152,8 @@ class Charges:
             try:
                 return await self._write(operation)
             except Unavailable as error:
-                if error.code == "journal_closed":
-                    raise
+                if error.code != "journal_busy":
+                    raise  # it is queued at once: who waits for an answer is not to wait for a database
                 await asyncio.sleep(pause)
         return await self._write(operation)
 

@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+import msgspec
+
 from tallystick.app.gateway_calls import denial_members, seconds_until_reset
 from tallystick.contract.policy import DENIALS, HTTP_STATUS
-from tallystick.core.errors import BadInput, Conflict, Forbidden, NotFound, TallyError, Unauthorized, Unavailable
+from tallystick.core.errors import (
+    BadInput,
+    Conflict,
+    Forbidden,
+    NotFound,
+    Problems,
+    TallyError,
+    Unauthorized,
+    Unavailable,
+)
 from tallystick.gateway.charges import Denial
 from tallystick.gateway.connection import Failure, UpstreamFailed
-from tallystick.wire.refusals import Refusal, refusal_of, refusal_of_error
+from tallystick.wire.refusals import ERRORS_MAX, Refusal, refusal_of
 from tallystick.wire.routes import Flavor
 
 _STATUS_OF_CODE: Final = {
@@ -32,6 +43,7 @@ _STATUS_OF_CLASS: Final[Mapping[type[TallyError], int]] = {
     Forbidden: 403,
     Unavailable: 503,
 }
+_encode = msgspec.json.Encoder().encode
 _RETRIED: Final = frozenset({"request_in_flight"})
 """Conflicts that pass by themselves."""
 
@@ -43,17 +55,19 @@ def status_of(error: TallyError) -> int:
     return next((status for kind, status in _STATUS_OF_CLASS.items() if isinstance(error, kind)), 500)
 
 
-def refused(flavor: Flavor, error: TallyError, request_id: str) -> Refusal:
+def refused(flavor: Flavor | None, error: TallyError, request_id: str) -> Refusal:
     """The answer to a call that is refused because of an error."""
     status = status_of(error)
     if error.code in _RETRIED:
         members = error.as_dict()
-        return refusal_of(flavor, status, members, request_id=request_id, retry_after_seconds=2, may_retry=True)
+        return _refusal(flavor, status, members, request_id, retry_after_seconds=2, may_retry=True)
     may_retry = None if isinstance(error, Unavailable) else False
-    return refusal_of_error(flavor, status, error, request_id=request_id, may_retry=may_retry)
+    return _refusal(
+        flavor, status, _members(error), request_id, may_retry=may_retry, retry_after_seconds=_seconds(error)
+    )
 
 
-def denied(flavor: Flavor, denial: Denial, request_id: str) -> Refusal:
+def denied(flavor: Flavor | None, denial: Denial, request_id: str) -> Refusal:
     """The answer to a call that the policy does not allow; with the decision in it."""
     decision = denial.result.decision
     kind = DENIALS[decision.code]
@@ -64,17 +78,57 @@ def denied(flavor: Flavor, denial: Denial, request_id: str) -> Refusal:
         **denial_members(denial.recorded),
     }
     seconds = seconds_until_reset(denial.recorded, decision) if kind == "limited" else None
-    return refusal_of(flavor, HTTP_STATUS[kind], members, request_id=request_id, retry_after_seconds=seconds)
+    return _refusal(flavor, HTTP_STATUS[kind], members, request_id, retry_after_seconds=seconds)
 
 
-def internal_error(flavor: Flavor, request_id: str) -> Refusal:
+def internal_error(flavor: Flavor | None, request_id: str) -> Refusal:
     """The answer when something went wrong here: no internals."""
     members = {
         "code": "internal_error",
         "detail": "something went wrong on our side; the log has the particulars under this request id",
         "next_step": "try again; if it happens again, report the request id",
     }
-    return refusal_of(flavor, 500, members, request_id=request_id)
+    return _refusal(flavor, 500, members, request_id)
+
+
+def _members(error: TallyError) -> dict[str, Any]:
+    members: dict[str, Any] = dict(error.as_dict())
+    if isinstance(error, Problems):
+        members["errors"] = [problem.as_dict() for problem in error.problems[:ERRORS_MAX]]
+    return members
+
+
+def _seconds(error: TallyError) -> int | None:
+    return error.retry_after_seconds if isinstance(error, Unavailable) else None
+
+
+def _refusal(
+    flavor: Flavor | None,
+    status: int,
+    members: Mapping[str, Any],
+    request_id: str,
+    *,
+    retry_after_seconds: int | None = None,
+    may_retry: bool | None = None,
+) -> Refusal:
+    """In a provider's shape; where no provider's is spoken, a problem document, as the rest of the API has it."""
+    shaped = refusal_of(
+        flavor or "openai",
+        status,
+        members,
+        request_id=request_id,
+        retry_after_seconds=retry_after_seconds,
+        may_retry=may_retry,
+    )
+    if flavor is not None:
+        return shaped
+    code = members["code"]
+    title = code.replace("_", " ").capitalize()
+    document = {"type": f"urn:tallystick:error:{code}", "title": title, "status": status, **members}
+    body = _encode({**document, "request_id": request_id})
+    own = {"content-type": "application/problem+json", "content-length": str(len(body))}
+    headers = tuple((name, own.get(name, value)) for name, value in shaped.headers)
+    return msgspec.structs.replace(shaped, headers=headers, body=body)
 
 
 _FAILURE_CODES: Final[Mapping[Failure, str]] = {

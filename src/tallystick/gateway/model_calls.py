@@ -8,7 +8,7 @@ What is refused is told in the shape of the provider's own errors. Whatever happ
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Final
 
@@ -149,7 +149,7 @@ class ModelCalls:
             if _is_streamed(call.asked, connection):
                 await relay_stream(call)
                 return
-            answer = await _whole(connection)
+            answer = await whole_body(connection)
         except UpstreamFailed as failure:
             await self._tell_failure(call, failure)
             return
@@ -232,7 +232,7 @@ class ModelCalls:
             self._pool.give_back(upstream.address, connection)
 
 
-async def send_refusal(exchange: Exchange, refusal: Refusal, more: Headers = ()) -> None:  # type: ignore[assignment]
+async def send_refusal(exchange: Exchange, refusal: Refusal, more: Sequence[tuple[bytes, bytes]] = ()) -> None:
     """Answer with a refusal."""
     headers = [(name.encode(), value.encode("latin-1")) for name, value in refusal.headers]
     told = [header for header in more if header[0] != b"x-tally-request-id"]
@@ -240,7 +240,7 @@ async def send_refusal(exchange: Exchange, refusal: Refusal, more: Headers = ())
     await exchange.send(refusal.body, more=False)
 
 
-async def _whole(connection: Connection) -> bytes:
+async def whole_body(connection: Connection) -> bytes:
     """The whole body of an answer.
 
     Raises:

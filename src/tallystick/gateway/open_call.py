@@ -87,7 +87,7 @@ class OpenCall:
         self.is_ended = True
         used = self._used(judged)
         self._note(judged)
-        figures = await self.charges.settle(self.hold, used)
+        figures = await self.charges.settle(self.hold, used, later=self.terms.commit == "async")
         self.exchange.notes["entry"] = figures.entry
         return figures
 

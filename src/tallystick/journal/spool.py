@@ -12,10 +12,9 @@ or a full disk leaves the spool as it was before a call or after it, never in be
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -237,19 +236,6 @@ class Spool(SpoolFile):
             if connection.execute("pragma page_count").fetchone()[0] > _VACUUM_PAGES:
                 connection.execute("vacuum")
             connection.execute("pragma wal_checkpoint(truncate)").fetchone()
-
-    @contextlib.contextmanager
-    def drain_lock(self) -> Iterator[bool]:
-        """Whether we are the one that drains the spool, as long as the block runs. The kernel frees it at our death."""
-        self._make_folder()
-        with contextlib.ExitStack() as stack:
-            try:
-                stack.enter_context(self._locked("drain.lock", fcntl.LOCK_NB))
-            except BlockingIOError:
-                ours = False
-            else:
-                ours = True
-            yield ours
 
 
 def _add(connection: sqlite3.Connection, event: UsageEvent, salt: bytes, now: datetime) -> Waiting:

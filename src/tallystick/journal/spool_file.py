@@ -42,9 +42,10 @@ _DISK_BYTES_MIN = 1 << 20
 class SpoolFile:
     """A connection to the file, for one thread, and its transactions."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, name: str = "spool.sqlite", schema: str = _SCHEMA) -> None:
         self.folder = folder
-        self._file = folder / "spool.sqlite"
+        self._schema = schema
+        self._file = folder / name
         self._flag = folder / "waiting"
         self._flag_path = str(self._flag)
         self._connection: sqlite3.Connection | None = None
@@ -55,6 +56,19 @@ class SpoolFile:
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
+
+    @contextlib.contextmanager
+    def drain_lock(self) -> Iterator[bool]:
+        """Whether we are the one that drains the file, as long as the block runs. The kernel frees it at our death."""
+        self._make_folder()
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(self._locked("drain.lock", fcntl.LOCK_NB))
+            except BlockingIOError:
+                ours = False
+            else:
+                ours = True
+            yield ours
 
     def _make_folder(self) -> None:
         if self.folder.is_dir():
@@ -100,7 +114,7 @@ class SpoolFile:
             self.close()
             raise self._unusable(f"a later release made it (its version is {version})")
         if version < _SCHEMA_VERSION:
-            connection.executescript(f"begin immediate; {_SCHEMA} pragma user_version = {_SCHEMA_VERSION}; commit")
+            connection.executescript(f"begin immediate; {self._schema} pragma user_version = {_SCHEMA_VERSION}; commit")
 
     @contextlib.contextmanager
     def _transaction(self, *, write: bool) -> Iterator[sqlite3.Connection]:
