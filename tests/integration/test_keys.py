@@ -61,6 +61,16 @@ def other(database_url: str, tmp_path: Path, runtime: Runtime) -> Iterator[Runti
         yield opened
 
 
+def cut_listeners(url: str) -> None:
+    """End the connections over which processes hear of keys."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        ended = connection.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity"
+            " where datname = current_database() and query = 'select 1' and pid <> pg_backend_pid()"
+        )
+        assert ended.rowcount == 1
+
+
 def everything_stored(url: str) -> str:
     with psycopg.connect(url) as connection:
         tables = connection.execute("select tablename from pg_tables where schemaname = 'public'").fetchall()
@@ -324,19 +334,34 @@ def test_where_events_are_spooled_keys_are_taken_as_they_were_known_last(runtime
     assert refusal(lambda: ring.find(STRANGER, NOW)) == "database_unreachable"
 
 
+def test_while_the_database_is_away_a_spooling_server_keeps_nobody_waiting_for_it(
+    runtime: Runtime, counting: Counting, database_url: str
+) -> None:
+    ring = KeyRing(counting, serves_while_away=True)  # type: ignore[arg-type]
+    ring.start()
+    made = make(runtime)
+    assert soon(lambda: refusal(lambda: ring.find(made.token, NOW)) is None and ring.known(made.token, NOW) is not None)
+    counting.is_away = True
+    cut_listeners(database_url)
+    assert soon(lambda: ring._is_away)
+    ring._heard_at = float("-inf")  # as it is some seconds later
+    counting.asked = 0
+    assert ring.find(made.token, NOW) == made.key
+    assert counting.asked == 0
+    counting.is_away = False
+    assert soon(lambda: ring.is_heard)
+    assert ring.known(made.token, NOW) is None  # what happened meanwhile is asked
+    ring.close()
+
+
 def test_listening_begins_again_when_the_connection_is_lost_and_what_happened_meanwhile_is_known(
     runtime: Runtime, counting: Counting, ring: KeyRing, database_url: str
 ) -> None:
     made = make(runtime)
     assert soon(lambda: ring.find(made.token, NOW) == ring.known(made.token, NOW))
     counting.is_away = True
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        ended = connection.execute(
-            "select pg_terminate_backend(pid) from pg_stat_activity"
-            " where datname = current_database() and query = 'select 1' and pid <> pg_backend_pid()"
-        )
-        assert ended.rowcount == 1
-    time.sleep(0.2)
+    cut_listeners(database_url)
+    assert soon(lambda: ring._is_away)
     revoke_key(runtime, made.key.key_id, reason="leaked", author="bob")  # told to nobody: the ring does not listen
     changes = ring.changes
     counting.is_away = False

@@ -22,6 +22,7 @@ from tallystick.api.auth import KEY
 from tallystick.app.invoices import find_invoice, unknown_invoice
 from tallystick.app.keys import Key
 from tallystick.core.errors import Forbidden
+from tallystick.ledger.api_key import key_missing
 
 ORG, BODY, INVOICE, QUERY, NOBODY, OPERATOR = "org", "body", "invoice", "query", "nobody", "operator"
 
@@ -64,6 +65,21 @@ def key_of(request: Request) -> Key | None:
     return key
 
 
+def require_scope(request: Request, scope: str) -> Key | None:
+    """The key that the request has shown, which is for that; None where none is needed, and none was shown.
+
+    Raises:
+        Unauthorized: `key_missing`. Whoever comes here without a key has come past `Authentication`.
+        Forbidden: `scope_missing`.
+    """
+    key = key_of(request)
+    if key is not None:
+        key.require(scope)
+    elif request.app.state.runtime.settings.keys_are_needed:
+        raise key_missing()
+    return key
+
+
 def require_org(request: Request, org_id: object) -> None:
     """Refuse a request of a key that is another org's.
 
@@ -92,13 +108,11 @@ async def allow(request: Request) -> None:
         NotFound: `unknown_invoice`: to a key of an org, an invoice of another one is none.
         Unavailable: the database cannot be reached.
     """
-    key = key_of(request)
-    if key is None:
-        return
     rule = RULES.get(getattr(request.scope["route"], "operation_id", ""), _ADMIN)
-    if rule.scope is not None:
-        key.require(rule.scope)
-    if key.org_id is None:
+    if rule.scope is None:
+        return
+    key = require_scope(request, rule.scope)
+    if key is None or key.org_id is None:
         return
     match rule.about:
         case "org":

@@ -21,7 +21,7 @@ from tallystick.api.problems import error_response
 from tallystick.app.keys import Key
 from tallystick.app.runtime import Runtime
 from tallystick.core.errors import TallyError
-from tallystick.ledger.api_key import key_missing
+from tallystick.ledger.api_key import is_token, key_missing, key_unknown
 
 KEY: Final = "tallystick.key"
 """Where a request's scope has the key that it has shown; None, or not there, when it has shown none."""
@@ -103,6 +103,8 @@ class Callers:
         key = self._keys.known(token, now)
         if key is not None:
             return key
+        if not is_token(token):
+            raise key_unknown()
         if self._limiter is None:
             self._limiter = anyio.CapacityLimiter(LOOKUP_THREADS)
         return await anyio.to_thread.run_sync(self._keys.find, token, now, limiter=self._limiter)

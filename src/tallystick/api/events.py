@@ -18,7 +18,7 @@ import anyio.to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tallystick.api.access import EVENTS_SCOPE, key_of
+from tallystick.api.access import EVENTS_SCOPE, require_scope
 from tallystick.api.bodies import bounded_body, media_type_of
 from tallystick.api.event_answers import answer_events
 from tallystick.api.event_bodies import EventBody, read_event_body
@@ -47,9 +47,7 @@ async def post_events(request: Request) -> Response:
     """Read the body, record its events, answer for each; `event_schema` documents the shapes."""
     state = request.app.state
     runtime: Runtime = state.runtime
-    key = key_of(request)
-    if key is not None:
-        key.require(EVENTS_SCOPE)
+    key = require_scope(request, EVENTS_SCOPE)
     media_type = media_type_of(request)
     async with bounded_body(request, runtime.settings.body_bytes_max, state.body_budget) as body:
         offered = await anyio.to_thread.run_sync(_offer, runtime, body, media_type, key, limiter=state.ingest_limiter)

@@ -69,7 +69,7 @@ class KeyRing:
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
-        self._is_told = False
+        self._is_away = False
         self._stops: socket.socket
         self._stop: socket.socket
 
@@ -113,6 +113,8 @@ class KeyRing:
 
     def _ask(self, digest: bytes) -> Key | None:
         self.start()
+        if self._is_away and self._serves_while_away and digest in self._known:
+            return self._known[digest]  # who listens asks for the database all the time: nobody else need wait for it
         changes = self.changes
         try:
             with self._database.operator() as connection:
@@ -164,16 +166,16 @@ class KeyRing:
                 with self._database.connect(OPERATOR) as connection:
                     self._listen_on(connection)
             except (psycopg.Error, OSError) as error:
-                if not self._is_told:
+                if not self._is_away:
                     _log.warning("keys_not_heard", detail=" ".join(str(error).split()))
-                self._is_told = True
+                self._is_away = True
                 self._stopping.wait(_PAUSE_SECONDS)
 
     def _listen_on(self, connection: Connection) -> None:
         connection.autocommit = True
         listen(connection)
         self.forget()  # what happened before was told to nobody
-        self._is_told = False
+        self._is_away = False
         with selectors.DefaultSelector() as waiting:
             waiting.register(connection.fileno(), selectors.EVENT_READ)
             waiting.register(self._stops, selectors.EVENT_READ)

@@ -10,7 +10,7 @@ import typer
 from tallystick.app.settings import Settings
 from tallystick.cli.account_words import AuthorOption, JsonOption, author_or_login, given, table
 from tallystick.cli.output import print_json, print_text, say
-from tallystick.core.errors import BadInput
+from tallystick.core.errors import BadInput, NotFound
 from tallystick.core.instants import parse_duration, parse_instant
 
 keys_app = typer.Typer(
@@ -51,6 +51,7 @@ def create_command(
 ) -> None:
     """Make a key and print its token: once, for it is kept nowhere."""
     from tallystick.app.keys import create_key
+    from tallystick.app.orgs import find_org
     from tallystick.app.runtime import open_runtime
 
     if (org is None) != operator:
@@ -73,6 +74,11 @@ def create_command(
             author=author_or_login(author),
         )
         _print_new(made, runtime.clock(), as_json)
+        if org is not None:
+            try:
+                find_org(runtime, org)
+            except NotFound:
+                say(f"{org} has no plan and no events yet; if that is a slip of the pen, revoke the key")
 
 
 @keys_app.command("list")
