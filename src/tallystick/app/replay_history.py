@@ -160,7 +160,9 @@ def replay_history(
         Unavailable: `database_unreachable`.
     """
     from tallystick.archive.replay import Wanted
+    from tallystick.archive.replay_memory import keep_freed_memory
 
+    keep_freed_memory()
     report = HistoryReport(start, end, org_id)
     found = history_blocks(runtime, start, end, org_id) if blocks is None else blocks
     files = _sound(found, report, hashed)
