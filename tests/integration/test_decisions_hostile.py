@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from accounts import give, open_shop
+from accounts import asked, give, open_shop
+from journal_helpers import raw_event
 from tallystick.api.app import create_app
 from tallystick.app.budgets import set_budget
+from tallystick.app.ingest import ingest_events
 from tallystick.app.orgs import set_subscription
 from tallystick.app.runtime import Runtime
 from tallystick.app.wallet import show_wallet
@@ -142,3 +144,23 @@ def test_a_budget_has_no_name_that_its_address_could_not_hold(shop: Runtime, nam
     with pytest.raises(BadInput) as refused:
         set_budget(shop, "acme", name, {"per": "day", "kind": "hard", "max_usd": "1", "author": "ann"})
     assert refused.value.code == "invalid_name"
+
+
+# ── much that was recorded without asking ───────────────────────────────────────────────────────────────────────────
+
+
+def test_thousands_of_calls_since_the_last_decision_hold_up_none(client: TestClient, shop: Runtime) -> None:
+    budget = {"per": "day", "kind": "soft", "max_usd": "1", "author": "ann", "scope": "user"}
+    assert client.put("/v1/orgs/initech/budgets/cap", json=budget).status_code == 200
+    asks = {name: asked(f"a{name}", "initech", action=None, meters={"tool_calls": 1}) for name in range(8)}
+    for number in range(7):  # by now the database has planned how to count, for tables with next to nothing in them
+        assert client.post("/v1/authorize", json=asks[number]).status_code == 200
+        ingest_events(shop, [raw_event(f"first-{number}", org_id="initech", time="2026-11-02T11:00:00Z")])
+
+    calls = [raw_event(f"r{number}", org_id="initech", time="2026-11-02T11:00:00Z") for number in range(8000)]
+    assert {result.status for result in ingest_events(shop, calls)} == {"accepted"}
+    began = time.perf_counter()
+    assert client.post("/v1/authorize", json=asks[7]).status_code == 200
+    assert time.perf_counter() - began < 3
+    (limit, *_) = client.get("/v1/orgs/initech/limits").json()["limits"]
+    assert limit["used"] == 8007 * 1010

@@ -22,6 +22,9 @@ where counters.org_id = given.org_id and counter >= per || ':' and counter < per
 -- request it was), and what the customer is charged, by who spent it. after_seq null: all that the window holds, from
 -- where time_max has reached its start. It takes whatever number of entries in the database's own memory.
 --
+-- offset 0: what a correction is of is found by its whole key. Joined in any other way, a plan that was made while there
+-- were few entries would look at all of the org's for each of them.
+--
 -- Only usage has meters. Its kind is not named: there is an index of all usage by request id, and the planner would read
 -- that from end to end rather than a few entries by their places.
 --
@@ -57,6 +60,7 @@ with task as materialized (
         left join lateral (
             select user_id, api_key_id, feature from ledger_entries as other
             where entry.kind = 'correction' and other.org_id = entry.org_id and other.seq = entry.refers_to_seq
+            offset 0
         ) as first on true
         where task.spends && array['cost:org', 'cost:user', 'cost:api_key', 'cost:feature']
             and entry.org_id = task.org_id and entry.seq > task.after_seq and entry.seq <= task.through_seq
