@@ -92,6 +92,8 @@ class FakeUpstream:
 
     def __init__(self, reply: Reply | None = None) -> None:
         self.reply = reply or Reply()
+        self.replies: list[Reply] = []
+        """What the next requests are answered before that, one each."""
         self.requests: list[Asked] = []
         self.left: list[Asked] = []
         """Those whose caller left before the answer was sent."""
@@ -147,7 +149,7 @@ class FakeUpstream:
     def _reply_to(self, asked: Asked) -> Reply:
         told = asked.header("x-fake")
         if told is None:
-            return self.reply
+            return self.replies.pop(0) if self.replies else self.reply
         members = json.loads(told)
         if "body64" in members:
             members["body"] = base64.b64decode(members.pop("body64"))
