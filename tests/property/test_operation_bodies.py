@@ -106,7 +106,7 @@ def _spelled_otherwise(value: Any, data: st.DataObject) -> Any:
     if isinstance(value, list):
         return [*value, None]
     if isinstance(value, str):
-        return int(value) if value.isdigit() else value + " "
+        return int(value) if value.isascii() and value.isdigit() else value + " "
     return [value]
 
 

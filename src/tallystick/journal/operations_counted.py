@@ -1,7 +1,7 @@
 """Which counters a group's decisions look at, and whose are behind.
 
 Where what is counted for an org is what was counted for it before, its counters of limits were read together with
-everything else (`hints`), and nothing more is to be asked for.
+everything else (`hints`), or it was kept with them, and nothing more is to be asked for.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ def what_to_count(
         spenders[org_id] += orgs[org_id].account.applying(request, user_id)
     for org_id, org in orgs.items():
         row = org.row
+        org.counters = None
         counters = counters_of(org_id, org.contract, row.plan, row.time_zone, org.account.terms, now)
         if counters is None:
             continue
@@ -65,12 +66,14 @@ def what_to_count(
             org.is_caught_up = True
         is_current = not (anew or is_behind or forget_all)
         org.counters, org.counted_through_seq = counters, last_seq
+        if not is_current:
+            org.forget_counters()
+        elif hints.get(org_id) is counters.counting:
+            add_counters(org, loaded.get(org_id, ()))
+            org.known.update(counters.names())
         if org_id in asked.decided:
-            wanted = counters.names(spenders[org_id])
-            if is_current and hints.get(org_id) is counters.counting:
-                add_counters(org, loaded.get(org_id, ()))
-                known = set(counters.names())
-                wanted = [name for name in wanted if name not in known]
+            wanted = [name for name in counters.names(spenders[org_id]) if name not in org.known]
+            org.known.update(wanted)
             names += [(org_id, *name) for name in wanted]
     return backlogs, names
 

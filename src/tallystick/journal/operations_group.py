@@ -7,7 +7,7 @@ came. What an operation becomes is the state machine's (`ledger.org_machine`); h
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import sha256
 
 import msgspec
@@ -38,16 +38,21 @@ class Who(msgspec.Struct, frozen=True, gc=False):
 
 NOBODY = Who()
 
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+_encode = msgspec.json.encode
+
 
 class OrgWork:
     """One org in a group.
 
     Attributes:
-        row: its terms, and what is saved with it.
+        row: its terms, and what is saved with it; as it stands in the database.
         contract: the one in force; None where there is none.
         counters: what limits and budgets count; None where nothing is counted in this group.
         counted_through_seq: where the cursor is to stand after the group.
         holds: rows of the holds that are loaded, by sequence.
+        known: the counters that the account has, those that are nothing among them.
+        look_at: from when on there may be open holds whose life is over and which are not loaded.
         transfers: (seq, debit account, credit account, pico-credits), in order.
         settled: (its entry, the settlement) of usage that was stored before the settlement that names it.
         is_caught_up: whether counters were brought up to the cursor, so that it must be saved in any case.
@@ -56,7 +61,7 @@ class OrgWork:
 
     __slots__ = (
         "account", "contract", "counted_through_seq", "counters", "head", "holds", "is_caught_up", "is_kept_up",
-        "org_id", "progress", "row", "settled", "transfers",
+        "known", "look_at", "org_id", "progress", "row", "settled", "transfers",
     )  # fmt: skip
 
     def __init__(self, row: OrgRow, head: Head, account: OrgAccount, progress: Progress) -> None:
@@ -69,6 +74,8 @@ class OrgWork:
         self.counters: OrgCounters | None = None
         self.counted_through_seq = row.counted_through_seq or 0
         self.holds: dict[int, HoldRow] = {}
+        self.known: set[tuple[str, datetime | None]] = set()
+        self.look_at = _LONG_AGO
         self.transfers: list[tuple[int, str, str, int]] = []
         self.settled: list[tuple[int, int]] = []
         self.is_caught_up = False
@@ -78,6 +85,34 @@ class OrgWork:
     def has_entries(self) -> bool:
         """Whether anything was appended."""
         return self.head.seq >= self.head.first_seq
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether there is anything to be saved."""
+        return self.has_entries or self.is_caught_up
+
+    def update_row(self) -> OrgRow:
+        """The row as it is to be saved, which it is from here on: what is not committed is thrown away."""
+        terms = _encode(self.account.terms).decode() if self.account.terms_changed else self.row.state or "{}"
+        counted = self.counted_through_seq if self.counters is None else self.head.seq
+        progress = _encode(self.progress).decode()
+        self.counted_through_seq = counted
+        self.row = self.row._replace(counted_through_seq=counted, state=terms, progress=progress)
+        return self.row
+
+    def forget_counters(self) -> None:
+        """What counters say is to be read anew."""
+        self.known.clear()
+        self.account.used.clear()
+        self.account.reserved.clear()
+
+    def committed(self) -> None:
+        """What was changed is saved, so that the next group can go on from here."""
+        self.account.committed()
+        self.holds = {seq: row for seq, row in self.holds.items() if seq in self.account.holds}
+        self.transfers = []
+        self.settled = []
+        self.is_caught_up = self.is_kept_up = False
 
 
 class Appender:

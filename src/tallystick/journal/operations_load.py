@@ -24,7 +24,10 @@ Place = tuple[str, int]
 
 
 class OrgRow(NamedTuple):
-    """What there is of an org besides its lots and holds. Terms are those in force; None where there are none."""
+    """What there is of an org besides its lots and holds. Terms are those in force; None where there are none.
+
+    `terms_until`: when, as far as is known, others come into force; None for never.
+    """
 
     org_id: str
     counted_through_seq: int | None
@@ -36,6 +39,7 @@ class OrgRow(NamedTuple):
     version: str | None
     sha256: str | None
     held_pico: int
+    terms_until: datetime | None
 
     def terms(self) -> OrgTerms:
         """What has been said about the org."""

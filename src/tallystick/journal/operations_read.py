@@ -2,13 +2,15 @@
 
 The first locks the heads and asks for what the operations name; the second for what that refers to: lots that holds
 came from, what has resolved a hold, the counters of limits and budgets. Contracts are kept: a version never changes.
+So are orgs, as the last group has left them (`operations_kept`): most of what a group needs is in memory already, and
+when it turns out under the lock that somebody else has written to an org since, it is read after all.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 import msgspec
@@ -21,6 +23,7 @@ from tallystick.journal.heads import Head, add_heads, heads_of, prepare_heads
 from tallystick.journal.operations_asked import Asked, included_id, included_month
 from tallystick.journal.operations_counted import add_counters, by_org, what_to_count
 from tallystick.journal.operations_group import OrgWork
+from tallystick.journal.operations_kept import KeptOrgs
 from tallystick.journal.operations_load import (
     ENDED_HOLDS_MAX,
     HoldCache,
@@ -45,6 +48,8 @@ from tallystick.ledger.wallet import GrantedLot, Wallet
 
 _CONTRACTS_KEPT = 2000
 _HINTS_KEPT = 100_000
+_LOOK_AHEAD = timedelta(seconds=10)
+"""For how long nobody need ask which holds of an org have come to their end, once that was asked."""
 _read_progress = msgspec.json.Decoder(Progress).decode
 
 
@@ -59,6 +64,7 @@ class Found(NamedTuple):
         cores: of usage whose personal data was erased, the rest of the fact, to be compared.
         contracts: by the hash of their content, those in force and those that loaded holds were decided under.
         is_probed: whether all usage that is named was looked for.
+        learned: where the register stands.
     """
 
     orgs: dict[str, OrgWork]
@@ -68,6 +74,7 @@ class Found(NamedTuple):
     cores: dict[tuple[str, str], bytes]
     contracts: Mapping[str, Contract]
     is_probed: bool
+    learned: int
 
 
 class ManyEnded(Exception):
@@ -79,12 +86,13 @@ class ManyEnded(Exception):
 
 
 class Reader:
-    """Reads for one writer; holds and contracts that were read before are kept."""
+    """Reads for one writer; holds, contracts and orgs that were read before are kept."""
 
     def __init__(self, cache: HoldCache) -> None:
         self._cache = cache
         self._contracts: dict[str, Contract] = {}
         self._hints: dict[str, Counting] = {}
+        self._kept = KeptOrgs()
 
     def read(self, connection: Connection, items: Sequence[Any], now: datetime, *, probe: bool) -> Found:
         """Lock the heads of these items' orgs, in a transaction that begins here, and read what they are decided from.
@@ -101,18 +109,78 @@ class Reader:
         if len(self._contracts) > _CONTRACTS_KEPT:
             self._contracts.clear()
         asked = Asked(items)
-        hints = {org_id: self._hints[org_id] for org_id in asked.decided if org_id in self._hints}
-        first = _first_round(connection, asked, hints, now)
-        if first.crowded is not None and (len(items) > 1 or isinstance(items[0], Operation)):
-            raise ManyEnded(first.crowded)
-        heads = first.heads
-        self.add_contracts(connection, first.rows)
+        first = self._first_round(connection, asked, now)
         holds = {(row.org_id, row.seq): self._cache.read(row) for row in first.holds if row.is_open}
+        look_at, crowded = _looked_for(first, holds, now)
+        if crowded is not None and (len(items) > 1 or isinstance(items[0], Operation)):
+            raise ManyEnded(crowded)
+        self.add_contracts(connection, first.rows)
         self._add_contracts_of(connection, holds.values())
-        orgs = _orgs(first, heads, holds, self._contracts)
-        found = _second_round(connection, asked, first, orgs, self._contracts, holds, now, probe=probe)
+        orgs = _orgs(first, holds, look_at, self._contracts)
+        found = _second_round(connection, asked, first, orgs, self._contracts, now, probe=probe)
         self._remember(asked, orgs)
         return found
+
+    def keep(self, found: Found) -> None:
+        """What was made of it is committed: the next group may go on from there."""
+        self._kept.put(found.orgs.values(), found.learned)
+
+    def _first_round(self, connection: Connection, asked: Asked, now: datetime) -> _First:
+        kept = self._kept.take(org_id for org_id in asked.orgs if org_id not in asked.budgets)
+        known = {org_id: one.org for org_id, one in kept.items()}
+        fresh = [org_id for org_id in asked.orgs if org_id not in known]
+        hints = self._hints_for(asked, fresh)
+        script = Script()
+        script.add(b"begin")
+        script.call("lock_heads", texts(asked.orgs))
+        script.call("learned")
+        looked = fresh + [org_id for org_id, org in known.items() if org.look_at <= now]
+        _ask_about(script, fresh, looked, hints, now)
+        _ask_for(script, asked, known)
+        prepare_heads(connection)
+        found = script.run(connection)
+        if len(found["lock_heads"]) < len(asked.orgs):
+            # What is locked is given up, so that missing heads can be made without closing a circle with another group.
+            connection.rollback()
+            there = {org for org, *_ in found["lock_heads"]}
+            add_heads(connection, [org for org in asked.orgs if org not in there])
+            found = script.run(connection)
+        heads = heads_of(found["lock_heads"])
+        learned = found["learned"][0][0] if found["learned"] else 0
+        others = [
+            org_id for org_id, one in kept.items() if not self._kept.is_as_it_was(one, heads[org_id].seq, learned, now)
+        ]
+        if others:
+            looked += others
+            hints |= self._read_after_all(connection, asked, others, known, found, now)
+        return _First(heads, learned, known, looked, hints, found, asked)
+
+    def _read_after_all(
+        self,
+        connection: Connection,
+        asked: Asked,
+        others: list[str],
+        known: dict[str, OrgWork],
+        found: dict[str, list[Any]],
+        now: datetime,
+    ) -> dict[str, Counting]:
+        """Have orgs that have changed since they were kept read with the rest; what was counted for them."""
+        hints = self._hints_for(asked, others)
+        script = Script()
+        _ask_about(script, others, others, hints, now)
+        holds = [
+            (org_id, seq) for org_id, seq in asked.holds if org_id in others and seq in known[org_id].account.holds
+        ]
+        if holds:
+            script.call("holds", *places(holds))
+        for org_id in others:
+            del known[org_id]
+        for name, rows in script.run(connection).items():
+            found[name] = [*found.get(name, ()), *rows]
+        return hints
+
+    def _hints_for(self, asked: Asked, orgs: Iterable[str]) -> dict[str, Counting]:
+        return {org_id: self._hints[org_id] for org_id in orgs if org_id in asked.decided and org_id in self._hints}
 
     def _remember(self, asked: Asked, orgs: Mapping[str, OrgWork]) -> None:
         """What is counted for these orgs is most likely counted when they are asked about next, too."""
@@ -138,31 +206,64 @@ class Reader:
         self._contracts[sha256] = load_contract(*found)
 
 
-class _First(NamedTuple):
-    """What the first round trip found."""
+class _First:
+    """What the first round trip found, under the locks of the heads.
 
-    heads: dict[str, Head]
-    crowded: str | None  # an org that may have more holds to be ended than were read
-    rows: list[OrgRow]
-    lots: list[tuple[str, GrantedLot]]
-    holds: list[HoldRow]
-    stored: dict[tuple[str, str, str], StoredOperation]
-    finished: list[Any]
-    charged: list[Any]
-    hints: Mapping[str, Counting]  # what was counted for orgs before: their counters of limits were read on that guess
-    counters: Mapping[str, list[Any]]
+    Attributes:
+        learned: where the register stands.
+        kept: the orgs that are as they were kept; of the others there are rows.
+        looked: the orgs of which it was asked which holds are over.
+        hints: what was counted for orgs before: their counters of limits were read on that guess.
+    """
+
+    def __init__(
+        self,
+        heads: dict[str, Head],
+        learned: int,
+        kept: dict[str, OrgWork],
+        looked: list[str],
+        hints: Mapping[str, Counting],
+        found: Mapping[str, list[Any]],
+        asked: Asked,
+    ) -> None:
+        self.heads = heads
+        self.learned = learned
+        self.kept = kept
+        self.looked = looked
+        self.hints = hints
+        self.rows = [OrgRow(*row) for row in found.get("accounts", ())]
+        self.lots = lots_of(found.get("lots", ()))
+        self.holds = [HoldRow(*row) for query in ("ended_holds", "holds", "open_holds") for row in found.get(query, ())]
+        self.ended: list[Place] = [(row[0], row[1]) for row in found.get("ended_holds", ())]
+        self.stored = {asked.ids[place - 1]: StoredOperation(*row) for place, *row in found.get("stored", ())}
+        self.finished = finished_of(found.get("finished", ()))
+        self.charged = charged_of(found.get("settlements", ()), found.get("refunds", ()))
+        self.counters = by_org(found.get("load_counters", ()))
 
 
-def _first_round(connection: Connection, asked: Asked, hints: Mapping[str, Counting], now: datetime) -> _First:
-    orgs, at = texts(asked.orgs), instant(now)
-    script = Script()
-    script.add(b"begin")
-    script.call("lock_heads", orgs)
-    script.call("accounts", orgs, at)
-    script.call("lots", orgs)
-    script.call("ended_holds", orgs, at, b"%d" % ENDED_HOLDS_MAX)
-    if asked.holds:
-        script.call("holds", *places(asked.holds))
+def _ask_about(
+    script: Script, orgs: list[str], looked: list[str], hints: Mapping[str, Counting], now: datetime
+) -> None:
+    """Ask for the accounts of orgs, and of some for the holds that are over, or soon will be."""
+    if orgs:
+        script.call("accounts", texts(orgs), instant(now))
+        script.call("lots", texts(orgs))
+    if looked:
+        script.call("ended_holds", texts(looked), instant(now + _LOOK_AHEAD), b"%d" % ENDED_HOLDS_MAX)
+    names = [
+        (org_id, *name) for org_id, counting in hints.items() for name in OrgCounters(org_id, counting, now).names()
+    ]
+    if names:
+        load_counters(script, names)
+
+
+def _ask_for(script: Script, asked: Asked, known: Mapping[str, OrgWork]) -> None:
+    """Ask for what the operations name, but for holds of orgs that are known to have them."""
+    holds = [
+        (org_id, seq) for org_id, seq in asked.holds if org_id not in known or seq not in known[org_id].account.holds
+    ]
+    if holds:
+        script.call("holds", *places(holds))
     if asked.ids:
         script.call("stored", *columns(asked.ids))
     if asked.works:
@@ -172,51 +273,46 @@ def _first_round(connection: Connection, asked: Asked, hints: Mapping[str, Count
         script.call("refunds", *places(asked.settlements))
     if asked.budgets:
         script.call("open_holds", texts(sorted(asked.budgets)))
-    names = [
-        (org_id, *name) for org_id, counting in hints.items() for name in OrgCounters(org_id, counting, now).names()
-    ]
-    if names:
-        load_counters(script, names)
-    prepare_heads(connection)
-    found = script.run(connection)
-    if len(found["lock_heads"]) < len(asked.orgs):
-        # What is locked is given up, so that missing heads can be made without closing a circle with another group.
-        connection.rollback()
-        known = {org for org, *_ in found["lock_heads"]}
-        add_heads(connection, [org for org in asked.orgs if org not in known])
-        found = script.run(connection)
-    ended = Counter(row[0] for row in found["ended_holds"])
-    holds = {
-        (row[0], row[1]): HoldRow(*row)
-        for query in ("ended_holds", "holds", "open_holds")
-        for row in found.get(query, ())
-    }
-    return _First(
-        heads_of(found["lock_heads"]),
-        next((org for org, count in ended.items() if count >= ENDED_HOLDS_MAX), None),
-        [OrgRow(*row) for row in found["accounts"]],
-        lots_of(found["lots"]),
-        list(holds.values()),
-        {asked.ids[place - 1]: StoredOperation(*row) for place, *row in found.get("stored", ())},
-        finished_of(found.get("finished", ())),
-        charged_of(found.get("settlements", ()), found.get("refunds", ())),
-        hints,
-        by_org(found.get("load_counters", ())),
-    )
+
+
+def _looked_for(
+    first: _First, holds: Mapping[Place, OpenHold], now: datetime
+) -> tuple[dict[str, datetime], str | None]:
+    """For the orgs that were looked at, when to look for holds that are over again; and an org that may have more of
+    them than were read.
+    """
+    look_at = dict.fromkeys(first.looked, now + _LOOK_AHEAD)
+    ended = Counter[str]()
+    for org_id, seq in first.ended:
+        expires_at = holds[org_id, seq].held.expires_at
+        if expires_at <= now:
+            ended[org_id] += 1
+        else:
+            look_at[org_id] = min(look_at[org_id], expires_at)
+    crowded = [org_id for org_id, count in ended.items() if count >= ENDED_HOLDS_MAX]
+    look_at |= dict.fromkeys(crowded, now)
+    return look_at, next(iter(crowded), None)
 
 
 def _orgs(
-    first: _First, heads: Mapping[str, Head], holds: Mapping[Place, OpenHold], contracts: Mapping[str, Contract]
+    first: _First,
+    holds: Mapping[Place, OpenHold],
+    look_at: Mapping[str, datetime],
+    contracts: Mapping[str, Contract],
 ) -> dict[str, OrgWork]:
     lots = defaultdict[str, list[GrantedLot]](list)
     for org_id, lot in first.lots:
         lots[org_id].append(lot)
-    orgs = {}
+    orgs = dict(first.kept)
     for row in first.rows:
         account = OrgAccount(Wallet(lots[row.org_id], row.held_pico), terms=row.terms())
         progress = _read_progress(row.progress or "{}")
-        org = orgs[row.org_id] = OrgWork(row, heads[row.org_id], account, progress)
+        org = orgs[row.org_id] = OrgWork(row, first.heads[row.org_id], account, progress)
         org.contract = None if row.sha256 is None else contracts[row.sha256]
+    for org_id, org in first.kept.items():
+        org.head = first.heads[org_id]
+    for org_id, at in look_at.items():
+        orgs[org_id].look_at = at
     for (org_id, seq), hold in holds.items():
         orgs[org_id].account.holds[seq] = hold
     for hold_row in first.holds:
@@ -234,14 +330,13 @@ def _second_round(
     first: _First,
     orgs: dict[str, OrgWork],
     contracts: Mapping[str, Contract],
-    holds: Mapping[Place, OpenHold],
     now: datetime,
     *,
     probe: bool,
 ) -> Found:
-    lots = _missing_lots(orgs, holds)
+    lots = _missing_lots(orgs)
     resolved = [(row.org_id, row.seq) for row in first.holds if not row.is_open]
-    works = _works_of(asked, holds)
+    works = _works_of(asked, orgs)
     again = set(resolved)
     named = [
         NamedUsage(one.org_id, event.event.request_id, one.request.hold_seq)  # type: ignore[union-attr]
@@ -276,7 +371,7 @@ def _second_round(
         for one, usage in known.items()
         if usage.stored.salt is None
     }
-    return Found(orgs, first.stored, resolutions, known, cores, contracts, probe)
+    return Found(orgs, first.stored, resolutions, known, cores, contracts, probe, first.learned)
 
 
 def _add(
@@ -293,25 +388,23 @@ def _add(
         orgs[org_id].account.resolved[seq] = resolution_of(stored)
 
 
-def _missing_lots(orgs: Mapping[str, OrgWork], holds: Mapping[Place, OpenHold]) -> set[Place]:
+def _missing_lots(orgs: Mapping[str, OrgWork]) -> set[Place]:
     """Lots that something may go back to, of which nothing is available now."""
     missing = set()
-    for (org_id, _), hold in holds.items():
-        known = orgs[org_id].account.wallet.lots
-        missing |= {(org_id, lot.grant_seq) for lot in hold.held.lots if lot.grant_seq not in known}
     for org_id, org in orgs.items():
         known = org.account.wallet.lots
+        named = [lot for hold in org.account.holds.values() for lot in hold.held.lots]
         for charged in org.account.charged.values():
-            lots = (*charged.settled.charged, *charged.settled.overage)
-            missing |= {(org_id, lot.grant_seq) for lot in lots if lot.grant_seq not in known}
+            named += (*charged.settled.charged, *charged.settled.overage)
+        missing |= {(org_id, lot.grant_seq) for lot in named if lot.grant_seq not in known}
     return missing
 
 
-def _works_of(asked: Asked, holds: Mapping[Place, OpenHold]) -> set[tuple[str, str, str]]:
+def _works_of(asked: Asked, orgs: Mapping[str, OrgWork]) -> set[tuple[str, str, str]]:
     """Of holds to be settled, the work that nothing was asked about yet."""
     works = set()
     for one in asked.settles:
-        hold = holds.get((one.org_id, one.request.hold_seq))  # type: ignore[union-attr]
+        hold = orgs[one.org_id].account.holds.get(one.request.hold_seq)  # type: ignore[union-attr]
         if hold is not None and hold.request.action is not None and hold.request.work_key is not None:
             works.add((one.org_id, hold.request.action, hold.request.work_key))
     return works - asked.works

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-import msgspec
-
 from tallystick.journal.copy_rows import END, SIGNATURE
 from tallystick.journal.counters import save_counters
 from tallystick.journal.database import Connection
@@ -18,8 +16,6 @@ from tallystick.journal.operations_script import Script, instant, instants_or_no
 from tallystick.journal.round_trips import ask, give_rows, numbers, texts
 from tallystick.journal.steps import reached
 from tallystick.ledger.accounts import CREDIT_ACCOUNTS
-
-_encode = msgspec.json.encode
 
 
 def save(connection: Connection, orgs: Iterable[OrgWork], rows: Sequence[bytes], now: datetime) -> None:
@@ -54,12 +50,8 @@ def save(connection: Connection, orgs: Iterable[OrgWork], rows: Sequence[bytes],
 
 
 def _save_states(script: Script, changed: list[OrgWork]) -> None:
-    states = []
-    for org in changed:
-        account, row = org.account, org.row
-        terms = _encode(account.terms).decode() if account.terms_changed else row.state or "{}"
-        counted = org.counted_through_seq if org.counters is None else org.head.seq
-        states.append((org.org_id, counted, terms, _encode(org.progress).decode()))
+    rows = [org.update_row() for org in changed]
+    states = [(row.org_id, row.counted_through_seq or 0, row.state or "{}", row.progress or "{}") for row in rows]
     orgs, cursors, said, progresses = zip(*states, strict=True)
     script.call("save_states", texts(orgs), numbers(cursors), texts(said), texts(progresses))
 

@@ -50,7 +50,8 @@ _COLUMNS = MappingProxyType[str, tuple[_Read, ...]](
     {
         "lock_heads": (_text, int, int, int),
         "known": (_text,),
-        "accounts": (_text, int, _text, _text, _text, _text, _text, _text, _text, int),
+        "learned": (int,),
+        "accounts": (_text, int, _text, _text, _text, _text, _text, _text, _text, int, _instant),
         "contract_text": (_text, _text),
         "contract_text_by_sha256": (_text, _text),
         "lots": _LOT,
@@ -84,7 +85,8 @@ class Script:
     def call(self, name: str, *parameters: bytes) -> None:
         """Add a prepared statement, with its parameters as literals."""
         self._names.append(name)
-        self._parts.append(b"execute tally_%b (%b)" % (name.encode(), b", ".join(parameters)))
+        given = b" (%b)" % b", ".join(parameters) if parameters else b""
+        self._parts.append(b"execute tally_%b%b" % (name.encode(), given))
 
     def add(self, statement: bytes) -> None:
         """Add a statement that finds nothing."""

@@ -151,12 +151,13 @@ class OperationWork:
             connection.rollback()
             return self._write(connection, items, probe=True)
         reached("operations.decided")
-        changed = [org for _, org in sorted(found.orgs.items()) if org.has_entries or org.is_caught_up]
+        changed = [org for _, org in sorted(found.orgs.items()) if org.is_changed]
         if changed:
             save(connection, changed, decider.rows, now)
         else:
             connection.rollback()
         decider.remember()
+        self._reader.keep(found)
         reached("operations.committed")
         return answers
 

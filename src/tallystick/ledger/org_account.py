@@ -154,6 +154,18 @@ class OrgAccount:
         self.reserved_changes: dict[str, int] = {}
         self.terms_changed = False
 
+    def committed(self) -> None:
+        """All that changed here is saved. What was loaded for one request's sake is to be loaded for the next."""
+        self.wallet.changed.clear()
+        self.resolved.clear()
+        self.charged.clear()
+        self.finished.clear()
+        self.opened.clear()
+        self.closed.clear()
+        self.newly_finished.clear()
+        self.reserved_changes.clear()
+        self.terms_changed = False
+
     def open(self, hold: OpenHold) -> None:
         """A hold is made: its lots are held already, what it may take of limits and budgets is reserved now."""
         self.holds[hold.seq] = hold

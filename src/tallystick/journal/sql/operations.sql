@@ -10,11 +10,17 @@ select org_id from unnest($1) as given (org_id)
 where exists (select from subscriptions where subscriptions.org_id = given.org_id)
     or exists (select from org_heads where org_heads.org_id = given.org_id)
 
+-- name: learned
+-- Where the register stands: as long as it stands there, no subscription, contract or erasure has come in.
+prepare tally_learned as
+select n from register order by n desc limit 1
+
 -- name: accounts
--- Of each org: its state, and the terms in force at an instant.
+-- Of each org: its state, the terms in force at an instant, and until when they are.
 prepare tally_accounts (text[], timestamptz) as
 select given.org_id, state.counted_through_seq, state.state, state.progress, subscription.contract, subscription.plan,
-       subscription.time_zone, version.version, version.sha256, coalesce(held.credit_pico - held.debit_pico, 0)
+       subscription.time_zone, version.version, version.sha256, coalesce(held.credit_pico - held.debit_pico, 0),
+       (extract(epoch from least(next_subscription.at, next_version.at)) * 1000000)::bigint - 946684800000000
 from unnest($1) as given (org_id)
 left join org_states as state on state.org_id = given.org_id
 left join lateral (
@@ -31,6 +37,16 @@ left join lateral (
     where contract_versions.contract = subscription.contract and effective_from <= $2
     order by effective_from desc limit 1
 ) as version on true
+left join lateral (
+    select effective_from as at from subscriptions
+    where subscriptions.org_id = given.org_id and effective_from > $2
+    order by effective_from limit 1
+) as next_subscription on true
+left join lateral (
+    select effective_from as at from contract_versions
+    where contract_versions.contract = subscription.contract and effective_from > $2
+    order by effective_from limit 1
+) as next_version on true
 
 -- name: contract_text
 -- A contract as it was applied.
@@ -72,7 +88,7 @@ left join lateral (
 where entry.kind = 'hold'
 
 -- name: ended_holds
--- Open holds of these orgs whose life is over, of each those first that have waited longest.
+-- Open holds of these orgs whose life is over at an instant, of each those first that have waited longest.
 prepare tally_ended_holds (text[], timestamptz, bigint) as
 select entry.org_id, entry.seq, entry.user_id, entry.session_id, encode(entry.leaf, 'hex'), entry.body, true
 from unnest($1) as given (org_id)

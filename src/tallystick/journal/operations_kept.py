@@ -1,0 +1,84 @@
+"""Orgs as a group has left them, for the next one: what nobody has changed since need not be read again.
+
+Whatever happens to an org's account is an entry, so that an org whose head stands where it stood is as it was, but for
+what comes from elsewhere: other terms (`Reader` watches the register for them), the end of a hold that is not loaded
+(`OrgWork.look_at`), and time, which the state machine sees to.
+
+Where several processes write for the same orgs, most of what is kept is in vain. An org that another has written to is
+therefore read as a whole for a while.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import NamedTuple
+
+from tallystick.journal.operations_group import OrgWork
+
+_ORGS_MAX = 10_000
+_HOLDS_MAX = 1000
+_LOTS_MAX = 1000
+_COUNTERS_MAX = 10_000
+_GROUPS_DISTRUSTED = 16
+
+
+class _Kept(NamedTuple):
+    org: OrgWork
+    learned: int
+
+
+class KeptOrgs:
+    """The orgs that one writer keeps."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, _Kept] = {}
+        self._distrusted: dict[str, int] = {}
+
+    def take(self, orgs: Iterable[str]) -> dict[str, _Kept]:
+        """Those of these orgs that are kept; they are so no longer."""
+        taken = {}
+        for org_id in orgs:
+            kept = self._kept.pop(org_id, None)
+            if kept is not None:
+                taken[org_id] = kept
+        return taken
+
+    def put(self, orgs: Iterable[OrgWork], learned: int) -> None:
+        """Keep orgs, after the commit. `learned`: where the register stood when they were read."""
+        for org in orgs:
+            left = self._distrusted.get(org.org_id, 0)
+            if left:
+                self._distrusted[org.org_id] = left - 1
+                if left == 1:
+                    del self._distrusted[org.org_id]
+            elif _is_small(org):
+                org.committed()
+                self._kept[org.org_id] = _Kept(org, learned)
+        while len(self._kept) > _ORGS_MAX:
+            del self._kept[next(iter(self._kept))]  # the one that was put here first: taking one puts it last
+
+    def is_as_it_was(self, kept: _Kept, seq: int, learned: int, now: datetime) -> bool:
+        """Whether the org is still as it was kept.
+
+        Args:
+            seq: where its head stands, which is locked.
+            learned: where the register stands.
+        """
+        org = kept.org
+        if org.head.seq != seq:
+            if len(self._distrusted) > _ORGS_MAX:
+                self._distrusted.clear()
+            self._distrusted[org.org_id] = _GROUPS_DISTRUSTED
+            return False
+        until = org.row.terms_until
+        return kept.learned == learned and (until is None or now < until)
+
+
+def _is_small(org: OrgWork) -> bool:
+    account = org.account
+    return (
+        len(account.holds) <= _HOLDS_MAX
+        and len(account.wallet.lots) <= _LOTS_MAX
+        and len(account.used) + len(org.known) <= _COUNTERS_MAX
+    )
