@@ -317,6 +317,21 @@ def test_a_server_that_stops_answering_is_no_longer_heard_after_a_few_seconds(ri
     assert not later.is_heard
 
 
+def test_nothing_is_remembered_for_long_even_while_the_database_is_heard(runtime: Runtime, counting: Counting) -> None:
+    now = [1000.0]
+    ring = KeyRing(counting, monotonic=lambda: now[0])  # type: ignore[arg-type]
+    made = make(runtime)
+    ring._stopping.set()  # nobody listens: word of what happens never comes
+    ring._heard_at = now[0]
+    ring.find(made.token, NOW)
+    revoke_key(runtime, made.key.key_id, reason="leaked", author="bob")
+    now[0] = ring._heard_at = 1029.9
+    assert ring.known(made.token, NOW) == made.key
+    now[0] = ring._heard_at = 1030.0
+    assert ring.known(made.token, NOW) is None
+    assert refusal(lambda: ring.find(made.token, NOW)) == "key_revoked"
+
+
 def test_where_events_are_spooled_keys_are_taken_as_they_were_known_last(runtime: Runtime, counting: Counting) -> None:
     ring = KeyRing(counting, serves_while_away=True)  # type: ignore[arg-type]
     ring.start()

@@ -31,6 +31,8 @@ HEARD_SECONDS_MAX = 2.5
 """How long after the server's last sign of life what is remembered is still trusted."""
 _LOOK_SECONDS = 0.5
 _PAUSE_SECONDS = 0.5
+TRUSTED_SECONDS = 30.0
+"""How long a key is remembered at most, should word of a change ever be lost."""
 UNKNOWN_MAX = 4096
 """How many tokens without a key are remembered as such, until anything happens to any key."""
 
@@ -62,8 +64,8 @@ class KeyRing:
         self._database = database
         self._serves_while_away = serves_while_away
         self._monotonic = monotonic
-        self._known: dict[bytes, Key] = {}
-        self._unknown: set[bytes] = set()
+        self._known: dict[bytes, tuple[Key, float]] = {}  # until when it is trusted
+        self._unknown: dict[bytes, float] = {}
         self.changes = 0
         self._heard_at = float("-inf")
         self._lock = threading.Lock()
@@ -82,10 +84,16 @@ class KeyRing:
 
     def known(self, token: str, now: datetime) -> Key | None:
         """The key of a token, if that is in memory, trusted, and taken at that instant; it waits for nothing."""
-        if self._monotonic() - self._heard_at >= HEARD_SECONDS_MAX:
-            return None
-        key = self._known.get(sha256(token.encode("utf-8", "replace")).digest())
+        key = self._remembered(sha256(token.encode("utf-8", "replace")).digest())
         return key if key is not None and key.is_taken(now) else None
+
+    def _remembered(self, digest: bytes) -> Key | None:
+        found = self._known.get(digest)
+        if found is None:
+            return None
+        key, trusted_until = found
+        at = self._monotonic()
+        return key if at - self._heard_at < HEARD_SECONDS_MAX and at < trusted_until else None
 
     def find(self, token: str, now: datetime) -> Key:
         """The key of a token; it may wait for the database.
@@ -101,9 +109,9 @@ class KeyRing:
         if len(token) != TOKEN_CHARS or not is_token(token):
             raise key_unknown()
         digest = sha256(token.encode()).digest()
-        key = self._known.get(digest) if self.is_heard else None
+        key = self._remembered(digest)
         if key is None:
-            if self.is_heard and digest in self._unknown:
+            if self.is_heard and self._monotonic() < self._unknown.get(digest, 0.0):
                 raise key_unknown()
             key = self._ask(digest)
         if key is None:
@@ -113,24 +121,25 @@ class KeyRing:
 
     def _ask(self, digest: bytes) -> Key | None:
         self.start()
-        if self._is_away and self._serves_while_away and digest in self._known:
-            return self._known[digest]  # who listens asks for the database all the time: nobody else need wait for it
-        changes = self.changes
+        last = self._known.get(digest) if self._serves_while_away else None
+        if self._is_away and last is not None:
+            return last[0]  # who listens asks for the database all the time: nobody else need wait for it
+        changes, asked_at = self.changes, self._monotonic()
         try:
             with self._database.operator() as connection:
                 key = key_of_token(connection, digest)
         except Unavailable as error:
-            if self._serves_while_away and error.code == "database_unreachable" and digest in self._known:
-                return self._known[digest]
+            if last is not None and error.code == "database_unreachable":
+                return last[0]
             raise
         with self._lock:
             if changes == self.changes:  # else what was read may be older than what was told meanwhile
                 if key is not None:
-                    self._known[digest] = key
+                    self._known[digest] = key, asked_at + TRUSTED_SECONDS
                 else:
                     if len(self._unknown) >= UNKNOWN_MAX:
                         self._unknown.clear()
-                    self._unknown.add(digest)
+                    self._unknown[digest] = asked_at + TRUSTED_SECONDS
         return key
 
     # ── listening ───────────────────────────────────────────────────────────────────────────────
@@ -158,7 +167,7 @@ class KeyRing:
         with self._lock:
             self.changes += 1
             self._known = {}
-            self._unknown = set()
+            self._unknown = {}
 
     def _listen(self) -> None:
         while not self._stopping.is_set():
