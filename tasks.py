@@ -8,6 +8,7 @@ check   style, types, import rules
 bench   the benchmarks, with their baselines
 crash   kill servers under load at every step: `crash [ROUNDS] [SEED]`, 300 rounds take a quarter of an hour
 contention  64 writers on 10 orgs, each id sent 1 to 5 times: `contention [SECONDS] [SEED]`
+gateway-crash  kill gateways under load: `gateway-crash [ROUNDS] [SEED]`, 300 rounds take half an hour
 bank    64 clients spend from 10 wallets while all is killed: `bank [SECONDS] [SEED]`, ten minutes unless said otherwise
 faults  a database restarted, killed and cut off under load: `faults [SECONDS] [SEED]`
 docs    write docs/commands.md and docs/openapi.json from the code
@@ -98,6 +99,10 @@ def bank(*arguments: str) -> None:
     _long_run("crash.bank", *arguments)
 
 
+def gateway_crash(*arguments: str) -> None:
+    _long_run("crash.gateway_rounds", *arguments)
+
+
 def faults(*arguments: str) -> None:
     _long_run("faults", *arguments)
 
@@ -129,6 +134,7 @@ TASKS = {
     "crash": crash,
     "contention": contention,
     "bank": bank,
+    "gateway-crash": gateway_crash,
     "faults": faults,
     "docs": docs,
     "lock": lock,

@@ -20,7 +20,7 @@ import struct
 import sys
 import threading
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
@@ -92,6 +92,8 @@ class FakeUpstream:
 
     def __init__(self, reply: Reply | None = None) -> None:
         self.reply = reply or Reply()
+        self.choose: Callable[[Asked], Reply] | None = None
+        """Chooses the reply to each request, where there is one."""
         self.replies: list[Reply] = []
         """What the next requests are answered before that, one each."""
         self.requests: list[Asked] = []
@@ -148,6 +150,8 @@ class FakeUpstream:
 
     def _reply_to(self, asked: Asked) -> Reply:
         told = asked.header("x-fake")
+        if told is None and self.choose is not None:
+            return self.choose(asked)
         if told is None:
             return self.replies.pop(0) if self.replies else self.reply
         members = json.loads(told)
