@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from tallystick.archive.lines import Int64s
 
-_TABLE_MAX = 2**17
-"""Keys below this are numbered with the help of a table, which the processor's cache holds; others are hashed."""
+_TABLE_MAX = 2**20
+"""Keys below this are numbered with the help of a table, of which few places are touched; others are hashed."""
 _SHORT_MAX = 2**31
 _KEYS_MAX = 2**62
 
