@@ -36,7 +36,7 @@ NAMES = (
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 values: Any = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | text
-    | st.sampled_from(["image_url", "input_audio", "file", "image", "base64", "data:image/png;base64,AA", "web_search"]),
+    | st.sampled_from(["image_url", "input_audio", "file", "image", "base64", "data:image/png;base64,", "web_search"]),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(NAMES) | text, inner, max_size=5),
     max_leaves=20,
 )  # fmt: skip

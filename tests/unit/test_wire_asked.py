@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from tallystick.wire.asked import IMAGE_TOKENS_OUT, asked_of, names_twice
+from tallystick.wire.asked import asked_of, names_twice
+from tallystick.wire.media_calls import IMAGE_TOKENS_OUT
 from tallystick.wire.prompt_bound import (
     AUDIO_BYTES_PER_TOKEN,
     DOCUMENT_TOKENS_LEAST,
@@ -121,15 +122,64 @@ def test_an_embedding_puts_out_nothing():
     assert set(asked.worst_meters(tokens_in_default=1, tokens_out_default=1)) == {"tokens_in"}
 
 
-def test_a_form_says_its_model_and_stream():
-    body = (
-        b'--b0\r\nContent-Disposition: form-data; name="model"\r\n\r\nwhisper-1\r\n'
-        b'--b0\r\nContent-Disposition: form-data; name="stream"\r\n\r\ntrue\r\n'
-        b'--b0\r\nContent-Disposition: form-data; name="file"; filename="a.mp3"\r\n'
-        b"Content-Type: audio/mpeg\r\n\r\n\x00\x01model\r\n--b0--\r\n"
+# ── forms, speech, pictures ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def form(*parts, boundary="b0", header=None, path="/v1/audio/transcriptions"):
+    lines = [f"--{boundary}\r\nContent-Disposition: form-data; {head}\r\n\r\n{value}\r\n" for head, value in parts]
+    body = "".join(lines) + f"--{boundary}--\r\n"
+    return asked_of(
+        "openai", path, "", body.encode(), content_type=header or f"multipart/form-data; boundary={boundary}"
     )
-    asked = asked_of("openai", "/v1/audio/transcriptions", "", body)
-    assert (asked.kind, asked.model, asked.stream, asked.tokens_in_max) == ("transcription", "whisper-1", True, None)
+
+
+SOUND = ('name="file"; filename="a.mp3"', "s" * 3000)
+
+
+def test_a_form_says_its_model_its_stream_and_how_large_its_files_are():
+    asked = form(('name="model"', "whisper-1"), ('name="stream"', "true"), SOUND)
+    assert (asked.kind, asked.model, asked.stream) == ("transcription", "whisper-1", True)
+    assert asked.worst_meters(tokens_in_default=1, tokens_out_default=1) == {"audio_ms": 3002 * 4 // 3}
+
+
+def test_sound_that_is_metered_by_tokens_is_held_by_its_size():
+    meters = form(('name="model"', "gpt-4o-transcribe"), SOUND).worst_meters(tokens_in_default=1, tokens_out_default=9)
+    assert meters["audio_tokens_in"] == 3002 // AUDIO_BYTES_PER_TOKEN + 1
+    assert meters["tokens_out"] == 9
+
+
+def test_only_what_stands_between_the_forms_own_boundaries_is_read():
+    decoy = '--decoy\r\nContent-Disposition: form-data; name="model"\r\n\r\ncheap\r\n--decoy--\r\n'
+    real = '--real\r\nContent-Disposition: form-data; name="model"\r\n\r\ndear\r\n--real--\r\n' + decoy
+    kind = 'Multipart/Form-Data; charset=utf-8; boundary="real"'
+    assert asked_of("openai", "/v1/images/edits", "", (decoy + real).encode(), content_type=kind).model == "dear"
+    assert asked_of("openai", "/v1/images/edits", "", (decoy + real).encode()).fault == "malformed_json"
+
+
+def test_a_form_that_names_its_model_twice_has_a_fault():
+    assert form(('name="model"', "cheap"), ('name="model"', "dear")).fault == "duplicate_key"
+    assert form(('name="file"', "a"), ('name="file"', "b")).fault is None
+
+
+def test_pictures_in_a_form_are_part_of_the_prompt():
+    parts = [('name="model"', "gpt-image-1"), ('name="image[]"; filename="a.png"', "p"), ('name="n"', "3")]
+    meters = form(*parts, path="/v1/images/edits").worst_meters(tokens_in_default=1, tokens_out_default=1)
+    assert (meters["image_tokens_in"], meters["image_tokens_out"]) == (IMAGE_TOKENS, 3 * IMAGE_TOKENS_OUT)
+
+
+def test_speech_is_held_by_its_characters():
+    by_character = ask("openai", "/v1/audio/speech", {"model": "tts-1-hd", "input": "größer"})
+    by_token = ask("openai", "/v1/audio/speech", {"model": "gpt-4o-mini-tts", "input": "größer"})
+    assert by_character.worst_meters(tokens_in_default=1, tokens_out_default=1) == {"characters_in": 6}
+    assert by_token.worst_meters(tokens_in_default=1, tokens_out_default=1)["audio_tokens_out"] == 30
+
+
+def test_pictures_without_tokens_are_held_by_their_number():
+    asked = ask("openai", "/v1/images/generations", {"model": "dall-e-3", "prompt": "x", "n": 2})
+    assert asked.worst_meters(tokens_in_default=1, tokens_out_default=1) == {"images_generated": 2}
+    path = "/v1beta/models/imagen-4.0-generate-001:predict"
+    asked = ask("gemini", path, {"instances": [{"prompt": "x"}], "parameters": {"sampleCount": 4}})
+    assert asked.worst_meters(tokens_in_default=1, tokens_out_default=1) == {"images_generated": 4}
 
 
 # ── the bound of the prompt ─────────────────────────────────────────────────────────────────────────────────────────

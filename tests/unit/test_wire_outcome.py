@@ -246,7 +246,41 @@ def test_what_is_free_is_free_whatever_it_says():
 def test_sound_is_no_garbage():
     asked = asked_of("openai", "/v1/audio/speech", "", b'{"model":"tts-1","input":"hello"}')
     judged = of_body(b"ID3\x00\x01", asked=asked, headers={"content-type": "audio/mpeg"})
-    assert (judged.outcome, judged.extracted, judged.why) == ("success", None, "no_usage")
+    assert (judged.outcome, judged.why, judged.usage_status) == ("success", "no_usage", "estimated")
+    assert (judged.extracted.provider, judged.extracted.model) == ("openai", "tts-1")
+    assert judged.extracted.meters == {"characters_in": 5}
+
+
+def test_calls_that_listen_or_draw_are_estimated_by_what_is_known():
+    kind = "multipart/form-data; boundary=b"
+    sound = b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\nwhisper-1\r\n--b\r\n'
+    sound += b'Content-Disposition: form-data; name="file"; filename="a"\r\n\r\n' + b"s" * 15_998 + b"\r\n--b--"
+    heard = asked_of("openai", "/v1/audio/transcriptions", "", sound, content_type=kind)
+    assert of_body(b"as text", asked=heard, headers={"content-type": "text/plain"}).extracted.meters == {
+        "audio_ms": 1000
+    }
+    assert of_body({"text": "x", "duration": 7.25}, asked=heard).extracted.meters == {"audio_ms": 7250}
+    stated = of_body({"text": "x", "usage": {"type": "duration", "seconds": 3}}, asked=heard)
+    assert (stated.usage_status, stated.extracted.meters) == ("final", {"audio_ms": 3000})
+    drawn = asked_of("openai", "/v1/images/generations", "", b'{"model":"dall-e-3","prompt":"x","n":2}')
+    assert of_body({"data": [{"url": "a"}, {"url": "b"}]}, asked=drawn).extracted.meters == {"images_generated": 2}
+
+
+@pytest.mark.parametrize(
+    ("path", "done"),
+    [
+        ("/v1/audio/transcriptions", "transcript.text.done"),
+        ("/v1/audio/speech", "speech.audio.done"),
+        ("/v1/images/generations", "image_generation.completed"),
+    ],
+)
+def test_streams_of_media_are_complete_when_they_say_so(path, done):
+    asked = asked_of("openai", path, "", b'{"model":"gpt-x","input":"x","prompt":"x"}')
+    usage = {"input_tokens": 4, "output_tokens": 5, "total_tokens": 9}
+    judged = of_stream({"type": done, "usage": usage}, asked=asked)
+    assert (judged.outcome, judged.why, judged.usage_status) == ("success", "answered", "final")
+    assert sum(judged.extracted.meters.values()) == 9
+    assert of_stream({"type": done, "usage": usage}, asked=asked, ended="broken").outcome == "success"
 
 
 def test_what_is_unknown_is_metered_by_what_it_states():

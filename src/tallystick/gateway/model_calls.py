@@ -71,7 +71,14 @@ class ModelCalls:
         exchange.request_id = tags.request_id or self._new_request_id()
         body = await exchange.body(self._runtime.settings.body_bytes_max)
         _check_packing(exchange.headers)
-        asked = asked_of(upstream.flavor, path, shown.query.decode("latin-1"), body, method=exchange.method)
+        asked = asked_of(
+            upstream.flavor,
+            path,
+            shown.query.decode("latin-1"),
+            body,
+            method=exchange.method,
+            content_type=(first(exchange.headers, b"content-type") or b"").decode("latin-1"),
+        )
         _check_asked(asked, path)
         call = Call(
             org_id=key.org_id or "",

@@ -127,6 +127,25 @@ class ResponsesFold(Fold):
         self.body.setdefault("output", []).extend(item for item in kept if str(item["type"]).endswith("_call"))
 
 
+class MediaFold(Fold):
+    """OpenAI's streams of sound, of what was heard, and of pictures: the last event states the usage."""
+
+    BEGINNINGS = ("transcript.", "speech.audio.", "image_generation.", "image_edit.")
+    _ENDS = frozenset(
+        {"transcript.text.done", "speech.audio.done", "image_generation.completed", "image_edit.completed"}
+    )
+
+    def take(self, event: Mapping[str, Any]) -> None:
+        kind = _kind(event)
+        if kind == "transcript.text.delta":
+            self._text(event.get("delta"))
+        self._state(event.get("usage"))
+        self.ended = self.finished = self.ended or kind in self._ENDS
+
+    def usage_of(self, tokens_in: int, tokens_out: int) -> dict[str, Any]:
+        return ResponsesFold().usage_of(tokens_in, tokens_out)
+
+
 class MessagesFold(Fold):
     """Anthropic's Messages API: counts at the start, and running totals in every `message_delta`."""
 
@@ -278,6 +297,7 @@ def _is_whole(event: Mapping[str, Any]) -> bool:
 _FAMILIES: tuple[tuple[type[Fold], Callable[[Mapping[str, Any]], bool]], ...] = (
     (WholeFold, _is_whole),
     (ResponsesFold, lambda event: _kind(event).startswith("response.")),
+    (MediaFold, lambda event: _kind(event).startswith(MediaFold.BEGINNINGS)),
     (MessagesFold, lambda event: _kind(event).startswith(("message_", "content_block_"))),
     (CohereFold, lambda event: _kind(event) in CohereFold.EVENTS or "event_type" in event),
     (GeminiFold, lambda event: bool({"candidates", "usageMetadata"} & set(event))),

@@ -16,18 +16,16 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from tallystick.wire.multipart import form_fields
-from tallystick.wire.prompt_bound import TOKENS_MAX, PromptBound, prompt_bound
+from tallystick.wire.media_calls import IMAGE_TOKENS_OUT, MEDIA_KINDS, worst_of_media
+from tallystick.wire.multipart import Form, boundary_of, read_form
+from tallystick.wire.prompt_bound import IMAGE_TOKENS, MARKERS_TOKENS, TOKENS_MAX, PromptBound, prompt_bound
 from tallystick.wire.routes import FREE_KINDS, Flavor, Kind, route_of
 
 Fault = Literal["malformed_json", "duplicate_key"]
 
-IMAGE_TOKENS_OUT: Final = 6_700
-"""One picture that is drawn: the largest at high quality has 6,240 tokens, and each partial one 100 more."""
 ANSWERS_MAX: Final = 10_000
 
 _WITHOUT_OUTPUT: Final = frozenset({"embeddings", "count", "list"})
-_BINARY_OUTPUT: Final = frozenset({"images", "speech", "transcription"})
 _OUT_KEYS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample")
 _WATCHED: Final = ("model", "stream", "stream_options", "background", "n", "best_of", *_OUT_KEYS)
 _WATCHED_MARKS: Final = tuple(f'"{name}"'.encode() for name in _WATCHED)
@@ -52,6 +50,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         usage_asked: whether a stream states its usage by itself; see `usage_asked.with_usage_asked`.
         cache_meter: the meter of prompt tokens that the caller has stored in a cache at a price of their own.
         media_out: other media than text that the answer may have.
+        characters: of the text that is to be spoken.
+        file_bytes: of the files in a form.
         fault: why the body should not go on: it is not JSON, or names a member that matters twice.
     """
 
@@ -67,6 +67,8 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     usage_asked: bool = True
     cache_meter: str | None = None
     media_out: tuple[Literal["image", "audio"], ...] = ()
+    characters: int = 0
+    file_bytes: int = 0
     fault: Fault | None = None
 
     @property
@@ -103,17 +105,29 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         ):
             if tokens:
                 meters[f"{kind}_tokens_in"] = tokens
-        if self.kind not in _WITHOUT_OUTPUT:
-            out = self.tokens_out_max
-            out = tokens_out_default * self.answers if out is None else out
-            if self.kind not in _BINARY_OUTPUT:
-                meters["tokens_out"] = out
+        out = self.tokens_out_max
+        out = tokens_out_default * self.answers if out is None else out
+        if self.kind in MEDIA_KINDS:
+            del meters["tokens_in"]
+            meters |= worst_of_media(
+                self.kind,
+                self.model,
+                answers=self.answers,
+                text_tokens=tokens_in,
+                characters=self.characters,
+                file_bytes=self.file_bytes,
+                tokens_out=out,
+            )
+        elif self.kind not in _WITHOUT_OUTPUT:
+            meters["tokens_out"] = out
             for medium in self.media_out:
                 meters[f"{medium}_tokens_out"] = IMAGE_TOKENS_OUT * self.answers if medium == "image" else out
         return {name: min(quantity, TOKENS_MAX) for name, quantity in meters.items()}
 
 
-def asked_of(flavor: Flavor, path: str, query: str, body: bytes, *, method: str = "POST") -> Asked:
+def asked_of(
+    flavor: Flavor, path: str, query: str, body: bytes, *, method: str = "POST", content_type: str = ""
+) -> Asked:
     """What a request asks for. It never raises.
 
     Args:
@@ -122,18 +136,19 @@ def asked_of(flavor: Flavor, path: str, query: str, body: bytes, *, method: str 
         query: what stands after the `?`.
         body: the whole body, as it was sent.
         method: the HTTP method.
+        content_type: of the body; a form cannot be read without it.
     """
     route = route_of(flavor, method, path)
     asked = Asked(api=route.api, kind=route.kind, model=route.model, deferred=route.kind == "deferred")
     if route.free or not body:
         return asked
-    if body.startswith(b"--"):
-        request: Any = form_fields(body)
-    else:
-        try:
-            request = _decode(body)
-        except (ValueError, RecursionError):
-            return msgspec.structs.replace(asked, fault=None if route.kind == "other" else "malformed_json")
+    boundary = boundary_of(content_type)
+    if boundary is not None:
+        return _of_form(asked, read_form(body, boundary))
+    try:
+        request: Any = _decode(body)
+    except (ValueError, RecursionError):
+        request = None
     if not isinstance(request, dict):
         return msgspec.structs.replace(asked, fault=None if route.kind == "other" else "malformed_json")
     return _asked(asked, request, body, route.method, query)
@@ -147,8 +162,8 @@ def _asked(asked: Asked, request: dict[str, Any], body: bytes, method: str, quer
     config = _mapping(request.get("generationConfig") or request.get("generation_config"))
     answers = _answers(request, config)
     most = _stated_out(request, config)
-    is_form = body.startswith(b"--")  # of a file in it, the length in bytes says little about what it holds
-    compact = b"" if is_form else _encode(request)
+    compact = _encode(request)
+    spoken = request.get("input") if asked.kind == "speech" else None
     return Asked(
         api=asked.api,
         kind=asked.kind,
@@ -156,13 +171,31 @@ def _asked(asked: Asked, request: dict[str, Any], body: bytes, method: str, quer
         stream=stream,
         events=not is_gemini or not stream or "alt=sse" in query.split("&"),
         deferred=asked.deferred or is_true(request.get("background")),
-        prompt=PromptBound(None) if is_form else prompt_bound(request, body, model, len(compact)),
+        prompt=prompt_bound(request, body, model, len(compact)),
         tokens_out_max=None if most is None else min(most * answers, TOKENS_MAX),
         answers=answers,
         usage_asked=asked.kind not in ("chat", "completions") or is_true(_mapping(options).get("include_usage")),
         cache_meter=_cache_meter(body) if asked.api == "anthropic" or b'"cache_control"' in body else None,
-        media_out=_media_out(asked, request, config),
-        fault="duplicate_key" if not is_form and names_twice(body, compact) else None,
+        media_out=_media_out(request, config),
+        characters=len(spoken) if isinstance(spoken, str) else 0,
+        fault="duplicate_key" if names_twice(body, compact) else None,
+    )
+
+
+def _of_form(asked: Asked, form: Form) -> Asked:
+    """Of a form: its fields are few, and its files are pictures or sound."""
+    fields, pictures = form.fields, len(form.file_bytes) if asked.kind == "images" else 0
+    text = sum(len(value.encode(errors="replace")) for value in fields.values()) + MARKERS_TOKENS
+    return Asked(
+        api=asked.api,
+        kind=asked.kind,
+        model=_text(fields.get("model")),
+        stream=is_true(fields.get("stream")),
+        deferred=asked.deferred,
+        prompt=PromptBound(text, IMAGE_TOKENS * pictures) if asked.kind in MEDIA_KINDS else PromptBound(None),
+        answers=_answers(fields, {}),
+        file_bytes=sum(form.file_bytes),
+        fault="duplicate_key" if form.repeated & frozenset(_WATCHED) else None,
     )
 
 
@@ -203,6 +236,7 @@ def names_twice(body: bytes, compact: bytes = b"") -> bool:
 def _answers(request: Mapping[str, Any], config: Mapping[str, Any]) -> int:
     """How many answers at most: asked for, generated to choose from, and for each of several prompts."""
     asked = [request.get("n"), request.get("best_of"), request.get("num_generations"), config.get("candidateCount")]
+    asked.append(_mapping(request.get("parameters")).get("sampleCount"))
     answers = max([number for number in map(_count, asked) if number] or [1])
     prompts = request.get("prompt")
     if isinstance(prompts, list) and prompts and not isinstance(prompts[0], int):
@@ -223,13 +257,7 @@ def _cache_meter(body: bytes) -> str | None:
     return "cache_write_1h_tokens" if b'"1h"' in body else "cache_write_5m_tokens"
 
 
-def _media_out(
-    asked: Asked, request: Mapping[str, Any], config: Mapping[str, Any]
-) -> tuple[Literal["image", "audio"], ...]:
-    if asked.kind == "images":
-        return ("image",)
-    if asked.kind == "speech":
-        return ("audio",)
+def _media_out(request: Mapping[str, Any], config: Mapping[str, Any]) -> tuple[Literal["image", "audio"], ...]:
     wanted = request.get("modalities") or config.get("responseModalities")
     words = [word.lower() for word in wanted if isinstance(word, str)] if isinstance(wanted, list) else []
     found: list[Literal["image", "audio"]] = []

@@ -23,14 +23,16 @@ from tallystick.wire.event_sieve import HEAD_BYTES, EventSieve, event_fields
 
 TERMINAL_NAMES: Final = frozenset(
     {b"message_stop", b"response.completed", b"response.failed", b"response.incomplete", b"response.cancelled",
-     b"error", b"done"}
+     b"transcript.text.done", b"speech.audio.done", b"image_generation.completed", b"image_edit.completed", b"error",
+     b"done"}
 )  # fmt: skip
 _BOM: Final = b"\xef\xbb\xbf"
 _DONE: Final = b"[DONE]"
 _FINISH: Final = b"finishReason"
 # Without one of these in it, no event is terminal.
 _MARKS: Final = re.compile(
-    rb"\[DONE\]|message_stop|response\.(?:completed|failed|incomplete|cancelled)|finishReason|\"error\""
+    rb"\[DONE\]|message_stop|(?:transcript\.text|speech\.audio)\.done|image_[a-z]+\.completed"
+    rb"|response\.(?:completed|failed|incomplete|cancelled)|finishReason|\"error\""
     rb"|event: ?(?:error|done)"
 )
 _NAME_LINE: Final = re.compile(rb"(?:^|[\r\n])event: ?([^\r\n]+)[\r\n]")

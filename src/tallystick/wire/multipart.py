@@ -1,29 +1,59 @@
-"""The plain fields of a `multipart/form-data` body (RFC 7578): a file's name and model, not its content."""
+"""What a `multipart/form-data` body holds (RFC 7578): its plain fields, and how large its files are."""
 
 from __future__ import annotations
 
 import re
 from typing import Final
 
-FIELD_BYTES_MAX: Final = 4096
-"""A longer part is content, and left out."""
+import msgspec
+
+FIELD_BYTES_MAX: Final = 64 * 1024
+"""A longer part is content, and counted as a file."""
 PARTS_MAX: Final = 200
-_NAME = re.compile(rb'content-disposition:\s*form-data[^\r\n]*?;\s*name="([^"]*)"', re.IGNORECASE)
+_NAME: Final = re.compile(rb'content-disposition:\s*form-data[^\r\n]*?;\s*name="([^"]*)"', re.IGNORECASE)
+_BOUNDARY: Final = re.compile(r'multipart/form-data\b.*?;\s*boundary=(?:"([^"]+)"|([^\s;,]+))', re.IGNORECASE)
 
 
-def form_fields(body: bytes) -> dict[str, str]:
-    """The short text fields by name; parts with a file name, and what is no text, are left out."""
-    line = body[: body.find(b"\n") + 1].rstrip(b"\r\n")
+class Form(msgspec.Struct, frozen=True):
+    """The parts of a form.
+
+    Attributes:
+        fields: the text fields by name; of several with one name the last.
+        file_bytes: the size of each part that has a file's name, or is too long for a field.
+        repeated: names of fields that are there more than once.
+    """
+
+    fields: dict[str, str]
+    file_bytes: tuple[int, ...] = ()
+    repeated: frozenset[str] = frozenset()
+
+
+def boundary_of(content_type: str) -> str | None:
+    """What stands between the parts, as the header says; None when it is another type."""
+    match = _BOUNDARY.match(content_type.strip())
+    return None if match is None else match[1] or match[2]
+
+
+def read_form(body: bytes, boundary: str) -> Form:
+    """The parts between the boundaries; what stands before the first and after the last is none."""
     fields: dict[str, str] = {}
-    if len(line) < 3:
-        return fields
+    files: list[int] = []
+    repeated: set[str] = set()
+    line = b"--" + boundary.encode(errors="replace")
     for part in body.split(line, PARTS_MAX + 1)[1 : PARTS_MAX + 1]:
+        if part.startswith(b"--"):
+            break
         head, gap, value = part.partition(b"\r\n\r\n")
         if not gap:
             head, gap, value = part.partition(b"\n\n")
         name = _NAME.search(head)
-        if name is None or b"filename" in head.lower() or len(value) > FIELD_BYTES_MAX:
+        if name is None:
             continue
-        text = value.removesuffix(b"\n").removesuffix(b"\r")
-        fields.setdefault(name[1].decode(errors="replace"), text.decode(errors="replace"))
-    return fields
+        if b"filename" in head.lower() or len(value) > FIELD_BYTES_MAX:
+            files.append(len(value))
+            continue
+        key = name[1].decode(errors="replace")
+        if key in fields:
+            repeated.add(key)
+        fields[key] = value.removesuffix(b"\n").removesuffix(b"\r").decode(errors="replace")
+    return Form(fields, tuple(files), frozenset(repeated))

@@ -21,11 +21,12 @@ from typing import Any, Final, Literal
 from tallystick.core.errors import BadInput
 from tallystick.usage.detect import provider_id
 from tallystick.usage.event import Outcome, UsageStatus
-from tallystick.usage.extract import Extracted, decode_body, extract, provider_refusal
+from tallystick.usage.extract import Extracted, Part, decode_body, extract, provider_refusal
 from tallystick.usage.streams import UsageStream, estimate_tokens, prompt_bytes
 from tallystick.usage.table import ExtractorTable
 from tallystick.wire.answer_text import is_empty_answer, text_bytes_of, usage_shape
 from tallystick.wire.asked import Asked
+from tallystick.wire.media_calls import MEDIA_KINDS, estimate_of_media
 from tallystick.wire.packing import UNPACKED_BYTES_MAX, unpack
 
 Why = Literal["answered", "nothing_said", "no_usage", "refused", "error_body", "garbage", "broke_off", "caller_left"]
@@ -165,16 +166,16 @@ def judge_stream(
             used = _estimate(table, asked, provider, {}, stream.text_bytes, request)
     if stream.refusal is not None:
         return Judged("failure", used, "broke_off" if used else "error_body", _short(stream.refusal))
-    return _of_stream(stream, used, ended, detail)
+    return _of_stream(asked, stream, used, ended, detail)
 
 
-def _of_stream(stream: UsageStream, used: Extracted | None, ended: Ended, detail: str) -> Judged:
+def _of_stream(asked: Asked, stream: UsageStream, used: Extracted | None, ended: Ended, detail: str) -> Judged:
     if ended == "left" and (used is None or used.status != "final"):
         return Judged("success", used, "caller_left", detail)
     if used is None:
         return Judged("failure", None, "garbage" if ended == "whole" else "broke_off", detail)
     if used.status == "final" or (stream.is_complete and ended == "whole"):
-        if _is_empty_stream(stream, used):
+        if asked.kind in _GENERATES and _is_empty_stream(stream, used):
             return Judged("empty", used, "nothing_said")
         return Judged("success", used, "answered" if used.status == "final" else "no_usage", detail)
     return Judged("failure", used, "broke_off", detail or "the stream ended before its end")
@@ -225,6 +226,8 @@ def _estimate(
     text_bytes: int,
     request: Mapping[str, Any] | None,
 ) -> Extracted | None:
+    if asked.kind in MEDIA_KINDS:
+        return _estimate_media(asked, provider, answer)
     if asked.kind not in _ESTIMATED:
         return None
     tokens_in = estimate_tokens(prompt_bytes(request or {}))
@@ -235,6 +238,19 @@ def _estimate(
     except BadInput:
         return None
     return replace(used, provider=provider_id(provider))
+
+
+def _estimate_media(asked: Asked, provider: str, answer: Mapping[str, Any]) -> Extracted | None:
+    meters = estimate_of_media(
+        asked.kind,
+        asked.model,
+        text_tokens=estimate_tokens(asked.prompt.tokens or 0),
+        characters=asked.characters,
+        file_bytes=asked.file_bytes,
+        answer=answer,
+    )
+    part = Part(meters)
+    return Extracted(provider_id(provider), asked.kind, asked.model, (part,), status="estimated") if meters else None
 
 
 def _unreadable(
@@ -254,7 +270,7 @@ def _unreadable(
             return Judged("success", used, "caller_left")
         return Judged("failure", used, "broke_off", _short(str(error)))
     if asked.kind not in _ESTIMATED and plain and kind not in ("application/json", "text/html"):
-        return Judged("success", None, "no_usage")
+        return Judged("success", _estimate(table, asked, provider, {}, 0, request), "no_usage")
     return Judged("failure", None, "garbage", _short(str(error)))
 
 
