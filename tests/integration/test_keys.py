@@ -202,6 +202,36 @@ def test_two_rotations_at_once_leave_two_keys_that_work_and_one_end(runtime: Run
     assert refusal(lambda: runtime.keys.find(made.token, NOW + HOUR)) == "key_revoked"
 
 
+def test_whoever_asks_at_once_a_key_that_was_refused_is_never_taken_again(runtime: Runtime, other: Runtime) -> None:
+    made = [make(runtime) for _ in range(4)]
+    rings = (runtime.keys, other.keys)
+    is_over = threading.Event()
+    wrong: list[str] = []
+
+    def ask(ring: KeyRing, key: NewKey) -> None:
+        was_refused = False
+        while not is_over.is_set():
+            code = refusal(lambda: ring.find(key.token, NOW))
+            if code not in (None, "key_revoked") or (was_refused and code is None):
+                wrong.append(f"{key.key.key_id} after its end: {code}")
+            was_refused = was_refused or code is not None
+            time.sleep(0.0005)
+
+    threads = [threading.Thread(target=ask, args=(ring, key)) for ring in rings for key in made]
+    for thread in threads:
+        thread.start()
+    for key in made[:3]:
+        make(runtime, org_id="globex")  # what happens to others empties every memory, too
+        revoke_key(runtime, key.key.key_id, reason="leaked", author="bob")
+        for ring in rings:
+            assert soon(lambda ring=ring, key=key: refusal(lambda: ring.find(key.token, NOW)) == "key_revoked")
+    is_over.set()
+    for thread in threads:
+        thread.join(20)
+    assert wrong == []
+    assert {refusal(lambda ring=ring: ring.find(made[3].token, NOW)) for ring in rings} == {None}
+
+
 # ── the memory of a process ─────────────────────────────────────────────────────────────────────────────────────────
 
 
