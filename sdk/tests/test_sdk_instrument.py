@@ -29,7 +29,7 @@ CHAT = {
 }  # fmt: skip
 CHAT_METERS = {"tokens_in": 600, "cache_read_tokens": 400, "tokens_out": 200, "reasoning_tokens": 100}
 MESSAGE = {
-    "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-sonnet-4-5-20250929",
+    "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-opus-4-6",
     "content": [{"type": "text", "text": "This is a test."}], "stop_reason": "end_turn", "stop_sequence": None,
     "usage": {"input_tokens": 50, "cache_read_input_tokens": 2000, "output_tokens": 9},
 }  # fmt: skip
@@ -130,6 +130,19 @@ def test_a_stream_gives_its_chunks_and_its_usage_is_asked_for_and_hidden(
     assert (event["meters"], event["usage_status"]) == (CHAT_METERS, "final")
 
 
+def test_a_provider_that_does_not_know_how_to_state_usage_in_streams_is_not_asked_again(
+    client: Any, upstream: FakeUpstream, recorded: Any
+) -> None:
+    upstream.reply = Reply(status=400, body=b'{"error": {"message": "Unknown parameter: stream_options", "type": "x"}}')
+    with pytest.raises(openai.BadRequestError):
+        client.chat.completions.create(model="gpt-4o-mini", messages=MESSAGES, stream=True)
+    assert ["stream_options" in asked.json for asked in upstream.requests] == [True, False]
+    upstream.reply = stream(sse(delta("This is "), delta("a test.", "stop")))
+    assert len(list(client.chat.completions.create(model="gpt-4o-mini", messages=MESSAGES, stream=True))) == 2
+    assert "stream_options" not in upstream.requests[-1].json
+    assert [event["usage_status"] for event in recorded()] == ["final", "estimated"]
+
+
 def test_who_asks_for_the_usage_gets_it(client: Any, upstream: FakeUpstream, recorded: Any) -> None:
     upstream.reply = stream(CHAT_STREAM)
     chunks = list(
@@ -175,7 +188,7 @@ def test_a_stream_that_breaks_off_with_an_error_is_partial_and_a_failure(
     error = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
     upstream.reply = stream(MESSAGE_STREAM.split(b"event: content_block_stop")[0] + named(error))
     with pytest.raises(anthropic.APIStatusError):
-        list(claude.messages.create(model="claude-sonnet-4-5", max_tokens=10, messages=MESSAGES, stream=True))
+        list(claude.messages.create(model="claude-opus-4-6", max_tokens=10, messages=MESSAGES, stream=True))
     (event,) = recorded()
     assert (event["usage_status"], event["outcome"]) == ("partial", "failure")
     assert event["meters"] == {"tokens_in": 50, "cache_read_tokens": 2000, "tokens_out": 4}
@@ -250,7 +263,7 @@ def test_what_is_not_billed_is_not_recorded(client: Any, claude: Any, upstream: 
     upstream.reply = answer({"object": "list", "data": []})
     list(client.models.list())
     upstream.reply = answer({"input_tokens": 12})
-    claude.messages.count_tokens(model="claude-sonnet-4-5", messages=MESSAGES)
+    claude.messages.count_tokens(model="claude-opus-4-6", messages=MESSAGES)
     assert recorded() == []
 
 
@@ -271,10 +284,10 @@ def test_claude_is_recorded_whole_streamed_and_with_the_helper(
     claude: Any, upstream: FakeUpstream, recorded: Any
 ) -> None:
     upstream.reply = answer(MESSAGE)
-    claude.messages.create(model="claude-sonnet-4-5", max_tokens=10, messages=MESSAGES)
+    claude.messages.create(model="claude-opus-4-6", max_tokens=10, messages=MESSAGES)
     upstream.reply = stream(MESSAGE_STREAM)
-    list(claude.messages.create(model="claude-sonnet-4-5", max_tokens=10, messages=MESSAGES, stream=True))
-    with claude.messages.stream(model="claude-sonnet-4-5", max_tokens=10, messages=MESSAGES) as helper:
+    list(claude.messages.create(model="claude-opus-4-6", max_tokens=10, messages=MESSAGES, stream=True))
+    with claude.messages.stream(model="claude-opus-4-6", max_tokens=10, messages=MESSAGES) as helper:
         assert "".join(helper.text_stream) == "This is a test."
         assert helper.get_final_message().usage.output_tokens == 9
     events = recorded()
@@ -292,7 +305,7 @@ def test_the_async_clients(upstream: FakeUpstream, tally: Tally, recorded: Any) 
         chunks = await client.chat.completions.create(model="gpt-4o-mini", messages=MESSAGES, stream=True)
         assert [one.choices[0].delta.content async for one in chunks] == ["This is ", "a test."]
         upstream.reply = stream(MESSAGE_STREAM)
-        async with claude.messages.stream(model="claude-sonnet-4-5", max_tokens=10, messages=MESSAGES) as helper:
+        async with claude.messages.stream(model="claude-opus-4-6", max_tokens=10, messages=MESSAGES) as helper:
             assert await helper.get_final_text() == "This is a test."
         upstream.reply = stream(sse(*[delta("eight ch") for _ in range(50)]), piece_seconds=0.05, cuts=(300, 900, 2000))
         chunks = await client.chat.completions.create(model="gpt-4o-mini", messages=MESSAGES, stream=True)

@@ -294,11 +294,13 @@ def test_rows_wait_until_they_are_due_and_the_oldest_go_first(tmp_path: Path) ->
 
 def test_only_one_sends_at_a_time_and_the_next_takes_over(tmp_path: Path) -> None:
     one, other = spool_of(tmp_path / "one.sqlite"), spool_of(tmp_path / "one.sqlite")
-    assert one.sending()
-    assert one.sending()
-    assert not other.sending()
+    with one.sending() as is_ours:
+        assert is_ours
+        with other.sending() as is_others:
+            assert not is_others
+    with other.sending() as is_others:
+        assert is_others
     one.close()
-    assert other.sending()
     other.close()
 
 

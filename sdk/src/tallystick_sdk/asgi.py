@@ -146,8 +146,10 @@ class _Answer:
         if message["type"] == "http.response.start" and self._work.outcome == "success":
             # What the handler itself has said of the work goes first.
             self._work.outcome = self._action.outcome(int(message["status"]))
-        is_last = message["type"] == "http.response.body" and not message.get("more_body")
-        if not is_last:
+        kind = message["type"]
+        if kind == "http.response.pathsend":  # a file that the server sends by itself: an answer's end
+            await self.end(None)
+        if kind != "http.response.body" or message.get("more_body"):
             await self._send(message)
             return
         if message.get("body"):  # all but the end goes on at once

@@ -233,6 +233,10 @@ class Billable:
 _Bind = Callable[[tuple[Any, ...], Mapping[str, Any]], Mapping[str, Any]]
 
 
+_endings: set[asyncio.Future[None]] = set()
+"""What is under way; the loop itself would forget it."""
+
+
 class _Running:
     """One piece of work, from its hold to its end."""
 
@@ -260,4 +264,7 @@ class _Running:
 
     async def end_async(self, error: BaseException | None) -> None:
         # What is under way is finished though the caller is cancelled: a hold that is left open blocks a customer.
-        await asyncio.shield(end_async(self._tally, self._work, error))
+        ending = asyncio.ensure_future(end_async(self._tally, self._work, error))
+        _endings.add(ending)
+        ending.add_done_callback(_endings.discard)
+        await asyncio.shield(ending)

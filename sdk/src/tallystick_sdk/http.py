@@ -25,7 +25,7 @@ class Http:
         self._headers = wire.headers(api_key)
         self._lock = threading.Lock()
         self._client: httpx2.Client | None = None
-        self._pid = 0
+        _blocking.add(self)
 
     def ask(self, call: Call, retry: Retry) -> Any:
         """The decoded answer; the call is sent again while that may help and there is time.
@@ -58,14 +58,31 @@ class Http:
         """Let connections go; the next call opens them again."""
         with self._lock:
             client, self._client = self._client, None
-        if client is not None and self._pid == os.getpid():
+        if client is not None:
             client.close()
+
+    def after_fork_in_child(self) -> None:
+        """The connections are the parent's, and the lock may be anybody's."""
+        self._lock = threading.Lock()
+        self._client = None
 
     def _opened(self) -> httpx2.Client:
         with self._lock:
-            if self._client is None or self._pid != os.getpid():  # a fork's connections are its parent's
-                self._client, self._pid = httpx2.Client(headers=self._headers), os.getpid()
+            if self._client is None:
+                self._client = httpx2.Client(headers=self._headers)
             return self._client
+
+
+_blocking: weakref.WeakSet[Http] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    for http in list(_blocking):
+        http.after_fork_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 class AsyncHttp:

@@ -109,7 +109,12 @@ class _Watcher:
         def request(cast_to: Any, options: Any, *rest: Any, **more: Any) -> Any:
             begun = self._begin(options, stream=bool(more.get("stream")))
             try:
-                result = inner(cast_to, options, *rest, **more)
+                try:
+                    result = inner(cast_to, options, *rest, **more)
+                except Exception as error:
+                    if not self._asks_too_much(begun, options, error):
+                        raise
+                    result = inner(cast_to, options, *rest, **more)
             except BaseException as error:
                 self._failed(begun, error)
                 raise
@@ -118,7 +123,12 @@ class _Watcher:
         async def arequest(cast_to: Any, options: Any, *rest: Any, **more: Any) -> Any:
             begun = self._begin(options, stream=bool(more.get("stream")))
             try:
-                result = await inner(cast_to, options, *rest, **more)
+                try:
+                    result = await inner(cast_to, options, *rest, **more)
+                except Exception as error:
+                    if not self._asks_too_much(begun, options, error):
+                        raise
+                    result = await inner(cast_to, options, *rest, **more)
             except BaseException as error:
                 self._failed(begun, error)
                 raise
@@ -165,6 +175,18 @@ class _Watcher:
             log.exception("a call could not be read along")
             return None
 
+    def _asks_too_much(self, begun: _Begun | None, options: Any, error: Exception) -> bool:
+        """Whether the provider does not know what we have added to the request; it is taken out again, for good."""
+        if begun is None or not begun.hides_usage or getattr(error, "status_code", None) not in (400, 422):
+            return False
+        if "stream_options" not in str(error):
+            return False
+        self._ask_usage = begun.hides_usage = False
+        options.json_data = {key: value for key, value in options.json_data.items() if key != "stream_options"}
+        if begun.call.request.get("stream_options") is not None:
+            options.json_data["stream_options"] = begun.call.request["stream_options"]
+        return True
+
     def _call(self, request: Mapping[str, Any], said: Mapping[str, Any]) -> Call:
         return Call(self._tally, self._provider, request, said, tags=self._tags)
 
@@ -185,6 +207,8 @@ class _Watcher:
             if getattr(response, "is_stream_consumed", False):
                 self._whole(begun, response.json() if raw is not None and not begun.is_speech else result)
                 return result
+            if begun.is_stream and raw is None and "amazon.eventstream" in str(response.headers.get("content-type")):
+                return WatchedStream(result, StreamSink(begun.call, hides_usage=False))  # Bedrock's own framing
             is_events = "event-stream" in str(response.headers.get("content-type", ""))
             streamed = begun.is_stream or is_events
             sink = StreamSink(begun.call, hides_usage=begun.hides_usage) if streamed else BodySink(begun.call)

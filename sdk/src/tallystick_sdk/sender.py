@@ -31,7 +31,8 @@ log: Final = logging.getLogger("tallystick_sdk")
 MEMORY_MAX: Final = 10_000
 """How many requests may be on their way to the disk."""
 _ROWS_MAX: Final = 10 * EVENTS_MAX
-_IDLE_SECONDS: Final = 1.0  # how often it looks for what other processes have left
+_IDLE_SECONDS: Final = 2.0  # how often it looks for what other processes have left
+_BUSY_SECONDS: Final = 0.1  # another process sends
 _FOREIGN_SECONDS: Final = 60.0
 _WAITS: Final = Retry(wait_seconds=0.2, wait_seconds_max=30.0)
 
@@ -330,9 +331,10 @@ class Sender:
         while True:
             wait, is_idle = _IDLE_SECONDS, True
             try:
-                if self._spool.sending():
-                    wait, attempts = self._send_some(attempts)
-                    is_idle = wait == _IDLE_SECONDS
+                with self._spool.sending() as is_ours:  # only while it sends: another's key may be a better one
+                    wait, is_idle = self._send_some(attempts) if is_ours else (_BUSY_SECONDS, False)
+                if wait == 0.0:
+                    attempts = Attempts(_WAITS)
             except (sqlite3.Error, OSError) as error:
                 log.error("the spool %s cannot be read: %s", self._spool.path, error)  # noqa: TRY400
                 wait = attempts.next_wait(None)
@@ -342,32 +344,34 @@ class Sender:
                 wait = attempts.next_wait(None)
             with self._changed:
                 self._changed.wait_for(lambda: run.is_closing or self._is_called(), wait)
+                is_called = self._wake or self._hurry
                 self._wake = self._hurry = False
-                if run.is_closing or (run.is_orphan and is_idle and not self._steps and not self._spooling):
+                is_through = is_idle and not is_called and not self._steps and not self._spooling
+                if run.is_closing or (run.is_orphan and is_through):
                     return
 
     def _is_called(self) -> bool:
         # While the server is away, new usage is no reason to ask it again earlier; who waits for it is.
         return self._hurry or (self._wake and self._last_error is None)
 
-    def _send_some(self, attempts: Attempts) -> tuple[float, Attempts]:
+    def _send_some(self, attempts: Attempts) -> tuple[float, bool]:
+        """Send what is due; how long to wait before the next time, and whether there was nothing."""
         now = time.time()
         foreign = [org_id for org_id, until in self._foreign.items() if until > now]
         rows = self._spool.due(now, _ROWS_MAX, foreign)
         if not rows:
             due_at = self._spool.next_due(foreign)
-            return (_IDLE_SECONDS if due_at is None else min(_IDLE_SECONDS, max(0.01, due_at - now))), attempts
+            return (_IDLE_SECONDS if due_at is None else min(_IDLE_SECONDS, max(0.01, due_at - now))), True
         told = deliver(self._http, rows)
         self._take_note(told, now)
         with self._changed:
             self._last_error = told.error
             self._changed.notify_all()
         if told.error is None:
-            return 0.0, Attempts(_WAITS)
-        waits = told.error.retry_after_seconds if isinstance(told.error, Unavailable) else None
-        wait = attempts.next_wait(waits)
+            return 0.0, False
         log.warning("what was recorded cannot be sent for now, and is kept: %s", told.error)
-        return wait, attempts
+        waits = told.error.retry_after_seconds if isinstance(told.error, Unavailable) else None
+        return attempts.next_wait(waits), False
 
     def _take_note(self, told: Delivered, now: float) -> None:
         for row in told.settled:

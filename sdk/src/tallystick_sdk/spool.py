@@ -198,21 +198,30 @@ class Spool:
             ).fetchone()
         return None if due_at is None else float(due_at)
 
-    def sending(self) -> bool:
-        """Whether this process is the one that sends, from now until `close`."""
-        if self.path is None:
-            return True
-        with self._lock:
-            if self._sending is not None:
-                return True
-            lock = sqlite3.connect(f"{self.path}.sending", timeout=0, isolation_level=None, check_same_thread=False)
-            try:
+    @contextlib.contextmanager
+    def sending(self) -> Iterator[bool]:
+        """Whether this process is the one that sends, until the block ends; not when another one is at it."""
+        lock = None if self.path is None else self._sending_lock()
+        try:
+            if lock is not None:
                 lock.execute("begin exclusive")
-            except sqlite3.OperationalError:  # another process has it
-                lock.close()
-                return False
-            self._sending = lock
-            return True
+        except sqlite3.OperationalError:  # another process has it, or another client of this one
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            if lock is not None:
+                with contextlib.suppress(sqlite3.Error):  # closed for a fork
+                    lock.execute("rollback")
+
+    def _sending_lock(self) -> sqlite3.Connection:
+        with self._lock:
+            if self._sending is None:
+                self._sending = sqlite3.connect(
+                    f"{self.path}.sending", timeout=0, isolation_level=None, check_same_thread=False
+                )
+            return self._sending
 
     def close(self) -> None:
         """Let go of the file and of the sending; the next call opens it again. What is in memory is kept."""

@@ -28,7 +28,7 @@ class StreamSink:
         self._hides = hides_usage
         self._events = Events()
         self._fold = StreamFold(call.provider, call.request)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a collected response may end here in the middle of anything
         self._is_done = False
 
     def feed(self, data: bytes) -> bytes:

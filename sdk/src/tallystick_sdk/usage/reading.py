@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from tallystick_sdk.errors import BadRequest
@@ -21,11 +22,11 @@ def part(value: Any, name: str) -> Any:
     """A member of an object, by its name in JSON; client libraries may have it in snake case. None without one."""
     if isinstance(value, Mapping):
         found = value.get(name)
-        return value.get(_snake(name)) if found is None else found
+        return found if found is not None or (snake := _snake(name)) == name else value.get(snake)
     if value is None or isinstance(value, (str, bytes, int, float, list, tuple)):
         return None
     found = getattr(value, name, None)
-    return getattr(value, _snake(name), None) if found is None else found
+    return found if found is not None or (snake := _snake(name)) == name else getattr(value, snake, None)
 
 
 def at(value: Any, path: str) -> Any:
@@ -69,5 +70,6 @@ def quantity(value: Any, path: str) -> int:
     return value
 
 
+@lru_cache(256)
 def _snake(name: str) -> str:
     return _HUMP.sub("_", name).lower()
