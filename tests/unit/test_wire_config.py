@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tallystick.core.errors import Problems
-from tallystick.wire.config import built_in, read_gateway
+from tallystick.wire.config import built_in
+from tallystick.wire.gateway_file import read_gateway
 
 WHOLE = """
 providers:

@@ -38,6 +38,19 @@ ENDS = [
         )
         for name in (b"completed", b"failed", b"incomplete")
     ),
+    *(
+        pytest.param(
+            b'data: {"type":"transcript.text.delta","delta":"hi"}',
+            b'data: {"type":"%s","usage":{}}' % name,
+            id=str(name),
+        )
+        for name in (
+            b"transcript.text.done",
+            b"speech.audio.done",
+            b"image_generation.completed",
+            b"image_edit.completed",
+        )
+    ),
     pytest.param(
         b'data: {"delta":"hi","type":"response.output_text.delta"}',
         b'data: {"response":{"error":null},"type":"response.completed"}',

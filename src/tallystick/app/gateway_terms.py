@@ -7,7 +7,8 @@ from pathlib import Path
 
 from tallystick.app.settings import Settings
 from tallystick.core.errors import BadInput
-from tallystick.wire.config import Gateway, built_in, read_gateway
+from tallystick.wire.config import Gateway, built_in
+from tallystick.wire.gateway_file import read_gateway
 
 
 def gateway_terms(settings: Settings) -> Gateway:
