@@ -26,8 +26,8 @@ from tallystick_sdk.errors import (
     Unavailable,
     UnexpectedAnswer,
 )
+from tallystick_sdk.recordings import Recording, Stats
 from tallystick_sdk.retry import Retry
-from tallystick_sdk.sender import Recording, Stats
 from tallystick_sdk.tagging import tags
 from tallystick_sdk.wire import VERSION
 from tallystick_sdk.work import Work, current_work

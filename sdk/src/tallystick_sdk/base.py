@@ -12,8 +12,9 @@ from tallystick_sdk import settings, wire
 from tallystick_sdk.errors import BadRequest, TallyError
 from tallystick_sdk.events import complete, new_id
 from tallystick_sdk.http import Http
+from tallystick_sdk.recordings import Recording, Stats
 from tallystick_sdk.retry import Retry
-from tallystick_sdk.sender import Recording, Sender, Stats
+from tallystick_sdk.sender import Sender
 from tallystick_sdk.settings import SpoolPlace
 from tallystick_sdk.spool import Refused, Spool, Waiting
 from tallystick_sdk.tagging import current_tags, merged, tags

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tallystick_sdk.base import BaseTally
 from tallystick_sdk.client import Tally
-from tallystick_sdk.sender import Recording
+from tallystick_sdk.recordings import Recording
 
 if TYPE_CHECKING:
     from tallystick_sdk.billing import Billable

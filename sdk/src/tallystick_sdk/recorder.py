@@ -17,7 +17,7 @@ from tallystick_sdk.work import current_work
 
 if TYPE_CHECKING:
     from tallystick_sdk.base import BaseTally
-    from tallystick_sdk.sender import Recording
+    from tallystick_sdk.recordings import Recording
 
 log: Final = logging.getLogger("tallystick_sdk")
 
