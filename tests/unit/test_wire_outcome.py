@@ -14,7 +14,7 @@ import pytest
 from tallystick.app.cost import load_extractors
 from tallystick.core.errors import BadInput
 from tallystick.usage.detect import provider_id
-from tallystick.usage.extract import extract
+from tallystick.usage.extract import decode_body, extract
 from tallystick.wire.asked import Asked, asked_of
 from tallystick.wire.outcome import judge, judge_stream, usage_stream
 
@@ -438,6 +438,27 @@ def test_recorded_answers_are_read_as_they_are_read_from_a_file():
                     assert judged.extracted == read
                 seen += 1
     assert seen > 1000
+
+
+ENDPOINTS = {("openai", "chat"): CHAT, ("openai", "responses"): RESPONSES, ("anthropic", "default"): MESSAGES}
+ENDPOINTS[("google", "default")] = GENERATE
+
+
+@pytest.mark.skipif(not DATA.exists(), reason="the recorded answers are not on this machine")
+def test_recorded_answers_are_read_the_same_at_their_own_endpoints():
+    seen = dict.fromkeys(ENDPOINTS, 0)
+    for row in rows("provider_responses.jsonl"):
+        raw = json.dumps({key: value for key, value in row["body"].items() if key != "file"}).encode()
+        for provider in ("openai", "anthropic", "google"):
+            try:
+                read = extract(TABLE, decode_body(raw), provider=provider)
+            except BadInput:
+                continue  # another provider's answer
+            asked = ENDPOINTS.get((provider, read.flavor))
+            if asked is not None and read.model is not None:
+                seen[provider, read.flavor] += 1
+                assert of_body(raw, asked=asked, provider=provider).extracted == read
+    assert all(seen.values()), seen
 
 
 @pytest.mark.skipif(not DATA.exists(), reason="the recorded answers are not on this machine")

@@ -44,9 +44,9 @@ class Reported:
 def walk(value: Any, steps: Sequence[Step]) -> list[Any]:
     """Everything at the end of a path; nothing where the path leads nowhere or to null."""
     for position, step in enumerate(steps):
-        if not isinstance(step, str):
+        if type(step) is tuple:
             return _walk_items(value, step, steps[position + 1 :])
-        if not isinstance(value, dict):
+        if type(value) is not dict:
             return []
         value = value.get(step)
     return [] if value is None else [value]

@@ -34,6 +34,13 @@ Ended = Literal["whole", "broken", "left"]
 """How an answer ended: the provider ended it, its connection broke, or the caller left."""
 
 _HOME: Final = {"openai": "openai", "anthropic": "anthropic", "gemini": "google"}
+_FLAVORS: Final = {
+    ("openai", "chat"): "chat",
+    ("openai", "responses"): "responses",
+    ("anthropic", "messages"): "default",
+    ("google", "generate"): "default",
+}
+"""Which of a provider's flavors an endpoint answers in, where that is certain; of others the one that fits is found."""
 _GENERATES: Final = frozenset({"chat", "responses", "completions", "messages", "generate"})
 _ESTIMATED: Final = _GENERATES | {"embeddings"}
 _MARKER_TOKENS: Final = 8
@@ -158,7 +165,7 @@ def judge_stream(
     """
     detail, used = "", None
     try:
-        used = replace(stream.finish(), provider=provider_id(provider))
+        used = _named(stream.finish(), provider)
     except BadInput as error:
         detail = _short(str(error))
         # Who leaves before the first word has had the prompt read; a connection that breaks before it, nothing.
@@ -208,6 +215,13 @@ def _extract(
     table: ExtractorTable, asked: Asked, provider: str, answer: Mapping[str, Any], status: UsageStatus = "final"
 ) -> Extracted:
     reader = _reader(table, asked, provider)
+    flavor = _FLAVORS.get((reader, asked.kind))
+    if flavor is not None:
+        try:
+            used = extract(table, answer, provider=reader, flavor=flavor, model=asked.model, status=status)
+            return _named(used, provider)
+        except BadInput:  # another of its APIs after all
+            pass
     try:
         used = extract(table, answer, provider=reader, model=asked.model, status=status)
     except BadInput:
@@ -215,7 +229,7 @@ def _extract(
         if reader == home:
             raise
         used = extract(table, answer, provider=home, model=asked.model, status=status)
-    return replace(used, provider=provider_id(provider))
+    return _named(used, provider)
 
 
 def _estimate(
@@ -237,7 +251,7 @@ def _estimate(
         used = extract(table, {**model, **shaped}, provider=_HOME[asked.api], model=asked.model, status="estimated")
     except BadInput:
         return None
-    return replace(used, provider=provider_id(provider))
+    return _named(used, provider)
 
 
 def _estimate_media(asked: Asked, provider: str, answer: Mapping[str, Any]) -> Extracted | None:
@@ -308,6 +322,12 @@ def _reader(table: ExtractorTable, asked: Asked, provider: str) -> str:
     """Whose shapes to read an answer by: the provider's own, or those of the API that it speaks."""
     name = provider_id(provider)
     return name if name in table.rows else _HOME[asked.api]
+
+
+def _named(used: Extracted, provider: str) -> Extracted:
+    """What was used, with the provider that is to be paid for it."""
+    name = provider_id(provider)
+    return used if used.provider == name else replace(used, provider=name)
 
 
 def _short(text: str) -> str:
