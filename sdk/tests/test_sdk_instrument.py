@@ -328,9 +328,11 @@ def test_tags_of_one_call_stand_in_its_headers_and_do_not_reach_the_provider(
 ) -> None:
     upstream.reply = answer(CHAT)
     tags = {"x-tally-user": "u-9", "x-tally-feature": "search", "x-tally-request-id": "mine-1", "x-other": "1"}
+    tags["X-Tally-Attribute-job"] = "j-1"
     client.chat.completions.create(model="gpt-4o-mini", messages=MESSAGES, extra_headers=tags)
     (event,) = recorded()
     assert (event["user_id"], event["feature"], event["request_id"]) == ("u-9", "search", "mine-1")
+    assert event["attributes"]["job"] == "j-1"
     sent = {name.lower() for name, _ in upstream.requests[0].headers}
     assert "x-other" in sent
     assert not [name for name in sent if name.startswith("x-tally")]

@@ -55,7 +55,7 @@ class Tally(BaseTally):
 
     def settle(
         self,
-        hold: Authorization | str,
+        hold_id: Authorization | str,
         outcome: str = "success",
         events: Iterable[Mapping[str, Any]] = (),
         *,
@@ -65,7 +65,7 @@ class Tally(BaseTally):
         """It is done: its usage is stored, what the contract says is charged, and the rest goes back.
 
         Args:
-            hold: what `authorize` gave, or the hold's id.
+            hold_id: the hold's id, or what `authorize` gave.
             outcome: `success`, `empty` or `failure`; the contract says which of them are charged.
             events: its usage, as of `record`; what they leave out of the tags is the hold's.
             charge_credits: the most to charge, where it is not for the contract to say.
@@ -75,17 +75,17 @@ class Tally(BaseTally):
             Conflict: `hold_resolved` (it was settled otherwise, or released), `hold_expired`, `request_id_conflict`.
             TallyError: what else the server refuses, or that it cannot be reached.
         """
-        body = settle_body(*self._hold(hold, org_id), outcome, events, charge_credits)
+        body = settle_body(*self._hold(hold_id, org_id), outcome, events, charge_credits)
         return decode(Settlement, self._http.ask(wire.post("/v1/settle", body), self.retry))
 
-    def release(self, hold: Authorization | str, reason: str | None = None, *, org_id: str | None = None) -> Release:
+    def release(self, hold_id: Authorization | str, reason: str | None = None, *, org_id: str | None = None) -> Release:
         """It was not done: all that was held goes back.
 
         Raises:
             Conflict: `hold_resolved` (it was settled), `hold_expired`.
             TallyError: what else the server refuses, or that it cannot be reached.
         """
-        body = release_body(*self._hold(hold, org_id), reason)
+        body = release_body(*self._hold(hold_id, org_id), reason)
         return decode(Release, self._http.ask(wire.post("/v1/release", body), self.retry))
 
     def wallet(self, org_id: str | None = None) -> Wallet:

@@ -29,6 +29,7 @@ _HEADERS: Final = {
     "x-tally-request-id": "request_id",
 }
 """The same words as the gateway's headers."""
+_ATTRIBUTE: Final = "x-tally-attribute-"
 
 _current: ContextVar[Mapping[str, Any] | None] = ContextVar("tallystick_tags", default=None)
 
@@ -82,7 +83,14 @@ def missing(members: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(name for name in MANDATORY if not members.get(name))
 
 
-def tags_of_headers(headers: Mapping[str, Any]) -> dict[str, str]:
+def tags_of_headers(headers: Mapping[str, Any]) -> dict[str, Any]:
     """What `x-tally-…` headers say; `request_id` besides the tags."""
-    found = ((_HEADERS.get(str(name).lower()), value) for name, value in headers.items())
-    return {name: value for name, value in found if name is not None and isinstance(value, str)}
+    found: dict[str, Any] = {}
+    attributes: dict[str, str] = {}
+    for name, value in headers.items():
+        header = str(name).lower()
+        if isinstance(value, str) and header in _HEADERS:
+            found[_HEADERS[header]] = value
+        elif isinstance(value, str) and header.startswith(_ATTRIBUTE):
+            attributes[header.removeprefix(_ATTRIBUTE)] = value
+    return found | ({"attributes": attributes} if attributes else {})
