@@ -9,8 +9,7 @@ import httpx2
 import openai
 import pytest
 
-from tallystick.core.errors import BadInput, Problems, Unavailable
-from tallystick.wire.refusals import RETRY_SECONDS_MAX, Refusal, error_event, refusal_of, refusal_of_error
+from tallystick.wire.refusals import RETRY_SECONDS_MAX, Refusal, error_event, refusal_of
 
 MEMBERS = {
     "code": "hard_limit_reached",
@@ -149,20 +148,10 @@ def test_the_length_is_the_bodys():
     assert dict(refusal.headers)["content-length"] == str(len(refusal.body))
 
 
-def test_an_error_of_ours_keeps_its_place_and_its_parts():
-    faults = [BadInput("invalid_text", "it is odd", next_step="mend it", where=f"x-{n}") for n in range(30)]
-    several = refusal_of_error("openai", 400, Problems("invalid_tags", faults, next_step="mend"), request_id="r")
-    ours = json.loads(several.body)["tallystick"]
-    assert [fault["where"] for fault in ours["errors"]] == [f"x-{n}" for n in range(20)]
-    one = json.loads(refusal_of_error("openai", 400, faults[0], request_id="r", entry="h1").body)
-    assert one["error"]["param"] == "x-0"
-    assert one["tallystick"]["entry"] == "h1"
-
-
-def test_what_is_away_says_when_to_come_again():
-    error = Unavailable("database_unreachable", "it is away", next_step="try again", retry_after_seconds=5)
-    headers = dict(refusal_of_error("openai", 503, error, request_id="r").headers)
-    assert (headers["retry-after"], headers["x-should-retry"]) == ("5", "true")
+def test_the_place_of_a_fault_is_openais_param():
+    members = {"code": "text_too_long", "detail": "it is long", "next_step": "cut it", "where": "x-tally-user"}
+    body = json.loads(refusal_of("openai", 400, members, request_id="r").body)
+    assert body["error"]["param"] == body["tallystick"]["where"] == "x-tally-user"
 
 
 @pytest.mark.parametrize("flavor", ["openai", "anthropic", "gemini"])

@@ -101,6 +101,9 @@ class _EventTail(EventSieve):
         return not _MARKS.search(data)
 
     def take(self, event: bytes, out: list[bytes]) -> None:
+        if not self._withheld and _PLAIN.match(event):
+            out.append(event)
+            return
         terminal = _terminal_mark(event)
         # Gemini ends each of several candidates, and says more of the others after: only the last end is the stream's.
         if self._withheld and self._may_continue and (terminal or event_fields(event)[1]):

@@ -19,12 +19,12 @@ from typing import Any, Final
 
 import msgspec
 
-from tallystick.core.errors import Problems, TallyError, Unavailable
 from tallystick.wire.routes import Flavor
 
 RETRY_SECONDS_MAX: Final = 60
 """How long the official clients wait at most because of `Retry-After`; what takes longer is not worth their retry."""
 ERRORS_MAX: Final = 20
+"""How many faults of a request are listed."""
 
 _OPENAI_TYPES: Final = MappingProxyType(
     {401: "authentication_error", 402: "insufficient_quota", 403: "permission_error", 404: "not_found_error",
@@ -83,20 +83,6 @@ def refusal_of(
         may_retry = soon if status < 500 else retry_after_seconds is None or soon
     headers.append(("x-should-retry", "true" if may_retry else "false"))
     return Refusal(status=status, headers=tuple(headers), body=body)
-
-
-def refusal_of_error(
-    flavor: Flavor, status: int, error: TallyError, *, request_id: str, may_retry: bool | None = None, **more: Any
-) -> Refusal:
-    """A refusal because of one of our errors; each of several faults is listed in `errors`.
-
-    `more` are further members.
-    """
-    members: dict[str, Any] = {**error.as_dict(), **more}
-    if isinstance(error, Problems):
-        members["errors"] = [problem.as_dict() for problem in error.problems[:ERRORS_MAX]]
-    seconds = error.retry_after_seconds if isinstance(error, Unavailable) else None
-    return refusal_of(flavor, status, members, request_id=request_id, retry_after_seconds=seconds, may_retry=may_retry)
 
 
 def error_event(flavor: Flavor, status: int, members: Mapping[str, Any], *, request_id: str) -> bytes:
