@@ -6,7 +6,7 @@ import pytest
 
 from tallystick.core.errors import BadInput, Problems
 from tallystick.usage import event_problems
-from tallystick.wire.tags import MANDATORY, REQUEST_ID_CHARS_MAX, Tags, is_ours, tags_of
+from tallystick.wire.tags import MANDATORY, REQUEST_ID_CHARS_MAX, Tags, tags_of
 
 WHOLE = {
     "x-tally-feature": "chat",
@@ -114,8 +114,3 @@ def test_unknown_headers_are_let_through():
 def test_what_is_mandatory_is_what_an_event_needs():
     filled_in = {"org_id", "request_id", "time", "model", "meters"}
     assert set(MANDATORY) == set(event_problems.MANDATORY) - filled_in
-
-
-def test_our_headers_are_told_from_the_providers():
-    assert is_ours(b"x-tally-key")
-    assert not is_ours(b"x-api-key")

@@ -97,11 +97,6 @@ def tags_of(headers: Iterable[tuple[bytes, bytes]], defaults: Mapping[str, str] 
     return Tags(**{name: text for name, text in given.items() if name in _HEADER_OF}, attributes=attributes)
 
 
-def is_ours(name: bytes) -> bool:
-    """Whether a header (its name in lower case) is meant for us, and not for the provider."""
-    return name.startswith(PREFIX)
-
-
 def _put(into: dict[str, str], key: str, header: bytes, raw: bytes, faults: list[BadInput]) -> None:
     where = header.decode("latin-1")
     try:
