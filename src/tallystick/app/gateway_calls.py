@@ -22,6 +22,7 @@ import msgspec
 from tallystick.app.answer_parts import pico_to_credits, total
 from tallystick.app.authorize import checked_authorize
 from tallystick.app.decision_answers import answer_of, seconds_until_reset
+from tallystick.app.operate import new_salt
 from tallystick.app.release import checked_release
 from tallystick.app.runtime import Runtime
 from tallystick.app.settle import checked_settle
@@ -32,9 +33,10 @@ from tallystick.journal.accounts import entries_referring
 from tallystick.ledger.encoding import operation_fingerprint, personal_json
 from tallystick.ledger.entry import Entry
 from tallystick.ledger.operation_body import encode_part, read_body
-from tallystick.ledger.operations import Operation, Recorded, Settle
+from tallystick.ledger.operations import Operation, Recorded, Settle, SettleEvent
 from tallystick.ledger.receipt import Receipt
-from tallystick.ledger.request_checks import complete_event
+from tallystick.ledger.request_checks import FROM_HOLD, complete_event
+from tallystick.usage.checks import sound_event
 from tallystick.usage.event import Outcome, Payer, UsageEvent, UsageStatus
 from tallystick.usage.extract import Extracted, Part
 
@@ -62,6 +64,8 @@ ATTEMPTS_MAX = 100
 """How many attempts one request id may have."""
 
 _NO_MODEL = "-"
+_OF_HOLD = {"user_id": "-", "session_id": "-", "feature": "-", "environment": "-"}
+"""Stands for what an event takes from its hold."""
 
 
 class Call(NamedTuple):
@@ -223,13 +227,24 @@ def settle_operation(runtime: Runtime, held: Recorded, used: Used) -> Operation:
     Raises:
         BadInput, Problems: the provider's figures cannot be recorded.
     """
-    raw = {
-        "org_id": held.org_id,
-        "hold_id": f"h{held.seq}",
-        "outcome": used.outcome,
-        "events": usage_events(held, used),
-    }
-    return checked_settle(runtime, raw, runtime.known_meters())
+    events = usage_events(held, used)
+    known_meters, now = runtime.known_meters(), runtime.clock()
+    sound = [
+        sound_event({**_OF_HOLD, "org_id": held.org_id, **event}, now=now, known_meters=known_meters)
+        for event in events
+    ]
+    if None in sound:  # it is told what is wrong
+        raw = {"org_id": held.org_id, "hold_id": f"h{held.seq}", "outcome": used.outcome, "events": events}
+        return checked_settle(runtime, raw, known_meters)
+    found = [event for event in sound if event is not None]
+    return Operation(
+        org_id=held.org_id,
+        kind="settlement",
+        request_id=f"h{held.seq}",
+        request=Settle(hold_seq=held.seq, outcome=used.outcome, events=tuple([event.request_id for event in found])),
+        salt=new_salt(runtime),
+        events=tuple([SettleEvent(event, FROM_HOLD) for event in found]),
+    )
 
 
 def release_operation(runtime: Runtime, held: Recorded, reason: str) -> Operation:
