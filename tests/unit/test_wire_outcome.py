@@ -286,7 +286,14 @@ def test_streams_of_media_are_complete_when_they_say_so(path, done):
 def test_what_is_unknown_is_metered_by_what_it_states():
     asked = asked_of("openai", "/v1/something/new", "", b"{}")
     assert of_body({"model": "m", "usage": USAGE}, asked=asked).extracted.meters["tokens_in"] == 10
-    assert of_body({"ok": True}, asked=asked).extracted is None
+    for body in ({"ok": True}, b"", b"<html>", b"\x00"):
+        judged = of_body(body, asked=asked)
+        assert (judged.outcome, judged.extracted, judged.why) == ("success", None, "no_usage")
+
+
+def test_a_name_that_no_model_has_does_not_cost_the_usage():
+    judged = of_body(said("y" * 20, usage=USAGE, model="m" * 600))
+    assert (judged.why, judged.extracted.model, judged.extracted.meters["tokens_out"]) == ("no_usage", "gpt-4o", 5)
 
 
 def test_a_provider_that_nobody_knows_is_read_by_its_flavor_and_priced_by_its_name():

@@ -47,7 +47,7 @@ def test_the_headers_of_a_call_become_its_tags():
 
 
 def test_what_the_call_does_not_say_is_the_keys():
-    defaults = {"feature": "all", "user": "robot", "session_id": "none", "environment": "staging", "action": "brief"}
+    defaults = {"feature": "all", "user_id": "robot", "session_id": "none", "environment": "staging", "action": "brief"}
     given = [(b"x-tally-feature", b"chat"), (b"x-tally-user", b" ")]
     tags = tags_of(given, defaults)
     assert (tags.feature, tags.user_id, tags.session_id) == ("chat", "robot", "none")

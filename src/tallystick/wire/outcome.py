@@ -21,7 +21,7 @@ from typing import Any, Final, Literal
 from tallystick.core.errors import BadInput
 from tallystick.usage.detect import provider_id
 from tallystick.usage.event import Outcome, UsageStatus
-from tallystick.usage.extract import Extracted, Part, decode_body, extract, provider_refusal
+from tallystick.usage.extract import MODEL_NAME_MAX, Extracted, Part, decode_body, extract, provider_refusal
 from tallystick.usage.streams import UsageStream, estimate_tokens, prompt_bytes
 from tallystick.usage.table import ExtractorTable
 from tallystick.wire.answer_text import is_empty_answer, text_bytes_of, usage_shape
@@ -246,7 +246,8 @@ def _estimate(
         return None
     tokens_in = estimate_tokens(prompt_bytes(request or {}))
     shaped = usage_shape(asked.kind, tokens_in, estimate_tokens(text_bytes))
-    model = {name: answer[name] for name in ("model", "modelVersion") if isinstance(answer.get(name), str)}
+    named = ((name, answer.get(name)) for name in ("model", "modelVersion"))
+    model = {name: text for name, text in named if isinstance(text, str) and len(text) <= MODEL_NAME_MAX}
     try:
         used = extract(table, {**model, **shaped}, provider=_HOME[asked.api], model=asked.model, status="estimated")
     except BadInput:
@@ -283,6 +284,8 @@ def _unreadable(
         if ended == "left":
             return Judged("success", used, "caller_left")
         return Judged("failure", used, "broke_off", _short(str(error)))
+    if asked.kind == "other":
+        return Judged("success", None, "no_usage", _short(str(error)) if plain else "")
     if asked.kind not in _ESTIMATED and plain and kind not in ("application/json", "text/html"):
         return Judged("success", _estimate(table, asked, provider, {}, 0, request), "no_usage")
     return Judged("failure", None, "garbage", _short(str(error)))

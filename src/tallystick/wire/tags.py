@@ -35,11 +35,12 @@ FIELDS: Final = MappingProxyType(
 )
 """Header to field of an event."""
 MANDATORY: Final = ("feature", "user_id", "session_id", "environment")
+DEFAULTED: Final = (*MANDATORY, "action", "work_key")
+"""What a key may say of every call."""
 REQUEST_ID_CHARS_MAX: Final = TEXT_CHARS_MAX - 12
 """Further attempts of a call get an id with a number behind it."""
 
 _HEADER_OF: Final = MappingProxyType({field: header.decode() for header, field in FIELDS.items()})
-_SHORT: Final = MappingProxyType({"user": "user_id", "session": "session_id", "work-key": "work_key"})
 _ATTEMPT: Final = re.compile(r"~[0-9]+$")
 
 
@@ -61,7 +62,7 @@ def tags_of(headers: Iterable[tuple[bytes, bytes]], defaults: Mapping[str, str] 
 
     Args:
         headers: as ASGI has them; other headers are let through.
-        defaults: by field (`feature`, `user_id` or `user`, …): what holds where a header is missing or empty.
+        defaults: by field (`DEFAULTED`): what holds where a header is missing or empty.
 
     Raises:
         BadInput: `missing_tags`, all of them named; `duplicate_tag`, a header twice with different values;
@@ -84,8 +85,9 @@ def tags_of(headers: Iterable[tuple[bytes, bytes]], defaults: Mapping[str, str] 
             _put(attributes, name[len(ATTRIBUTE_PREFIX) :].decode("latin-1"), name, raw, faults)
         else:
             others.append(name.decode("latin-1"))
-    for field, text in defaults.items():
-        given.setdefault(_SHORT.get(field, field), text)
+    for field in DEFAULTED:
+        if field in defaults:
+            given.setdefault(field, defaults[field])
     faults += _faults(given, attributes)
     missing = [field for field in MANDATORY if field not in given]
     if missing:
@@ -94,7 +96,7 @@ def tags_of(headers: Iterable[tuple[bytes, bytes]], defaults: Mapping[str, str] 
         raise faults[0]
     if faults:
         raise Problems("invalid_tags", faults, next_step="mend the headers that are named, then send the call again")
-    return Tags(**{name: text for name, text in given.items() if name in _HEADER_OF}, attributes=attributes)
+    return Tags(**given, attributes=attributes)
 
 
 def _put(into: dict[str, str], key: str, header: bytes, raw: bytes, faults: list[BadInput]) -> None:
@@ -114,7 +116,7 @@ def _put(into: dict[str, str], key: str, header: bytes, raw: bytes, faults: list
 def _faults(given: Mapping[str, str], attributes: Mapping[str, str]) -> list[BadInput]:
     faults: list[BadInput] = []
     for field, text in given.items():
-        if field in _HEADER_OF and not is_sound_text(text):
+        if not is_sound_text(text):
             _note(faults, _HEADER_OF[field], text)
     request_id = given.get("request_id", "")
     where = _HEADER_OF["request_id"]
