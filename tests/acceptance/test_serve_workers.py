@@ -18,6 +18,7 @@ import httpx2
 import pytest
 
 from journal_helpers import raw_event
+from tally_processes import run_tally
 
 
 class Workers:
@@ -132,6 +133,67 @@ def test_two_workers_store_each_event_once_though_one_is_killed_under_load_and_i
     assert workers.lines[-1] == "stopped\n"
     assert not any(map(_runs, pids))
     assert not (workers.data_dir / "postgres" / "postmaster.pid").exists()
+
+
+CONTRACT = """\
+contract: shared
+version: "1"
+effective_from: 2026-01-01T00:00:00Z
+currency: USD
+credit: {name: credit, usd: "0.01"}
+actions:
+  brief: {title: Write a brief, price: {credits: 5}, charge_on: [success], shows: 5 credits a brief.}
+plans:
+  wallet: {title: Wallet, kind: credits, base: "0", top_up: true}
+"""
+
+
+def ask(url: str, path: str, body: dict[str, object]) -> dict:
+    """On a connection of its own, again and again until it is answered."""
+    while True:
+        try:
+            answer = httpx2.post(url + path, json=body, timeout=30)
+        except httpx2.TransportError:
+            continue
+        if answer.status_code != 503:
+            assert answer.status_code == 200, answer.text
+            return answer.json()
+
+
+def test_decisions_are_made_once_whichever_worker_is_asked_and_whichever_is_killed(begun_dir: Path, tmp_path: Path):
+    contract = tmp_path / "shared.yaml"
+    contract.write_text(CONTRACT)
+    env = {"TALLY_DATA_DIR": str(begun_dir)}
+    orgs = [f"org-{number}" for number in range(6)]
+    for command in (
+        ["contract", "apply", str(contract)],
+        *(["orgs", "set", org, "--contract", "shared", "--plan", "wallet", "--from", "2026-01-01"] for org in orgs),
+        *(["credits", "grant", org, "1000", "--source", "promo", "--reason", "test", "--author", "t"] for org in orgs),
+    ):
+        assert run_tally(*command, env=env).returncode == 0, command
+    workers = Workers(begun_dir)
+    first = workers.pids()
+
+    def pair(number: int) -> None:
+        org, name = orgs[number % len(orgs)], f"a-{number}"
+        asked = {"user_id": "u", "session_id": "s", "feature": "f", "environment": "production", "action": "brief"}
+        for _ in range(2):  # whoever has lost an answer asks again, and any worker may have to answer
+            hold = ask(workers.url, "/v1/authorize", {"org_id": org, "request_id": name, **asked})["hold"]["hold_id"]
+        for _ in range(2):
+            settled = ask(workers.url, "/v1/settle", {"org_id": org, "hold_id": hold, "outcome": "success"})
+            assert settled["charged_credits"] == "5"
+
+    with ThreadPoolExecutor(8) as pool:
+        asking = [pool.submit(pair, number) for number in range(120)]
+        time.sleep(0.4)
+        os.kill(first[1], signal.SIGKILL)
+        for one in asking:
+            one.result()
+    for org in orgs:
+        wallet = httpx2.get(f"{workers.url}/v1/orgs/{org}/wallet").json()
+        assert (wallet["available"], wallet["held"]) == (str(1000 - 20 * 5), "0"), wallet
+    assert workers.stop() == 0
+    assert run_tally("verify", env=env).returncode == 0
 
 
 def test_when_the_parent_is_killed_its_workers_end_and_the_next_start_finds_everything(workers: Workers):

@@ -44,7 +44,6 @@ from tallystick.api import (
 )
 from tallystick.api.access import allow
 from tallystick.api.auth import Authentication, Callers
-from tallystick.api.bodies import BodyBudget
 from tallystick.api.context import refuse_nul
 from tallystick.api.decisions import ADDRESSES, ShortOperations
 from tallystick.api.event_schema import EVENTS_PATH
@@ -60,7 +59,9 @@ from tallystick.api.problems import (
 from tallystick.api.request_log import RequestLog
 from tallystick.api.short_ways import ShortWay, ShortWays
 from tallystick.api.single_events import SingleEvents
+from tallystick.app.body_budget import BodyBudget
 from tallystick.app.loop_inbox import LoopInbox
+from tallystick.app.peers import Peers, Place
 from tallystick.app.rates_watch import RatesWatch
 from tallystick.app.runtime import Runtime
 from tallystick.app.settings import Settings
@@ -79,11 +80,17 @@ RATES_LOOK_SECONDS = 30
 _log = structlog.get_logger("tallystick.api")
 
 
-def create_app(runtime: Runtime) -> ASGIApp:
-    """The application over an open runtime, ready for any ASGI server."""
+def create_app(runtime: Runtime, place: Place | None = None) -> ASGIApp:
+    """The application over an open runtime, ready for any ASGI server.
+
+    Args:
+        runtime: an open one.
+        place: which of several workers this is; None for one that is alone.
+    """
     api = build_api(runtime.settings)
     api.state.runtime = runtime
-    gateway = api.state.gateway = Gateway(runtime)
+    api.state.place = place
+    gateway = api.state.gateway = Gateway(runtime, api.state.body_budget)
     callers = api.state.callers = Callers(runtime)
     return Linger(_Front(gateway, RequestLog(Authentication(api, callers))))
 
@@ -161,6 +168,7 @@ async def _running(api: FastAPI) -> AsyncIterator[dict[str, Any]]:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_watch_rates, RatesWatch(runtime))
         inbox = LoopInbox(asyncio.get_running_loop())
+        peers = await _meet_peers(runtime, api.state.place, inbox)
         gateway: Gateway = api.state.gateway
         await gateway.start(inbox, log.add)
         operations = [ShortOperations(address, runtime, inbox) for address in ADDRESSES]
@@ -168,8 +176,20 @@ async def _running(api: FastAPI) -> AsyncIterator[dict[str, Any]]:
         body_bytes_max = runtime.settings.body_bytes_max
         yield {"short_ways": ShortWays(ways, log, body_bytes_max=body_bytes_max, callers=api.state.callers)}
         await gateway.stop()
+        if peers is not None:
+            runtime.operations.elsewhere = None
+            await peers.stop()
         log.flush()
         tasks.cancel_scope.cancel()
+
+
+async def _meet_peers(runtime: Runtime, place: Place | None, inbox: LoopInbox) -> Peers | None:
+    if place is None:
+        return None
+    peers = Peers(place, runtime.operations.submit_here, inbox)
+    await peers.start()
+    runtime.operations.elsewhere = peers.offer
+    return peers
 
 
 async def _watch_rates(watch: RatesWatch) -> None:

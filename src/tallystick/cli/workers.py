@@ -19,9 +19,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import structlog
 
+from tallystick.app.peers import Place, socket_path
 from tallystick.app.settings import Settings
 from tallystick.cli.http_server import GRACE_SECONDS, run_server, signals_to_exit
 from tallystick.cli.output import errors_to_exit_codes
@@ -39,17 +42,21 @@ _log = structlog.get_logger("tallystick.serve")
 class _Worker:
     """A worker process as its parent sees it."""
 
-    def __init__(self, number: int, settings: Settings, listener: socket.socket) -> None:
+    def __init__(self, number: int, settings: Settings, listener: socket.socket, place: Place | None) -> None:
         self.number = number
         self.started = time.monotonic()
         self.is_ready = False
         self.said, says = os.pipe()
         command = [sys.executable, "-P", "-m", "tallystick.cli.workers", str(listener.fileno()), str(says)]
+        passed = [listener.fileno(), says]
+        if place is not None:
+            passed.append(place.listener.fileno())
+            command += [str(place.listener.fileno()), str(place.number), str(place.workers), str(place.folder)]
         try:
             self.process = subprocess.Popen(  # noqa: S603 - this program again
                 command,
                 stdin=subprocess.PIPE,
-                pass_fds=(listener.fileno(), says),
+                pass_fds=passed,
                 start_new_session=True,  # Ctrl-C is for the parent, who tells its workers to finish
             )
         finally:
@@ -81,10 +88,11 @@ class Workers:
         self._due: dict[int, float] = {}  # by number, when one that is gone is to be started again
         self._quick_ends = 0
         self._is_stopping = False
+        self._places: list[Place] = []
 
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT; the exit code: 0, or that of a worker that could not even start."""
-        with _signals_as_bytes() as signals:
+        with _signals_as_bytes() as signals, _places(self._settings.workers) as self._places:
             self._selector.register(signals, selectors.EVENT_READ)
             for number in range(self._settings.workers):
                 self._start(number)
@@ -101,7 +109,8 @@ class Workers:
         return code
 
     def _start(self, number: int) -> None:
-        worker = self._workers[number] = _Worker(number, self._settings, self._listener)
+        place = self._places[number] if self._places else None
+        worker = self._workers[number] = _Worker(number, self._settings, self._listener, place)
         self._selector.register(worker.said, selectors.EVENT_READ, worker)
 
     def _hear(self, worker: _Worker) -> int:
@@ -156,6 +165,25 @@ class Workers:
 
 
 @contextmanager
+def _places(count: int) -> Iterator[list[Place]]:
+    """Sockets at which the workers listen for each other, in a folder that nobody else may enter; none if that fails.
+
+    They are open here as long as the workers are kept, so that one that is started again goes on where it was.
+    """
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="tally-")))
+        listeners = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(count)]
+        try:
+            for number, listener in enumerate(listeners):
+                listener.bind(str(socket_path(folder, number)))
+                listener.listen(count)
+        except OSError as error:  # such as a path that is too long for a socket
+            _log.warning("workers_apart", reason=str(error), next_step="set TMPDIR to a folder with a short name")
+            listeners = []
+        yield [Place(number, count, folder, listener) for number, listener in enumerate(listeners)]
+
+
+@contextmanager
 def _signals_as_bytes() -> Iterator[socket.socket]:
     """A socket that can be read from once SIGINT or SIGTERM has come."""
     reader, writer = socket.socketpair()
@@ -172,12 +200,18 @@ def _signals_as_bytes() -> Iterator[socket.socket]:
 
 
 def main() -> None:
-    """A worker: `python -m tallystick.cli.workers LISTENER_FD READY_FD`, with its settings on standard input."""
+    """A worker, with its settings on standard input.
+
+    python -m tallystick.cli.workers LISTENER_FD READY_FD [PEERS_FD NUMBER COUNT FOLDER]
+    """
     from tallystick.api.app import create_app
     from tallystick.api.logs import configure_logging
     from tallystick.app.runtime import open_runtime
 
-    listener, says = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
+    listener, says, place = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]), None
+    if len(sys.argv) > 3:
+        peers, number, count = map(int, sys.argv[3:6])
+        place = Place(number, count, Path(sys.argv[6]), socket.socket(fileno=peers))
     # Unbuffered: a thread will wait in a read of it when the interpreter ends.
     given = _first_line(0)
     if not given:  # the parent is gone already
@@ -190,7 +224,7 @@ def main() -> None:
         threading.Thread(target=_end_with_the_parent, daemon=True).start()
         configure_logging()
         runtime = stack.enter_context(open_runtime(settings, may_start_late=True))
-        run_server(create_app(runtime), listener, on_listening=lambda: _say(says))
+        run_server(create_app(runtime, place), listener, on_listening=lambda: _say(says))
 
 
 def _first_line(fd: int) -> bytes:

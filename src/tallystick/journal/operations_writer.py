@@ -205,6 +205,10 @@ class Operations:
         check: refuses with an `Unavailable` what cannot be written now; asked before each.
         linger_seconds, group_events_max, queue_events_max: see `GroupWriter`; operations and the usage events of
             settlements count alike.
+
+    Attributes:
+        elsewhere: where set, hands an operation to another process that writes for its org; None for one that is to be
+            written here.
     """
 
     def __init__(
@@ -218,6 +222,7 @@ class Operations:
         queue_events_max: int,
     ) -> None:
         self._check = check
+        self.elsewhere: Callable[[Operation], Future[Recorded] | None] | None = None
         self._writer = GroupWriter[Item, Answer](
             connect,
             work,
@@ -236,6 +241,11 @@ class Operations:
         Raises:
             Unavailable: `journal_busy`, `database_unreachable`, `journal_closed`.
         """
+        future = None if self.elsewhere is None else self.elsewhere(operation)
+        return self.submit_here(operation) if future is None else future
+
+    def submit_here(self, operation: Operation) -> Future[Recorded]:
+        """As `submit`, by this process's own writer."""
         if self._check is not None:
             self._check()
         return self._writer.submit(operation)  # type: ignore[return-value]
