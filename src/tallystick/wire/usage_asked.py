@@ -44,7 +44,8 @@ def with_usage_asked(body: bytes) -> bytes:
 
 def _ask(body: bytes, request: dict[str, Any], options: object) -> bytes:
     begin = body.index(b"{")
-    span = _member(body, begin, "stream_options")
+    is_named = "stream_options" in request  # where it is not, nothing has to be searched
+    span = _member(body, begin, "stream_options") if is_named else None
     if span is None:
         return body[: begin + 1] + _FIELD + (b"," if request else b"") + body[begin + 1 :]
     start, end = span
