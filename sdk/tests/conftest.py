@@ -120,15 +120,6 @@ def _plain_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TALLY_SPOOL_DIR", str(tmp_path / "spool"))
 
 
-@pytest.fixture
-def short_dir() -> Iterator[Path]:
-    """An empty folder with a path short enough for a database's socket."""
-    folder = Path(tempfile.mkdtemp(prefix="tally-"))
-    folder.chmod(0o711)
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
-
-
 @pytest.fixture(scope="session")
 def shop() -> Iterator[Served]:
     """A server with the shop's contract, for all tests that leave it running."""
@@ -142,12 +133,11 @@ def shop() -> Iterator[Served]:
 
 
 @pytest.fixture
-def own_server(short_dir: Path) -> Iterator[Served]:
-    """A server with the shop's contract of the test's own, to be stopped and killed."""
-    served = Served(short_dir)
-    open_shop(served.url)
-    yield served
-    served.stop()
+def own_server(shop: Served) -> Iterator[Served]:
+    """The shop's server, for a test that kills it: for the next ones it is started again, at the same address."""
+    yield shop
+    if shop.process.poll() is not None:
+        shop.start()
 
 
 def open_shop(url: str) -> None:

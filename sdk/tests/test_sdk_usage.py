@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -170,3 +172,24 @@ def test_an_answer_without_usage_is_estimated_by_its_text_and_the_prompt() -> No
     used = estimate_of(answer, request)
     assert used.status == "estimated"
     assert dict(used.parts[0].meters) == {"tokens_in": 2, "tokens_out": 3}  # "user" and "abcd"; 9 bytes
+
+
+@recorded
+def test_recorded_answers_cost_in_the_ledger_what_the_server_says_they_cost(tally: Any, org: Any) -> None:
+    wanted: dict[str, Any] = {}
+    for number, line in enumerate(lines("provider_responses.jsonl")):
+        if number % 16:
+            continue
+        answer = json.loads(line)["body"]
+        said = httpx2.post(f"{org.url}/v1/cost", json=answer).json()
+        if said.get("model") is None:
+            continue
+        tally.record_response(answer, provider=said["provider"], request_id=f"r-{number}")
+        wanted[f"r-{number}"] = said["cost_usd"]
+    assert tally.flush()
+    found: dict[str, Any] = {}
+    for event in org.ledger():  # an answer with several samplings is several events
+        name, cost = event["request_id"].partition("~")[0], event["cost_usd"]
+        found[name] = None if cost is None or found.get(name, 0) is None else found.get(name, 0) + Decimal(cost)
+    assert len(wanted) > 20
+    assert found == {name: None if cost is None else Decimal(cost) for name, cost in wanted.items()}

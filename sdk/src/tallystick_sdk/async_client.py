@@ -23,9 +23,8 @@ class AsyncTally(BaseTally):
     may be tried several times within one deadline; each has its effect once.
     """
 
-    def __init__(self, api_key: str | None = None, base_url: str | None = None, **given: Any) -> None:
-        super().__init__(api_key, base_url, **given)
-        self._http = AsyncHttp(self.base_url, self._key)
+    def _open(self, api_key: str | None) -> None:
+        self._http = AsyncHttp(self.base_url, api_key)
 
     async def authorize(
         self,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from tallystick_sdk import settings, wire
@@ -65,7 +67,6 @@ class BaseTally:
         """
         self.base_url = settings.base_url_of(base_url)
         key = settings.api_key_of(api_key)
-        self._key = key
         self.retry = retry or Retry()
         self.fail_open = fail_open
         self.default_tags = settings.defaults_of(default_tags)
@@ -73,8 +74,12 @@ class BaseTally:
         self._spool = Spool(place, items_max=spool_items_max, bytes_max=spool_bytes_max)
         self.blocking_http = Http(self.base_url, key)
         self.sender = Sender(self._spool, self.blocking_http, on_refused=on_refused)
+        self._open(key)
         self.sender.start_if_any_waits()
         weakref.finalize(self, self.sender.end_when_idle).atexit = False
+
+    def _open(self, api_key: str | None) -> None:
+        """What a kind of client needs besides."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(base_url={self.base_url!r})"
@@ -176,14 +181,14 @@ class BaseTally:
         return TallySpanProcessor(self, **given)
 
 
-def _usable(spool: SpoolPlace, base_url: str) -> Any:
+def _usable(spool: SpoolPlace, base_url: str) -> Path | None:
     """The spool's file; None, and a warning, when its folder cannot be written: recording must not break the work."""
     try:
         path = settings.spool_path(spool, base_url)
         if path is not None:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with path.open("ab"):
-                path.chmod(0o600)
+            if not os.access(path if path.exists() else path.parent, os.W_OK):
+                raise PermissionError(f"{path} cannot be written")
     except (OSError, RuntimeError) as error:
         log.warning("no spool on disk (%s): what is not sent when this process dies is lost", error)
         return None

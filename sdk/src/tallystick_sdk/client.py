@@ -20,10 +20,6 @@ class Tally(BaseTally):
     Every call may be tried several times within one deadline; each has its effect once.
     """
 
-    def __init__(self, api_key: str | None = None, base_url: str | None = None, **given: Any) -> None:
-        super().__init__(api_key, base_url, **given)
-        self._http = self.blocking_http
-
     def authorize(
         self,
         action: str | None = None,
@@ -51,7 +47,7 @@ class Tally(BaseTally):
         """
         said = {"action": action, "request_id": request_id, "model": model, "meters": meters, "provider": provider}
         body = authorize_body(self.members(tags, {name: value for name, value in said.items() if value is not None}))
-        return decode(Authorization, self._http.ask(wire.post("/v1/authorize", body), self.retry))
+        return decode(Authorization, self.blocking_http.ask(wire.post("/v1/authorize", body), self.retry))
 
     def settle(
         self,
@@ -76,7 +72,7 @@ class Tally(BaseTally):
             TallyError: what else the server refuses, or that it cannot be reached.
         """
         body = settle_body(*self._hold(hold_id, org_id), outcome, events, charge_credits)
-        return decode(Settlement, self._http.ask(wire.post("/v1/settle", body), self.retry))
+        return decode(Settlement, self.blocking_http.ask(wire.post("/v1/settle", body), self.retry))
 
     def release(self, hold_id: Authorization | str, reason: str | None = None, *, org_id: str | None = None) -> Release:
         """It was not done: all that was held goes back.
@@ -86,7 +82,7 @@ class Tally(BaseTally):
             TallyError: what else the server refuses, or that it cannot be reached.
         """
         body = release_body(*self._hold(hold_id, org_id), reason)
-        return decode(Release, self._http.ask(wire.post("/v1/release", body), self.retry))
+        return decode(Release, self.blocking_http.ask(wire.post("/v1/release", body), self.retry))
 
     def wallet(self, org_id: str | None = None) -> Wallet:
         """What an org has: credits by grant, and what is held.
@@ -94,7 +90,7 @@ class Tally(BaseTally):
         Raises:
             TallyError: what the server refuses, or that it cannot be reached.
         """
-        return decode(Wallet, self._http.ask(self._of_org(org_id, "wallet"), self.retry))
+        return decode(Wallet, self.blocking_http.ask(self._of_org(org_id, "wallet"), self.retry))
 
     def limits(self, org_id: str | None = None) -> Limits:
         """Each limit and budget of an org: used, held, the most, when it begins anew.
@@ -102,7 +98,7 @@ class Tally(BaseTally):
         Raises:
             TallyError: as `wallet`.
         """
-        return decode(Limits, self._http.ask(self._of_org(org_id, "limits"), self.retry))
+        return decode(Limits, self.blocking_http.ask(self._of_org(org_id, "limits"), self.retry))
 
     def actions(self, org_id: str | None = None) -> Actions:
         """The price list of an org's plan, as its customer sees it.
@@ -110,7 +106,7 @@ class Tally(BaseTally):
         Raises:
             TallyError: as `wallet`.
         """
-        return decode(Actions, self._http.ask(self._of_org(org_id, "actions"), self.retry))
+        return decode(Actions, self.blocking_http.ask(self._of_org(org_id, "actions"), self.retry))
 
     def flush(self, timeout_seconds: float = 30.0) -> bool:
         """Wait until all that was recorded so far is sent; whether it is."""
@@ -119,7 +115,7 @@ class Tally(BaseTally):
     def close(self, timeout_seconds: float = EXIT_SECONDS) -> bool:
         """Send what can be sent in that time, and let go of connections and files; whether all was sent."""
         is_sent = self.sender.close(timeout_seconds)
-        self._http.close()
+        self.blocking_http.close()
         return is_sent
 
     def __enter__(self) -> Self:

@@ -104,7 +104,14 @@ class Sender:
 
     def start_if_any_waits(self) -> None:
         """Send what an earlier process has left."""
-        if self._spool.path is not None and self._spool.path.exists():
+        if self._spool.path is None or not self._spool.path.exists():
+            return
+        try:
+            waits = self._spool.count()
+        except (sqlite3.Error, OSError) as error:
+            log.error("the spool %s cannot be read: %s", self._spool.path, error)  # noqa: TRY400
+            return
+        if waits:
             with self._changed:
                 self._start()
 
