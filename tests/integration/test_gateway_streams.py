@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import re
@@ -250,3 +251,36 @@ def test_the_sums_hold_whatever_broke_off(stand: Stand) -> None:
     stand.upstream.reply = stream(WHOLE)
     stand.post(body=chat(stream=True))
     assert wrongs(stand.runtime) == []
+
+
+def test_a_provider_that_keeps_its_connection_open_after_the_end_keeps_nobody_waiting(stand: Stand) -> None:
+    stand.upstream.reply = stream(WHOLE, then="hang", sent_bytes=len(WHOLE))
+    begun = time.monotonic()
+    received, told = told_of(stand.post(body=chat(stream=True)).content)
+    assert time.monotonic() - begun < 5
+    assert received == (TEXT + DONE).encode()
+    assert (told["status"], told["credits"]) == ("final", "5")
+
+
+def test_hundreds_of_streams_at_once_stay_apart(stand: Stand) -> None:
+    async def all_of_them() -> list[bytes]:
+        limits = httpx2.Limits(max_connections=400, max_keepalive_connections=400)
+        headers = {"authorization": f"Bearer {stand.token}", **ACTION}
+        async with httpx2.AsyncClient(base_url=stand.url, headers=headers, limits=limits, timeout=60) as client:
+
+            async def one(number: int) -> bytes:
+                fake = json.dumps({"body": WHOLE.replace("Here ", f"Here {number} "), "cuts": [300, 900]})
+                sent = {"x-fake": fake, "x-tally-request-id": f"s{number}"}
+                answer = await client.post(CHAT, json=chat(stream=True), headers=sent)
+                return answer.content
+
+            return await asyncio.gather(*(one(number) for number in range(300)))
+
+    stand.upstream.reply = stream(b"", piece_seconds=0.7)
+    for number, content in enumerate(asyncio.run(all_of_them())):
+        received, told = told_of(content)
+        assert received == (TEXT + DONE).replace("Here ", f"Here {number} ").encode()
+        assert told["request_id"] == f"s{number}"
+    assert stand.upstream.most_open > 200
+    assert len(stand.settlements()) == 300
+    assert stand.open_holds() == 0

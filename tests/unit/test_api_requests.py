@@ -15,9 +15,10 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 from structlog.testing import capture_logs
 
-from tallystick.api.bodies import BodyBudget, bounded_body
+from tallystick.api.bodies import bounded_body
 from tallystick.api.problems import answer_tally_error, problem, status_of
 from tallystick.api.request_log import REQUEST_ID, RequestLog
+from tallystick.app.body_budget import BodyBudget
 from tallystick.core.errors import BadInput, Conflict, NotFound, TallyError, Unavailable
 
 BYTES_MAX = 1000

@@ -9,7 +9,8 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tallystick.api.bodies import BodyBudget, bounded_body, media_type_of
+from tallystick.api.bodies import bounded_body, media_type_of
+from tallystick.app.body_budget import BodyBudget
 from tallystick.core.errors import BadInput
 from tallystick.core.json_text import read_json, without_bom
 

@@ -16,6 +16,7 @@ import anyio.to_thread
 import structlog
 from starlette.types import Receive, Scope, Send
 
+from tallystick.app.body_budget import BodyBudget
 from tallystick.app.gateway_terms import gateway_terms, read_secret
 from tallystick.app.loop_inbox import LoopInbox
 from tallystick.app.runtime import Runtime
@@ -40,13 +41,18 @@ _log = structlog.get_logger("tallystick.gateway")
 class Gateway:
     """See the module. `start` in the event loop that serves it, `stop` in the end."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, budget: BodyBudget) -> None:
         """Begin.
+
+        Args:
+            runtime: an open one.
+            budget: of all bodies that callers send, the API's too.
 
         Raises:
             BadInput, Problems: the gateway's file, or what it names, cannot be used.
         """
         self._runtime = runtime
+        self._budget = budget
         terms = gateway_terms(runtime.settings)
         self._upstreams = {
             f"/{name}": Upstream(provider, _secret(read_secret(provider.key_env, provider.key_file)))
@@ -89,7 +95,7 @@ class Gateway:
         await anyio.to_thread.run_sync(self._queue.close)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = Exchange(scope, receive, send)
+        exchange = Exchange(scope, receive, send, self._budget)
         flavor: Flavor | None = None
         try:
             begin, rest = _parted(exchange.raw_path)
@@ -111,7 +117,7 @@ class Gateway:
             if not exchange.is_begun:
                 await send_refusal(exchange, internal_error(flavor, exchange.request_id))
         finally:
-            exchange.stop_watching()
+            exchange.close()
             self._log(exchange.log_line())
 
     async def _serve(self, exchange: Exchange, upstream: Upstream, rest: bytes) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 from starlette.types import Message, Receive, Scope, Send
 
+from tallystick.app.body_budget import BodyBudget
 from tallystick.core.errors import BadInput
 from tallystick.gateway.headers import Headers, first
 
@@ -24,10 +25,6 @@ class CallerLeft(Exception):
     """The caller went away while it was still sending."""
 
 
-class TooLarge(BadInput):
-    """A body with more bytes than are taken."""
-
-
 class Exchange:
     """A request of a caller and its answer, over ASGI.
 
@@ -38,7 +35,7 @@ class Exchange:
         is_begun: whether the answer's head is sent.
     """
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, budget: BodyBudget) -> None:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
@@ -48,11 +45,14 @@ class Exchange:
         self.notes: dict[str, Any] = {}
         self.is_begun = False
         self.has_left = False
+        self._is_over = False
         self._status: int | None = None
         self._receive = receive
         self._send = send
         self._started = perf_counter()
         self._watch: asyncio.Task[None] | None = None
+        self._budget = budget
+        self._body_bytes = 0
 
     # ── what the caller sends ───────────────────────────────────────────────────────────────────
 
@@ -60,35 +60,27 @@ class Exchange:
         """The whole body.
 
         Raises:
-            TooLarge: `body_too_large`.
+            BadInput: `body_too_large`.
+            Unavailable: `busy`.
             CallerLeft
         """
         declared = first(self.headers, b"content-length")
         if declared is not None and int(declared) > bytes_max:  # the server has seen that it is a number
             raise _too_large(bytes_max)
-        message = await self._receive()
-        if message["type"] == "http.request" and not message.get("more_body", False):
-            return self._checked(message.get("body", b""), bytes_max)
         pieces: list[bytes] = []
-        size = 0
         while True:
+            message = await self._receive()
             if message["type"] == "http.disconnect":
                 self.has_left = True
                 raise CallerLeft
             piece = message.get("body", b"")
-            size += len(piece)
-            if size > bytes_max:
+            if self._body_bytes + len(piece) > bytes_max:
                 raise _too_large(bytes_max)
-            pieces.append(piece)
+            self._budget.take(len(piece))
+            self._body_bytes += len(piece)
             if not message.get("more_body", False):
-                return b"".join(pieces)
-            message = await self._receive()
-
-    @staticmethod
-    def _checked(body: bytes, bytes_max: int) -> bytes:
-        if len(body) > bytes_max:
-            raise _too_large(bytes_max)
-        return body
+                return b"".join([*pieces, piece]) if pieces else piece
+            pieces.append(piece)
 
     def watch(self, on_leaving: Callable[[], None]) -> None:
         """From now on, once the whole body is here: have `on_leaving` called when the caller goes away."""
@@ -102,11 +94,11 @@ class Exchange:
 
         self._watch = asyncio.create_task(wait())
 
-    _is_over = False
-
-    def stop_watching(self) -> None:
-        """The answer is complete."""
+    def close(self) -> None:
+        """The answer is complete, or given up."""
         self._is_over = True
+        self._budget.give_back(self._body_bytes)
+        self._body_bytes = 0
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
@@ -150,8 +142,8 @@ class Exchange:
         )
 
 
-def _too_large(bytes_max: int) -> TooLarge:
-    return TooLarge(
+def _too_large(bytes_max: int) -> BadInput:
+    return BadInput(
         "body_too_large",
         f"the body has more than {bytes_max:,} bytes, the most that is taken",
         next_step="send less in one request",

@@ -27,6 +27,8 @@ from tallystick.wire.packing import Unpacker
 from tallystick.wire.refusals import error_event
 from tallystick.wire.usage_asked import UsageHider
 
+END_SECONDS_MAX: Final = 1.0
+"""How long a provider may keep its connection open after the end of a stream."""
 DRAIN_SECONDS_MAX: Final = 120.0
 DRAIN_BYTES_MAX: Final = 64 * 1024 * 1024
 """How long, and how much of an answer is read whose caller has left."""
@@ -49,6 +51,10 @@ class _Passing:
     def takes_events(self) -> bool:
         return self._tail.events
 
+    @property
+    def is_at_end(self) -> bool:
+        return self._tail.is_at_end
+
     def feed(self, data: bytes) -> bytes:
         return self._tail.feed(data if self._hider is None else self._hider.feed(data))
 
@@ -61,7 +67,7 @@ class _Passing:
 class _PackedPassing:
     """Of a stream that is packed: it goes on as it came, but for the newest piece."""
 
-    takes_comment = takes_events = False
+    takes_comment = takes_events = is_at_end = False
 
     def __init__(self) -> None:
         self._newest = b""
@@ -146,7 +152,11 @@ async def _pass_on(
             if ready:
                 call.sent_bytes += len(ready)
                 await exchange.send(ready)
+            if passing.is_at_end:  # all is here, also where the provider keeps its connection open
+                connection.hurry(END_SECONDS_MAX)
     except UpstreamFailed as failure:
+        if passing.is_at_end:
+            return passing, "left" if exchange.has_left else "whole", None
         return passing, "left" if exchange.has_left else "broken", None if exchange.has_left else failure
     return passing, "left" if exchange.has_left else "whole", None
 

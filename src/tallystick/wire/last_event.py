@@ -59,6 +59,12 @@ class Tail:
         return not isinstance(self._inner, _ArrayTail)
 
     @property
+    def is_at_end(self) -> bool:
+        """Whether the end is withheld already, so that nothing of the answer is still to come."""
+        inner = self._inner
+        return inner is not None and inner.is_at_end
+
+    @property
     def comment_fits(self) -> bool:
         """Whether these are server-sent events, and a comment may stand between what went on and `rest()`."""
         return isinstance(self._inner, _EventTail) and not self._inner.passing
@@ -87,6 +93,11 @@ class _EventTail(EventSieve):
         super().__init__()
         self._withheld: list[bytes] = []
         self._may_continue = False
+
+    @property
+    def is_at_end(self) -> bool:
+        """Whether an event is withheld after which no other comes; an open one may still grow."""
+        return bool(self._withheld) and not self._may_continue and not self._open
 
     def is_plain(self, data: bytes) -> bool:
         if self._withheld:
@@ -178,6 +189,10 @@ class _ArrayTail:
         self._in_string = False
         self._escaped = False
         self._withheld: list[bytes] = []
+
+    @property
+    def is_at_end(self) -> bool:
+        return bool(self._withheld)
 
     def feed(self, data: bytes) -> bytes:
         if self._withheld:
