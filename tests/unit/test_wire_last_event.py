@@ -81,6 +81,33 @@ def test_of_several_candidates_only_the_last_end_is_the_streams():
     assert passed + rest == stream
 
 
+def test_of_several_pictures_only_the_last_is_the_end():
+    drawn = b'event: image_generation.completed\ndata: {"type":"image_generation.completed","usage":{"x":%d}}\n\n'
+    part = b'event: image_generation.partial_image\ndata: {"type":"image_generation.partial_image"}\n\n'
+    stream = part + drawn % 1 + part + drawn % 2
+    assert pass_on(stream, 13) == (part + drawn % 1 + part, drawn % 2)
+
+
+@pytest.mark.parametrize(
+    ("stream", "at_end"),
+    [
+        (CHUNK % b"hi" + b"\n\n", False),
+        (CHUNK % b"hi" + b"\n\n" + DONE + b"\n", False),
+        (CHUNK % b"hi" + b"\n\n" + DONE + b"\n\n", True),
+        (b'event: message_stop\ndata: {"type":"message_stop"}\n\n', True),
+        # More of another candidate may come.
+        (LAST_PART % 0 + b"\n\n", False),
+        (b"[{}]", True),
+        (b"[{}", False),
+        (b"", False),
+    ],
+)
+def test_the_end_is_known_when_it_is_withheld(stream, at_end):
+    tail = Tail()
+    tail.feed(stream)
+    assert tail.is_at_end == at_end
+
+
 def test_a_stream_that_breaks_off_gives_all_of_it():
     stream = CHUNK % b"hi" + b"\n\n" + b'data: {"id":"c","obj'
     passed, rest = pass_on(stream, 9)

@@ -29,6 +29,7 @@ TERMINAL_NAMES: Final = frozenset(
 _BOM: Final = b"\xef\xbb\xbf"
 _DONE: Final = b"[DONE]"
 _FINISH: Final = b"finishReason"
+_OF_SEVERAL: Final = frozenset({_FINISH, b"image_generation.completed", b"image_edit.completed"})
 # Without one of these in it, no event is terminal.
 _MARKS: Final = re.compile(
     rb"\[DONE\]|message_stop|(?:transcript\.text|speech\.audio)\.done|image_[a-z]+\.completed"
@@ -116,13 +117,14 @@ class _EventTail(EventSieve):
             out.append(event)
             return
         terminal = _terminal_mark(event)
-        # Gemini ends each of several candidates, and says more of the others after: only the last end is the stream's.
+        # Each of several candidates or pictures has an end, with more of the others behind it: only the last is the
+        # stream's.
         if self._withheld and self._may_continue and (terminal or event_fields(event)[1]):
             out += self._withheld
             self._withheld = []
         if terminal or self._withheld:
             self._withheld.append(event)
-            self._may_continue = terminal == _FINISH if terminal else self._may_continue
+            self._may_continue = terminal in _OF_SEVERAL if terminal else self._may_continue
         else:
             out.append(event)
 
