@@ -312,6 +312,25 @@ def test_usage_of_work_whose_hold_was_ended_elsewhere_is_recorded_by_itself(
     assert tally.wallet().available == Decimal(100)
 
 
+def test_usage_that_is_refused_does_not_keep_the_work_from_being_charged(tally: Tally, org: Any, caplog: Any) -> None:
+    tally.record(USAGE, request_id="call-2")
+    assert tally.flush()
+    with tally.billable("tailor") as work:
+        tally.record(USAGE, request_id="call-1")
+        tally.record(USAGE, request_id="wrong", meters={"no_such_meter": 1})
+        tally.record(USAGE, request_id="call-2", meters={"tokens_in": 1})  # another event has this id
+        tally.record(USAGE, request_id="call-3")
+    assert work.settlement is not None
+    assert work.settlement.charged_credits == Decimal(5)
+    assert [event.request_id for event in work.settlement.events] == ["call-1", "call-3"]
+    assert "without usage that is refused" in caplog.text
+    assert tally.flush()
+    assert {one.id: one.code for one in tally.refused()} == {
+        "wrong": "unknown_meter", "call-2": "request_id_conflict",
+    }  # fmt: skip
+    assert sorted(one["request_id"] for one in org.ledger()) == ["call-1", "call-2", "call-3"]
+
+
 def test_a_process_that_dies_in_the_middle_of_work_leaves_its_usage_on_disk_until_the_hold_is_over(
     tally_of: Callable[..., Tally], org: Any, tmp_path: Any
 ) -> None:

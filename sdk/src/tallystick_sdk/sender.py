@@ -127,7 +127,9 @@ class Sender:
                 self._hurry = True
                 self._changed.notify_all()
             while count := self._spool.count_up_to(place, time.time()):
-                if time.monotonic() >= ends:
+                # What the key may not send is not waited for.
+                others = self._spool.count_up_to(place, time.time(), self._not_ours())
+                if not others or time.monotonic() >= ends:
                     break
                 with self._changed:
                     self._changed.wait(0.02)
@@ -311,7 +313,7 @@ class Sender:
     def _send_some(self, attempts: Attempts) -> tuple[float, bool]:
         """Send what is due; how long to wait before the next time, and whether there was nothing."""
         now = time.time()
-        foreign = [org_id for org_id, until in self._foreign.items() if until > now]
+        foreign = self._not_ours()
         rows = self._spool.due(now, _ROWS_MAX, foreign)
         if not rows:
             due_at = self._spool.next_due(foreign)
@@ -326,6 +328,10 @@ class Sender:
         log.warning("what was recorded cannot be sent for now, and is kept: %s", told.error)
         waits = told.error.retry_after_seconds if isinstance(told.error, Unavailable) else None
         return attempts.next_wait(waits), False
+
+    def _not_ours(self) -> list[str]:
+        now = time.time()
+        return [org_id for org_id, until in list(self._foreign.items()) if until > now]
 
     def _take_note(self, told: Delivered, now: float) -> None:
         for row in told.settled:

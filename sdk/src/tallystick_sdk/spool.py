@@ -43,6 +43,7 @@ end;
 pragma user_version = 1;
 """
 _BUSY_SECONDS: Final = 10.0
+_READ_BYTES_MAX: Final = 16 * 1024 * 1024
 REFUSED_MAX: Final = 10_000
 """How many refused requests are kept to be looked at: the newest."""
 
@@ -118,13 +119,19 @@ class Spool:
         """The oldest that may be sent now."""
         orgs = list(without_orgs)
         marks = ",".join("?" * len(orgs))
+        found: list[Row] = []
+        size = 0
         with self._transaction(write=False) as connection:
-            found = connection.execute(
+            for row in connection.execute(
                 "select place, kind, org_id, id, body from waiting"
                 f" where due_at <= ? and org_id not in ({marks}) order by due_at, place limit ?",
                 (now, *orgs, count),
-            ).fetchall()
-        return [Row(*row) for row in found]
+            ):
+                found.append(Row(*row))
+                size += len(found[-1].body)
+                if size > _READ_BYTES_MAX:
+                    break
+        return found
 
     def drop(self, places: Iterable[int]) -> None:
         """These are sent."""
@@ -174,11 +181,14 @@ class Spool:
             (count,) = connection.execute("select items from total").fetchone()
         return int(count)
 
-    def count_up_to(self, place: int, now: float) -> int:
+    def count_up_to(self, place: int, now: float, without_orgs: Iterable[str] = ()) -> int:
         """How many of those that may be sent now were stored up to that place."""
+        orgs = list(without_orgs)
+        marks = ",".join("?" * len(orgs))
         with self._transaction(write=False) as connection:
             (count,) = connection.execute(
-                "select count(*) from waiting where place <= ? and due_at <= ?", (place, now)
+                f"select count(*) from waiting where place <= ? and due_at <= ? and org_id not in ({marks})",
+                (place, now, *orgs),
             ).fetchone()
         return int(count)
 
