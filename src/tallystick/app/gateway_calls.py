@@ -102,6 +102,8 @@ class Used(NamedTuple):
         more_meters: counted besides, such as `egress_bytes`.
         attributes: what is kept to find it again: the provider's request id and status.
         tool: the tool that was called, where it is no model.
+        status: how far its quantities can be trusted where there is nothing to count.
+        is_refused: the provider refused the call, so that it used nothing.
     """
 
     outcome: Outcome
@@ -111,6 +113,8 @@ class Used(NamedTuple):
     more_meters: Mapping[str, int] = {}
     attributes: Mapping[str, str] = {}
     tool: str | None = None
+    status: UsageStatus = "final"
+    is_refused: bool = False
 
     def without_names(self) -> Used:
         """The same without whatever text the provider has sent: its quantities, under the model that was asked for."""
@@ -228,6 +232,8 @@ def settle_operation(runtime: Runtime, held: Recorded, used: Used) -> Operation:
         BadInput, Problems: the provider's figures cannot be recorded.
     """
     events = usage_events(held, used)
+    if used.is_refused and _has_no_price(runtime, events[0]):
+        events[0]["provider_cost_pico"] = 0  # what was refused has cost nothing, whatever the model's price may be
     known_meters, now = runtime.known_meters(), runtime.clock()
     sound = [
         sound_event({**_OF_HOLD, "org_id": held.org_id, **event}, now=now, known_meters=known_meters)
@@ -245,6 +251,11 @@ def settle_operation(runtime: Runtime, held: Recorded, used: Used) -> Operation:
         salt=new_salt(runtime),
         events=tuple([SettleEvent(event, FROM_HOLD) for event in found]),
     )
+
+
+def _has_no_price(runtime: Runtime, event: Mapping[str, Any]) -> bool:
+    provider = event.get("provider")
+    return provider is not None and runtime.card.resolve(provider, event["model"]) is None
 
 
 def release_operation(runtime: Runtime, held: Recorded, reason: str) -> Operation:
@@ -322,7 +333,7 @@ def usage_events(held: Recorded, used: Used) -> list[dict[str, Any]]:
     """
     found = used.extracted
     asked: Any = held.request
-    status: UsageStatus = "final" if found is None else found.status
+    status: UsageStatus = used.status if found is None else found.status
     shared: dict[str, Any] = {
         "time": format_instant(used.time),
         "latency_ms": used.latency_ms,

@@ -24,6 +24,17 @@ def gateway_terms(settings: Settings) -> Gateway:
     return read_gateway(_read(file, "TALLY_GATEWAY_FILE").decode(errors="replace"), str(file))
 
 
+def check_gateway(settings: Settings) -> None:
+    """Read all of the gateway's configuration, before anything is started.
+
+    Raises:
+        BadInput, Problems: as `gateway_terms` and `read_secret`.
+    """
+    terms = gateway_terms(settings)
+    for one in (*terms.providers.values(), *terms.tools.values()):
+        read_secret(one.key_env, one.key_file)
+
+
 def read_secret(variable: str | None, file: str | None) -> bytes | None:
     """A provider's key, from the environment or from a file; None where none is set.
 

@@ -42,6 +42,7 @@ def serve(
         )
         from tallystick.api.logs import configure_logging
         from tallystick.app.account_loop import AccountLoop
+        from tallystick.app.gateway_terms import check_gateway
         from tallystick.app.runtime import open_runtime
         from tallystick.app.seal_loop import SealLoop
 
@@ -53,6 +54,7 @@ def serve(
                 say("callers need no keys: let only a proxy that asks for them reach this address")
 
         configure_logging()
+        check_gateway(settings)
         say("starting the database …")
         with open_runtime(settings, may_start_late=True) as runtime, SealLoop(runtime), AccountLoop(runtime):
             if settings.workers == 1:

@@ -22,6 +22,8 @@ from tallystick.wire.outcome import Judged
 
 _PROVIDER_IDS = (b"x-request-id", b"request-id", b"x-goog-request-id", b"apim-request-id", b"x-amzn-requestid")
 _ID_CHARS_MAX = 200
+_UNCERTAIN = frozenset({"broke_off", "garbage", "caller_left", "no_usage"})
+"""What becomes of calls of which the provider did not say what they used."""
 
 
 class LazyRequest(Mapping[str, Any]):
@@ -123,6 +125,8 @@ class OpenCall:
             judged.extracted,
             {"egress_bytes": self.sent_bytes} if self.terms.egress else {},
             attributes,
+            status="estimated" if judged.why in _UNCERTAIN else "final",
+            is_refused=judged.why == "refused",
         )
 
     def _note(self, judged: Judged) -> None:
