@@ -259,6 +259,27 @@ def test_a_response_in_the_background_is_recorded_when_it_is_done_and_once(
     assert [event["meters"] for event in recorded()] == [{"tokens_in": 3, "tokens_out": 2}]
 
 
+def test_helpers_sound_and_pictures(client: Any, upstream: FakeUpstream, recorded: Any) -> None:
+    upstream.reply = stream(CHAT_STREAM)
+    with client.chat.completions.stream(model="gpt-4o-mini", messages=MESSAGES) as helper:
+        assert [event.type for event in helper][-1] == "content.done"
+    upstream.reply = answer(
+        {**CHAT, "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "{}"}}]}
+    )
+    client.chat.completions.parse(model="gpt-4o-mini", messages=MESSAGES)
+    upstream.reply = Reply(body=bytes(100), content_type="audio/mpeg")
+    assert len(client.audio.speech.create(model="tts-1", voice="alloy", input="nine char").read()) == 100
+    with client.audio.speech.with_streaming_response.create(model="tts-1", voice="alloy", input="nine char") as sound:
+        assert len(sound.read()) == 100
+    upstream.reply = answer({"created": 1, "data": [{"url": "x"}, {"url": "y"}]})
+    client.images.generate(model="dall-e-3", prompt="x", n=2)
+    upstream.reply = answer({"text": "hi", "usage": {"type": "duration", "seconds": 9}})
+    client.audio.transcriptions.create(model="whisper-1", file=("a.mp3", b"xx"))
+    assert [event["meters"] for event in recorded()] == [
+        CHAT_METERS, CHAT_METERS, {"characters_in": 9}, {"characters_in": 9}, {"images_generated": 2}, {"audio_ms": 9000},
+    ]  # fmt: skip
+
+
 def test_what_is_not_billed_is_not_recorded(client: Any, claude: Any, upstream: FakeUpstream, recorded: Any) -> None:
     upstream.reply = answer({"object": "list", "data": []})
     list(client.models.list())

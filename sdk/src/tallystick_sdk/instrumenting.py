@@ -203,9 +203,12 @@ class _Watcher:
     def _watch(self, begun: _Begun, result: Any) -> Any:
         raw = getattr(result, "http_response", None)
         response = raw if raw is not None else getattr(result, "response", None) if begun.is_stream else None
+        if begun.is_speech:  # billed by its text; sound states nothing
+            self._whole(begun, result)
+            return result
         if response is not None and hasattr(response, "iter_bytes"):
             if getattr(response, "is_stream_consumed", False):
-                self._whole(begun, response.json() if raw is not None and not begun.is_speech else result)
+                self._whole(begun, response.json() if raw is not None else result)
                 return result
             if begun.is_stream and raw is None and "amazon.eventstream" in str(response.headers.get("content-type")):
                 return WatchedStream(result, StreamSink(begun.call, hides_usage=False))  # Bedrock's own framing
