@@ -276,7 +276,8 @@ def test_helpers_sound_and_pictures(client: Any, upstream: FakeUpstream, recorde
     upstream.reply = answer({"text": "hi", "usage": {"type": "duration", "seconds": 9}})
     client.audio.transcriptions.create(model="whisper-1", file=("a.mp3", b"xx"))
     assert [event["meters"] for event in recorded()] == [
-        CHAT_METERS, CHAT_METERS, {"characters_in": 9}, {"characters_in": 9}, {"images_generated": 2}, {"audio_ms": 9000},
+        CHAT_METERS, CHAT_METERS, {"characters_in": 9}, {"characters_in": 9}, {"images_generated": 2},
+        {"audio_ms": 9000},
     ]  # fmt: skip
 
 
