@@ -320,7 +320,7 @@ def test_media_in_the_answer_are_held_at_their_price_too():
 # ── what should not go on ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("body", [b"{", b"not json", b"[1]", b'"x"', b"\xff\xfe", b'{"a":' * 2000, b"NaN"])
+@pytest.mark.parametrize("body", [b"", b"{", b"not json", b"[1]", b'"x"', b"\xff\xfe", b'{"a":' * 2000, b"NaN"])
 def test_a_body_that_is_no_json_object_has_a_fault(body):
     assert asked_of("openai", CHAT, "", body).fault == "malformed_json"
     assert asked_of("openai", "/v1/something/new", "", body).fault is None

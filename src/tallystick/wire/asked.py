@@ -140,7 +140,7 @@ def asked_of(
     """
     route = route_of(flavor, method, path)
     asked = Asked(api=route.api, kind=route.kind, model=route.model, deferred=route.kind == "deferred")
-    if route.free or not body:
+    if route.free:
         return asked
     boundary = boundary_of(content_type)
     if boundary is not None:
