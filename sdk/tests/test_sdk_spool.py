@@ -277,6 +277,18 @@ def test_a_disk_that_is_full_is_said_and_usage_is_sent_past_it(
     assert "cannot be written" in caplog.text
 
 
+def test_a_fault_in_the_library_costs_what_it_met_and_nothing_after(
+    tally: Tally, org: Any, caplog: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(Spool, "put", lambda *_: 1 / 0)
+    assert not tally.record(USAGE, request_id="r-1").wait(10)
+    monkeypatch.undo()
+    assert tally.record(USAGE, request_id="r-2").wait(10)
+    assert tally.flush()
+    assert (ids(org), tally.stats().dropped) == (["r-2"], 1)
+    assert "LOST" in caplog.text
+
+
 def test_rows_wait_until_they_are_due_and_the_oldest_go_first(tmp_path: Path) -> None:
     spool = spool_of(tmp_path / "one.sqlite")
     spool.put([item(1, due_at=100.0), item(2), item(3, "other")])

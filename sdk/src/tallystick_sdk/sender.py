@@ -247,6 +247,14 @@ class Sender:
             )
             self._send_past_the_disk(steps)
             return False
+        except Exception:
+            # A fault of ours must not end the thread; these steps would only meet it again.
+            log.exception("what was recorded could not be kept")
+            with self._changed:
+                self._spooling = 0
+                self._drop(len(items), steps, "of a fault in this library")
+                self._changed.notify_all()
+            return True
         with self._changed:
             self._spooling = 0
             if stored < len(items):
