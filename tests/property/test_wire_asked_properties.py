@@ -50,6 +50,7 @@ def test_of_every_request_something_can_be_told(where, body, ascii_only):
     asked = asked_of(*where, "", json.dumps(body, ensure_ascii=ascii_only).encode())
     meters = asked.worst_meters(tokens_in_default=1000, tokens_out_default=100)
     assert all(0 <= quantity <= 10**9 for quantity in meters.values())
+    assert asked.fault is None
     assert asked.tokens_out_max is None or 0 <= asked.tokens_out_max <= 10**9
 
 

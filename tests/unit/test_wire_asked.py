@@ -334,9 +334,12 @@ def test_a_body_that_is_no_json_object_has_a_fault(body):
         b'{"stream":true,"a":{"b":[1,2]},"stream":false}',
         b'{"max_tokens":1,"max_tokens":100000}',
         b'{"a":[{"b":{}}],"n":1, "n" : 9}',
+        b'{"messages":[{"content":"a"}],"messages":[{"content":"much more"}]}',
+        b'{"generationConfig":{"maxOutputTokens":1,"maxOutputTokens":9}}',
+        b'{"stream_options":{"include_usage":true,"include_usage":false}}',
     ],
 )
-def test_a_member_that_matters_and_is_there_twice_is_a_fault(body):
+def test_a_member_that_is_there_twice_is_a_fault(body):
     assert asked_of("openai", CHAT, "", body).fault == "duplicate_key"
 
 
@@ -345,8 +348,7 @@ def test_a_member_that_matters_and_is_there_twice_is_a_fault(body):
     [
         b'{"model":"m","tools":[{"model":1},{"model":2}]}',
         b'{"model":"m","messages":[{"content":"\\"model\\":1"}],"metadata":{"model":"x"}}',
-        b'{"metadata":{"n":1,"n":2},"model":"m"}',
-        b'{"user":"a","user":"b"}',
+        b'{ "model" : "m", "temperature": 1e-5, "top_p": 0.10, "a": [ {"n": 1}, {"n": 2} ] }',
         b'{"model":"m","messages":[{"content":"caf\\u00e9 \\u0041"}]}',
     ],
 )

@@ -284,7 +284,7 @@ def _check_asked(asked: Asked, path: str) -> None:
     if asked.fault is not None:
         raise BadInput(
             "duplicate_key",
-            "the body names a member twice on which its price depends, and readers differ in which one they take",
+            "an object in the body names a member twice, and readers differ in which one they take",
             next_step="name each member once",
         )
 

@@ -10,7 +10,6 @@ cannot be told is None, and `fault` says why a body should not go on, because an
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
@@ -26,10 +25,9 @@ Fault = Literal["malformed_json", "duplicate_key"]
 ANSWERS_MAX: Final = 10_000
 
 _WITHOUT_OUTPUT: Final = frozenset({"embeddings", "count", "list"})
+_SINGLE: Final = frozenset({"model", "stream", "n", "prompt", "response_format"})
+"""Fields that a form has once; a file's may be there several times."""
 _OUT_KEYS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_tokens_to_sample")
-_WATCHED: Final = ("model", "stream", "stream_options", "background", "n", "best_of", *_OUT_KEYS)
-_WATCHED_MARKS: Final = tuple(f'"{name}"'.encode() for name in _WATCHED)
-_ESCAPED_LETTER: Final = re.compile(rb"\\u00[4-7]")
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
@@ -52,7 +50,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         media_out: other media than text that the answer may have.
         characters: of the text that is to be spoken.
         file_bytes: of the files in a form.
-        fault: why the body should not go on: it is not JSON, or names a member that matters twice.
+        fault: why the body should not go on: it is no JSON object, or one in it names a member twice.
     """
 
     api: Flavor
@@ -175,7 +173,7 @@ def _asked(asked: Asked, request: dict[str, Any], body: bytes, method: str, quer
         tokens_out_max=None if most is None else min(most * answers, TOKENS_MAX),
         answers=answers,
         usage_asked=asked.kind not in ("chat", "completions") or is_true(_mapping(options).get("include_usage")),
-        cache_meter=_cache_meter(body) if asked.api == "anthropic" or b'"cache_control"' in body else None,
+        cache_meter=_cache_meter(body),
         media_out=_media_out(request, config),
         characters=len(spoken) if isinstance(spoken, str) else 0,
         fault="duplicate_key" if names_twice(body, compact) else None,
@@ -195,7 +193,7 @@ def _of_form(asked: Asked, form: Form) -> Asked:
         prompt=PromptBound(text, IMAGE_TOKENS * pictures) if asked.kind in MEDIA_KINDS else PromptBound(None),
         answers=_answers(fields, {}),
         file_bytes=sum(form.file_bytes),
-        fault="duplicate_key" if form.repeated & frozenset(_WATCHED) else None,
+        fault="duplicate_key" if form.repeated & _SINGLE else None,
     )
 
 
@@ -205,7 +203,7 @@ def is_true(value: object) -> bool:
 
 
 def names_twice(body: bytes, compact: bytes = b"") -> bool:
-    """Whether a JSON request names a member twice on which its price or its metering depends.
+    """Whether an object in a JSON request names a member twice.
 
     One reader takes the first and another the last: what we looked at would not be what the provider does.
 
@@ -215,19 +213,17 @@ def names_twice(body: bytes, compact: bytes = b"") -> bool:
     """
     if body == compact or msgspec.json.format(body, indent=-1) == compact:
         return False
-    if all(body.count(mark) < 2 for mark in _WATCHED_MARKS) and not _ESCAPED_LETTER.search(body):
-        return False
-    top: list[list[str]] = []
+    found = False
 
-    def collect(pairs: list[tuple[str, Any]]) -> None:
-        top.append([name for name, _ in pairs])
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        nonlocal found
+        found = found or len({name for name, _ in pairs}) < len(pairs)
 
     try:
-        json.loads(body, object_pairs_hook=collect, parse_int=len, parse_float=len)
+        json.loads(body, object_pairs_hook=look, parse_int=len, parse_float=len)
     except (ValueError, RecursionError):
         return False
-    names = top[-1] if top else []  # the outermost object is whole last
-    return any(names.count(name) > 1 for name in _WATCHED)
+    return found
 
 
 # ── parts of a request ──────────────────────────────────────────────────────────────────────────────────────────────
