@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
+from tallystick.wire.tags import tags_of
 from tallystick_sdk import (
     AsyncTally,
     BadRequest,
@@ -23,6 +25,7 @@ from tallystick_sdk import (
     Tally,
     Unavailable,
 )
+from tallystick_sdk.tagging import tags_of_headers
 
 USAGE = {"provider": "openai", "model": "gpt-4o-mini", "meters": {"tokens_in": 1000, "tokens_out": 200}}
 
@@ -176,3 +179,18 @@ def test_importing_it_imports_neither_the_server_nor_any_other_library_that_it_c
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, env={"PYTHONPATH": str(source)}
     )
     assert done.stdout == "[]\n"
+
+
+def test_tags_go_to_the_gateway_in_headers_that_it_reads_and_an_instrument_too() -> None:
+    tally = Tally(spool=False, org_id="acme", feature="documents", environment="production")
+    with tally.tags(user_id="u-1", session_id="s-1", attributes={"job": "j-1"}):
+        headers = tally.headers(action="tailor", work_key="doc-9")
+    read = tags_of([(name.encode(), value.encode()) for name, value in headers.items()])
+    assert (read.feature, read.user_id, read.session_id, read.environment) == ("documents", "u-1", "s-1", "production")
+    assert (read.action, read.work_key, read.attributes) == ("tailor", "doc-9", {"job": "j-1"})
+    assert tags_of_headers(headers) == {
+        name: value for name, value in structs.asdict(read).items() if value is not None
+    }
+    for wrong in ({"user_id": "zoë"}, {"feature": "a\nb"}, {"attributes": {"a b": "c"}}):
+        with pytest.raises(ValueError, match="plain ASCII"):
+            tally.headers(**wrong)

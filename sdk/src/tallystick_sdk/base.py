@@ -19,7 +19,7 @@ from tallystick_sdk.retry import Retry
 from tallystick_sdk.sender import Sender
 from tallystick_sdk.settings import SpoolPlace
 from tallystick_sdk.spool import Refused, Spool, Waiting
-from tallystick_sdk.tagging import current_tags, merged, tags
+from tallystick_sdk.tagging import checked, current_tags, headers_of_tags, merged, tags
 from tallystick_sdk.work import Work, current_work
 
 if TYPE_CHECKING:
@@ -93,6 +93,15 @@ class BaseTally:
     def members(self, *given: Mapping[str, Any]) -> dict[str, Any]:
         """The client's tags, the block's and those given, the later before the earlier."""
         return merged(self.default_tags, current_tags(), *given)
+
+    def headers(self, **given: Any) -> dict[str, str]:
+        """The tags as `x-tally-…` headers, for a call through the gateway: `extra_headers=tally.headers()`.
+
+        Raises:
+            TypeError: a name that is no tag.
+            ValueError: a value that cannot stand in a header.
+        """
+        return headers_of_tags(self.members(checked(given)))
 
     # ── usage ───────────────────────────────────────────────────────────────────────────────────────────────────────
 

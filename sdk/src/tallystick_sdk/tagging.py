@@ -94,3 +94,18 @@ def tags_of_headers(headers: Mapping[str, Any]) -> dict[str, Any]:
         elif isinstance(value, str) and header.startswith(_ATTRIBUTE):
             attributes[header.removeprefix(_ATTRIBUTE)] = value
     return found | ({"attributes": attributes} if attributes else {})
+
+
+def headers_of_tags(members: Mapping[str, Any]) -> dict[str, str]:
+    """The `x-tally-…` headers that say the same to the gateway; the org is its key's to say.
+
+    Raises:
+        ValueError: a value that cannot stand in a header.
+    """
+    said = {header: members.get(name) for header, name in _HEADERS.items() if name != "org_id"}
+    said |= {f"{_ATTRIBUTE}{name}": value for name, value in (members.get("attributes") or {}).items()}
+    found = {header: str(value) for header, value in said.items() if value is not None}
+    for header, value in found.items():
+        if not (value.isascii() and value.isprintable() and header.isascii() and not set(header) & set(" :\t")):
+            raise ValueError(f"{header!r} cannot be sent to the gateway: a header holds plain ASCII")
+    return found
