@@ -34,6 +34,7 @@ CHUNKS = [
     b'event: message_start\ndata: {"type":"message_start","message":{"model":"claude","usage":{"input_tokens":5}}}',
     b'event: content_block_delta\ndata: {"type":"content_block_delta","delta":{"type":"text_delta","text":"hello"}}',
     b'event: content_block_delta\ndata: {"type":"content_block_delta","delta":{"partial_json":"{}"},"index":1}',
+    b'event: content_block_delta\ndata: {"type":"content_block_delta","delta":{"thinking":"hm"},"index":1}',
     b'event: message_delta\ndata: {"type":"message_delta","delta":{"stop_reason":"end"},"usage":{"output_tokens":9}}',
     b'event: message_stop\ndata: {"type":"message_stop"}',
     b'event: response.created\ndata: {"type":"response.created","response":{"model":"m","error":null}}',
@@ -82,7 +83,7 @@ def usage(parts: list[bytes], *, plain: bool = True) -> tuple[object, ...]:
         used: object = stream.finish()
     except BadInput as error:
         used = error.code
-    return used, stream.text_bytes, stream.refusal, stream.is_complete
+    return used, stream.text_bytes, stream.said_bytes, stream.refusal, stream.is_complete
 
 
 @given(stream=streams, places=cuts)

@@ -336,6 +336,46 @@ def test_a_stream_that_says_nothing_is_empty():
     assert of_stream(STOP, drawn, DONE).outcome == "success"
 
 
+@pytest.mark.parametrize(
+    ("asked", "provider", "events"),
+    [
+        (
+            CHAT,
+            "deepseek",
+            [
+                {"model": "d", "choices": [{"index": 0, "delta": {"reasoning_content": "hm " * 30}}]},
+                {"model": "d", "choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "length"}]},
+                {
+                    "model": "d",
+                    "choices": [],
+                    "usage": {
+                        "prompt_tokens": 4,
+                        "completion_tokens": 30,
+                        "completion_tokens_details": {"reasoning_tokens": 30},
+                    },
+                },
+            ],
+        ),
+        (
+            GENERATE,
+            "gemini",
+            [
+                {"modelVersion": "g", "candidates": [{"content": {"parts": [{"text": "hm", "thought": True}]}}]},
+                {
+                    "modelVersion": "g",
+                    "candidates": [{"finishReason": "MAX_TOKENS"}],
+                    "usageMetadata": {"promptTokenCount": 4, "thoughtsTokenCount": 30},
+                },
+            ],
+        ),
+    ],
+)
+def test_a_stream_of_thoughts_alone_says_nothing(asked, provider, events):
+    judged = of_stream(*events, asked=asked, provider=provider)
+    assert (judged.outcome, judged.why) == ("empty", "nothing_said")
+    assert judged.extracted.meters == {"tokens_in": 4, "reasoning_tokens": 30}
+
+
 @pytest.mark.parametrize("ended", ["whole", "broken"])
 def test_a_stream_that_ends_before_its_end_is_a_failure_with_what_was_generated(ended):
     judged = of_stream(DELTA, DELTA, ended=ended, request=REQUEST)

@@ -29,6 +29,7 @@ class Fold:
         finished: the model stopped, so that a statement of usage made from now on is complete.
         current: no text has come since usage was last stated.
         text_bytes: how much text the model generated, in UTF-8 bytes.
+        thought_bytes: how much of it was thought, and not said.
     """
 
     def __init__(self) -> None:
@@ -37,6 +38,7 @@ class Fold:
         self.finished = False
         self.current = False
         self.text_bytes = 0
+        self.thought_bytes = 0
 
     def take(self, event: Mapping[str, Any]) -> None:
         """Take one event of the stream."""
@@ -54,15 +56,21 @@ class Fold:
     def settle(self, estimated_out: int) -> None:
         """Mend what the stream left behind when it broke off; most state running totals and need nothing."""
 
-    def add_text(self, size: int) -> None:
-        """So many bytes of text more."""
+    def add_text(self, size: int, thought: int = 0) -> None:
+        """So many bytes of text more, and how much of them was thought."""
         self.text_bytes += size
+        self.thought_bytes += thought
         self.current = False
 
     def _text(self, *values: Any) -> None:
         for value in values:
             if isinstance(value, str) and value:
                 self.add_text(len(value.encode(errors="replace")))
+
+    def _thought(self, *values: Any) -> None:
+        before = self.text_bytes
+        self._text(*values)
+        self.thought_bytes += self.text_bytes - before
 
     def _state(self, usage: Any) -> None:
         if isinstance(usage, Mapping):
@@ -82,7 +90,7 @@ class ChatFold(Fold):
             delta = choice.get("delta") or choice.get("message") or choice
             if isinstance(delta, Mapping):
                 self._text(*_strings(delta.get("content")), delta.get("refusal"), delta.get("text"))
-                self._text(delta.get("reasoning") or delta.get("reasoning_content"))
+                self._thought(delta.get("reasoning") or delta.get("reasoning_content"))
                 for call in _mappings(delta.get("tool_calls")):
                     self._text(first(call, "function.name"), first(call, "function.arguments"))
             self.finished = self.finished or choice.get("finish_reason") is not None
@@ -104,7 +112,7 @@ class ResponsesFold(Fold):
     def take(self, event: Mapping[str, Any]) -> None:
         kind = str(event.get("type"))
         if kind.endswith(".delta"):
-            self._text(event.get("delta"))
+            (self._thought if "reasoning" in kind else self._text)(event.get("delta"))
         if kind == "response.output_item.done" and isinstance(event.get("item"), Mapping):
             self._items([event["item"]])
         response = event.get("response")
@@ -159,7 +167,8 @@ class MessagesFold(Fold):
         elif kind == "content_block_delta":
             delta = event.get("delta")
             if isinstance(delta, Mapping):
-                self._text(delta.get("text"), delta.get("thinking"), delta.get("partial_json"))
+                self._text(delta.get("text"), delta.get("partial_json"))
+                self._thought(delta.get("thinking"))
         elif kind == "message_delta":
             self.finished = self.finished or first(event, "delta.stop_reason") is not None
             usage = event.get("usage")
@@ -195,7 +204,7 @@ class GeminiFold(Fold):
             self.body["modelVersion"] = event["modelVersion"]
         for candidate in _mappings(event.get("candidates")):
             for part in _mappings(first(candidate, "content.parts")):
-                self._text(part.get("text"))
+                (self._thought if part.get("thought") else self._text)(part.get("text"))
                 if part.get("functionCall") is not None:
                     self._text(msgspec.json.encode(part["functionCall"], enc_hook=str).decode())
             self.finished = self.finished or candidate.get("finishReason") is not None

@@ -113,20 +113,20 @@ def take_plain(fold: Fold, event: bytes) -> bool:
 def _take_chunk(fold: ChatFold, chunk: _Chunk) -> bool:
     if not _only_brings_text(fold, chunk):
         return False
-    size = 0
+    size = thought = 0
     for choice in chunk.choices:
         delta = choice.delta
         if choice.finish_reason is not None or choice.usage is not None:
             return False
         if choice.message is not None or choice.text is not None or choice.content is not None:
             return False
+        thought += _size(delta.reasoning or delta.reasoning_content)
         size += _size(delta.content) + _size(delta.refusal) + _size(delta.text)
-        size += _size(delta.reasoning or delta.reasoning_content)
         for call in delta.tool_calls or ():
             if call.function is not None:
                 size += _size(call.function.name) + _size(call.function.arguments)
-    if size:
-        fold.add_text(size)
+    if size or thought:
+        fold.add_text(size + thought, thought)
     return True
 
 
@@ -149,9 +149,10 @@ def _take_block(fold: MessagesFold, event: _BlockDelta) -> bool:
     if event.type != "content_block_delta" or event.error or event.response is not None:
         return False
     delta = event.delta
-    size = _size(delta.text) + _size(delta.thinking) + _size(delta.partial_json)
+    thought = _size(delta.thinking)
+    size = _size(delta.text) + thought + _size(delta.partial_json)
     if size:
-        fold.add_text(size)
+        fold.add_text(size, thought)
     return True
 
 
@@ -161,7 +162,7 @@ def _take_response(fold: ResponsesFold, event: _ResponseDelta) -> bool:
         return False
     size = _size(event.delta)
     if size:
-        fold.add_text(size)
+        fold.add_text(size, size if "reasoning" in kind else 0)
     return True
 
 

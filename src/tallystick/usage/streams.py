@@ -83,6 +83,12 @@ class UsageStream:
         return 0 if self._fold is None else self._fold.text_bytes
 
     @property
+    def said_bytes(self) -> int:
+        """How much of that text was meant for the caller, and not thought."""
+        self._fold_waiting()
+        return 0 if self._fold is None else self._fold.text_bytes - self._fold.thought_bytes
+
+    @property
     def is_complete(self) -> bool:
         """Whether the provider has said that this is the end, or that the model stopped."""
         self._fold_waiting()

@@ -314,7 +314,7 @@ def _said(body: bytes, packed_as: str, status: int) -> str:
 
 
 def _is_empty_stream(stream: UsageStream, used: Extracted) -> bool:
-    if stream.text_bytes or used.status != "final":
+    if stream.said_bytes or used.status != "final":
         return False
     counts = used.meters
     other = [quantity for name, quantity in counts.items() if name.endswith(("_tokens_out", "searches"))]
