@@ -126,13 +126,11 @@ class Sender:
                 self._start()
                 self._hurry = True
                 self._changed.notify_all()
-            while count := self._spool.count_up_to(place, time.time()):
-                # What the key may not send is not waited for.
-                others = self._spool.count_up_to(place, time.time(), self._not_ours())
-                if not others or time.monotonic() >= ends:
-                    break
+            # What the key may not send is not waited for; but then not all of it is sent.
+            while self._spool.count_up_to(place, time.time(), self._not_ours()) and time.monotonic() < ends:
                 with self._changed:
                     self._changed.wait(0.02)
+            count = self._spool.count_up_to(place, time.time())
         except (sqlite3.Error, OSError):
             return False
         return not count
