@@ -16,6 +16,12 @@ from tallystick.ledger.operations import Operation, Recorded, SettleEvent
 from tallystick.ledger.receipt import Receipt
 
 
+def _members(one: object) -> dict[str, Any]:
+    assert isinstance(one, Operation | Recorded)
+    kind = Operation if isinstance(one, Operation) else Recorded
+    return {name: getattr(one, name) for name in kind.__struct_fields__}
+
+
 @given(operations(), TEXT, st.lists(structs(SettleEvent), max_size=2), st.binary(min_size=16, max_size=16))
 def test_an_operation_arrives_as_it_was(
     asked: tuple[str, Any, Any], text: str, events: list[SettleEvent], salt: bytes
@@ -32,7 +38,7 @@ def test_an_operation_arrives_as_it_was(
         worst_cost_pico=None if not text else 2**70,
         events=tuple(events),
     )
-    assert read_operation(operation_message(operation)) == operation
+    assert _members(read_operation(operation_message(operation))) == _members(operation)
 
 
 @given(operations(), TEXT, st.lists(structs(Receipt), max_size=2), st.integers(1, 2**63))
@@ -55,7 +61,7 @@ def test_what_became_of_it_arrives_as_it_was(
         usage=tuple(usage),
         is_new=False,
     )
-    assert read_answer(answer_message(recorded)) == recorded
+    assert _members(read_answer(answer_message(recorded))) == _members(recorded)
 
 
 @pytest.mark.parametrize("kind", [BadInput, NotFound, Conflict])

@@ -6,60 +6,27 @@ body, has a form of its own (`ledger.operation_body`).
 
 from __future__ import annotations
 
-from datetime import datetime
 from fractions import Fraction
 from functools import cache
 from types import MappingProxyType
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
 from tallystick.core import errors
 from tallystick.core.errors import TallyError
 from tallystick.ledger.operation_body import REQUESTS, result_type
-from tallystick.ledger.operations import Operation, OperationKind, Recorded, SettleEvent
-from tallystick.ledger.receipt import Receipt
+from tallystick.ledger.operations import Expire, Operation, OperationKind, Recorded
 
+_KINDS: tuple[OperationKind, ...] = get_args(OperationKind)
+_REFUSED = 255
 _REFUSALS = MappingProxyType(
     {one.__name__: one for one in (errors.BadInput, errors.NotFound, errors.Conflict, errors.Unavailable)}
 )
 
 
-class _Operation(msgspec.Struct, kw_only=True):
-    """An `Operation` whose request is not read yet: its type follows from the kind."""
-
-    org_id: str
-    kind: OperationKind
-    request_id: str
-    request: msgspec.Raw
-    salt: bytes
-    user_id: str | None = None
-    session_id: str | None = None
-    attributes: dict[str, str] = {}
-    worst_cost_pico: int | None = 0
-    events: tuple[SettleEvent, ...] = ()
-
-
-class _Recorded(msgspec.Struct, kw_only=True):
-    """A `Recorded` likewise."""
-
-    org_id: str
-    kind: OperationKind
-    seq: int
-    request_id: str
-    recorded_at: datetime
-    request: msgspec.Raw
-    result: msgspec.Raw
-    fingerprint: str
-    leaf: str
-    rate_version: str
-    refers_to_seq: int | None = None
-    usage: tuple[Receipt, ...] = ()
-    is_new: bool = True
-
-
 class _Refused(msgspec.Struct, kw_only=True):
-    refused: str
+    kind: str
     code: str
     detail: str
     next_step: str
@@ -67,68 +34,83 @@ class _Refused(msgspec.Struct, kw_only=True):
     retry_after_seconds: int = 1
 
 
+# The first byte of a message says of which kind the rest is, so that all of it can be read at once, by its types.
+
+
 def operation_message(operation: Operation) -> bytes:
     """An operation, to be handed to a writer in another process."""
-    return _encode(operation)
+    return bytes((_KINDS.index(operation.kind),)) + _encode(operation)
 
 
 def read_operation(message: bytes) -> Operation:
-    """The operation of a message.
+    """The operation of a message, of a type that is an `Operation`.
 
     Raises:
         ValueError: it is none.
     """
-    sent = _decoder(_Operation).decode(message)
-    members = {name: getattr(sent, name) for name in _Operation.__struct_fields__}
-    members["request"] = _decoder(REQUESTS[sent.kind]).decode(sent.request)
-    return Operation(**members)
+    operation: Operation = _operation_decoder(message[0]).decode(memoryview(message)[1:])
+    return operation
 
 
 def answer_message(answer: Recorded | TallyError) -> bytes:
     """What became of an operation, or what it was refused for."""
     if isinstance(answer, Recorded):
-        return _encode(answer)
-    kind = next((name for name, one in _REFUSALS.items() if isinstance(answer, one)), "BadInput")
-    return _encode(
-        _Refused(
-            refused=kind,
-            code=answer.code,
-            detail=answer.detail,
-            next_step=answer.next_step,
-            where=answer.where,
-            retry_after_seconds=getattr(answer, "retry_after_seconds", 1),
-        )
+        is_end_of_grant = isinstance(answer.request, Expire) and answer.request.what == "grant"
+        return bytes((_KINDS.index(answer.kind) + len(_KINDS) * is_end_of_grant,)) + _encode(answer)
+    refused = _Refused(
+        kind=next((name for name, one in _REFUSALS.items() if isinstance(answer, one)), "BadInput"),
+        code=answer.code,
+        detail=answer.detail,
+        next_step=answer.next_step,
+        where=answer.where,
+        retry_after_seconds=getattr(answer, "retry_after_seconds", 1),
     )
+    return bytes((_REFUSED,)) + _encode(refused)
 
 
 def read_answer(message: bytes) -> Recorded | TallyError:
-    """The answer of a message.
+    """The answer of a message; what was recorded is of a type that is a `Recorded`.
 
     Raises:
         ValueError: it is none.
     """
-    if message.startswith(b'{"refused"'):
-        said = _decoder(_Refused).decode(message)
-        kind = _REFUSALS[said.refused]
-        if kind is errors.Unavailable:
-            return errors.Unavailable(
-                said.code,
-                said.detail,
-                next_step=said.next_step,
-                where=said.where,
-                retry_after_seconds=said.retry_after_seconds,
-            )
-        return kind(said.code, said.detail, next_step=said.next_step, where=said.where)
-    sent = _decoder(_Recorded).decode(message)
-    members = {name: getattr(sent, name) for name in _Recorded.__struct_fields__}
-    request = members["request"] = _decoder(REQUESTS[sent.kind]).decode(sent.request)
-    members["result"] = _decoder(result_type(sent.kind, request)).decode(sent.result)
-    return Recorded(**members)
+    if message[0] == _REFUSED:
+        return _read_refusal(msgspec.json.decode(message[1:], type=_Refused))
+    recorded: Recorded = _answer_decoder(message[0]).decode(memoryview(message)[1:])
+    return recorded
+
+
+def _read_refusal(said: _Refused) -> TallyError:
+    kind = _REFUSALS[said.kind]
+    if kind is errors.Unavailable:
+        return errors.Unavailable(
+            said.code,
+            said.detail,
+            next_step=said.next_step,
+            where=said.where,
+            retry_after_seconds=said.retry_after_seconds,
+        )
+    return kind(said.code, said.detail, next_step=said.next_step, where=said.where)
 
 
 @cache
-def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(kind, dec_hook=_read_other)
+def _operation_decoder(number: int) -> msgspec.json.Decoder[Any]:
+    """Of operations of one kind: an `Operation` whose request is of that kind's type."""
+    return _decoder("Operation", Operation, {"request": REQUESTS[_KINDS[number]]})
+
+
+@cache
+def _answer_decoder(number: int) -> msgspec.json.Decoder[Any]:
+    """The same of answers; beyond the kinds there is the expiry of a grant, which is told otherwise."""
+    is_end_of_grant, place = divmod(number, len(_KINDS))
+    kind = _KINDS[place]
+    request = Expire(what="grant" if is_end_of_grant else "hold", seq=1)
+    return _decoder("Recorded", Recorded, {"request": REQUESTS[kind], "result": result_type(kind, request)})
+
+
+def _decoder(name: str, base: type[msgspec.Struct], types: dict[str, Any]) -> msgspec.json.Decoder[Any]:
+    narrowed = msgspec.defstruct(name, list(types.items()), bases=(base,), frozen=True, kw_only=True)
+    return msgspec.json.Decoder(narrowed, dec_hook=_read_other)
 
 
 def _write_other(value: Any) -> Any:
