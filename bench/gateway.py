@@ -20,7 +20,7 @@ from typing import NamedTuple
 from bench.decisions import open_wallets, org_name
 from bench.http_ingest import WORKERS, serving
 from bench.journal import bench_runtime
-from bench.report import Row
+from bench.report import Row, peak_bytes
 from tallystick.app.keys import create_key
 from tallystick.app.runtime import Runtime
 
@@ -29,6 +29,7 @@ ORGS = 20
 WHOLE = (8, 32)
 WHOLE_CALLS, ALONE_CALLS = 6_000, 1_000
 STREAMS, STREAM_CONNECTIONS, CHUNKS = 2_000, 32, 200
+OPEN_STREAMS, PAUSE_MS = 1_000, 20
 
 CALLS_MIN, STREAMS_MIN, ADDED_MS_MAX, FIRST_MS_MAX = 1_500, 300, 4.0, 5.0
 PATH = "/v1/chat/completions"
@@ -75,6 +76,7 @@ def run() -> list[Row]:
                 streams_direct.append(call(upstream, PATH, tokens, STREAM_CONNECTIONS, STREAMS, "stream"))
                 first.append(call(port, through, tokens[:1], 1, 200, "stream"))
                 first_direct.append(call(upstream, PATH, tokens[:1], 1, 200, "stream"))
+    many = open_at_once()
     rows = [
         _rate_row(f"calls through the gateway, {connections} connections, {WORKERS} workers",
                   max(whole[connections], key=lambda one: one.rate),
@@ -110,7 +112,67 @@ def run() -> list[Row]:
             delayed < FIRST_MS_MAX,
         )
     )
+    rows.append(
+        Row(
+            f"{OPEN_STREAMS:,} streams open at once, each {CHUNKS} chunks over {CHUNKS * PAUSE_MS / 1000:.0f} s",
+            f"all complete after {many.seconds:.1f} s; {many.bytes_each / 1024:.0f} KB of memory for each",
+            f"of ten times as many chunks, all at once: {many.bytes_each_long / 1024:.0f} KB",
+            "all complete and exact",
+            many.complete,
+        )
+    )
     return rows
+
+
+class Many(NamedTuple):
+    """What became of many streams at once; memory is what the workers' peak rose by, for each stream."""
+
+    seconds: float
+    complete: bool
+    bytes_each: float
+    bytes_each_long: float
+
+
+def open_at_once() -> Many:
+    """Streams that all are open for seconds, and long ones that come at full speed."""
+    with bench_runtime() as runtime:
+        open_wallets(runtime)
+        tokens = keys(runtime)
+        with (
+            provider(str(CHUNKS), str(PAUSE_MS)) as slow,
+            gateway_file(slow),
+            serving(runtime.settings.data_dir) as port,
+        ):
+            call(port, f"/openai{PATH}", tokens, 8, 16, "stream")
+            before = _peaks()
+            called = call(port, f"/openai{PATH}", tokens, OPEN_STREAMS, OPEN_STREAMS, "stream")
+            after = _peaks()
+        settled = _settled(runtime)
+        with provider(str(10 * CHUNKS)) as long, gateway_file(long), serving(runtime.settings.data_dir) as port:
+            call(port, f"/openai{PATH}", tokens, 8, 16, "stream")
+            before_long = _peaks()
+            call(port, f"/openai{PATH}", tokens, STREAM_CONNECTIONS, 10 * STREAM_CONNECTIONS, "stream")
+            after_long = _peaks()
+    each = (after - before) / OPEN_STREAMS
+    return Many(called.seconds, settled == OPEN_STREAMS + 16, each, (after_long - before_long) / STREAM_CONNECTIONS)
+
+
+def _settled(runtime: Runtime) -> int:
+    """How many usage entries there are that say exactly what the provider said."""
+    with runtime.database.operator() as connection:
+        query = (
+            "select count(*) from ledger_entries where kind = 'usage' and status = 'final'"
+            " and meter_names = '{tokens_in,tokens_out}' and meter_quantities = array[812, %s]::bigint[]"
+        )
+        row = connection.execute(query, [CHUNKS]).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _peaks() -> int:
+    """The most memory that the server's processes have held, all together."""
+    told = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
+    pids = [int(line.split()[0]) for line in told.splitlines() if "tallystick.cli.workers" in line]
+    return sum(peak_bytes(pid) for pid in pids)
 
 
 def _rate_row(name: str, through: Called, straight: Called, aim: float, what: str) -> Row:

@@ -39,6 +39,8 @@ from tallystick.app.settings import Settings
 from tallystick.journal.server import EmbeddedServer
 
 ORGS = ("bank-a", "bank-b", "bank-c")
+EXPECTED = ("request_in_flight", "request_already_charged", "database_unreachable", "hard_limit_reached")
+"""What calls may be refused for, and that is no wrong of the gateway's; the contract allows only so much a minute."""
 SENDERS = 12
 HOLD_SECONDS = 2.1
 """The life of a hold in the contract, and a little more."""
@@ -212,7 +214,7 @@ class GatewayRounds:
         content = answer.read()
         if answer.status != 200:
             code = json.loads(content)["error"]["code"]
-            if code not in ("request_in_flight", "request_already_charged", "database_unreachable"):
+            if code not in EXPECTED:
                 with self._lock:
                     self.report.wrongs.append(f"{request_id} was answered {answer.status}: {content[:500]!r}")
             return str(code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import resource
 import signal
 import socket
 import sys
@@ -73,11 +74,15 @@ def run_server(app: Any, listener: socket.socket, *, on_listening: Callable[[], 
 
 
 def tune_process() -> None:
-    """What is loaded now stays: the garbage collector need not look at it again, nor run for every few requests.
+    """Connections may be as many as the system lets them: each call of the gateway has two.
+
+    What is loaded now stays: the garbage collector need not look at it again, nor run for every few requests.
 
     The journal's thread and the event loop share the interpreter; at its usual 5 ms one would wait too long for the
     other.
     """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GARBAGE_THRESHOLDS)
