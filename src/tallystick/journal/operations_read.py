@@ -8,37 +8,35 @@ when it turns out under the lock that somebody else has written to an org since,
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
 
 from tallystick.contract.loader import load_contract
 from tallystick.contract.model import Contract
-from tallystick.journal.counters import Counting, OrgCounters, Progress, catch_up, load_counters
+from tallystick.journal.counters import Counting, Progress, catch_up, load_counters
 from tallystick.journal.database import Connection
-from tallystick.journal.heads import Head, add_heads, heads_of, prepare_heads
+from tallystick.journal.heads import add_heads, heads_of, prepare_heads
 from tallystick.journal.operations_asked import Asked, included_id, included_month
 from tallystick.journal.operations_counted import add_counters, by_org, what_to_count
+from tallystick.journal.operations_first import First, ask_about, ask_for, looked_for
 from tallystick.journal.operations_group import OrgWork
 from tallystick.journal.operations_kept import KeptOrgs
 from tallystick.journal.operations_load import (
-    ENDED_HOLDS_MAX,
     HoldCache,
-    HoldRow,
     OrgRow,
     Place,
     StoredOperation,
-    charged_of,
     columns,
     finished_of,
     lots_of,
     places,
     resolution_of,
 )
-from tallystick.journal.operations_script import Script, instant, text
+from tallystick.journal.operations_script import Script, text
 from tallystick.journal.round_trips import texts
 from tallystick.journal.usage_found import FoundUsage, NamedUsage, found_usage
 from tallystick.journal.writer import stored_core
@@ -48,8 +46,6 @@ from tallystick.ledger.wallet import GrantedLot, Wallet
 
 _CONTRACTS_KEPT = 2000
 _HINTS_KEPT = 100_000
-_LOOK_AHEAD = timedelta(seconds=10)
-"""For how long nobody need ask which holds of an org have come to their end, once that was asked."""
 _read_progress = msgspec.json.Decoder(Progress).decode
 
 
@@ -111,7 +107,7 @@ class Reader:
         asked = Asked(items)
         first = self._first_round(connection, asked, now)
         holds = {(row.org_id, row.seq): self._cache.read(row) for row in first.holds if row.is_open}
-        look_at, crowded = _looked_for(first, holds, now)
+        look_at, crowded = looked_for(first, holds, now)
         if crowded is not None and (len(items) > 1 or isinstance(items[0], Operation)):
             raise ManyEnded(crowded)
         self.add_contracts(connection, first.rows)
@@ -125,7 +121,7 @@ class Reader:
         """What was made of it is committed: the next group may go on from there."""
         self._kept.put(found.orgs.values(), found.learned)
 
-    def _first_round(self, connection: Connection, asked: Asked, now: datetime) -> _First:
+    def _first_round(self, connection: Connection, asked: Asked, now: datetime) -> First:
         kept = self._kept.take(org_id for org_id in asked.orgs if org_id not in asked.budgets)
         known = {org_id: one.org for org_id, one in kept.items()}
         fresh = [org_id for org_id in asked.orgs if org_id not in known]
@@ -135,8 +131,8 @@ class Reader:
         script.call("lock_heads", texts(asked.orgs))
         script.call("learned")
         looked = fresh + [org_id for org_id, org in known.items() if org.look_at <= now]
-        _ask_about(script, fresh, looked, hints, now)
-        _ask_for(script, asked, known)
+        ask_about(script, fresh, looked, hints, now)
+        ask_for(script, asked, known)
         prepare_heads(connection)
         found = script.run(connection)
         if len(found["lock_heads"]) < len(asked.orgs):
@@ -153,7 +149,7 @@ class Reader:
         if others:
             looked += others
             hints |= self._read_after_all(connection, asked, others, known, found, now)
-        return _First(heads, learned, known, looked, hints, found, asked)
+        return First(heads, learned, known, looked, hints, found, asked)
 
     def _read_after_all(
         self,
@@ -167,7 +163,7 @@ class Reader:
         """Have orgs that have changed since they were kept read with the rest; what was counted for them."""
         hints = self._hints_for(asked, others)
         script = Script()
-        _ask_about(script, others, others, hints, now)
+        ask_about(script, others, others, hints, now)
         holds = [
             (org_id, seq) for org_id, seq in asked.holds if org_id in others and seq in known[org_id].account.holds
         ]
@@ -206,96 +202,8 @@ class Reader:
         self._contracts[sha256] = load_contract(*found)
 
 
-class _First:
-    """What the first round trip found, under the locks of the heads.
-
-    Attributes:
-        learned: where the register stands.
-        kept: the orgs that are as they were kept; of the others there are rows.
-        looked: the orgs of which it was asked which holds are over.
-        hints: what was counted for orgs before: their counters of limits were read on that guess.
-    """
-
-    def __init__(
-        self,
-        heads: dict[str, Head],
-        learned: int,
-        kept: dict[str, OrgWork],
-        looked: list[str],
-        hints: Mapping[str, Counting],
-        found: Mapping[str, list[Any]],
-        asked: Asked,
-    ) -> None:
-        self.heads = heads
-        self.learned = learned
-        self.kept = kept
-        self.looked = looked
-        self.hints = hints
-        self.rows = [OrgRow(*row) for row in found.get("accounts", ())]
-        self.lots = lots_of(found.get("lots", ()))
-        self.holds = [HoldRow(*row) for query in ("ended_holds", "holds", "open_holds") for row in found.get(query, ())]
-        self.ended: list[Place] = [(row[0], row[1]) for row in found.get("ended_holds", ())]
-        self.stored = {asked.ids[place - 1]: StoredOperation(*row) for place, *row in found.get("stored", ())}
-        self.finished = finished_of(found.get("finished", ()))
-        self.charged = charged_of(found.get("settlements", ()), found.get("refunds", ()))
-        self.counters = by_org(found.get("load_counters", ()))
-
-
-def _ask_about(
-    script: Script, orgs: list[str], looked: list[str], hints: Mapping[str, Counting], now: datetime
-) -> None:
-    """Ask for the accounts of orgs, and of some for the holds that are over, or soon will be."""
-    if orgs:
-        script.call("accounts", texts(orgs), instant(now))
-        script.call("lots", texts(orgs))
-    if looked:
-        script.call("ended_holds", texts(looked), instant(now + _LOOK_AHEAD), b"%d" % ENDED_HOLDS_MAX)
-    names = [
-        (org_id, *name) for org_id, counting in hints.items() for name in OrgCounters(org_id, counting, now).names()
-    ]
-    if names:
-        load_counters(script, names)
-
-
-def _ask_for(script: Script, asked: Asked, known: Mapping[str, OrgWork]) -> None:
-    """Ask for what the operations name, but for holds of orgs that are known to have them."""
-    holds = [
-        (org_id, seq) for org_id, seq in asked.holds if org_id not in known or seq not in known[org_id].account.holds
-    ]
-    if holds:
-        script.call("holds", *places(holds))
-    if asked.ids:
-        script.call("stored", *columns(asked.ids))
-    if asked.works:
-        script.call("finished", *columns(asked.works))
-    if asked.settlements:
-        script.call("settlements", *places(asked.settlements))
-        script.call("refunds", *places(asked.settlements))
-    if asked.budgets:
-        script.call("open_holds", texts(sorted(asked.budgets)))
-
-
-def _looked_for(
-    first: _First, holds: Mapping[Place, OpenHold], now: datetime
-) -> tuple[dict[str, datetime], str | None]:
-    """For the orgs that were looked at, when to look for holds that are over again; and an org that may have more of
-    them than were read.
-    """
-    look_at = dict.fromkeys(first.looked, now + _LOOK_AHEAD)
-    ended = Counter[str]()
-    for org_id, seq in first.ended:
-        expires_at = holds[org_id, seq].held.expires_at
-        if expires_at <= now:
-            ended[org_id] += 1
-        else:
-            look_at[org_id] = min(look_at[org_id], expires_at)
-    crowded = [org_id for org_id, count in ended.items() if count >= ENDED_HOLDS_MAX]
-    look_at |= dict.fromkeys(crowded, now)
-    return look_at, next(iter(crowded), None)
-
-
 def _orgs(
-    first: _First,
+    first: First,
     holds: Mapping[Place, OpenHold],
     look_at: Mapping[str, datetime],
     contracts: Mapping[str, Contract],
@@ -327,7 +235,7 @@ def _orgs(
 def _second_round(
     connection: Connection,
     asked: Asked,
-    first: _First,
+    first: First,
     orgs: dict[str, OrgWork],
     contracts: Mapping[str, Contract],
     now: datetime,
