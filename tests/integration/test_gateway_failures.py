@@ -21,6 +21,7 @@ from fake_upstream import Reply, stream
 from gateway_tools import (
     ACTION,
     CHAT,
+    NOW,
     PROVIDER_KEY,
     WHOLE,
     Stand,
@@ -34,6 +35,7 @@ from tallystick.api.app import create_app
 from tallystick.api.logs import LineBuffer
 from tallystick.app.gateway_calls import ATTEMPTS_MAX
 from tallystick.app.release import release
+from tallystick.usage.event import UsageEvent
 
 JUNK = b"<html>\xff\x00 not an answer</html>"
 
@@ -51,6 +53,7 @@ def stand(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         (Reply(body=JUNK, content_type="text/html"), 200, "failure", "estimated"),
         (Reply(body=b""), 200, "failure", "estimated"),
         (Reply(status=500, body=JUNK), 500, "failure", "final"),
+        (Reply(status=204, body=b"", framing="connection"), 204, "failure", "estimated"),
         (Reply(status=429, body=b"{}", headers={"retry-after": "7"}), 429, "failure", "final"),
         (Reply(status=302, body=b"", headers={"location": "http://169.254.169.254/"}), 302, "failure", "final"),
         (Reply(body=chat_answer(usage=None)), 200, "success", "estimated"),
@@ -120,7 +123,17 @@ def test_an_id_has_only_so_many_attempts(stand: Stand, monkeypatch: pytest.Monke
     assert [stand.post(x_tally_request_id="often").status_code for _ in range(4)] == [500, 500, 500, 409]
 
 
-def test_a_hold_that_somebody_else_ended_keeps_no_answer_back_for_ever(stand: Stand) -> None:
+def test_an_id_that_other_usage_has_taken_keeps_no_usage_back(stand: Stand) -> None:
+    members = {"user_id": "u", "session_id": "s", "feature": "f", "environment": "production", "provider": "openai"}
+    taken = UsageEvent(org_id="acme", request_id="taken", time=NOW, model="gpt-4o", meters={"tokens_in": 1}, **members)
+    stand.runtime.append([taken])
+    answer = stand.post(x_tally_request_id="taken")
+    assert (answer.status_code, answer.headers["x-tally-credits"]) == (200, "5")
+    hold = answer.headers["x-tally-hold"]
+    assert [one["request_id"] for one in stand.usage()] == ["taken", f"taken~{hold}"]
+
+
+def test_usage_of_a_hold_that_somebody_else_ended_is_recorded_and_charged_nothing(stand: Stand) -> None:
     stand.upstream.reply = Reply(body=chat_answer(), first_seconds=0.4)
     answers: list[Any] = []
     thread = threading.Thread(target=lambda: answers.append(stand.post()))
@@ -129,7 +142,10 @@ def test_a_hold_that_somebody_else_ended_keeps_no_answer_back_for_ever(stand: St
     (hold,) = [one["seq"] for one in stand.entries()]
     release(stand.runtime, {"org_id": "acme", "hold_id": f"h{hold}", "reason": "by hand"})
     thread.join()
-    assert (answers[0].status_code, answers[0].json()["error"]["code"]) == (409, "hold_resolved")
+    assert (answers[0].status_code, answers[0].headers["x-tally-credits"]) == (200, "0")
+    assert answers[0].headers["x-tally-cost-usd"] == "0.00045"
+    assert [one["meters"] for one in stand.usage()] == [{"tokens_in": 100, "tokens_out": 20}]
+    assert not stand.settlements()
 
 
 @pytest.mark.parametrize("is_stream", [False, True])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from fake_upstream import Reply, stream
 from gateway_tools import NOW, PROVIDER_KEY, WHOLE, Stand, chat, chat_answer, gateway, wait_until
 from tallystick.app.release import release
 from tallystick.app.settlement_queue import queue_state
+from tallystick.journal.settlement_file import SettlementFile
 from tallystick.journal.steps import install
 
 TOOLS = """\
@@ -145,7 +147,7 @@ def test_what_was_queued_is_drained_once_by_whoever_comes_after(
         assert len(stand.usage()) == len(stand.settlements()) == 1
 
 
-def test_a_settlement_the_ledger_refuses_is_kept_apart_and_shown(
+def test_a_settlement_whose_hold_is_over_is_recorded_and_one_that_is_refused_is_kept_and_shown(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with gateway(database_url, tmp_path, monkeypatch, more="commit: async") as stand:
@@ -154,6 +156,15 @@ def test_a_settlement_the_ledger_refuses_is_kept_apart_and_shown(
             stand.post()
         finally:
             install(None)
+        wait_until(lambda: len(stand.usage()) == 1)
+        assert not stand.settlements()
+        wait_until(lambda: queue_state(stand.runtime).waiting == 0)
+        with closing(SettlementFile(stand.runtime.settings.data_dir)) as file:
+            unknown = b'{"org_id":"acme","request_id":"h999","salt":"AAAA","of_hold":{"user_id":"u","session_id":"s",'
+            unknown += (
+                b'"feature":"f","environment":"e","api_key_id":"k"},"settle":{"hold_seq":999,"outcome":"success"}}'
+            )
+            file.add([("acme", 999, unknown)], "2026-11-02T12:00:00Z")
         wait_until(lambda: queue_state(stand.runtime).refused == 1)
         with stand.client() as client:
             (check,) = [one for one in client.get("/readyz").json()["checks"] if one["name"] == "settlements"]

@@ -41,6 +41,8 @@ from tallystick.usage.event import Outcome, Payer, UsageEvent, UsageStatus
 from tallystick.usage.extract import Extracted, Part
 
 __all__ = [
+    "HOLD_IS_OVER",
+    "ID_IS_TAKEN",
     "Call",
     "CallFigures",
     "OfHold",
@@ -58,6 +60,7 @@ __all__ = [
     "seconds_until_reset",
     "settle_operation",
     "submit",
+    "under_own_ids",
 ]
 
 ATTEMPTS_MAX = 100
@@ -263,6 +266,28 @@ def release_operation(runtime: Runtime, held: Recorded, reason: str) -> Operatio
     return checked_release(runtime, {"org_id": held.org_id, "hold_id": f"h{held.seq}", "reason": reason})
 
 
+HOLD_IS_OVER = frozenset({"hold_expired", "hold_resolved"})
+"""Why a hold cannot be settled any more: usage that comes now is recorded without it."""
+ID_IS_TAKEN = frozenset({"request_id_conflict", "usage_settled_already", "usage_before_hold"})
+"""Why usage cannot be settled under its id: somebody else has sent usage under it."""
+
+
+def under_own_ids(settlement: Operation) -> Operation:
+    """The same settlement with ids for its usage that nobody else gives: those that are taken, and the hold's."""
+    request = settlement.request
+    assert isinstance(request, Settle)  # noqa: S101 - it is one
+    renamed = tuple(
+        [
+            msgspec.structs.replace(
+                one, event=msgspec.structs.replace(one.event, request_id=f"{one.event.request_id}~h{request.hold_seq}")
+            )
+            for one in settlement.events
+        ]
+    )
+    ids = tuple([one.event.request_id for one in renamed])
+    return msgspec.structs.replace(settlement, request=msgspec.structs.replace(request, events=ids), events=renamed)
+
+
 class OfHold(msgspec.Struct, frozen=True, kw_only=True):
     """What usage events take from their hold, as `ledger.request_checks.FROM_HOLD` names it."""
 
@@ -295,7 +320,7 @@ def hold_events(shared: OfHold, settlement: Operation) -> list[UsageEvent]:
 
 
 def record_unsettled(runtime: Runtime, call: Call, held: Recorded, settlement: Operation) -> Future[CallFigures]:
-    """Record the usage of a call whose hold has expired: it is costed, and charged no credits.
+    """Record the usage of a call whose hold is over already: it is costed, and charged no credits.
 
     Raises:
         Unavailable: as `Runtime.submit`; also as the future's error.

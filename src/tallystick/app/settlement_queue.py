@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from tallystick.app.gateway_calls import OfHold, hold_events
+from tallystick.app.gateway_calls import HOLD_IS_OVER, ID_IS_TAKEN, OfHold, hold_events, under_own_ids
 from tallystick.app.runtime import Runtime
 from tallystick.core.errors import Conflict, TallyError, Unavailable
 from tallystick.core.instants import format_instant
@@ -230,16 +230,25 @@ def _written(runtime: Runtime, end: _End, future: Future[Recorded]) -> None:
         TallyError: it is refused, or the ledger is away.
     """
     try:
-        future.result()
+        try:
+            future.result()
+        except Conflict as error:
+            if error.code not in ID_IS_TAKEN or not end.events:
+                raise
+            runtime.operations.submit(under_own_ids(end.operation())).result()
     except Conflict as error:
-        if error.code != "hold_expired":
+        if error.code not in HOLD_IS_OVER:
             raise
-        if not end.events:
-            return
-        receipts = runtime.submit(hold_events(end.of_hold, end.operation())).result()
-        bad = next((one for one in receipts if one.status not in ("accepted", "duplicate", "spooled")), None)
-        if bad is not None:
-            raise Conflict(bad.code or bad.status, bad.reason or "", next_step="compare the two") from None
+        if end.events:
+            _record_unsettled(runtime, end)
+
+
+def _record_unsettled(runtime: Runtime, end: _End) -> None:
+    """Record the usage of a hold that is over: it is costed, and charged no credits."""
+    receipts = runtime.submit(hold_events(end.of_hold, end.operation())).result()
+    bad = next((one for one in receipts if one.status not in ("accepted", "duplicate", "spooled")), None)
+    if bad is not None:
+        raise Conflict(bad.code or bad.status, bad.reason or "", next_step="compare the two")
 
 
 def queue_state(runtime: Runtime) -> QueueState:

@@ -14,6 +14,8 @@ import structlog
 
 from tallystick.app.gateway_calls import (
     ATTEMPTS_MAX,
+    HOLD_IS_OVER,
+    ID_IS_TAKEN,
     Call,
     CallFigures,
     Used,
@@ -27,6 +29,7 @@ from tallystick.app.gateway_calls import (
     release_operation,
     settle_operation,
     submit,
+    under_own_ids,
 )
 from tallystick.app.loop_inbox import LoopInbox
 from tallystick.app.runtime import Runtime
@@ -104,16 +107,23 @@ class Charges:
         if later:
             return await self._queue_end(hold, operation)
         try:
-            settled = await self._write_surely(operation)
+            return figures_of(held, await self._settled(operation))
         except Unavailable as error:
             _log.warning("settlement_queued", request_id=held.request_id, **error.as_dict())
             return await self._queue_end(hold, operation)
         except Conflict as error:
-            if error.code != "hold_expired":
+            if error.code not in HOLD_IS_OVER:
                 raise
-            _log.warning("hold_expired_before_its_call_ended", request_id=held.request_id, org_id=held.org_id)
+            _log.warning("call_outlived_its_hold", request_id=held.request_id, org_id=held.org_id, code=error.code)
             return await self._inbox.wait_for(record_unsettled(runtime, hold.call, held, operation))
-        return figures_of(held, settled)
+
+    async def _settled(self, operation: Operation) -> Recorded:
+        try:
+            return await self._write_surely(operation)
+        except Conflict as error:
+            if error.code not in ID_IS_TAKEN:
+                raise
+        return await self._write_surely(under_own_ids(operation))
 
     async def release(self, hold: Hold, reason: str) -> CallFigures:
         """Give a hold back: nothing was sent to a provider.

@@ -18,6 +18,8 @@ from tallystick.gateway.headers import Headers, first
 CLIENT_LEFT: Final = 499
 """Logged, never sent: the caller left before the answer."""
 
+_WITHOUT_BODY: Final = frozenset({204, 304})
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -120,6 +122,10 @@ class Exchange:
 
     async def answer(self, status: int, headers: Headers, body: bytes) -> None:
         """Send a whole answer."""
+        if status in _WITHOUT_BODY:
+            await self.begin(status, headers)
+            await self.send(b"", more=False)
+            return
         await self.begin(status, [*headers, (b"content-length", b"%d" % len(body))])
         await self.send(body, more=False)
 
