@@ -43,7 +43,10 @@ def test_what_was_said_to_be_on_disk_is_in_the_ledger_once_whenever_its_process_
             )
             for _ in range(2)
         ]  # fmt: skip
-        time.sleep(0.6 + dice.random() * 0.6)
+        for victim in victims:
+            assert victim.stdout is not None
+            told.append(victim.stdout.readline().strip())
+        time.sleep(dice.random() * 0.6)
         for victim in victims:
             victim.kill()
             said, _ = victim.communicate()
@@ -52,7 +55,7 @@ def test_what_was_said_to_be_on_disk_is_in_the_ledger_once_whenever_its_process_
         assert tally.flush(60)
         assert tally.stats().refused == 0
     stored = all_ids(org)
-    assert len(told) > 20
+    assert len(told) > ROUNDS
     assert set(told) <= set(stored)
     assert len(stored) == len(set(stored))
 

@@ -40,7 +40,7 @@ def ids(org: Any) -> list[str]:
 def test_record_returns_before_anything_is_sent_and_can_be_waited_for(tally: Tally, org: Any) -> None:
     began = time.monotonic()
     recordings = [tally.record(USAGE, request_id=f"r-{number:03}") for number in range(300)]
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 3.0
     assert all(recording.wait(10) for recording in recordings)
     assert tally.flush()
     assert ids(org) == [f"r-{number:03}" for number in range(300)]
@@ -205,7 +205,7 @@ def test_another_orgs_usage_stays_for_whoever_may_send_it_and_the_rest_goes_on(t
         tally = Tally(base_url=upstream.url, spool=tmp_path / "one.sqlite", **TAGS)
         upstream.reply = Reply(status=403, body=b'{"code": "wrong_org", "detail": "the key is of another org"}')
         tally.record(USAGE, request_id="r-1")
-        assert not tally.flush(1.0)
+        assert not tally.flush(20)  # which gives up at once, since nobody here may send it
         assert (tally.stats().waiting, tally.stats().refused) == (1, 0)
         assert "may not send usage of acme" in caplog.text
         tally.close(0)
