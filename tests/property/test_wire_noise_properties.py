@@ -68,6 +68,19 @@ def test_a_forms_fields_are_read_as_they_were_written(fields, file):
 
 
 @pytest.mark.parametrize(
+    "part",
+    [
+        b"content-disposition: form-data; ;" * 20_000,
+        b"content-disposition: form-data" + b"; name" * 100_000 + b"\r\n\r\nx",
+        b"\r\n" * 200_000,
+    ],
+)
+@pytest.mark.timeout(10)
+def test_a_form_that_was_made_to_take_long_does_not(part):
+    assert read_form(b"--b\r\n" + part + b"\r\n--b--", "b").fields == {}
+
+
+@pytest.mark.parametrize(
     ("header", "boundary"),
     [
         ("multipart/form-data; boundary=abc", "abc"),

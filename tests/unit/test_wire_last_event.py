@@ -148,6 +148,14 @@ def test_bytes_of_an_event_that_can_be_no_end_go_on_at_once(begin, rest):
     assert tail.comment_fits
 
 
+@pytest.mark.parametrize("space", [b"\n", b"\r\n", b" ", b"\t\n"])
+def test_space_before_the_first_event_goes_on(space):
+    tail = Tail()
+    assert b"".join(tail.feed(space) for _ in range(3)) == 3 * space
+    assert tail.feed(CHUNK % b"hi" + b"\n\n" + DONE + b"\n\n") == CHUNK % b"hi" + b"\n\n"
+    assert tail.rest() == DONE + b"\n\n"
+
+
 def test_a_comment_fits_before_the_withheld_end():
     tail = Tail()
     tail.feed(CHUNK % b"hi" + b"\n\n" + DONE + b"\n\n")

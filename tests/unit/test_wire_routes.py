@@ -92,6 +92,11 @@ def test_no_detour_of_dots_makes_a_billed_path_free(path):
     assert not route_of("anthropic", "POST", path).free
 
 
+def test_what_is_too_long_for_a_path_is_unknown():
+    assert route_of("gemini", "POST", "/models/" * 8000 + "x:countTokens").kind == "other"
+    assert route_of("openai", "POST", "/v1/files\n").kind == "other"
+
+
 def test_another_providers_shape_is_known_at_its_path():
     assert route_of("anthropic", "POST", "/v1/chat/completions").api == "openai"
     assert route_of("gemini", "POST", "/v1beta/openai/chat/completions") == ("chat", "openai", None, "")

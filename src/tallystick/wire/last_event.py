@@ -75,9 +75,11 @@ class Tail:
         if self._inner is None:
             data, self._head = self._head + data, b""
             start = data.removeprefix(_BOM).lstrip(b" \t\r\n")
-            if not start or _BOM.startswith(data):
+            if _BOM.startswith(data):  # it may be half of one
                 self._head = data
                 return b""
+            if not start:  # what comes before the first event is of none
+                return data
             self._inner = _ArrayTail() if start[:1] in b"{[" else _EventTail()
         return self._inner.feed(data)
 

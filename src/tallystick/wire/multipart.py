@@ -10,7 +10,10 @@ import msgspec
 FIELD_BYTES_MAX: Final = 64 * 1024
 """A longer part is content, and counted as a file."""
 PARTS_MAX: Final = 200
-_NAME: Final = re.compile(rb'content-disposition:\s*form-data[^\r\n]*?;\s*name="([^"]*)"', re.IGNORECASE)
+HEAD_BYTES_MAX: Final = 4096
+"""A part's headers are shorter; one with longer ones is passed over."""
+_DISPOSITION: Final = re.compile(rb"content-disposition:[ \t]*form-data[ \t]*(;[^\r\n]*)", re.IGNORECASE)
+_NAME: Final = re.compile(rb';[ \t]*name="([^"]*)"', re.IGNORECASE)
 _BOUNDARY: Final = re.compile(r'multipart/form-data\b.*?;\s*boundary=(?:"([^"]+)"|([^\s;,]+))', re.IGNORECASE)
 
 
@@ -46,7 +49,9 @@ def read_form(body: bytes, boundary: str) -> Form:
         head, gap, value = part.partition(b"\r\n\r\n")
         if not gap:
             head, gap, value = part.partition(b"\n\n")
-        name = _NAME.search(head)
+        found = map(_DISPOSITION.match, head[:HEAD_BYTES_MAX].splitlines())
+        disposition = next((match[1] for match in found if match is not None), b"")
+        name = _NAME.search(disposition)
         if name is None:
             continue
         if b"filename" in head.lower() or len(value) > FIELD_BYTES_MAX:

@@ -21,6 +21,8 @@ Kind = Literal[
 ]  # fmt: skip
 """What an endpoint does. `deferred`: the work is done after the answer, so that its usage does not pass here."""
 
+PATH_CHARS_MAX: Final = 1024
+"""No endpoint has a longer path; one that is longer is no endpoint that is known."""
 FREE_KINDS: Final = frozenset({"count", "list"})
 _READS: Final = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 _ID: Final = "[A-Za-z0-9_-]+"  # no dots: nothing that an upstream could read as another path is free
@@ -58,8 +60,8 @@ _GEMINI_METHODS: Mapping[str, Kind] = MappingProxyType(
         "asyncBatchEmbedContent": "deferred",
     }
 )
-_GEMINI = re.compile(r"(?:^|/)(?:models|tunedModels|endpoints)/(?P<model>[^:]+):(?P<method>[A-Za-z]+)$")
-_GEMINI_FREE = re.compile(r"(?:^|/)(?:upload/v[^/]+/)?files$")
+_GEMINI = re.compile(r"(?:^|/)(?:models|tunedModels|endpoints)/(?P<model>[^:]+):(?P<method>[A-Za-z]+)\Z")
+_GEMINI_FREE = re.compile(r"(?:^|/)(?:upload/v[^/]+/)?files\Z")
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
 
 
@@ -93,6 +95,8 @@ def route_of(flavor: Flavor, method: str, path: str) -> Route:
     """
     if method.upper() in _READS:
         return Route("list", flavor)
+    if len(path) > PATH_CHARS_MAX:
+        return Route("other", flavor)
     path = path.rstrip("/")
     own = _OWN[flavor](path)
     if own is not None:
@@ -106,7 +110,7 @@ def route_of(flavor: Flavor, method: str, path: str) -> Route:
 
 def _table(api: Flavor, rows: tuple[tuple[str, Kind], ...]) -> tuple[Flavor, re.Pattern[str], tuple[Kind, ...]]:
     joined = "|".join(f"({pattern})" for pattern, _ in rows)
-    return api, re.compile(rf"(?:^|/)(?:{joined})$"), tuple(kind for _, kind in rows)
+    return api, re.compile(rf"(?:^|/)(?:{joined})\Z"), tuple(kind for _, kind in rows)
 
 
 _TABLES: Final = {"openai": _table("openai", _OPENAI), "anthropic": _table("anthropic", _ANTHROPIC)}
