@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -13,10 +14,14 @@ T = TypeVar("T")
 
 
 class LoopInbox:
-    """What other threads leave for an event loop to do: it is woken once for all that is there."""
+    """What other threads leave for an event loop to do: it is woken once for all that is there.
+
+    Make it in the loop's thread.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        self._thread = threading.get_ident()
         self._left: deque[Callable[[], None]] = deque()
         self._is_woken = False
 
@@ -25,7 +30,10 @@ class LoopInbox:
         self._left.append(work)
         if not self._is_woken:
             self._is_woken = True
-            self.loop.call_soon_threadsafe(self._do)
+            if threading.get_ident() == self._thread:  # it is awake
+                self.loop.call_soon(self._do)
+            else:
+                self.loop.call_soon_threadsafe(self._do)
 
     def _do(self) -> None:
         self._is_woken = False  # before looking, so that what is left after the last look wakes the loop again
