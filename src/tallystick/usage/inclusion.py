@@ -35,12 +35,34 @@ _PLAIN = {
 """Classes that contain nothing and are contained in nothing."""
 
 
+_WHOLES = frozenset({"input_tokens", "output_tokens"})
+_USUAL = _WHOLES | {"cache_read_tokens", "output_reasoning_tokens"}
+"""Most answers state no other classes, or zeros of them: what these come to is seen at once."""
+
+
 def disjoint_meters(reported: Reported) -> dict[str, int]:
     """The quantity of each meter, zeros left out.
 
     Raises:
         BadInput: `contradictory_usage` when parts exceed their whole; it names the fields.
     """
+    quantities = reported.quantities
+    if quantities.keys() >= _WHOLES and not [key for key, count in quantities.items() if count and key not in _USUAL]:
+        read, reasoning = reported["cache_read_tokens"], reported["output_reasoning_tokens"]
+        plain_in, plain_out = quantities["input_tokens"] - read, quantities["output_tokens"] - reasoning
+        if plain_in >= 0 and plain_out >= 0:
+            meters = {
+                "tokens_in": plain_in,
+                "cache_read_tokens": read,
+                "tokens_out": plain_out,
+                "reasoning_tokens": reasoning,
+            }
+            return {name: quantity for name, quantity in meters.items() if quantity}
+    return _all_meters(reported)
+
+
+def _all_meters(reported: Reported) -> dict[str, int]:
+    """The same, whatever classes there are."""
     meters = {
         **_input_meters(reported),
         **_output_meters(reported),
