@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tallystick.app.settings import Settings
 from tallystick.core.errors import BadInput
-from tallystick.wire.config import Gateway, built_in
+from tallystick.wire.config import Gateway, Provider, Tool, built_in
 from tallystick.wire.gateway_file import read_gateway
 
 
@@ -31,7 +31,8 @@ def check_gateway(settings: Settings) -> None:
         BadInput, Problems: as `gateway_terms` and `read_secret`.
     """
     terms = gateway_terms(settings)
-    for one in (*terms.providers.values(), *terms.tools.values()):
+    ones: list[Provider | Tool] = [*terms.providers.values(), *terms.tools.values()]
+    for one in ones:
         read_secret(one.key_env, one.key_file)
 
 
