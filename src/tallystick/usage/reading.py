@@ -91,7 +91,11 @@ def read_usage(extractor: Extractor, usage: Mapping[str, Any], root: str | None 
                 raise _missing(extractor, field, place)
             continue
         where = f"{place}.{field.path}"
-        amount = sum(_quantity(value, where, in_seconds=field.usage_key in _SECONDS) for value in values)
+        value = values[0]
+        if type(value) is int and 0 <= value <= QUANTITY_MAX and len(values) == 1 and field.usage_key not in _SECONDS:
+            amount = value  # as nearly all are
+        else:
+            amount = sum(_quantity(value, where, in_seconds=field.usage_key in _SECONDS) for value in values)
         quantities[field.usage_key] = quantities.get(field.usage_key, 0) + amount
         paths.setdefault(field.usage_key, where)
         if field.mode == "capped":
