@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
 import pytest
 
 from account_operations import authorize, event, grant, release, settle, subscribe
 from journal_helpers import query
+from kept_writers import NOW, Writers
 from tallystick.app.contracts import apply_contract
 from tallystick.app.erase import erase_person
 from tallystick.app.orgs import set_subscription
 from tallystick.app.runtime import Runtime
 from tallystick.contract.decision import Budget
-from tallystick.core.errors import TallyError
-from tallystick.journal.operations_writer import OperationWork
 from tallystick.ledger.operations import CREDIT, Denied, Held, Operation, SetBudget
 
-NOW = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)
 CONTRACT = """\
 contract: kept
 version: "1"
@@ -34,33 +31,12 @@ plans:
 """
 
 
-class Writers:
-    """Several writers over one database, each with what it keeps, and a clock that they share."""
-
-    def __init__(self, runtime: Runtime, count: int) -> None:
-        self.runtime = runtime
-        self.now = NOW
-        self.connections = [runtime.database.connect_writer() for _ in range(count)]
-        self.works = [OperationWork(lambda: self.now, lambda: runtime.card, runtime.random_bytes) for _ in range(count)]
-
-    def write(self, number: int, *items: Any) -> list[Any]:
-        """Have one of the writers write a group."""
-        return self.works[number].write(self.connections[number], items, probe=False)
-
-    def one(self, number: int, item: Operation) -> Any:
-        """The same of one operation, which is not refused."""
-        (answer,) = self.write(number, item)
-        assert not isinstance(answer, TallyError), answer
-        return answer
-
-
 @pytest.fixture
 def writers(runtime: Runtime) -> Iterator[Writers]:
     subscribe(runtime, "acme", plan="small", contract=CONTRACT)
     made = Writers(runtime, 2)
     yield made
-    for connection in made.connections:
-        connection.close()
+    made.close()
 
 
 def balance(runtime: Runtime) -> tuple[int, int]:

@@ -154,8 +154,9 @@ class Decider:
         if isinstance(recorded.result, Held):
             leaf = bytes.fromhex(recorded.leaf)
             self._made.append((org.org_id, recorded.seq, leaf, request, recorded.result))
-            row = HoldRow(org.org_id, recorded.seq, operation.user_id, operation.session_id, leaf, "", True)
-            org.holds[recorded.seq] = row
+            who = (operation.user_id, operation.session_id)
+            told = (request, recorded.result)
+            org.holds[recorded.seq] = HoldRow(org.org_id, recorded.seq, *who, leaf, "", is_open=True, told=told)
         return recorded
 
     def _settle(self, org: OrgWork, operation: Operation, request: Settle) -> Recorded:

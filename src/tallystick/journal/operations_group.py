@@ -91,6 +91,11 @@ class OrgWork:
         """Whether there is anything to be saved."""
         return self.has_entries or self.is_caught_up
 
+    @property
+    def is_left_uncounted(self) -> bool:
+        """Whether entries may be left for a later group to count, or for another process: that adds no entry."""
+        return self.counters is None and self.contract is not None
+
     def update_row(self) -> OrgRow:
         """The row as it is to be saved, which it is from here on: what is not committed is thrown away."""
         terms = _encode(self.account.terms).decode() if self.account.terms_changed else self.row.state or "{}"

@@ -47,7 +47,7 @@ class OrgRow(NamedTuple):
 
 
 class HoldRow(NamedTuple):
-    """The entry of a hold; `is_open`: nothing has resolved it."""
+    """The entry of a hold; `is_open`: nothing has resolved it. `told`: what the body says, where that was not read."""
 
     org_id: str
     seq: int
@@ -56,6 +56,7 @@ class HoldRow(NamedTuple):
     leaf: bytes
     body: str
     is_open: bool
+    told: tuple[Authorize, Held] | None = None
 
 
 class StoredOperation(NamedTuple):
@@ -95,7 +96,7 @@ class HoldCache:
 
     def read(self, row: HoldRow) -> OpenHold:
         """The hold of that row."""
-        found = self._held.get((row.org_id, row.seq, row.leaf))
+        found = row.told or self._held.get((row.org_id, row.seq, row.leaf))
         if found is None:
             found = read_body("hold", row.body)
             self.add(row.org_id, row.seq, row.leaf, *found)

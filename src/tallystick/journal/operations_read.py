@@ -104,6 +104,7 @@ class Reader:
         """
         if len(self._contracts) > _CONTRACTS_KEPT:
             self._contracts.clear()
+            self._kept.clear()  # whose holds are settled under them
         asked = Asked(items)
         first = self._first_round(connection, asked, now)
         holds = {(row.org_id, row.seq): self._cache.read(row) for row in first.holds if row.is_open}
@@ -117,12 +118,14 @@ class Reader:
         self._remember(asked, orgs)
         return found
 
-    def keep(self, found: Found) -> None:
-        """What was made of it is committed: the next group may go on from there."""
-        self._kept.put(found.orgs.values(), found.learned)
+    def keep(self, found: Found, now: datetime) -> None:
+        """What was made of it at that instant is committed: the next group may go on from there."""
+        self._kept.put(found.orgs.values(), found.learned, now)
 
     def _first_round(self, connection: Connection, asked: Asked, now: datetime) -> First:
-        kept = self._kept.take(org_id for org_id in asked.orgs if org_id not in asked.budgets)
+        kept = self._kept.take(asked.orgs)
+        for org_id in asked.budgets:  # all of their open holds are needed
+            kept.pop(org_id, None)
         known = {org_id: one.org for org_id, one in kept.items()}
         fresh = [org_id for org_id in asked.orgs if org_id not in known]
         hints = self._hints_for(asked, fresh)

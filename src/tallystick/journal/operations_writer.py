@@ -157,7 +157,7 @@ class OperationWork:
         else:
             connection.rollback()
         decider.remember()
-        self._reader.keep(found)
+        self._reader.keep(found, now)
         reached("operations.committed")
         return answers
 
