@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from conftest import NOW
+from journal_helpers import query
 from tallystick.app import key_ring
 from tallystick.app.erase import erase_person
 from tallystick.app.key_ring import KeyRing
@@ -21,6 +22,7 @@ from tallystick.app.runtime import Runtime, open_runtime
 from tallystick.app.settings import Settings
 from tallystick.app.verify import verify_ledger
 from tallystick.core.errors import BadInput, Conflict, NotFound, TallyError, Unauthorized, Unavailable
+from tallystick.journal import keys as rows
 from tallystick.journal.database import Database
 from tallystick.ledger.api_key import new_token, token_sha256
 
@@ -141,6 +143,21 @@ def test_a_rotated_key_and_the_one_that_takes_its_place_are_both_taken_until_the
     assert caught.value.code == "key_ended"
 
 
+@pytest.mark.parametrize("ends", ["expires", "rotated"])
+def test_a_revocation_holds_though_the_clock_of_who_revokes_is_far_ahead(runtime: Runtime, ends: str) -> None:
+    made = make(runtime, expires_at=NOW + HOUR if ends == "expires" else None)
+    if ends == "rotated":
+        rotate_key(runtime, made.key.key_id, overlap=HOUR, author="ann")
+    runtime.clock = lambda: NOW + 2 * HOUR  # to this machine the key is over already
+    assert refusal(lambda: runtime.keys.find(made.token, NOW)) is None
+    for _ in range(2):
+        ended = revoke_key(runtime, made.key.key_id, reason="leaked", author="bob")
+        assert ended.is_ended
+    assert refusal(lambda: runtime.keys.find(made.token, NOW)) == "key_revoked"
+    (count,) = query(runtime, "select count(*) from api_key_endings where reason = 'leaked'")[0]
+    assert count == 1
+
+
 def test_a_rotation_without_overlap_ends_the_old_key_at_once(runtime: Runtime) -> None:
     made = make(runtime)
     rotate_key(runtime, made.key.key_id, overlap=timedelta(0), author="bob")
@@ -155,6 +172,8 @@ def test_a_rotation_without_overlap_ends_the_old_key_at_once(runtime: Runtime) -
         ({"scopes": ["admin"]}, "scope_needs_operator"),
         ({"org_id": None, "scopes": ["gateway"]}, "scope_needs_org"),
         ({"org_id": None, "scopes": ["tools", "read"]}, "scope_needs_org"),
+        ({"org_id": None, "scopes": ["read"], "defaults": {"user_id": "u1"}}, "default_needs_org"),
+        ({"org_id": None, "scopes": ["read"], "defaults": {"feature": "chat"}}, "default_needs_org"),
         ({"org_id": ""}, "empty_text"),
         ({"org_id": "a\0b"}, "invalid_text"),
         ({"org_id": "x" * 513}, "text_too_long"),
@@ -399,6 +418,30 @@ def test_while_the_database_is_away_a_spooling_server_keeps_nobody_waiting_for_i
     ring.close()
 
 
+def test_a_spooling_server_that_only_cannot_listen_asks_the_database_and_goes_by_no_memory(
+    runtime: Runtime, counting: Counting, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ring = KeyRing(counting, serves_while_away=True)  # type: ignore[arg-type]
+    ring.start()
+    made = make(runtime)
+    assert soon(lambda: refusal(lambda: ring.find(made.token, NOW)) is None and ring.known(made.token, NOW) is not None)
+
+    def refused(role: str) -> Any:
+        raise psycopg.OperationalError("FATAL: sorry, too many clients already")
+
+    monkeypatch.setattr(counting, "connect", refused)
+    cut_listeners(database_url)
+    assert soon(lambda: "too many clients" in str(ring.heard().error))
+    assert not ring.heard().is_heard
+    revoke_key(runtime, made.key.key_id, reason="leaked", author="bob")
+    assert ring.known(made.token, NOW) is None
+    assert refusal(lambda: ring.find(made.token, NOW)) == "key_revoked"
+    assert not ring.heard().is_away
+    monkeypatch.undo()
+    assert soon(lambda: ring.heard().error is None and ring.is_heard)
+    ring.close()
+
+
 def test_listening_begins_again_when_the_connection_is_lost_and_what_happened_meanwhile_is_known(
     runtime: Runtime, counting: Counting, ring: KeyRing, database_url: str
 ) -> None:
@@ -406,7 +449,7 @@ def test_listening_begins_again_when_the_connection_is_lost_and_what_happened_me
     assert soon(lambda: ring.find(made.token, NOW) == ring.known(made.token, NOW))
     counting.is_away = True
     cut_listeners(database_url)
-    assert soon(lambda: ring._is_away)
+    assert soon(lambda: ring.heard().error is not None)
     revoke_key(runtime, made.key.key_id, reason="leaked", author="bob")  # told to nobody: the ring does not listen
     changes = ring.changes
     counting.is_away = False
@@ -461,6 +504,33 @@ def test_erasing_a_person_ends_the_keys_that_stand_for_them_and_leaves_no_trace_
     assert everything_stored(database_url).count("erika.mustermann") == 1  # another org's
     assert verify_ledger(runtime).findings.kept == []
     assert erase_person(runtime, "acme", "erika.mustermann").keys == 0
+
+
+def test_a_person_whose_key_is_being_rotated_is_erased_from_the_new_key_too(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hers = make(runtime, defaults={"user_id": "erika"})
+    real, erasing, erased = rows.add_key, threading.Event(), []
+
+    def erase() -> None:
+        erasing.set()
+        erased.append(erase_person(runtime, "acme", "erika").keys)
+
+    thread = threading.Thread(target=erase)
+
+    def overtaken(*arguments: Any) -> None:
+        thread.start()  # the old key is ended, the new one is not there yet
+        erasing.wait(5)
+        time.sleep(0.2)
+        real(*arguments)
+
+    monkeypatch.setattr(rows, "add_key", overtaken)
+    new = rotate_key(runtime, hers.key.key_id, overlap=HOUR, author="ann")
+    thread.join(20)
+    assert erased == [2]
+    assert [key.defaults for key in list_keys(runtime)] == [{}, {}]
+    for one in (hers, new):
+        assert refusal(lambda one=one: runtime.keys.find(one.token, NOW)) == "key_revoked"
 
 
 def test_even_the_keeper_erases_no_person_of_a_key_that_goes_on(runtime: Runtime, database_url: str) -> None:

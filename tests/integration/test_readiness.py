@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from starlette.testclient import TestClient
 
@@ -58,12 +59,47 @@ def test_all_is_well(proxy: Proxy, tmp_path: Path) -> None:
         assert look(client) == (200, "normal", False)
         names = [one["name"] for one in client.get("/readyz").json()["checks"]]
         writers = ["writer", "operations"]
-        assert names == ["database", "migrations", "rate_cards", *writers, "spool", "settlements", "disk", "sealing"]
+        assert names == [
+            "database",
+            "migrations",
+            "rate_cards",
+            *writers,
+            "spool",
+            "settlements",
+            "keys",
+            "disk",
+            "sealing",
+        ]
         writer = check(client, "writer")["figures"]
         assert (writer["queue_events"], writer["queue_events_max"], writer["events_written"]) == (0, 50_000, 1)
         assert 0 <= writer["last_commit_age_seconds"] < 60
         assert check(client, "disk")["figures"]["free_bytes"] > 0
         assert client.get("/healthz").json() == {"status": "ok"}
+
+
+def test_whether_changes_to_keys_are_heard_of_is_shown_and_keeps_nothing_from_being_taken(
+    proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served(proxy, tmp_path, "refuse") as (runtime, client):
+        eventually(lambda: runtime.keys.is_heard)
+        assert "are heard of at once" in check(client, "keys")["detail"]
+
+        def refused(role: str) -> None:
+            raise psycopg.OperationalError("FATAL: sorry, too many clients already")
+
+        monkeypatch.setattr(runtime.database, "connect", refused)
+        with psycopg.connect(runtime.settings.database_url or "", autocommit=True) as connection:
+            connection.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity"
+                " where datname = current_database() and query = 'select 1' and pid <> pg_backend_pid()"
+            )
+        eventually(lambda: "too many clients" in str(check(client, "keys")["figures"]["last_error"]))
+        found = check(client, "keys")
+        assert not found["ok"]
+        assert "each key is asked of the database" in found["detail"]
+        assert look(client) == (200, "normal", True)
+        monkeypatch.undo()
+        eventually(lambda: look(client) == (200, "normal", False))
 
 
 def test_the_queue_of_decisions_is_looked_at_as_that_of_events_is(proxy: Proxy, tmp_path: Path) -> None:
@@ -102,10 +138,12 @@ def test_without_a_spool_a_database_that_is_away_means_refusing(proxy: Proxy, tm
         assert (answer.status_code, answer.json()["code"]) == (503, "database_unreachable")
         assert int(answer.headers["Retry-After"]) >= 1
         assert look(client) == (503, "refusing", True)
+        eventually(lambda: not check(client, "keys")["ok"])  # whoever listens asks twice a second
         assert [one["name"] for one in client.get("/readyz").json()["checks"] if not one["ok"]] == [
             "database",
             "migrations",
             "writer",
+            "keys",
         ]
         assert client.get("/healthz").status_code == 200
         proxy.start()

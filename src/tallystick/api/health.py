@@ -43,7 +43,8 @@ class Readiness(Answer):
     degraded: bool
     checks: list[ReadinessCheck] = Field(
         description="database, migrations, rate_cards, writer (of events), operations (of decisions, settlements and "
-        "refunds), spool, settlements (of the gateway's calls), disk, embedded_server where there is one, and sealing."
+        "refunds), spool, settlements (of the gateway's calls), keys (whether changes to them are heard of), disk, "
+        "embedded_server where there is one, and sealing."
     )
 
 

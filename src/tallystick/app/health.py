@@ -84,6 +84,7 @@ def check_readiness(runtime: Runtime, more: Sequence[Check] = ()) -> Readiness:
         operations,
         spool,
         _check_settlements(runtime),
+        _check_keys(runtime),
         disk,
         *_check_server(runtime),
         *more,
@@ -172,6 +173,21 @@ def _check_settlements(runtime: Runtime) -> Check:
     if state.refused:
         parts.append(f"{state.refused:,} were refused by the ledger: the log says why")
     return Check("settlements", not state.refused, "; ".join(parts), figures)
+
+
+def _check_keys(runtime: Runtime) -> Check:
+    """Whether this process is told of changes to keys. While it is not, it asks for each key, and goes on slower."""
+    heard = runtime.keys.heard()
+    figures = {"remembered": heard.known, "changes": heard.changes, "last_error": heard.error}
+    if heard.is_heard:
+        return Check("keys", True, f"changes are heard of at once; {heard.known:,} keys are remembered", figures)
+    if not heard.listens and heard.error is None:
+        return Check("keys", True, "nobody listens to changes yet, and each key is asked of the database", figures)
+    if heard.is_away:
+        detail = "changes are not heard of while the database is away; keys are taken as they were known last"
+    else:
+        detail = "changes are not heard of, and each key is asked of the database: requests take longer"
+    return Check("keys", False, detail, figures)
 
 
 def _check_disk(runtime: Runtime) -> Check:

@@ -4,7 +4,9 @@
          └► asked of the database, and remembered ─────────────────────► the key
 
 A thread listens (LISTEN) on a connection of its own, and asks the server twice a second whether it is still heard.
-While it is not, what is remembered is not trusted: every lookup asks the database. Whatever happens to any key empties
+While it is not, what is remembered is not trusted: every lookup asks the database. That nobody can be listened to does
+not mean that the database is away: other connections to it may do, and only when they do not either, a process that
+serves all the same goes by what it knew last. Whatever happens to any key empties
 the memory, so that a key which was revoked is refused by the next request, in every process.
 """
 
@@ -17,6 +19,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 from hashlib import sha256
+from typing import NamedTuple
 
 import psycopg
 import structlog
@@ -37,6 +40,26 @@ UNKNOWN_MAX = 4096
 """How many tokens without a key are remembered as such, until anything happens to any key."""
 
 _log = structlog.get_logger("tallystick.keys")
+
+
+class Heard(NamedTuple):
+    """How a ring hears of changes.
+
+    Attributes:
+        listens: it was started, and has had the time to begin.
+        is_heard: what is remembered is trusted.
+        is_away: the database cannot be reached over other connections either.
+        error: what ended the listening last, or keeps it from beginning; None while it goes on.
+        known: how many keys are remembered.
+        changes: how often something may have happened to a key.
+    """
+
+    listens: bool
+    is_heard: bool
+    is_away: bool
+    error: str | None
+    known: int
+    changes: int
 
 
 class KeyRing:
@@ -72,6 +95,8 @@ class KeyRing:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._is_away = False
+        self._error: str | None = None
+        self._started_at = float("inf")
         self._stops: socket.socket
         self._stop: socket.socket
 
@@ -81,6 +106,11 @@ class KeyRing:
     def is_heard(self) -> bool:
         """Whether what is remembered can be trusted: the database would have told of any change."""
         return self._monotonic() - self._heard_at < HEARD_SECONDS_MAX
+
+    def heard(self) -> Heard:
+        """How it hears of changes; it waits for nothing."""
+        listens = self._monotonic() - self._started_at >= HEARD_SECONDS_MAX
+        return Heard(listens, self.is_heard, self._is_away, self._error, len(self._known), self.changes)
 
     def known(self, token: str, now: datetime) -> Key | None:
         """The key of a token, if that is in memory, trusted, and taken at that instant; it waits for nothing."""
@@ -149,6 +179,7 @@ class KeyRing:
         with self._lock:
             if self._thread is None and not self._stopping.is_set():
                 self._stops, self._stop = socket.socketpair()  # at the close of one, who waits for the other wakes
+                self._started_at = self._monotonic()
                 self._thread = threading.Thread(target=self._listen, name="tally-keys", daemon=True)
                 self._thread.start()
 
@@ -175,16 +206,31 @@ class KeyRing:
                 with self._database.connect(OPERATOR) as connection:
                     self._listen_on(connection)
             except (psycopg.Error, OSError) as error:
-                if not self._is_away:
+                self._heard_at = float("-inf")  # the next change is told to nobody
+                if self._error is None:
                     _log.warning("keys_not_heard", detail=" ".join(str(error).split()))
-                self._is_away = True
+                self._error = " ".join(str(error).split())
+                self._is_away = self._serves_while_away and not self._answers()
                 self._stopping.wait(_PAUSE_SECONDS)
+
+    def _answers(self) -> bool:
+        """Whether the database can be asked, although nobody can listen to it: it may only have no connection to spare
+        for that, or have ended the one there was.
+        """
+        try:
+            with self._database.operator() as connection:
+                connection.execute("select 1")
+        except Unavailable as error:
+            return error.code != "database_unreachable"
+        except psycopg.Error:
+            return True
+        return True
 
     def _listen_on(self, connection: Connection) -> None:
         connection.autocommit = True
         listen(connection)
         self.forget()  # what happened before was told to nobody
-        self._is_away = False
+        self._is_away, self._error = False, None
         with selectors.DefaultSelector() as waiting:
             waiting.register(connection.fileno(), selectors.EVENT_READ)
             waiting.register(self._stops, selectors.EVENT_READ)

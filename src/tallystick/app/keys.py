@@ -64,8 +64,8 @@ def create_key(
         expires_at: when it ends by itself.
 
     Raises:
-        BadInput: `unknown_scope`, `scope_needs_org`, `scope_needs_operator`, `expired_already`, `missing_field`; or
-            what `check_text` raises for a name.
+        BadInput: `unknown_scope`, `scope_needs_org`, `scope_needs_operator`, `default_needs_org`, `expired_already`,
+            `missing_field`; or what `check_text` raises for a name.
         Unavailable: `database_unreachable`.
     """
     now = runtime.clock()
@@ -78,6 +78,13 @@ def create_key(
         if name not in TAGS:
             raise BadInput("unknown_field", f"{short(name)} is no tag", next_step=f"use {', '.join(TAGS)}", where=name)
         check_text(name, value)
+    if org_id is None and defaults:
+        raise BadInput(
+            "default_needs_org",
+            "what a key says of calls is said of those that are charged to its org, and an operator's key has none",
+            next_step="leave it out, or make a key of an org",
+            where=min(defaults),
+        )
     if expires_at is not None and expires_at <= now:
         raise _expired(expires_at)
     return _add(runtime, _key(org_id, scopes, defaults, expires_at, author, now))
@@ -94,7 +101,7 @@ def list_keys(runtime: Runtime, org_id: str | None = None) -> list[Key]:
 
 
 def revoke_key(runtime: Runtime, key_id: str, *, reason: str, author: str) -> Key:
-    """End a key at once; one that has ended stays as it is.
+    """End a key at once, whatever this machine's clock says of it; one that was ended at once stays as it is.
 
     Raises:
         BadInput: what `check_text` raises for a name.
@@ -106,7 +113,7 @@ def revoke_key(runtime: Runtime, key_id: str, *, reason: str, author: str) -> Ke
     now = runtime.clock()
     with runtime.database.operator() as connection:
         key = _existing(connection, key_id)
-        if not key.is_taken(now):
+        if key.is_ended:  # one whose time is over by this clock may go on by that of another machine
             return key
         rows.end_key(connection, key, ends_at=now, reason=reason, author=author, recorded_at=now)
         key = _existing(connection, key_id)
@@ -192,6 +199,8 @@ def _add(runtime: Runtime, key: Key, *, ends_old_at: datetime | None = None) -> 
 
 def _end_old(connection: Connection, new: Key, old_id: str, ends_at: datetime) -> None:
     rows.lock_key(connection, old_id)
+    if new.org_id is not None:
+        rows.lock_persons(connection, new.org_id)
     old = _existing(connection, old_id)
     assert new.created_at is not None  # noqa: S101 - it was just made
     if not old.is_taken(new.created_at):

@@ -57,6 +57,11 @@ def lock_key(connection: Connection, key_id: str) -> None:
     connection.execute(_SQL["lock"], {"key_id": key_id})
 
 
+def lock_persons(connection: Connection, org_id: str) -> None:
+    """Have whoever erases a person of that org, or hands one on to another key, wait until this transaction ends."""
+    connection.execute(_SQL["lock_persons"], {"org_id": org_id})
+
+
 def key_of_token(connection: Connection, token_sha256: bytes) -> Key | None:
     """The key whose token has this SHA-256, ended or not."""
     found = _found(connection, token_sha256=token_sha256)
@@ -76,6 +81,7 @@ def list_keys(connection: Connection, org_id: str | None = None) -> list[Key]:
 
 def erase_person_of_keys(connection: Connection, org_id: str, user_id: str, at: datetime) -> int:
     """Erase a person from the org's keys that stand for them, which end: how many they were."""
+    lock_persons(connection, org_id)
     row = connection.execute(_SQL["erase_person"], {"org": org_id, "person": user_id, "at": at}).fetchone()
     return int(row[0]) if row else 0
 

@@ -21,6 +21,10 @@ on conflict do nothing
 -- One process at a time ends a key or gives it a successor.
 select pg_advisory_xact_lock(hashtextextended('tallystick key ' || %(key_id)s, 0))
 
+-- name: lock_persons
+-- One process at a time erases a person of an org, or hands one on to a key that takes the place of another.
+select pg_advisory_xact_lock(hashtextextended('tallystick key persons ' || %(org_id)s, 0))
+
 -- name: found
 -- Keys: that of a token, that of an id, those of an org, or all; the oldest first. Each with its first ending, whether one
 -- holds whatever the clock says, and whom it stands for.
