@@ -13,11 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-import msgspec
-
 from tallystick.contract.loader import load_contract
 from tallystick.contract.model import Contract
-from tallystick.journal.counters import Counting, Progress, catch_up, load_counters
+from tallystick.journal.counters import Counting, catch_up, load_counters
 from tallystick.journal.database import Connection
 from tallystick.journal.heads import add_heads, heads_of, prepare_heads
 from tallystick.journal.operations_asked import Asked, included_id, included_month
@@ -46,7 +44,6 @@ from tallystick.ledger.wallet import GrantedLot, Wallet
 
 _CONTRACTS_KEPT = 2000
 _HINTS_KEPT = 100_000
-_read_progress = msgspec.json.Decoder(Progress).decode
 
 
 class Found(NamedTuple):
@@ -61,6 +58,7 @@ class Found(NamedTuple):
         contracts: by the hash of their content, those in force and those that loaded holds were decided under.
         is_probed: whether all usage that is named was looked for.
         learned: where the register stands.
+        now: the instant of the group: when it was read, or the latest at which one of its orgs was kept up before.
     """
 
     orgs: dict[str, OrgWork]
@@ -71,6 +69,7 @@ class Found(NamedTuple):
     contracts: Mapping[str, Contract]
     is_probed: bool
     learned: int
+    now: datetime
 
 
 class ManyEnded(Exception):
@@ -107,6 +106,12 @@ class Reader:
             self._kept.clear()  # whose holds are settled under them
         asked = Asked(items)
         first = self._first_round(connection, asked, now)
+        latest = first.latest()
+        if latest is not None and latest > now:
+            # Somebody read the clock after us and got the lock before us. What has ended by then is over: were it to go
+            # on, it would end twice. Nobody can come between any more.
+            now = latest
+            first = self._first_round(connection, asked, now)
         holds = {(row.org_id, row.seq): self._cache.read(row) for row in first.holds if row.is_open}
         look_at, crowded = looked_for(first, holds, now)
         if crowded is not None and (len(items) > 1 or isinstance(items[0], Operation)):
@@ -118,9 +123,9 @@ class Reader:
         self._remember(asked, orgs)
         return found
 
-    def keep(self, found: Found, now: datetime) -> None:
-        """What was made of it at that instant is committed: the next group may go on from there."""
-        self._kept.put(found.orgs.values(), found.learned, now)
+    def keep(self, found: Found) -> None:
+        """What was made of it is committed: the next group may go on from there."""
+        self._kept.put(found.orgs.values(), found.learned, found.now)
 
     def _first_round(self, connection: Connection, asked: Asked, now: datetime) -> First:
         kept = self._kept.take(asked.orgs)
@@ -217,8 +222,7 @@ def _orgs(
     orgs = dict(first.kept)
     for row in first.rows:
         account = OrgAccount(Wallet(lots[row.org_id], row.held_pico), terms=row.terms())
-        progress = _read_progress(row.progress or "{}")
-        org = orgs[row.org_id] = OrgWork(row, first.heads[row.org_id], account, progress)
+        org = orgs[row.org_id] = OrgWork(row, first.heads[row.org_id], account, first.progress[row.org_id])
         org.contract = None if row.sha256 is None else contracts[row.sha256]
     for org_id, org in first.kept.items():
         org.head = first.heads[org_id]
@@ -282,7 +286,7 @@ def _second_round(
         for one, usage in known.items()
         if usage.stored.salt is None
     }
-    return Found(orgs, first.stored, resolutions, known, cores, contracts, probe, first.learned)
+    return Found(orgs, first.stored, resolutions, known, cores, contracts, probe, first.learned, now)
 
 
 def _add(

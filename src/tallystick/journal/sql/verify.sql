@@ -263,7 +263,7 @@ select size, note from checkpoints order by size
 -- Orgs of which usage is counted in windows; entries of before forgotten_until may have left the database.
 select counted.org_id, counted_through_seq, state, progress, forgotten_until
 from org_states as counted join org_heads as head on head.org_id = counted.org_id
-where progress <> '{}' and (%(org)s::text is null or counted.org_id = %(org)s)
+where progress like '%%"counted":%%' and (%(org)s::text is null or counted.org_id = %(org)s)
 order by 1
 
 -- name: subscribed
