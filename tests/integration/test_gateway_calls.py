@@ -120,6 +120,13 @@ def test_every_way_of_showing_the_key_is_taken_and_none_reaches_the_provider(sta
             "x-goog-api-key",
         ),
         ("/openai/v1/chat/completions", {"x-tally-key": stand.token}, "", "authorization"),
+        ("/openai/v1/chat/completions", {"authorization": f"BEARER  {stand.token}"}, "", "authorization"),
+        (
+            "/openai/v1/chat/completions",
+            {"x-tally-key": stand.token, "authorization": f"bEARER {stand.token}", "x-api-key": stand.token},
+            "",
+            "authorization",
+        ),
     ]
     for path, headers, query, put in shown:
         with httpx2.Client(base_url=stand.url) as client:
@@ -128,7 +135,16 @@ def test_every_way_of_showing_the_key_is_taken_and_none_reaches_the_provider(sta
         asked = stand.upstream.requests[-1]
         assert (asked.header(put) or "").removeprefix("Bearer ") == PROVIDER_KEY
         assert stand.token not in asked.target + str(asked.headers)
-    assert stand.upstream.requests[-2].target.endswith(":generateContent?alt=json")
+    assert stand.upstream.requests[3].target.endswith(":generateContent?alt=json")
+
+
+def test_a_key_of_ours_never_goes_along_with_the_callers_own(stand: Stand) -> None:
+    own = {"x-tally-key": f"bearer {stand.token}", "authorization": "Bearer sk-own-271828"}
+    for more in ({"x-api-key": f"BEARER {stand.token}"}, {"x-goog-api-key": f"Basic {stand.token}"}):
+        assert stand.post(**own, **more).status_code == 200
+        asked = stand.upstream.requests[-1]
+        assert asked.header("authorization") == "Bearer sk-own-271828"
+        assert stand.token not in asked.target + str(asked.headers)
 
 
 def test_the_callers_own_provider_key_goes_through_and_its_cost_is_the_customers(stand: Stand) -> None:

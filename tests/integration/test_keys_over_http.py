@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from starlette.testclient import TestClient
 from structlog.testing import capture_logs
 
@@ -20,6 +22,7 @@ from http_callers import Caller, callers, serving
 from journal_helpers import query, raw_event
 from tallystick.api.access import RULES
 from tallystick.api.app import create_app, openapi_document
+from tallystick.api.logs import configure_logging
 from tallystick.app.close_month import close_month
 from tallystick.app.keys import create_key, revoke_key, rotate_key
 from tallystick.app.runtime import Runtime, open_runtime
@@ -339,6 +342,29 @@ def test_requests_are_logged_with_the_id_of_their_key_and_never_with_its_token(
     secret = made.token.split("_")[2][:-1]
     assert secret not in str(logs)
     assert secret not in caplog.text
+
+
+def test_a_token_that_stands_where_it_should_not_is_logged_no_further_than_its_public_part(
+    guarded: Runtime, client: TestClient
+) -> None:
+    shown = token(guarded, "read")
+    told, handlers = io.StringIO(), list(logging.getLogger().handlers)
+    configure_logging(told)
+    try:
+        for path in (f"/v1/orgs/{shown}", f"/{shown}", f"/v1/orgs/acme?key={shown}", f"/tool/{shown}"):
+            for headers in ({}, bearer(shown), {"Request-Id": shown, **bearer(shown)}):
+                answer = client.get(path, headers=headers)
+                assert answer.status_code in (200, 401, 403, 404)
+                assert shown not in answer.headers["request-id" if "/tool" not in path else "x-tally-request-id"]
+        structlog.get_logger("x").warning("odd", detail=f"it was {shown}", exc_info=ValueError(shown))
+        client.get("/healthz", headers={"Request-Id": "mine-1"})
+        time.sleep(0.1)  # lines of the gateway are written together
+    finally:
+        structlog.reset_defaults()
+        logging.getLogger().handlers = handlers
+    assert f"{shown[:11]}_…" in told.getvalue()
+    assert '"request_id": "mine-1"' in told.getvalue()
+    assert shown.split("_")[2][:8] not in told.getvalue()
 
 
 @pytest.mark.parametrize(

@@ -21,10 +21,12 @@ from tallystick.ledger.api_key import (
     new_token,
     person_sha256,
     token_sha256,
+    without_secrets,
 )
 
 NOW = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
+PLANTED = new_token(bytes(range(40)))[0]
 KEY = Key(
     key_id="key_k3J9xQ2m",
     org_id="acme",
@@ -70,6 +72,20 @@ def test_every_bit_of_the_secret_is_in_the_token(one: bytes, other: bytes) -> No
 )
 def test_what_is_no_token_is_not_taken_for_one(text: str) -> None:
     assert not is_token(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (f"/v1/orgs/{PLANTED}/wallet", f"/v1/orgs/{PLANTED[:11]}_…/wallet"),
+        (f"two: {PLANTED},{PLANTED[:30]}", f"two: {PLANTED[:11]}_…,{PLANTED[:11]}_…"),
+        (f"x{PLANTED}", f"x{PLANTED[:11]}_…"),
+        ("/v1/orgs/tk_acme", "/v1/orgs/tk_acme"),
+        ("", ""),
+    ],
+)
+def test_what_is_logged_has_no_more_of_a_token_than_its_public_part(text: str, shown: str) -> None:
+    assert without_secrets(text) == shown
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from typing import TextIO
+from collections.abc import MutableMapping
+from typing import Any, TextIO
 
 import structlog
+
+from tallystick.ledger.api_key import without_secrets
+
+
+def hide_secrets(_logger: object, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Addresses and texts of errors hold what callers send, and that may be a token, by a slip of the pen."""
+    for name, value in line.items():
+        if isinstance(value, str):
+            line[name] = without_secrets(value)
+    return line
+
 
 _SHARED: list[structlog.typing.Processor] = [
     structlog.contextvars.merge_contextvars,
     structlog.processors.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
     structlog.processors.format_exc_info,
+    hide_secrets,
 ]
 
 

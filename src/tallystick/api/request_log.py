@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tallystick.api.auth import KEY
 from tallystick.api.problems import internal_error_response
+from tallystick.ledger.api_key import without_secrets
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@~-]{0,127}")
 _ID_HEADERS = (b"request-id", b"x-request-id")
@@ -29,11 +30,11 @@ _log = structlog.get_logger("tallystick.api")
 
 
 def choose_request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    """The caller's id when it is well-formed (`REQUEST_ID`), else a new one. Names of headers are in lower case."""
+    """The caller's id when it is well-formed (`REQUEST_ID`) and no token, else a new one. Names are in lower case."""
     given = {name: value for name, value in headers if name in _ID_HEADERS}
     for name in _ID_HEADERS if given else ():
         text = given.get(name, b"").decode("latin-1")
-        if REQUEST_ID.fullmatch(text):
+        if REQUEST_ID.fullmatch(text) and without_secrets(text) == text:
             return text
     return new_request_id()
 

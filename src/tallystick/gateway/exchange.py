@@ -14,6 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 from tallystick.app.body_budget import BodyBudget
 from tallystick.core.errors import BadInput
 from tallystick.gateway.headers import Headers, first
+from tallystick.ledger.api_key import without_secrets
 
 CLIENT_LEFT: Final = 499
 """Logged, never sent: the caller left before the answer."""
@@ -136,7 +137,7 @@ class Exchange:
         return _encode(
             {
                 "method": self.method,
-                "path": self.path,
+                "path": without_secrets(self.path),
                 "status": CLIENT_LEFT if self.has_left else self._status,
                 "duration_ms": round((perf_counter() - self._started) * 1000, 3),
                 **self.notes,

@@ -5,6 +5,7 @@ Everything else passes as it came, in its order.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable
 
 Headers = list[tuple[bytes, bytes]]
@@ -23,6 +24,8 @@ _REQUEST_STAYS = _HOP_BY_HOP | {
 """What is between the caller and us: where it calls from is no business of the provider's."""
 _KEYS = frozenset({b"authorization", b"x-api-key", b"x-goog-api-key", b"api-key"})
 """Where keys stand."""
+_TOKEN = re.compile(rb"(^|\s)tk_")
+"""One of ours, whatever stands before it."""
 _ACCOUNT = frozenset({b"openai-organization", b"openai-project", b"x-goog-user-project"})
 """Which account of ours a request is for: the caller has no say in that, unless the key is the caller's own."""
 
@@ -30,9 +33,6 @@ _ANSWER_STAYS = _HOP_BY_HOP | {b"date", b"server", b"set-cookie", b"content-leng
 """What is between the provider and us."""
 _OUR_ACCOUNT = frozenset({b"openai-organization", b"openai-project", b"anthropic-organization-id"})
 """What a provider's answer says of our account with it."""
-
-READABLE = (b"gzip", b"deflate")
-"""Packings of an answer that its usage can be read out of."""
 
 
 def first(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
@@ -57,25 +57,12 @@ def to_provider(headers: Headers, *, own_account: bool, names_ours: Collection[b
         if name in _REQUEST_STAYS or name in named or name.startswith(b"x-tally-"):
             continue
         if name in _KEYS or name in names_ours:
-            if not own_account or value.removeprefix(b"Bearer ").startswith(b"tk_"):
+            if not own_account or _TOKEN.search(value):
                 continue
         elif name in _ACCOUNT and not own_account:
             continue
         kept.append((name, value))
     return kept
-
-
-def packings(headers: Headers) -> bytes:
-    """Which packings of the answer both the caller and we can read, as an Accept-Encoding."""
-    asked = first(headers, b"accept-encoding")
-    if asked is None:
-        return b"identity"
-    taken = {
-        name.strip().lower()
-        for name, _, weight in (part.partition(b";") for part in asked.split(b","))
-        if weight.replace(b" ", b"") not in (b"q=0", b"q=0.0")
-    }
-    return b", ".join(name for name in READABLE if name in taken) or b"identity"
 
 
 def to_caller(headers: Headers, *, own_account: bool) -> Headers:

@@ -16,7 +16,7 @@ from tallystick.wire.config import Provider
 from tallystick.wire.routes import Flavor, Route
 
 _TOKEN: Final = b"tk_"
-_BEARER: Final = re.compile(rb"[Bb]earer +")
+_BEARER: Final = re.compile(rb"^bearer\s+", re.IGNORECASE)
 _KEY_HEADERS: Final = (b"authorization", b"x-api-key", b"x-goog-api-key", b"api-key")
 _DOTS: Final = re.compile(rb"(?:^|/)(?:\.|%2[eE]){1,2}(?:/|$)")
 _FORBIDDEN: Final = re.compile(rb"[\x00-\x20\x7f-\xff#?\\]")
