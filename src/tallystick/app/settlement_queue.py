@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from tallystick.app.gateway_calls import HOLD_IS_OVER, ID_IS_TAKEN, OfHold, hold_events, under_own_ids
+from tallystick.app.gateway_settlements import HOLD_IS_OVER, ID_IS_TAKEN, OfHold, hold_events, under_own_ids
 from tallystick.app.runtime import Runtime
 from tallystick.core.errors import Conflict, TallyError, Unavailable
 from tallystick.core.instants import format_instant

@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from tallystick.app.body_budget import BodyBudget
 from tallystick.app.gateway_terms import gateway_terms, read_secret
+from tallystick.app.key_lookup import KeyLookup
 from tallystick.app.loop_inbox import LoopInbox
 from tallystick.app.runtime import Runtime
 from tallystick.app.settlement_queue import SettlementQueue
@@ -41,18 +42,20 @@ _log = structlog.get_logger("tallystick.gateway")
 class Gateway:
     """See the module. `start` in the event loop that serves it, `stop` in the end."""
 
-    def __init__(self, runtime: Runtime, budget: BodyBudget) -> None:
+    def __init__(self, runtime: Runtime, budget: BodyBudget, lookup: KeyLookup) -> None:
         """Begin.
 
         Args:
             runtime: an open one.
             budget: of all bodies that callers send, the API's too.
+            lookup: of the keys that callers show.
 
         Raises:
             BadInput, Problems: the gateway's file, or what it names, cannot be used.
         """
         self._runtime = runtime
         self._budget = budget
+        self._lookup = lookup
         terms = gateway_terms(runtime.settings)
         self._upstreams = {
             f"/{name}": Upstream(provider, _secret(read_secret(provider.key_env, provider.key_file)))
@@ -136,9 +139,7 @@ class Gateway:
     async def _key(self, shown: Shown) -> Key:
         if shown.token is None:
             raise key_missing()
-        keys, now = self._runtime.keys, self._runtime.clock()
-        known = keys.known(shown.token, now)
-        return known if known is not None else await anyio.to_thread.run_sync(keys.find, shown.token, now)
+        return await self._lookup.find(shown.token)
 
     async def _refuse(self, exchange: Exchange, flavor: Flavor | None, error: TallyError) -> None:
         exchange.request_id = exchange.request_id or new_request_id()

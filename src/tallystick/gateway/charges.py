@@ -12,23 +12,18 @@ from typing import Any, NamedTuple
 import anyio.to_thread
 import structlog
 
-from tallystick.app.gateway_calls import (
-    ATTEMPTS_MAX,
+from tallystick.app.gateway_calls import ATTEMPTS_MAX, Call, check_next_attempt, hold_operation, is_own, submit
+from tallystick.app.gateway_settlements import (
     HOLD_IS_OVER,
     ID_IS_TAKEN,
-    Call,
     CallFigures,
     Used,
-    check_next_attempt,
     figures_of,
-    hold_operation,
-    is_own,
     of_hold,
     queued_figures,
     record_unsettled,
     release_operation,
     settle_operation,
-    submit,
     under_own_ids,
 )
 from tallystick.app.loop_inbox import LoopInbox

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import msgspec
 
-from tallystick.app.gateway_calls import denial_members, seconds_until_reset
+from tallystick.app.decision_answers import seconds_until_reset
+from tallystick.app.gateway_calls import denial_members
 from tallystick.contract.policy import DENIALS, HTTP_STATUS
 from tallystick.core.errors import (
     BadInput,

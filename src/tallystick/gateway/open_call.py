@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
-from tallystick.app.gateway_calls import CallFigures, Used
+from tallystick.app.gateway_settlements import CallFigures, Used
 from tallystick.app.runtime import Runtime
 from tallystick.core.errors import TallyError
 from tallystick.gateway.charges import Charges, Hold

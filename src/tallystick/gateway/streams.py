@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from tallystick.app.cost import load_extractors
-from tallystick.app.gateway_calls import CallFigures
+from tallystick.app.gateway_settlements import CallFigures
 from tallystick.core.errors import BadInput
 from tallystick.gateway.connection import UpstreamFailed
 from tallystick.gateway.errors import status_of, upstream_error

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Final
 
-from tallystick.app.gateway_calls import Call, Used
+from tallystick.app.gateway_calls import Call
+from tallystick.app.gateway_settlements import Used
 from tallystick.app.runtime import Runtime
 from tallystick.core.errors import BadInput, NotFound, TallyError
 from tallystick.gateway.charges import Charges, Denial, Hold
