@@ -6,8 +6,10 @@ import io
 import json
 import logging
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,10 @@ from journal_helpers import query, raw_event
 from tallystick.api.access import RULES
 from tallystick.api.app import create_app, openapi_document
 from tallystick.api.logs import configure_logging
+from tallystick.api.short_ways import ShortWays
 from tallystick.app.close_month import close_month
-from tallystick.app.keys import create_key, revoke_key, rotate_key
+from tallystick.app.key_lookup import LOOKUP_THREADS
+from tallystick.app.keys import Key, create_key, revoke_key, rotate_key
 from tallystick.app.runtime import Runtime, open_runtime
 from tallystick.app.settings import Settings, is_loopback
 
@@ -311,6 +315,58 @@ def test_a_key_that_another_process_revokes_is_refused_on_remembered_heads_too(
     while told(caller, encoded(f"r{number}"), head) != (401, "key_revoked"):
         number += 1
         assert time.monotonic() < deadline
+
+
+def test_only_heads_of_callers_who_may_go_a_short_way_are_remembered_and_no_long_ones(
+    guarded: Runtime, connect: Callable[[], Caller], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ways: set[ShortWays] = set()
+    real = ShortWays.remember_head
+
+    def remember(self: ShortWays, *arguments: Any) -> None:
+        ways.add(self)
+        real(self, *arguments)
+
+    monkeypatch.setattr(ShortWays, "remember_head", remember)
+    made, wrong = token(guarded, "events"), token(guarded, "read")
+    caller = connect()
+    for number, shown in enumerate(["", f"Bearer {wrong}", "Bearer tk_aaaaaaaa_" + "b" * 43] * 3):
+        assert told(caller, encoded(f"r{10 + number}"), f"Authorization: {shown}\r\n")[0] in (401, 403)
+    padding = f"X-Padding: {'x' * 5000}\r\n"
+    for number, more in enumerate(["", "", "", padding, padding, padding]):
+        assert told(caller, encoded(f"r{20 + number}"), f"Authorization: Bearer {made}\r\n{more}")[0] == 201
+    (one,) = ways
+    assert [made.encode() in head and len(head) < 1000 for head in one.known_heads] == [True]
+
+
+def test_guessed_tokens_keep_nobody_else_from_being_served_in_the_gateway_neither(
+    guarded: Runtime, connect: Callable[[], Caller], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked_for, may_end, real = [], threading.Event(), guarded.keys.find
+
+    def slow(shown: str, now: datetime) -> Key:
+        asked_for.append(shown)
+        may_end.wait(20)
+        return real(shown, now)
+
+    monkeypatch.setattr(guarded.keys, "find", slow)
+    guessing = [connect() for _ in range(12)]
+    try:
+        for number, caller in enumerate(guessing):
+            shown = f"Authorization: Bearer tk_aaaaaaaa_{number:043}\r\n"
+            caller.send(b"{}", headers=shown, path="/openai/v1/embeddings" if number % 2 else "/v1/events")
+        deadline = time.monotonic() + ENOUGH
+        while len(asked_for) < LOOKUP_THREADS:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        other = connect()
+        other.socket.settimeout(5)
+        other.socket.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert other.answer()[0] == 200
+        assert len(asked_for) == LOOKUP_THREADS
+    finally:
+        may_end.set()
+    assert {caller.answer()[0] for caller in guessing} == {401}
 
 
 def test_decisions_go_the_short_way_with_a_key_for_them_alone(guarded: Runtime, connect: Callable[[], Caller]) -> None:

@@ -60,6 +60,7 @@ from tallystick.api.request_log import RequestLog
 from tallystick.api.short_ways import ShortWay, ShortWays
 from tallystick.api.single_events import SingleEvents
 from tallystick.app.body_budget import BodyBudget
+from tallystick.app.key_lookup import KeyLookup
 from tallystick.app.loop_inbox import LoopInbox
 from tallystick.app.peers import Peers, Place
 from tallystick.app.rates_watch import RatesWatch
@@ -90,8 +91,9 @@ def create_app(runtime: Runtime, place: Place | None = None) -> ASGIApp:
     api = build_api(runtime.settings)
     api.state.runtime = runtime
     api.state.place = place
-    gateway = api.state.gateway = Gateway(runtime, api.state.body_budget)
-    callers = api.state.callers = Callers(runtime)
+    lookup = KeyLookup(runtime)
+    gateway = api.state.gateway = Gateway(runtime, api.state.body_budget, lookup)
+    callers = api.state.callers = Callers(runtime, lookup)
     return Linger(_Front(gateway, RequestLog(Authentication(api, callers))))
 
 

@@ -13,22 +13,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-import anyio
-import anyio.to_thread
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tallystick.api.problems import error_response
+from tallystick.app.key_lookup import KeyLookup
 from tallystick.app.keys import Key
 from tallystick.app.runtime import Runtime
 from tallystick.core.errors import TallyError
-from tallystick.ledger.api_key import is_token, key_missing, key_unknown
+from tallystick.ledger.api_key import key_missing
 
 KEY: Final = "tallystick.key"
 """Where a request's scope has the key that it has shown; None, or not there, when it has shown none."""
 GUARDED: Final = "/v1/"
 """What addresses begin with that keys guard. Others tell whether the server is well, and what it takes."""
-LOOKUP_THREADS: Final = 4
-"""How many lookups may wait for the database at once: who guesses tokens keeps nobody else from it."""
 
 _PREFIX: Final = "tk_"
 
@@ -51,11 +48,11 @@ ANYBODY: Final = Caller(None, None)
 class Callers:
     """Finds out who calls, in one process."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, lookup: KeyLookup) -> None:
         self._keys = runtime.keys
         self._runtime = runtime
         self._needed = runtime.settings.keys_are_needed
-        self._limiter: anyio.CapacityLimiter | None = None
+        self._lookup = lookup
 
     def token_of(self, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
         """What is shown as a key; None when nothing is that we should look at. Names of headers are in lower case."""
@@ -99,15 +96,7 @@ class Callers:
             if self._needed:
                 raise key_missing()
             return None
-        now = self._runtime.clock()
-        key = self._keys.known(token, now)
-        if key is not None:
-            return key
-        if not is_token(token):
-            raise key_unknown()
-        if self._limiter is None:
-            self._limiter = anyio.CapacityLimiter(LOOKUP_THREADS)
-        return await anyio.to_thread.run_sync(self._keys.find, token, now, limiter=self._limiter)
+        return await self._lookup.find(token)
 
 
 class Authentication:

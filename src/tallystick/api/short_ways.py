@@ -30,6 +30,9 @@ BODY_BYTES_MAX = 16 * 1024
 KNOWN_HEADS_MAX = 1024
 """Heads of requests that are remembered: those of a few kinds of callers, with a few lengths of bodies each."""
 
+HEAD_BYTES_MAX = 4096
+"""Longer heads are not remembered: a thousand of them may be."""
+
 Reply = Callable[[Answer], None]
 """Answers one caller; to be called once, in the loop's thread."""
 
@@ -126,7 +129,12 @@ class ShortWays:
         return ANYBODY if self._callers is None else self._callers.caller(token, way.scope)
 
     def remember_head(self, head: bytes, body_bytes: int, way: ShortWay, token: str | None = None) -> None:
-        """A request with exactly this head, its last empty line included, may go that way, and has such a body."""
+        """A request with exactly this head, its last empty line included, may go that way, and has such a body.
+
+        Only heads of callers who may go that way are remembered: others cannot push those out.
+        """
+        if len(head) > HEAD_BYTES_MAX or self.caller(token, way) is None:
+            return
         if len(self.known_heads) >= KNOWN_HEADS_MAX:
             self.known_heads.clear()
         self.known_heads[head] = (body_bytes, way, token)
