@@ -37,8 +37,13 @@ class LoopInbox:
 
     def _do(self) -> None:
         self._is_woken = False  # before looking, so that what is left after the last look wakes the loop again
-        while self._left:
-            self._left.popleft()()
+        try:
+            while self._left:
+                self._left.popleft()()
+        finally:
+            if self._left and not self._is_woken:  # one of them has failed: that is no reason to keep the others
+                self._is_woken = True
+                self.loop.call_soon(self._do)
 
     def wait_for(self, future: Future[T]) -> asyncio.Future[T]:
         """The same result, to be awaited. Whoever stops waiting stops nothing of what the future stands for."""

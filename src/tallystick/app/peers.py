@@ -7,7 +7,7 @@ away, or does not answer, is not waited for: what was handed to it is written he
 if it had been written there.
 
     submit ─► belongs to another ─► one frame of many messages a turn of the loop ─► its writer ─► answers likewise
-                  │ it is away, leaves, stops, or takes too long
+                  │ it is away, leaves, stops, takes too long, or has not yet read what was sent before
                   └─► this process's own writer
 
 A frame is the length of a message (4 bytes, big-endian), its number (8 bytes), and the message (`operation_message`).
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 import threading
 import zlib
 from collections.abc import Callable
@@ -26,7 +27,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -37,6 +38,8 @@ from tallystick.ledger.operations import Operation, Recorded
 
 _HEAD_BYTES = 12
 _MESSAGE_BYTES_MAX = 64 * 1024 * 1024
+_UNREAD_BYTES_MAX = 4 * 1024 * 1024
+"""While more than that waits to be sent to a worker, no more is handed to it."""
 _SILENT_SECONDS = 10.0
 """A worker that has not answered for so long is not waited for any more."""
 _PAUSE_SECONDS = 0.5
@@ -98,7 +101,9 @@ class Peers:
     async def start(self) -> None:
         """Listen for the others, and connect to them as they come."""
         loop = self._inbox.loop
-        self._server = await loop.create_unix_server(self._answer_another, sock=self._place.listener)
+        # The socket stays where it is when this worker ends: the one that is started in its place listens there.
+        options: Any = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+        self._server = await loop.create_unix_server(self._answer_another, sock=self._place.listener, **options)
         self._tasks = [loop.create_task(link.keep()) for link in self._links.values()]
 
     async def stop(self) -> None:
@@ -132,26 +137,38 @@ class _Frames(asyncio.Protocol):
     def __init__(self, inbox: LoopInbox) -> None:
         self._inbox = inbox
         self._transport: asyncio.Transport | None = None
-        self._received = b""
+        self._received: list[bytes] = []
+        self._received_bytes = 0
+        self._wanted_bytes = _HEAD_BYTES
         self._to_send: list[bytes] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
-        data = self._received + data if self._received else data
-        start = 0
+        self._received.append(data)
+        self._received_bytes += len(data)
+        if self._received_bytes < self._wanted_bytes:  # a long message: it is put together once it is there
+            return
+        data = data if len(self._received) == 1 else b"".join(self._received)
+        start, self._wanted_bytes = 0, _HEAD_BYTES
         while len(data) - start >= _HEAD_BYTES:
             length = int.from_bytes(data[start : start + 4])
             end = start + _HEAD_BYTES + length
             if length > _MESSAGE_BYTES_MAX:
-                self.close()
+                self._leave("a message is too long")
                 return
             if len(data) < end:
+                self._wanted_bytes = end - start
                 break
-            self.received(int.from_bytes(data[start + 4 : start + _HEAD_BYTES]), data[start + _HEAD_BYTES : end])
+            try:
+                self.received(int.from_bytes(data[start + 4 : start + _HEAD_BYTES]), data[start + _HEAD_BYTES : end])
+            except Exception as error:  # what it says cannot be read: nothing more of it is taken
+                self._leave(" ".join(str(error).split()))
+                return
             start = end
-        self._received = data[start:]
+        self._received = [data[start:]] if start < len(data) else []
+        self._received_bytes = len(data) - start
 
     def send(self, number: int, message: bytes) -> None:
         """Send a message with what else is sent in this turn of the loop; in the loop's thread."""
@@ -164,8 +181,12 @@ class _Frames(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def _leave(self, reason: str) -> None:
+        _log.warning("peer_is_not_understood", reason=reason)
+        self.close()
+
     def received(self, number: int, message: bytes) -> None:
-        """A message has come."""
+        """A message has come; whatever is raised ends the connection."""
         raise NotImplementedError
 
     def _flush(self) -> None:
@@ -199,11 +220,11 @@ class _Asking(_Frames):
 
     def _answer(self, number: int, done: Future[Recorded]) -> None:
         error = done.exception()
-        if error is None:
-            self.send(number, answer_message(done.result()))
-        elif isinstance(error, TallyError):
-            self.send(number, answer_message(error))
-        else:  # the one that asked will meet the same fault, and log it
+        try:
+            if error is not None and not isinstance(error, TallyError):
+                raise error
+            self.send(number, answer_message(done.result() if error is None else error))
+        except Exception:  # the one that asked will meet the same fault, and log it
             self.close()
 
 
@@ -242,7 +263,7 @@ class _Link:
     def ask(self, operation: Operation) -> Future[Recorded] | None:
         """Hand an operation over; None when the worker is away."""
         connection = self._connection
-        if connection is None:
+        if connection is None or connection.is_full:
             return None
         future: Future[Recorded] = Future()
         waiting = _Waiting(operation, future, monotonic())
@@ -267,7 +288,11 @@ class _Link:
 
 
 class _Answers(_Frames):
-    """A connection to another worker, and what waits for its answers. All of it in the loop's thread."""
+    """A connection to another worker, and what waits for its answers. All of it in the loop's thread.
+
+    Attributes:
+        is_full: whether the worker has much to read still.
+    """
 
     def __init__(
         self,
@@ -280,9 +305,20 @@ class _Answers(_Frames):
         self._submit = submit
         self._found = found
         self._lost = lost
+        self.is_full = False
         self._is_lost = False
         self._waiting: dict[int, _Waiting] = {}
         self._last_number = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(high=_UNREAD_BYTES_MAX)  # type: ignore[attr-defined]
+
+    def pause_writing(self) -> None:
+        self.is_full = True
+
+    def resume_writing(self) -> None:
+        self.is_full = False
 
     def silent_seconds(self) -> float:
         """For how long it has been waited for the oldest answer that is still to come."""
@@ -290,22 +326,28 @@ class _Answers(_Frames):
         return 0.0 if oldest is None else monotonic() - oldest.since
 
     def ask(self, waiting: _Waiting) -> None:
-        """Hand an operation over; it is written here when the connection is gone."""
+        """Hand an operation over; it is written here when the connection is gone, or it fits into no message."""
         if not waiting.future.set_running_or_notify_cancel():
             return
-        if self._is_lost:
+        try:
+            message = b"" if self._is_lost else operation_message(waiting.operation)
+        except (TypeError, ValueError):
+            message = b""
+        if not message or len(message) > _MESSAGE_BYTES_MAX:
             self._write_here(waiting)
             return
         self._last_number += 1
         self._waiting[self._last_number] = waiting
-        self.send(self._last_number, operation_message(waiting.operation))
+        self.send(self._last_number, message)
 
     def received(self, number: int, message: bytes) -> None:
         if not number:
             self._found(self)
             return
-        waiting = self._waiting.pop(number)
+        if number not in self._waiting:
+            return
         answer = read_answer(message)
+        waiting = self._waiting.pop(number)
         if isinstance(answer, Unavailable) and answer.code == "journal_closed":
             self._write_here(waiting)
         elif isinstance(answer, TallyError):
@@ -323,7 +365,7 @@ class _Answers(_Frames):
     def _write_here(self, waiting: _Waiting) -> None:
         try:
             future = self._submit(waiting.operation)
-        except TallyError as error:
+        except Exception as error:
             waiting.future.set_exception(error)
         else:
             future.add_done_callback(partial(_hand_on, waiting.future))

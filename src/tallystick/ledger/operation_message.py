@@ -48,7 +48,7 @@ def read_operation(message: bytes) -> Operation:
     Raises:
         ValueError: it is none.
     """
-    operation: Operation = _operation_decoder(message[0]).decode(memoryview(message)[1:])
+    operation: Operation = _operation_decoder(_number(message)).decode(memoryview(message)[1:])
     return operation
 
 
@@ -74,14 +74,17 @@ def read_answer(message: bytes) -> Recorded | TallyError:
     Raises:
         ValueError: it is none.
     """
-    if message[0] == _REFUSED:
+    number = _number(message)
+    if number == _REFUSED:
         return _read_refusal(msgspec.json.decode(message[1:], type=_Refused))
-    recorded: Recorded = _answer_decoder(message[0]).decode(memoryview(message)[1:])
+    recorded: Recorded = _answer_decoder(number).decode(memoryview(message)[1:])
     return recorded
 
 
 def _read_refusal(said: _Refused) -> TallyError:
-    kind = _REFUSALS[said.kind]
+    kind = _REFUSALS.get(said.kind)
+    if kind is None:
+        raise ValueError(f"there is no refusal {said.kind}")
     if kind is errors.Unavailable:
         return errors.Unavailable(
             said.code,
@@ -93,9 +96,17 @@ def _read_refusal(said: _Refused) -> TallyError:
     return kind(said.code, said.detail, next_step=said.next_step, where=said.where)
 
 
+def _number(message: bytes) -> int:
+    if not message:
+        raise ValueError("a message is empty")
+    return message[0]
+
+
 @cache
 def _operation_decoder(number: int) -> msgspec.json.Decoder[Any]:
     """Of operations of one kind: an `Operation` whose request is of that kind's type."""
+    if number >= len(_KINDS):
+        raise ValueError(f"no kind of operation has the number {number}")
     return _decoder("Operation", Operation, {"request": REQUESTS[_KINDS[number]]})
 
 
@@ -103,6 +114,8 @@ def _operation_decoder(number: int) -> msgspec.json.Decoder[Any]:
 def _answer_decoder(number: int) -> msgspec.json.Decoder[Any]:
     """The same of answers; beyond the kinds there is the expiry of a grant, which is told otherwise."""
     is_end_of_grant, place = divmod(number, len(_KINDS))
+    if is_end_of_grant > 1:
+        raise ValueError(f"no kind of operation has the number {number}")
     kind = _KINDS[place]
     request = Expire(what="grant" if is_end_of_grant else "hold", seq=1)
     return _decoder("Recorded", Recorded, {"request": REQUESTS[kind], "result": result_type(kind, request)})
