@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -65,6 +66,16 @@ def config(url: str, more: str = "", tools: str = "") -> str:
     return "providers:\n" + "".join(providers) + tools.replace("{url}", url)
 
 
+class _Clients:
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.free: list[httpx2.Client] = []
+
+
+_CLIENTS = _Clients()
+_NO_KEPT = httpx2.Limits(max_keepalive_connections=0)
+
+
 @dataclass
 class Stand:
     """A gateway that serves."""
@@ -86,8 +97,15 @@ class Stand:
     def post(self, path: str = CHAT, body: Any = None, **headers: str) -> httpx2.Response:
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         content = body if isinstance(body, bytes) else json.dumps(chat() if body is None else body).encode()
-        with self.client() as client:
-            return client.post(path, content=content, headers={"content-type": "application/json", **ACTION, **sent})
+        headers = {"authorization": f"Bearer {self.token}", "content-type": "application/json", **ACTION, **sent}
+        # A client takes longer to make than a call does; a connection that is used again could be one that was broken.
+        with _CLIENTS.lock:
+            client = _CLIENTS.free.pop() if _CLIENTS.free else httpx2.Client(timeout=30, limits=_NO_KEPT)
+        try:
+            return client.post(self.url + path, content=content, headers=headers)
+        finally:
+            with _CLIENTS.lock:
+                _CLIENTS.free.append(client)
 
     def entries(self) -> list[dict[str, Any]]:
         """All entries of the org, as they stand."""
