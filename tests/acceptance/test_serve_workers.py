@@ -24,11 +24,14 @@ from tally_processes import run_tally
 class Workers:
     """A running `tally serve` of two workers; what they all write to stderr is kept."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, tmp_dir: Path | None = None) -> None:
         self.data_dir = data_dir
         command = [sys.executable, "-c", "from tallystick.cli.main import main; main()", "serve"]
         self.process = subprocess.Popen(
-            [*command, "--port", "0", "--workers", "2", "--data-dir", str(data_dir)], stderr=subprocess.PIPE, text=True
+            [*command, "--port", "0", "--workers", "2", "--data-dir", str(data_dir)],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | ({} if tmp_dir is None else {"TMPDIR": str(tmp_dir)}),
         )
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -196,14 +199,23 @@ def test_decisions_are_made_once_whichever_worker_is_asked_and_whichever_is_kill
     assert run_tally("verify", env=env).returncode == 0
 
 
-def test_when_the_parent_is_killed_its_workers_end_and_the_next_start_finds_everything(workers: Workers):
+def test_when_the_parent_is_killed_its_workers_end_and_the_next_start_finds_everything(
+    begun_dir: Path, short_dir: Path, tmp_path: Path
+):
+    workers = Workers(begun_dir, short_dir)
     (receipt,) = send(workers.url, [event("kept")])
     pids = workers.pids()
+    assert [one.name[:6] for one in short_dir.glob("tally-*")] == ["tally-"]
     workers.stop(signal.SIGKILL)
     workers.wait_until(lambda: not any(map(_runs, pids)))
-    again = Workers(workers.data_dir)
+    assert list(short_dir.glob("tally-*")) == []
+    too_long = tmp_path / ("x" * 100)
+    too_long.mkdir()
+    again = Workers(workers.data_dir, too_long)
+    assert len(again.log("workers_apart")) == 1
     assert send(again.url, [event("kept")]) == [{**receipt, "status": "duplicate"}]
     assert again.stop() == 0
+    assert list(too_long.glob("tally-*")) == []
 
 
 def test_ctrl_c_lets_what_is_under_way_be_answered(workers: Workers):

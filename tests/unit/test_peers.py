@@ -415,6 +415,23 @@ def test_a_fault_of_one_leaves_none_of_the_others_waiting(short_dir: Path) -> No
     run(test())
 
 
+def test_a_fault_there_is_met_here_and_ends_nothing_else(short_dir: Path) -> None:
+    def fail(operation: Operation, future: Future[Recorded]) -> None:
+        if operation.request_id == "odd":
+            future.set_exception(RuntimeError("a fault of the writer"))
+
+    async def test() -> None:
+        async with machine(short_dir) as made:
+            made.writers[1].answer = fail
+            waiting = made.peers[0].offer(release(org_of(1), "waits"))
+            assert waiting is not None
+            assert (await made.ask(0, release(org_of(1), "odd"))).leaf == "first"
+            assert not waiting.done()
+            assert made.writers[0].written == ["odd"]
+
+    run(test())
+
+
 def test_whoever_gives_up_stops_nothing(short_dir: Path) -> None:
     async def test() -> None:
         async with machine(short_dir) as made:

@@ -11,7 +11,8 @@ if it had been written there.
                   └─► this process's own writer
 
 A frame is the length of a message (4 bytes, big-endian), its number (8 bytes), and the message (`operation_message`).
-The worker that is connected to says an empty one first: nothing is handed to one that does not serve yet.
+The worker that is connected to says an empty one first: nothing is handed to one that does not serve yet. An empty one
+as an answer says that there is none.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from tallystick.ledger.operations import Operation, Recorded
 
 _HEAD_BYTES = 12
 _MESSAGE_BYTES_MAX = 64 * 1024 * 1024
+_NO_ANSWER = b""
 _UNREAD_BYTES_MAX = 4 * 1024 * 1024
 """While more than that waits to be sent to a worker, no more is handed to it."""
 _SILENT_SECONDS = 10.0
@@ -223,9 +225,10 @@ class _Asking(_Frames):
         try:
             if error is not None and not isinstance(error, TallyError):
                 raise error
-            self.send(number, answer_message(done.result() if error is None else error))
+            answer = answer_message(done.result() if error is None else error)
         except Exception:  # the one that asked will meet the same fault, and log it
-            self.close()
+            answer = _NO_ANSWER
+        self.send(number, answer)
 
 
 class _Waiting(NamedTuple):
@@ -345,6 +348,9 @@ class _Answers(_Frames):
             self._found(self)
             return
         if number not in self._waiting:
+            return
+        if message == _NO_ANSWER:
+            self._write_here(self._waiting.pop(number))
             return
         answer = read_answer(message)
         waiting = self._waiting.pop(number)

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import selectors
+import shutil
 import signal
 import socket
 import subprocess
@@ -171,16 +172,19 @@ def _places(count: int) -> Iterator[list[Place]]:
     They are open here as long as the workers are kept, so that one that is started again goes on where it was.
     """
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(TemporaryDirectory(prefix="tally-")))
-        listeners = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(count)]
+        places = []
         try:
-            for number, listener in enumerate(listeners):
+            folder = Path(stack.enter_context(TemporaryDirectory(prefix="tally-", ignore_cleanup_errors=True)))
+            for number in range(count):
+                listener = stack.enter_context(socket.socket(socket.AF_UNIX))
                 listener.bind(str(socket_path(folder, number)))
                 listener.listen(count)
-        except OSError as error:  # such as a path that is too long for a socket
-            _log.warning("workers_apart", reason=str(error), next_step="set TMPDIR to a folder with a short name")
-            listeners = []
-        yield [Place(number, count, folder, listener) for number, listener in enumerate(listeners)]
+                places.append(Place(number, count, folder, listener))
+        except OSError as error:  # such as a path that is too long for a socket, or no folder that can be written to
+            next_step = "set TMPDIR to a folder that can be written to, with a short name"
+            _log.warning("workers_apart", reason=str(error), next_step=next_step)
+            places = []
+        yield places
 
 
 @contextmanager
@@ -221,7 +225,8 @@ def main() -> None:
         stack.enter_context(errors_to_exit_codes())
         stack.enter_context(signals_to_exit())
         stack.enter_context(listener)
-        threading.Thread(target=_end_with_the_parent, daemon=True).start()
+        folder = None if place is None else place.folder
+        threading.Thread(target=_end_with_the_parent, args=(folder,), daemon=True).start()
         configure_logging()
         runtime = stack.enter_context(open_runtime(settings, may_start_late=True))
         run_server(create_app(runtime, place), listener, on_listening=lambda: _say(says))
@@ -242,10 +247,16 @@ def _say(fd: int) -> None:
         os.write(fd, _READY)
 
 
-def _end_with_the_parent() -> None:
-    """Stop as if told to, once standard input ends; by force when that takes too long."""
+def _end_with_the_parent(folder: Path | None) -> None:
+    """Stop as if told to, once standard input ends; by force when that takes too long.
+
+    Args:
+        folder: the parent's, which it can no longer clear away.
+    """
     while os.read(0, 64):
         pass
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE_SECONDS + _LAST_SECONDS)
     os._exit(1)
