@@ -90,6 +90,22 @@ def test_what_makes_no_sense_is_refused_and_makes_no_key(
     assert keys(environment, "list", "--json").stdout == ""
 
 
+def test_a_token_given_for_an_id_is_not_repeated_and_its_key_is_named(environment: dict[str, str]) -> None:
+    token = keys(environment, "create", "--operator", "--scopes", "admin").stdout.strip()
+    for command in (["revoke", token, "--reason", "leaked"], ["rotate", token, "--overlap", "1h"]):
+        done = keys(environment, *command, code=2)
+        assert "[unknown_key_id]" in done.stderr
+        assert f"give key_{token[3:11]}" in done.stderr
+        assert token[12:20] not in done.output
+
+
+def test_what_is_said_of_hostile_text_does_not_steer_the_terminal(environment: dict[str, str]) -> None:
+    said = keys(environment, "list", "--org", "a\x1b[2J\x9b1m\u202eb").stderr
+    assert said == "there is no key of a\\x1b[2J\\x9b1m\\u202eb\n"
+    said = keys(environment, "create", "--operator", "--scopes", "\x1b[2Jread", code=2).stderr
+    assert "\x1b" not in said
+
+
 # ── a server that others can reach ──────────────────────────────────────────────────────────────────────────────────
 
 

@@ -214,6 +214,32 @@ def test_events_of_another_org_are_refused_each_and_nothing_of_them_is_stored(
     assert client.post("/v1/events", json=raw_event("r1", org_id="globex"), headers=everyone).status_code == 201
 
 
+def test_whatever_a_body_is_written_in_its_events_are_of_the_keys_org(guarded: Runtime, client: TestClient) -> None:
+    mine = token(guarded, "events")
+
+    def cloud(request_id: str, org_id: str, subject: str) -> dict[str, Any]:
+        envelope = {"specversion": "1.0", "id": request_id, "source": "x", "type": "tallystick.usage"}
+        return {**envelope, "subject": subject, "data": raw_event(request_id, org_id=org_id)}
+
+    def sent(media_type: str, body: str, query: str = "") -> tuple[int, list[str]]:
+        headers = {**bearer(mine), "Content-Type": media_type}
+        answer = client.post(f"/v1/events{query}", content=body.encode(), headers=headers)
+        return answer.status_code, re.findall(r'"code":"(\w+)"', answer.text)
+
+    lines = "\n".join(json.dumps(raw_event(f"j{n}", org_id=org)) for n, org in enumerate(["acme", "globex", "acme"]))
+    assert sent("application/x-ndjson", lines) == (207, ["wrong_org"])
+    one, batch = "application/cloudevents+json", "application/cloudevents-batch+json"
+    assert sent(one, json.dumps(cloud("c1", "globex", "acme"))) == (403, ["wrong_org"])
+    assert sent(batch, json.dumps([cloud("c2", "acme", "acme"), cloud("c3", "globex", "acme")])) == (207, ["wrong_org"])
+    assert sent("application/json", json.dumps(raw_event("q1", org_id="globex")), "?org_id=acme") == (
+        403,
+        ["wrong_org"],
+    )
+    twice = json.dumps(raw_event("d1", org_id="globex"))[:-1] + ', "org_id": "acme"}'
+    assert sent("application/json", twice) == (400, ["duplicate_key"])
+    assert query(guarded, "select request_id from ledger_entries order by 1") == [("c2",), ("j0",), ("j2",)]
+
+
 def test_decisions_about_another_org_are_refused_and_leave_no_entry(guarded: Runtime, client: TestClient) -> None:
     mine = bearer(token(guarded, "authorize"))
     free = {**asked("a1"), "action": "explore"}

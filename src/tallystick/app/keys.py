@@ -23,6 +23,7 @@ from tallystick.ledger.api_key import (
     SCOPES,
     TAGS,
     Key,
+    is_token,
     new_token,
     token_sha256,
 )
@@ -216,10 +217,13 @@ def _end_old(connection: Connection, new: Key, old_id: str, ends_at: datetime) -
 def _existing(connection: Connection, key_id: str) -> Key:
     key = rows.key_of_id(connection, key_id)
     if key is None:
+        is_whole = is_token(key_id)
         raise NotFound(
             "unknown_key_id",
-            "there is no key of that id",
-            next_step="`tally keys list` has the ids of all keys; they begin with key_",
+            "that is a token, not the id of its key" if is_whole else "there is no key of that id",
+            next_step=f"give key_{key_id[3:11]}, and end it if others may have seen the token"
+            if is_whole
+            else "`tally keys list` has the ids of all keys; they begin with key_",
             where="key_id",
         )
     return key

@@ -7,6 +7,7 @@ Exit codes: 0 done; 1 done, and the answer is no (a difference, a rejected event
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ from tallystick.core.errors import BadInput, Problems, TallyError, Unavailable
 EXIT_NO = 1
 EXIT_BAD_INPUT = 2
 EXIT_UNAVAILABLE = 3
+
+_STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Control characters but for tabs and line feeds, and those that turn the direction of writing."""
 
 stdout = Console(soft_wrap=True, highlight=False)
 stderr = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -37,8 +41,8 @@ def print_text(text: str) -> None:
 
 
 def say(message: str) -> None:
-    """A message for a person, on stderr."""
-    stderr.print(message, markup=False)
+    """A message for a person, on stderr; what would steer the terminal is shown and does nothing."""
+    stderr.print(_STEERING.sub(lambda found: ascii(found[0])[1:-1], message), markup=False)
 
 
 def fail(error: TallyError) -> NoReturn:
