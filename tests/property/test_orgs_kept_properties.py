@@ -224,6 +224,12 @@ class Story:
                 at = self.clock() - (timedelta(0), timedelta(hours=13), timedelta(days=3))[which % 3]
                 used = event(self.org, time=at, user_id=USERS[which % 2], meters={"tokens_in": 50 * which})
                 self.runtime.write([used]).result()
+            case "counted elsewhere":
+                self.do("usage", which, writer)
+                self.do("grant", which, writer)
+                self.end_group(writer)
+                self.group.append(Upkeep(self.org))
+                self.end_group((writer + 1) % WRITERS)
             case "pause":
                 self.clock.value += PAUSES[which % len(PAUSES)]
             case "midnight":
@@ -282,7 +288,7 @@ def said(org: str, kind: Any, request: OperationRequest) -> Operation:
 
 
 KINDS = (
-    *["authorize"] * 5, *["settle"] * 3, *["grant"] * 2, *["usage"] * 3, *["pause"] * 3,
+    *["authorize"] * 5, *["settle"] * 3, *["grant"] * 2, *["usage"] * 3, *["pause"] * 3, "counted elsewhere",
     "release", "refund", "again", "upkeep", "midnight", "plan", "version", "erasure", "budget", "override", "standing",
 )  # fmt: skip
 steps = st.lists(
@@ -293,7 +299,7 @@ steps = st.lists(
 
 
 @settings(
-    max_examples=6,
+    max_examples=25,
     phases=[Phase.generate],
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
