@@ -47,7 +47,7 @@ class Progress(msgspec.Struct, omit_defaults=True):
         counted: the signature of what the counters are of.
         starts: by the length of windows, the start of the one that is counted.
         included: the last month that included credits were given for, such as `2026-11`.
-        at: the latest instant at which the account was kept up; it is never kept up at an earlier one.
+        at: the latest instant at which an operation of the org is recorded; see `Wallet.latest`.
     """
 
     counted: str = ""

@@ -245,7 +245,6 @@ class Decider:
         if org.is_kept_up:
             return
         org.is_kept_up = True
-        org.progress.at = self._now
         for step in sweep(org.account, org.head.seq + 1, self._now, grace=_grace(org)):
             request = step.request
             row = org.holds.get(request.seq) if isinstance(request, Expire) and request.what == "hold" else None

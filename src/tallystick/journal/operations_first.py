@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-import msgspec
-
-from tallystick.journal.counters import Counting, OrgCounters, Progress, load_counters
+from tallystick.journal.counters import Counting, OrgCounters, load_counters
 from tallystick.journal.heads import Head
 from tallystick.journal.operations_asked import Asked
 from tallystick.journal.operations_counted import by_org
@@ -32,7 +30,6 @@ from tallystick.ledger.org_account import OpenHold
 
 _LOOK_AHEAD = timedelta(seconds=10)
 """For how long nobody need ask which holds of an org have come to their end, once that was asked."""
-_read_progress = msgspec.json.Decoder(Progress).decode
 
 
 class First:
@@ -40,7 +37,6 @@ class First:
 
     Attributes:
         learned: where the register stands.
-        progress: how far the orgs of which there are rows are kept up.
         kept: the orgs that are as they were kept; of the others there are rows.
         looked: the orgs of which it was asked which holds are over.
         hints: what was counted for orgs before: their counters of limits were read on that guess.
@@ -62,7 +58,6 @@ class First:
         self.looked = looked
         self.hints = hints
         self.rows = [OrgRow(*row) for row in found.get("accounts", ())]
-        self.progress = {row.org_id: _read_progress(row.progress or "{}") for row in self.rows}
         self.lots = lots_of(found.get("lots", ()))
         self.holds = [HoldRow(*row) for query in ("ended_holds", "holds", "open_holds") for row in found.get(query, ())]
         self.ended: list[Place] = [(row[0], row[1]) for row in found.get("ended_holds", ())]
@@ -70,11 +65,6 @@ class First:
         self.finished = finished_of(found.get("finished", ()))
         self.charged = charged_of(found.get("settlements", ()), found.get("refunds", ()))
         self.counters = by_org(found.get("load_counters", ()))
-
-    def latest(self) -> datetime | None:
-        """The latest instant at which any of the orgs was kept up; None when none ever was."""
-        progress = [*self.progress.values(), *[org.progress for org in self.kept.values()]]
-        return max([one.at for one in progress if one.at is not None], default=None)
 
 
 def ask_about(script: Script, orgs: list[str], looked: list[str], hints: Mapping[str, Counting], now: datetime) -> None:

@@ -193,6 +193,8 @@ class Appender:
         if self._now_us > head.time_max_us:
             head.time_max_us, head.time_max_json = self._now_us, self._now_json
         head.recorded_at = self.now
+        org.account.wallet.reach(self.now)
+        org.progress.at = org.account.wallet.latest
         request = encode_part(step.request)
         body = join_body(request, encode_part(step.result))
         salt = self._random_bytes(SALT_BYTES) if operation is None else operation.salt

@@ -13,9 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+import msgspec
+
 from tallystick.contract.loader import load_contract
 from tallystick.contract.model import Contract
-from tallystick.journal.counters import Counting, catch_up, load_counters
+from tallystick.journal.counters import Counting, Progress, catch_up, load_counters
 from tallystick.journal.database import Connection
 from tallystick.journal.heads import add_heads, heads_of, prepare_heads
 from tallystick.journal.operations_asked import Asked, included_id, included_month
@@ -44,6 +46,7 @@ from tallystick.ledger.wallet import GrantedLot, Wallet
 
 _CONTRACTS_KEPT = 2000
 _HINTS_KEPT = 100_000
+_read_progress = msgspec.json.Decoder(Progress).decode
 
 
 class Found(NamedTuple):
@@ -58,7 +61,7 @@ class Found(NamedTuple):
         contracts: by the hash of their content, those in force and those that loaded holds were decided under.
         is_probed: whether all usage that is named was looked for.
         learned: where the register stands.
-        now: the instant of the group: when it was read, or the latest at which one of its orgs was kept up before.
+        now: the instant of the group.
     """
 
     orgs: dict[str, OrgWork]
@@ -106,12 +109,6 @@ class Reader:
             self._kept.clear()  # whose holds are settled under them
         asked = Asked(items)
         first = self._first_round(connection, asked, now)
-        latest = first.latest()
-        if latest is not None and latest > now:
-            # Somebody read the clock after us and got the lock before us. What has ended by then is over: were it to go
-            # on, it would end twice. Nobody can come between any more.
-            now = latest
-            first = self._first_round(connection, asked, now)
         holds = {(row.org_id, row.seq): self._cache.read(row) for row in first.holds if row.is_open}
         look_at, crowded = looked_for(first, holds, now)
         if crowded is not None and (len(items) > 1 or isinstance(items[0], Operation)):
@@ -221,8 +218,9 @@ def _orgs(
         lots[org_id].append(lot)
     orgs = dict(first.kept)
     for row in first.rows:
-        account = OrgAccount(Wallet(lots[row.org_id], row.held_pico), terms=row.terms())
-        org = orgs[row.org_id] = OrgWork(row, first.heads[row.org_id], account, first.progress[row.org_id])
+        progress = _read_progress(row.progress or "{}")
+        account = OrgAccount(Wallet(lots[row.org_id], row.held_pico, progress.at), terms=row.terms())
+        org = orgs[row.org_id] = OrgWork(row, first.heads[row.org_id], account, progress)
         org.contract = None if row.sha256 is None else contracts[row.sha256]
     for org_id, org in first.kept.items():
         org.head = first.heads[org_id]

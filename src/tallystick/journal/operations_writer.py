@@ -142,7 +142,6 @@ class OperationWork:
             connection.rollback()
             self._end_holds(connection, many.org_id)
             return self._write(connection, items, probe=probe)
-        now = found.now
         reached("operations.loaded")
         decider = Decider(found, now, self._card(), self._random_bytes, self._cache, known_since=self._since(now))
         decider.prepare(items)

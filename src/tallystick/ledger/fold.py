@@ -114,6 +114,7 @@ class OrgFold:
         if seq <= self._seq:
             self._refuse(seq, f"it comes after entry {self._seq}")
         self._seq = seq
+        self.wallet.reach(entry.recorded_at)
         handle = _HANDLERS.get((kind, type(request), type(result)))
         if handle is None:
             self._refuse(seq, f"a {kind} is no {type(request).__name__} with the result {type(result).__name__}")

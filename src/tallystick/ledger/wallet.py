@@ -70,16 +70,25 @@ class Wallet:
         available_pico: what may be spent.
         held_pico: what open holds have reserved.
         changed: the sequences of the lots whose `available_pico` is another than it was, or which are new.
+        latest: the latest instant at which anything is recorded of the wallet; None when that is not known. Clocks of
+            several processes are never quite the same: a lot that has come to its end by then is over, for it may have
+            ended already, and whatever went back to it would have it end twice.
     """
 
-    __slots__ = ("_burning", "available_pico", "changed", "held_pico", "lots")
+    __slots__ = ("_burning", "available_pico", "changed", "held_pico", "latest", "lots")
 
-    def __init__(self, lots: Iterable[GrantedLot] = (), held_pico: int = 0) -> None:
+    def __init__(self, lots: Iterable[GrantedLot] = (), held_pico: int = 0, latest: datetime | None = None) -> None:
         self.lots = {lot.seq: lot for lot in lots}
         self._burning = sorted([lot for lot in self.lots.values() if lot.available_pico], key=_burning_order)
         self.available_pico = sum([lot.available_pico for lot in self._burning])
         self.held_pico = held_pico
+        self.latest = latest
         self.changed: set[int] = set()
+
+    def reach(self, now: datetime) -> None:
+        """Something is recorded of the wallet at that instant."""
+        if self.latest is None or now > self.latest:
+            self.latest = now
 
     def state(self) -> WalletState:
         """What is available and what is held."""
@@ -142,10 +151,11 @@ class Wallet:
         Raises:
             KeyError: a lot is not known here.
         """
+        at = now if self.latest is None else max(now, self.latest)
         over = []
         for lot in lots:
             granted = self.lots[lot.grant_seq]
-            if granted.is_over(now):
+            if granted.is_over(at):
                 over.append(lot)
             else:
                 self._give(granted, lot.amount_pico, is_new=False)
