@@ -139,3 +139,20 @@ def _kept_after(writers: Writers, orgs: list[str]) -> list[str]:
     for org in orgs:
         writers.write(0, grant(org), Upkeep(org))
     return _kept(writers)
+
+
+def test_terms_that_are_recorded_while_a_group_is_decided_hold_for_the_next(
+    writers: Writers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subscribe(writers.runtime, "else", plan="small", contract=CONTRACT.replace("counted", "other", 1))
+    writers.one(0, grant())
+
+    def change(name: str) -> None:
+        if name == "operations.decided":
+            terms = {"contract": "other", "plan": "small", "time_zone": "UTC"}
+            set_subscription(writers.runtime, "acme", **terms, effective_from=NOW)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("tallystick.journal.operations_writer.reached", change)
+        assert writers.one(0, authorize()).result.decision.contract == "counted"
+    assert writers.one(0, authorize()).result.decision.contract == "other"
