@@ -180,7 +180,7 @@ def _check_keys(runtime: Runtime) -> Check:
     heard = runtime.keys.heard()
     figures = {"remembered": heard.known, "changes": heard.changes, "last_error": heard.error}
     if heard.is_heard:
-        return Check("keys", True, f"changes are heard of at once; {heard.known:,} keys are remembered", figures)
+        return Check("keys", True, f"changes are heard of at once; keys remembered: {heard.known:,}", figures)
     if not heard.listens and heard.error is None:
         return Check("keys", True, "nobody listens to changes yet, and each key is asked of the database", figures)
     if heard.is_away:
