@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from typing import Final, NamedTuple
+from urllib.parse import unquote_to_bytes
 
 from tallystick.core.errors import BadInput, NotFound
 from tallystick.gateway.headers import Headers, first
@@ -50,7 +51,7 @@ class Shown(NamedTuple):
 
 def shown_by(headers: Headers, query: bytes) -> Shown:
     """What keys a caller shows: ours in `x-tally-key`, or where the provider's client puts its key."""
-    in_query = query_value(query, b"key") if b"key=" in query else None
+    in_query = query_value(query, b"key") if query else None
     found = [_BEARER.sub(b"", value, count=1).strip() for name, value in headers if name in _KEY_HEADERS]
     if in_query is not None:
         found.append(in_query)
@@ -63,21 +64,27 @@ def shown_by(headers: Headers, query: bytes) -> Shown:
         own_account = any(value and not value.startswith(_TOKEN) for value in found)
     if in_query is not None and (in_query.startswith(_TOKEN) or not own_account):
         query = without_value(query, b"key")
+    if query:  # ours is for nobody else, under whatever name it stands there
+        query = b"&".join(part for part in query.split(b"&") if not _value(part).startswith(_TOKEN))
     return Shown(None if not token else token.decode("latin-1"), own_account, query)
 
 
 def query_value(query: bytes, name: bytes) -> bytes | None:
-    """The first value of that name, as it is written."""
-    for part in query.split(b"&"):
-        key, _, value = part.partition(b"=")
-        if key == name:
-            return value
-    return None
+    """The first value of that name, whichever way its name is written."""
+    return next((_value(part) for part in query.split(b"&") if _name(part) == name), None)
 
 
 def without_value(query: bytes, name: bytes) -> bytes:
     """The query without what has that name."""
-    return b"&".join(part for part in query.split(b"&") if part.partition(b"=")[0] != name)
+    return b"&".join(part for part in query.split(b"&") if _name(part) != name)
+
+
+def _name(part: bytes) -> bytes:
+    return unquote_to_bytes(part.partition(b"=")[0])
+
+
+def _value(part: bytes) -> bytes:
+    return unquote_to_bytes(part.partition(b"=")[2])
 
 
 def is_plain_path(path: bytes) -> bool:
