@@ -15,12 +15,12 @@ TEXT = b'{"usage":{"prompt_tokens":7}}' * 50
 PACKED = {
     "": TEXT,
     "identity": TEXT,
-    "gzip": gzip.compress(TEXT),
-    "GZIP": gzip.compress(TEXT),
-    "x-gzip": gzip.compress(TEXT),
+    "gzip": gzip.compress(TEXT, mtime=0),
+    "GZIP": gzip.compress(TEXT, mtime=0),
+    "x-gzip": gzip.compress(TEXT, mtime=0),
     "deflate": zlib.compress(TEXT),
     "br": brotli.compress(TEXT),
-    "gzip, br": brotli.compress(gzip.compress(TEXT)),
+    "gzip, br": brotli.compress(gzip.compress(TEXT, mtime=0)),
     "identity, deflate": zlib.compress(TEXT),
 }
 
