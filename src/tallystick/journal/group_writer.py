@@ -114,6 +114,8 @@ class GroupWriter(Generic[Item, Answer]):
         self._queue_callers = 0
         self._wanted_callers = group_events_max
         """With so many a group need not wait for more."""
+        self.callers_under_way = 0
+        """How many there were as the last group ended, those it answered among them."""
         self._closing = False
         self._down: str | None = None
         self._thread: threading.Thread | None = None
@@ -348,7 +350,7 @@ class GroupWriter(Generic[Item, Answer]):
         self._last_commit = now = time.monotonic()
         events = sum([one.size for one in group])
         self._events_written += events
-        self._wanted_callers = sum([one.callers for one in group]) + self._queue_callers
+        self._wanted_callers = self.callers_under_way = sum([one.callers for one in group]) + self._queue_callers
         rate = events / max(now - started, 1e-6)
         self._events_per_second += 0.1 * (rate - self._events_per_second) if self._events_per_second else rate
 

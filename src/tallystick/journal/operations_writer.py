@@ -39,6 +39,8 @@ from tallystick.rates.pricing import RateCard
 
 _INDEXES = ("ledger_entries_request", "ledger_entries_operation", "ledger_entries_resolved_once")
 _ORGS_REMEMBERED_MAX = 1_000_000
+BUSY_CALLERS = 12
+"""With fewer at once, handing an operation to another process takes longer than writers wait for each other."""
 
 
 class Upkeep(NamedTuple):
@@ -241,7 +243,9 @@ class Operations:
         Raises:
             Unavailable: `journal_busy`, `database_unreachable`, `journal_closed`.
         """
-        future = None if self.elsewhere is None else self.elsewhere(operation)
+        future = None
+        if self.elsewhere is not None and self._writer.callers_under_way >= BUSY_CALLERS:
+            future = self.elsewhere(operation)
         return self.submit_here(operation) if future is None else future
 
     def submit_here(self, operation: Operation) -> Future[Recorded]:
