@@ -114,8 +114,6 @@ class GroupWriter(Generic[Item, Answer]):
         self._queue_callers = 0
         self._wanted_callers = group_events_max
         """With so many a group need not wait for more."""
-        self.callers_under_way = 0
-        """How many there were as the last group ended, those it answered among them."""
         self._closing = False
         self._down: str | None = None
         self._thread: threading.Thread | None = None
@@ -175,6 +173,11 @@ class GroupWriter(Generic[Item, Answer]):
             self._down,
             self._last_error,
         )
+
+    @property
+    def callers_under_way(self) -> int:
+        """How many there were as the last group ended, those it answered among them; 0 before the first."""
+        return 0 if self._last_commit is None else self._wanted_callers
 
     def close(self) -> None:
         """Write what waits, then stop. What comes later is refused."""
@@ -350,7 +353,7 @@ class GroupWriter(Generic[Item, Answer]):
         self._last_commit = now = time.monotonic()
         events = sum([one.size for one in group])
         self._events_written += events
-        self._wanted_callers = self.callers_under_way = sum([one.callers for one in group]) + self._queue_callers
+        self._wanted_callers = sum([one.callers for one in group]) + self._queue_callers
         rate = events / max(now - started, 1e-6)
         self._events_per_second += 0.1 * (rate - self._events_per_second) if self._events_per_second else rate
 

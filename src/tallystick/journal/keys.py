@@ -11,9 +11,6 @@ from tallystick.journal.database import Connection
 from tallystick.journal.named_sql import load_queries
 from tallystick.ledger.api_key import PERSONAL, TAGS, Key, person_sha256
 
-CHANNEL = "tallystick_keys"
-"""What the database tells listeners of, whenever something happens to a key."""
-
 _SQL = load_queries("keys")
 _ANY = {"token_sha256": None, "key_id": None, "org_id": None}
 

@@ -95,15 +95,7 @@ def _trimmed(text: bytes, start: int, end: int) -> tuple[int, int]:
 
 
 class UsageHider(EventSieve):
-    """Passes a stream on without the chunk that only states the usage.
-
-    Attributes:
-        hidden: how many chunks were hidden.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.hidden = 0
+    """Passes a stream on without the chunk that only states the usage."""
 
     def end(self) -> bytes:
         """What is left when no more bytes come."""
@@ -130,6 +122,4 @@ class UsageHider(EventSieve):
             chunk: Any = msgspec.json.decode(event_fields(event)[1])
         except (ValueError, RecursionError):
             return False
-        is_extra = isinstance(chunk, dict) and chunk.get("choices") == [] and isinstance(chunk.get("usage"), dict)
-        self.hidden += is_extra
-        return is_extra
+        return isinstance(chunk, dict) and chunk.get("choices") == [] and isinstance(chunk.get("usage"), dict)
