@@ -224,10 +224,15 @@ begin
     update org_heads set forgotten_until = greatest(forgotten_until, last.time_max + interval '1 microsecond')
         from ledger_entries as last
         where org_heads.org_id = org and last.org_id = org and last.seq = through_seq;
-    -- What gives credits is given once, however much later it is sent again: its id stays claimed.
-    insert into claimed_ids (org_id, kind, request_id, seq)
-        select org_id, kind, request_id, seq from ledger_entries
-        where org_id = org and seq <= through_seq and body is not null and kind in ('grant', 'override');
+    -- What somebody has said is said once, however much later it is sent again: its id stays claimed. And what was refunded
+    -- of a charge stays known, so that no more of it goes back than was charged.
+    insert into claimed_ids (org_id, kind, request_id, seq, settlement_seq, refunded_pico)
+        select org_id, kind, request_id, seq, case when kind = 'refund' then refers_to_seq end, case when kind = 'refund' then (
+            select coalesce(sum((lot ->> 'amount_pico')::numeric), 0) from jsonb_array_elements(body::jsonb #> '{result,returned}') as lot
+        ) + coalesce((body::jsonb #>> '{result,receivable_pico}')::numeric, 0) end
+        from ledger_entries
+        where org_id = org and seq <= through_seq and body is not null
+            and kind in ('grant', 'refund', 'override', 'budget', 'standing');
     delete from settled_usage where org_id = org and seq <= through_seq;
     delete from ledger_entries where org_id = org and seq <= through_seq;
     get diagnostics forgotten = row_count;

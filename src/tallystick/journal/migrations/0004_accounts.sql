@@ -73,14 +73,18 @@ create trigger append_only before update or delete or truncate on settled_usage 
 alter table settled_usage enable always trigger append_only;
 
 create table claimed_ids (
-    org_id     text collate "C" not null,
-    kind       text not null,
-    request_id text collate "C" not null,
-    seq        bigint not null check (seq > 0),
-    primary key (org_id, kind, request_id)
+    org_id         text collate "C" not null,
+    kind           text not null,
+    request_id     text collate "C" not null,
+    seq            bigint not null check (seq > 0),
+    settlement_seq bigint check (settlement_seq < seq),
+    refunded_pico  numeric(38, 0) check (refunded_pico > 0),
+    primary key (org_id, kind, request_id),
+    check ((kind = 'refund') = (settlement_seq is not null) and (kind = 'refund') = (refunded_pico is not null))
 );
+create index claimed_ids_refunds on claimed_ids (org_id, settlement_seq) where settlement_seq is not null;
 comment on table claimed_ids is
-    'The request ids of grants and overrides whose entries have left the database for blocks: sent again, they are still the same.';
+    'The request ids of grants, refunds, overrides, budgets and standings whose entries have left the database for blocks: sent again, they are still the same. Of refunds also how much of which settlement went back.';
 create trigger append_only before update or delete or truncate on claimed_ids for each statement execute function refuse_change();
 create trigger registered after insert on claimed_ids referencing new table as added for each statement execute function register_rows();
 alter table claimed_ids enable always trigger append_only;

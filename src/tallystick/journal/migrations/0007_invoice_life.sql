@@ -1,0 +1,1 @@
+-- The life of invoices, and facts that came late.
