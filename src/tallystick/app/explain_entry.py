@@ -7,11 +7,11 @@ from typing import Any
 from tallystick.app.entries import stream_entries
 from tallystick.app.explain_operation import operation_members
 from tallystick.app.operate import existing_org
+from tallystick.app.referring import referring_entries
 from tallystick.app.runtime import Runtime
 from tallystick.core.errors import NotFound
 from tallystick.core.instants import format_instant
 from tallystick.core.money import pico_to_usd
-from tallystick.journal.accounts import entries_referring
 from tallystick.ledger.entry import Entry, entry_lines
 
 
@@ -32,9 +32,8 @@ def show_entry(runtime: Runtime, org_id: str, seq: int) -> dict[str, Any]:
             where="seq",
         )
     (entry,) = stream_entries(runtime, org_id, seq, seq)
-    with runtime.database.org(org_id) as connection:
-        later = entries_referring(connection, org_id, [seq])
-    members = _priced_members(entry) if entry.body is None else operation_members(entry)
+    later = referring_entries(runtime, org_id, seq, entry.kind)
+    members = priced_members(entry) if entry.body is None else operation_members(entry)
     return {**members, "referred_to_by": [_reference(one) for one in later]}
 
 
@@ -42,11 +41,12 @@ def _reference(entry: Entry) -> dict[str, Any]:
     if entry.body is not None:
         members = operation_members(entry)
         return {name: members[name] for name in ("entry_id", "seq", "kind", "recorded_at", "what")}
-    members = _priced_members(entry)
+    members = priced_members(entry)
     return {name: members[name] for name in ("seq", "kind", "recorded_at", "what")}
 
 
-def _priced_members(entry: Entry) -> dict[str, Any]:
+def priced_members(entry: Entry) -> dict[str, Any]:
+    """The whole of an entry of usage or of a correction as plain JSON members; amounts are decimal strings of USD."""
     meters = dict(zip(entry.meter_names or (), entry.meter_quantities or (), strict=True))
     return {
         "seq": entry.seq,

@@ -48,6 +48,10 @@ create table finished_work (
 comment on table finished_work is 'When an action was last charged for the same work, by which settlement: doing it again may be free.';
 
 create index ledger_entries_operations on ledger_entries (org_id, seq) where body is not null;
+-- A denial claims no id, and is found by it all the same.
+create index ledger_entries_denials on ledger_entries (org_id, request_id, seq) where kind = 'denial';
+-- Calls are found by the id that their provider gave them. By hash: these ids are long, and nobody sorts them.
+create index ledger_entries_provider on ledger_entries using hash ((attributes ->> 'provider_request_id')) where attributes ? 'provider_request_id';
 create index ledger_entries_refunds on ledger_entries (org_id, refers_to_seq) where kind = 'refund';
 
 create table counters (
@@ -84,7 +88,7 @@ create table claimed_ids (
 );
 create index claimed_ids_refunds on claimed_ids (org_id, settlement_seq) where settlement_seq is not null;
 comment on table claimed_ids is
-    'The request ids of grants, refunds, overrides, budgets and standings whose entries have left the database for blocks: sent again, they are still the same. Of refunds also how much of which settlement went back.';
+    'The request ids of grants, refunds, overrides, budgets, standings and adjustments whose entries have left the database for blocks: sent again, they are still the same. Of refunds also how much of which settlement went back.';
 create trigger append_only before update or delete or truncate on claimed_ids for each statement execute function refuse_change();
 create trigger registered after insert on claimed_ids referencing new table as added for each statement execute function register_rows();
 alter table claimed_ids enable always trigger append_only;
