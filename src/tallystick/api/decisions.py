@@ -34,6 +34,7 @@ from tallystick.api.problems import PROBLEM_TYPE, problem, request_id_of
 from tallystick.api.short_ways import Reply, failure_answer, plain_object
 from tallystick.app.authorize import checked_authorize
 from tallystick.app.decision_answers import answer_of, seconds_until_reset
+from tallystick.app.left_entries import answer_from_blocks, may_have_left
 from tallystick.app.loop_inbox import LoopInbox
 from tallystick.app.operate import with_meters
 from tallystick.app.refund import checked_refund
@@ -41,7 +42,7 @@ from tallystick.app.release import checked_release
 from tallystick.app.runtime import Runtime
 from tallystick.app.settle import checked_settle
 from tallystick.contract.policy import DENIALS, HTTP_STATUS
-from tallystick.core.errors import BadInput
+from tallystick.core.errors import BadInput, TallyError
 from tallystick.core.json_text import read_json, without_bom
 from tallystick.ledger.operations import Denied, Operation, Recorded
 
@@ -121,8 +122,20 @@ class ShortOperations:
         except Exception as error:
             self._inbox.leave(partial(_fail, reply, error, request_id))
         else:
-            future.add_done_callback(lambda done: self._inbox.leave(partial(_answer, reply, done, request_id)))
+            future.add_done_callback(
+                lambda done: self._inbox.leave(partial(self._answer, operation, reply, done, request_id))
+            )
         return True
+
+    def _answer(self, operation: Operation, reply: Reply, future: Future[Recorded], request_id: str) -> None:
+        error = future.exception()
+        if error is None or not may_have_left(error):
+            _answer(reply, future, request_id)
+            return
+        from_blocks = partial(answer_from_blocks, self._runtime, operation, error)  # it reads files: not in the loop
+        self._inbox.loop.run_in_executor(None, from_blocks).add_done_callback(
+            lambda done: _answer(reply, done, request_id)
+        )
 
     def _read(self, body: bytes) -> Operation | None:
         raw = plain_object(body)
@@ -134,7 +147,7 @@ class ShortOperations:
             return None
 
 
-def _answer(reply: Reply, future: Future[Recorded], request_id: str) -> None:
+def _answer(reply: Reply, future: Future[Recorded] | asyncio.Future[Recorded], request_id: str) -> None:
     try:
         answer = operation_answer(future.result(), request_id)
     except BaseException as error:
@@ -224,15 +237,23 @@ async def _post(address: OperationAddress, request: Request) -> Response:
     media_type = media_type_of(request)
     bytes_max = min(BODY_BYTES_MAX, runtime.settings.body_bytes_max)
     async with bounded_body(request, bytes_max, state.body_budget) as body:
-        future = await anyio.to_thread.run_sync(
+        operation, future = await anyio.to_thread.run_sync(
             _offer, address, request, body, media_type, limiter=state.ingest_limiter
         )
-    # Shielded: whoever stops waiting for what is being written must not stop the writing.
-    recorded = await asyncio.shield(asyncio.wrap_future(future))
+    try:
+        # Shielded: whoever stops waiting for what is being written must not stop the writing.
+        recorded = await asyncio.shield(asyncio.wrap_future(future))
+    except TallyError as error:
+        if not may_have_left(error):
+            raise
+        from_blocks = partial(answer_from_blocks, runtime, operation, error)
+        recorded = await anyio.to_thread.run_sync(from_blocks, limiter=state.ingest_limiter)
     return operation_answer(recorded, request_id_of(request)).response()
 
 
-def _offer(address: OperationAddress, request: Request, body: bytes, media_type: str) -> Future[Recorded]:
+def _offer(
+    address: OperationAddress, request: Request, body: bytes, media_type: str
+) -> tuple[Operation, Future[Recorded]]:
     runtime: Runtime = request.app.state.runtime
     if media_type != JSON_TYPE:
         raise BadInput(
@@ -245,4 +266,4 @@ def _offer(address: OperationAddress, request: Request, body: bytes, media_type:
     raw = read_json(without_bom(body))
     operation = with_meters(runtime, partial(address.check, runtime, raw))
     require_org(request, operation.org_id)
-    return runtime.operations.submit(operation)
+    return operation, runtime.operations.submit(operation)

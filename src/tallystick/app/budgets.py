@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tallystick.app.answer_parts import budget_members
+from tallystick.app.left_entries import submit_and_wait
 from tallystick.app.operate import existing_org, new_request_id, new_salt
 from tallystick.app.org_terms import org_terms
 from tallystick.app.runtime import Runtime
@@ -30,7 +31,7 @@ def set_budget(runtime: Runtime, org_id: str, name: str, raw: object) -> Recorde
     new_id = new_request_id(runtime)
     operation = budget_operation(org_id, name, raw, salt=new_salt(runtime), new_id=new_id)
     existing_org(runtime, org_id)
-    return runtime.operations.submit(operation).result()
+    return submit_and_wait(runtime, operation)
 
 
 def remove_budget(runtime: Runtime, org_id: str, name: str, author: str, request_id: str | None = None) -> Recorded:
@@ -45,7 +46,7 @@ def remove_budget(runtime: Runtime, org_id: str, name: str, author: str, request
     chosen_id = request_id or new_request_id(runtime)
     operation = no_budget_operation(org_id, name, author, salt=new_salt(runtime), request_id=chosen_id)
     existing_org(runtime, org_id)
-    return runtime.operations.submit(operation).result()
+    return submit_and_wait(runtime, operation)
 
 
 def list_budgets(runtime: Runtime, org_id: str) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from tallystick.app.account_terms import account_terms
+from tallystick.app.left_entries import submit_and_wait
 from tallystick.app.operate import existing_org, new_salt
 from tallystick.app.runtime import Runtime
 from tallystick.app.submit_once import submit_once
@@ -31,7 +32,7 @@ def grant(runtime: Runtime, org_id: str, raw: object) -> Recorded:
     existing_org(runtime, org_id)
     assert isinstance(operation.request, Grant)  # noqa: S101 - what a grant asks for
     if operation.request.source != "top_up":
-        return submit_once(runtime, operation)
+        return submit_and_wait(runtime, operation)
     # One that was taken already is told what became of it, whatever its plan is now.
     return submit_once(runtime, operation, if_new=partial(_check_top_up, runtime, org_id))
 

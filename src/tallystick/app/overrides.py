@@ -10,10 +10,10 @@ from tallystick.app.account_terms import account_terms
 from tallystick.app.answer_parts import override_members
 from tallystick.app.decision_answers import grant_answer, noted_answer
 from tallystick.app.entries import stream_entries
+from tallystick.app.left_entries import submit_and_wait
 from tallystick.app.operate import existing_org, new_salt
 from tallystick.app.org_terms import org_terms
 from tallystick.app.runtime import Runtime
-from tallystick.app.submit_once import submit_once
 from tallystick.contract.model import Plan
 from tallystick.contract.policy_terms import limit_called, limit_name
 from tallystick.core.errors import BadInput
@@ -59,7 +59,7 @@ def add_override(runtime: Runtime, org_id: str, raw: object) -> dict[str, Any]:
         limit_names=meant.limit_names,
         actions=meant.actions,
     )
-    recorded = submit_once(runtime, operation)
+    recorded = submit_and_wait(runtime, operation)
     assert isinstance(recorded.request, SetOverride)  # noqa: S101 - what an override asks for
     answer = noted_answer(recorded) | {"grant": None}
     if recorded.request.credits_pico is not None:
@@ -168,4 +168,4 @@ def _grant_credits(runtime: Runtime, org_id: str, recorded: Recorded, request: S
         request=grant,
         salt=new_salt(runtime),
     )
-    return grant_answer(submit_once(runtime, operation))
+    return grant_answer(submit_and_wait(runtime, operation))

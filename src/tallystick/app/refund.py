@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
-
+from tallystick.app.left_entries import submit_and_wait
 from tallystick.app.operate import new_salt
 from tallystick.app.runtime import Runtime
 from tallystick.ledger.account_checks import refund_operation
 from tallystick.ledger.operations import Operation, Recorded
 
 
-def submit_refund(runtime: Runtime, raw: object) -> Future[Recorded]:
-    """Check a refund and have it written; it does not wait for that. The same request id again is the same refund.
+def refund(runtime: Runtime, raw: object) -> Recorded:
+    """Give charged credits back, however old the charge is; the same request id again is the same refund.
+
+    A charge whose entry has left the database is read from its block.
 
     Args:
         runtime: an open one.
@@ -19,23 +20,18 @@ def submit_refund(runtime: Runtime, raw: object) -> Future[Recorded]:
             goes back that has not gone back yet.
 
     Raises:
-        BadInput, Problems: what is wrong with the request.
-        Unavailable: `journal_busy`, `database_unreachable`, `journal_closed`; also as the future's error.
-        NotFound: `settlement_unknown`, as the future's error.
-        Conflict: `refund_exceeds_charge`, `request_id_conflict`, as the future's error.
+        BadInput, Problems: what is wrong with the request; of a block: `missing_block`, `broken_block`.
+        NotFound: `settlement_unknown`.
+        Conflict: `refund_exceeds_charge`, `request_id_conflict`; `entries_missing`.
+        Unavailable: `journal_busy`, `database_unreachable`, `journal_closed`.
     """
-    return runtime.operations.submit(checked_refund(runtime, raw))
-
-
-def refund(runtime: Runtime, raw: object) -> Recorded:
-    """As `submit_refund`, and waits for the answer."""
-    return submit_refund(runtime, raw).result()
+    return submit_and_wait(runtime, checked_refund(runtime, raw))
 
 
 def checked_refund(runtime: Runtime, raw: object, _known_meters: frozenset[str] = frozenset()) -> Operation:
     """The operation that a request asks for; it asks the database for nothing.
 
     Raises:
-        BadInput, Problems: as `submit_refund`.
+        BadInput, Problems: as `refund`.
     """
     return refund_operation(raw, salt=new_salt(runtime))

@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
-
+from tallystick.app.left_entries import submit_and_wait
 from tallystick.app.operate import new_salt
 from tallystick.app.runtime import Runtime
 from tallystick.ledger.operations import Operation, Recorded
 from tallystick.ledger.request_checks import release_operation
 
 
-def submit_release(runtime: Runtime, raw: object) -> Future[Recorded]:
-    """Check a release and have it written; it does not wait for that.
+def release(runtime: Runtime, raw: object) -> Recorded:
+    """Check a release, have it written, and wait for the answer.
 
     Raises:
         BadInput, Problems: what is wrong with the request.
-        Unavailable: `journal_busy`, `database_unreachable`, `journal_closed`; also as the future's error.
-        NotFound: `hold_unknown`, as the future's error.
-        Conflict: `hold_expired`, `hold_resolved` (it is settled), as the future's error.
+        Unavailable: `journal_busy`, `database_unreachable`, `journal_closed`.
+        NotFound: `hold_unknown`.
+        Conflict: `hold_expired`, `hold_resolved` (it is settled).
+        TallyError: of a hold that has left the database what `left_entries.answer_from_blocks` raises.
     """
-    return runtime.operations.submit(checked_release(runtime, raw))
-
-
-def release(runtime: Runtime, raw: object) -> Recorded:
-    """As `submit_release`, and waits for the answer."""
-    return submit_release(runtime, raw).result()
+    return submit_and_wait(runtime, checked_release(runtime, raw))
 
 
 def checked_release(runtime: Runtime, raw: object, _known_meters: frozenset[str] = frozenset()) -> Operation:
     """The operation that a request asks for; it asks the database for nothing.
 
     Raises:
-        BadInput, Problems: as `submit_release`.
+        BadInput, Problems: as `release`.
     """
     return release_operation(raw, salt=new_salt(runtime))

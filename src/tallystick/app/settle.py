@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
 from functools import partial
 
+from tallystick.app.left_entries import submit_and_wait
 from tallystick.app.operate import new_salt, with_meters
 from tallystick.app.runtime import Runtime
 from tallystick.ledger.operations import Operation, Recorded
 from tallystick.ledger.request_checks import settle_operation
 
 
-def submit_settle(runtime: Runtime, raw: object) -> Future[Recorded]:
-    """Check a settlement and have it written; it does not wait for that.
+def settle(runtime: Runtime, raw: object) -> Recorded:
+    """Check a settlement, have it written, and wait for the answer.
 
     Args:
         runtime: an open one.
@@ -20,24 +20,20 @@ def submit_settle(runtime: Runtime, raw: object) -> Future[Recorded]:
 
     Raises:
         BadInput, Problems: what is wrong with the request or with one of its events.
-        Unavailable: `journal_busy`, `database_unreachable`, `journal_closed`; also as the future's error.
-        NotFound: `hold_unknown`, as the future's error.
+        Unavailable: `journal_busy`, `database_unreachable`, `journal_closed`.
+        NotFound: `hold_unknown`.
         Conflict: `hold_expired`, `hold_resolved` (settled otherwise, or released), `settle_above_hold`,
             `request_id_conflict` (an event's id has other content), `usage_settled_already`, `usage_before_hold` (an
-            event is not this hold's work), as the future's error. Nothing moved then.
+            event is not this hold's work). Nothing moved then.
+        TallyError: of a hold that has left the database what `left_entries.answer_from_blocks` raises.
     """
-    return runtime.operations.submit(with_meters(runtime, partial(checked_settle, runtime, raw)))
-
-
-def settle(runtime: Runtime, raw: object) -> Recorded:
-    """As `submit_settle`, and waits for the answer."""
-    return submit_settle(runtime, raw).result()
+    return submit_and_wait(runtime, with_meters(runtime, partial(checked_settle, runtime, raw)))
 
 
 def checked_settle(runtime: Runtime, raw: object, known_meters: frozenset[str]) -> Operation:
     """The operation that a request asks for, by the meters that are known; it asks the database for nothing.
 
     Raises:
-        BadInput, Problems: as `submit_settle`.
+        BadInput, Problems: as `settle`.
     """
     return settle_operation(raw, salt=new_salt(runtime), known_meters=known_meters, now=runtime.clock())

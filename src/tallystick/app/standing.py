@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tallystick.app.left_entries import submit_and_wait
 from tallystick.app.operate import existing_org, new_request_id, new_salt
 from tallystick.app.org_terms import org_terms
 from tallystick.app.runtime import Runtime
@@ -28,7 +29,7 @@ def set_standing(runtime: Runtime, org_id: str, raw: object) -> Recorded:
     new_id = new_request_id(runtime)
     operation = standing_operation(org_id, raw, salt=new_salt(runtime), new_id=new_id)
     existing_org(runtime, org_id)
-    return runtime.operations.submit(operation).result()
+    return submit_and_wait(runtime, operation)
 
 
 def show_standing(runtime: Runtime, org_id: str) -> dict[str, Any]:

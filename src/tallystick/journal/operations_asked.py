@@ -14,7 +14,7 @@ from tallystick.journal.operations_group import OrgWork
 from tallystick.journal.operations_load import Place
 from tallystick.journal.operations_script import Script
 from tallystick.journal.round_trips import texts
-from tallystick.ledger.operations import Authorize, Operation, Refund, ReleaseHold, Settle
+from tallystick.ledger.operations import Authorize, Operation, Refund, ReleaseHold, Settle, Settled
 
 
 class Asked:
@@ -23,9 +23,11 @@ class Asked:
     Attributes:
         orgs: in the order in which heads are locked.
         ids: org, kind and request id of operations that may be stored already.
+        claims: those of them whose ids stay claimed when their entries leave the database.
         holds: that are to be settled or released.
         works: org, action and key of work that may be finished already.
         settlements: that are to be refunded.
+        settled: those of them that have left the database, and were read elsewhere.
         budgets: orgs whose budgets change.
         decided: orgs that something is decided on.
         requests: what is asked for, with its org and user.
@@ -35,9 +37,11 @@ class Asked:
     def __init__(self, items: Iterable[Any]) -> None:
         self.orgs: list[str] = []
         self.ids: list[tuple[str, str, str]] = []
+        self.claims: list[tuple[str, str, str]] = []
         self.holds: dict[Place, None] = {}
         self.works: set[tuple[str, str, str]] = set()
         self.settlements: set[Place] = set()
+        self.settled: dict[Place, Settled] = {}
         self.budgets: set[str] = set()
         self.decided: set[str] = set()
         self.requests: list[tuple[str, Authorize, str | None]] = []
@@ -61,8 +65,12 @@ class Asked:
                 self.requests.append((org_id, request, one.user_id))
                 if request.action is not None and request.work_key is not None:
                     self.works.add((org_id, request.action, request.work_key))
-            elif isinstance(request, Refund):
+                continue
+            self.claims.append(self.ids[-1])
+            if isinstance(request, Refund):
                 self.settlements.add((org_id, request.settlement_seq))
+                if one.settled is not None:
+                    self.settled[org_id, request.settlement_seq] = one.settled
             elif one.kind == "budget":
                 self.budgets.add(org_id)
         self.orgs = sorted(orgs)

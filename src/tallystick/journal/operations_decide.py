@@ -221,6 +221,8 @@ class Decider:
         if written is not None:
             stored = written[0]
         if stored is None:
+            if (org_id, operation.kind, operation.request_id) in self._found.claimed:
+                raise _has_left(operation)
             return None
         if stored.kind != operation.kind or not is_same(operation, stored, None if written is None else written[1]):
             if isinstance(request, Settle | ReleaseHold):
@@ -277,6 +279,16 @@ class Decider:
 def _grace(org: OrgWork) -> timedelta:
     """For how long what goes back can be used where its grant is over: the contract's word, or what holds without."""
     return REFUND_GRACE if org.contract is None else org.contract.refund_grace
+
+
+def _has_left(operation: Operation) -> Conflict:
+    """What was stored under this id is in a block: whether this is the same is for whoever reads blocks to say."""
+    return Conflict(
+        "entry_has_left",
+        f"request id {operation.request_id!r} of {operation.org_id!r} is that of an entry which has left the database",
+        next_step="nothing moved; its answer is read from its block",
+        where="request_id",
+    )
 
 
 def _no_terms(org: OrgWork) -> NotFound:

@@ -63,7 +63,9 @@ class First:
         self.ended: list[Place] = [(row[0], row[1]) for row in found.get("ended_holds", ())]
         self.stored = {asked.ids[place - 1]: StoredOperation(*row) for place, *row in found.get("stored", ())}
         self.finished = finished_of(found.get("finished", ()))
-        self.charged = charged_of(found.get("settlements", ()), found.get("refunds", ()))
+        self.claimed = {asked.claims[place - 1] for (place,) in found.get("claimed", ())}
+        refunded = (found.get("refunds", ()), found.get("refunds_left", ()))
+        self.charged = charged_of(found.get("settlements", ()), asked.settled, *refunded)
         self.counters = by_org(found.get("load_counters", ()))
 
 
@@ -95,6 +97,9 @@ def ask_for(script: Script, asked: Asked, known: Mapping[str, OrgWork]) -> None:
     if asked.settlements:
         script.call("settlements", *places(asked.settlements))
         script.call("refunds", *places(asked.settlements))
+        script.call("refunds_left", *places(asked.settlements))
+    if asked.claims:
+        script.call("claimed", *columns(asked.claims))
     if asked.budgets:
         script.call("open_holds", texts(sorted(asked.budgets)))
 

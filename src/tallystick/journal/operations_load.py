@@ -10,7 +10,7 @@ import msgspec
 
 from tallystick.journal.round_trips import numbers, texts
 from tallystick.ledger.operation_body import read_body
-from tallystick.ledger.operations import Authorize, Held
+from tallystick.ledger.operations import Authorize, Held, Settled
 from tallystick.ledger.org_account import Charged, FinishedWork, OpenHold, OrgTerms, Resolution
 from tallystick.ledger.wallet import GrantedLot
 
@@ -124,17 +124,23 @@ def resolution_of(stored: StoredOperation) -> Resolution:
     return Resolution(stored.seq, stored.kind, *read_body(stored.kind, stored.body))
 
 
-def charged_of(settlements: Iterable[Sequence[Any]], refunds: Iterable[Sequence[Any]]) -> list[tuple[str, Charged]]:
-    """Settlements that can be refunded, with their orgs."""
-    refunded: dict[Place, int] = {}
+def charged_of(
+    settlements: Iterable[Sequence[Any]],
+    settled_elsewhere: Mapping[Place, Settled],
+    refunds: Iterable[Sequence[Any]],
+    refunds_left: Iterable[Sequence[Any]],
+) -> list[tuple[str, Charged]]:
+    """Settlements that can be refunded, with their orgs: those that were found, and those that are known otherwise."""
+    settled = {
+        **settled_elsewhere,
+        **{(org_id, seq): read_body("settlement", body)[1] for org_id, seq, body in settlements},
+    }
+    refunded: dict[Place, int] = {(org_id, seq): amount_pico for org_id, seq, amount_pico in refunds_left}
     for org_id, seq, body in refunds:
         returned = read_body("refund", body)[1]
         amount_pico = sum([lot.amount_pico for lot in returned.returned]) + returned.receivable_pico
         refunded[org_id, seq] = refunded.get((org_id, seq), 0) + amount_pico
-    return [
-        (org_id, Charged(seq, read_body("settlement", body)[1], refunded.get((org_id, seq), 0)))
-        for org_id, seq, body in settlements
-    ]
+    return [(org_id, Charged(seq, one, refunded.get((org_id, seq), 0))) for (org_id, seq), one in settled.items()]
 
 
 def finished_of(rows: Iterable[Sequence[Any]]) -> list[tuple[str, tuple[str, str], FinishedWork]]:

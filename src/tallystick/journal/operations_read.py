@@ -55,6 +55,7 @@ class Found(NamedTuple):
     Attributes:
         orgs: those whose heads are locked.
         stored: operations that are stored already, by org, kind and request id.
+        claimed: those that were, and have left the database.
         resolutions: what has resolved holds that are named and not open, by the hold.
         usage: usage that is stored already, by org and request id, as far as it was looked for.
         cores: of usage whose personal data was erased, the rest of the fact, to be compared.
@@ -66,6 +67,7 @@ class Found(NamedTuple):
 
     orgs: dict[str, OrgWork]
     stored: dict[tuple[str, str, str], StoredOperation]
+    claimed: set[tuple[str, str, str]]
     resolutions: dict[Place, StoredOperation]
     usage: dict[tuple[str, str], FoundUsage]
     cores: dict[tuple[str, str], bytes]
@@ -284,7 +286,7 @@ def _second_round(
         for one, usage in known.items()
         if usage.stored.salt is None
     }
-    return Found(orgs, first.stored, resolutions, known, cores, contracts, probe, first.learned, now)
+    return Found(orgs, first.stored, first.claimed, resolutions, known, cores, contracts, probe, first.learned, now)
 
 
 def _add(

@@ -64,6 +64,8 @@ _COLUMNS = MappingProxyType[str, tuple[_Read, ...]](
         "usage_of": (int, int, _instant, _hex, _hex, _hex, int, _text, _text, _text, int, int, int, int),
         "settlements": (_text, int, _text),
         "refunds": (_text, int, _text),
+        "refunds_left": (_text, int, int),
+        "claimed": (int,),
         "finished": (_text, _text, _text, _instant, int),
         "window_reached": (int,),
         "load_counters": (_text, _text, _instant, int),

@@ -306,6 +306,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
         salt: random, for the fingerprint.
         worst_cost_pico: of an `Authorize`: what its meters cost us at most; None when there is no price.
         events: of a `Settle`.
+        settled: of a `Refund` whose settlement has left the database: what that charged, as it stands in its block.
     """
 
     org_id: str
@@ -318,6 +319,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     attributes: dict[str, str] = {}
     worst_cost_pico: int | None = 0
     events: tuple[SettleEvent, ...] = ()
+    settled: Settled | None = None
 
 
 class Recorded(msgspec.Struct, frozen=True, kw_only=True):

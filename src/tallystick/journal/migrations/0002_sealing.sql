@@ -232,7 +232,7 @@ begin
         ) + coalesce((body::jsonb #>> '{result,receivable_pico}')::numeric, 0) end
         from ledger_entries
         where org_id = org and seq <= through_seq and body is not null
-            and kind in ('grant', 'refund', 'override', 'budget', 'standing');
+            and kind not in ('hold', 'denial', 'settlement', 'release', 'expiry');  -- known by their hold, or by nothing
     delete from settled_usage where org_id = org and seq <= through_seq;
     delete from ledger_entries where org_id = org and seq <= through_seq;
     get diagnostics forgotten = row_count;

@@ -88,7 +88,7 @@ create table claimed_ids (
 );
 create index claimed_ids_refunds on claimed_ids (org_id, settlement_seq) where settlement_seq is not null;
 comment on table claimed_ids is
-    'The request ids of grants, refunds, overrides, budgets, standings and adjustments whose entries have left the database for blocks: sent again, they are still the same. Of refunds also how much of which settlement went back.';
+    'The request ids of operations whose entries have left the database for blocks (those on holds are known by their hold, and not here): sent again, they are still the same. Of refunds also how much of which settlement went back.';
 create trigger append_only before update or delete or truncate on claimed_ids for each statement execute function refuse_change();
 create trigger registered after insert on claimed_ids referencing new table as added for each statement execute function register_rows();
 alter table claimed_ids enable always trigger append_only;

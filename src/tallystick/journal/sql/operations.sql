@@ -185,6 +185,26 @@ join lateral (
     where org_id = given.org_id and refers_to_seq = given.seq and kind = 'refund'
 ) as entry on true
 
+-- name: refunds_left
+-- The same of refunds whose entries have left the database.
+prepare tally_refunds_left (text[], bigint[]) as
+select given.org_id, given.seq, left_sum.refunded_pico
+from unnest($1, $2) as given (org_id, seq)
+cross join lateral (
+    select sum(refunded_pico) as refunded_pico from claimed_ids
+    where org_id = given.org_id and settlement_seq = given.seq and settlement_seq is not null
+) as left_sum
+where left_sum.refunded_pico is not null
+
+-- name: claimed
+-- Which of these operations were stored, and have left the database since.
+prepare tally_claimed (text[], text[], text[]) as
+select given.index::int8
+from unnest($1, $2, $3) with ordinality as given (org_id, kind, request_id, index)
+where exists (
+    select from claimed_ids where org_id = given.org_id and kind = given.kind and request_id = given.request_id
+)
+
 -- name: finished
 -- When these actions were last charged for the same work.
 prepare tally_finished (text[], text[], text[]) as
