@@ -16,15 +16,19 @@ from journal_helpers import query
 from tallystick.app.contracts import apply_contract
 from tallystick.app.orgs import set_subscription
 from tallystick.app.runtime import Runtime
+from tallystick.contract.decision import Budget, LimitLooked
 from tallystick.journal.operations_writer import OperationWork
 from tallystick.ledger.operations import (
     CREDIT,
     Authorize,
+    Denied,
     Grant,
+    Held,
     Operation,
     Recorded,
     Refund,
     ReleaseHold,
+    SetBudget,
     Settle,
     SettleEvent,
 )
@@ -118,6 +122,25 @@ def grant(org: str = "acme", credits: int = 100, request_id: str | None = None, 
     return Operation(
         org_id=org, kind="grant", request_id=request_id or f"g{next(_numbers)}", request=request, salt=os.urandom(16)
     )
+
+
+def budget(name: str = "b", **more: Any) -> Operation:
+    """A cost guard; a hard one of an org's daily cost unless said otherwise."""
+    said = {"scope": "org", "subject": None, "of": "cost", "per": "day", "kind": "hard", "max_pico": 10**12, **more}
+    guard = Budget(name=name, **said)
+    return Operation(
+        org_id="acme",
+        kind="budget",
+        request_id=os.urandom(8).hex(),
+        request=SetBudget(name=name, budget=guard, author="ann"),
+        salt=os.urandom(16),
+    )
+
+
+def looked(answer: Recorded) -> dict[str, LimitLooked]:
+    """The limits and budgets that a decision looked at, by name."""
+    assert isinstance(answer.result, Held | Denied)
+    return {one.name: one for one in answer.result.decision.limits}
 
 
 def do(runtime: Runtime, operation: Operation) -> Recorded:

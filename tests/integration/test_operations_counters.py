@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,15 +10,15 @@ import msgspec
 import psycopg
 import pytest
 
-from account_operations import authorize, do, event, in_one_group, release, settle, subscribe
+from account_operations import authorize, budget, do, event, in_one_group, looked, release, settle, subscribe
 from conftest import NOW
 from journal_helpers import query
 from tallystick.app.orgs import set_subscription
 from tallystick.app.runtime import Runtime
-from tallystick.contract.decision import Budget, LimitLooked
+from tallystick.contract.decision import LimitLooked
 from tallystick.contract.windows import window_at
 from tallystick.journal import operations_count, operations_counted, steps
-from tallystick.ledger.operations import CREDIT, Denied, Held, Operation, Recorded, SetBudget
+from tallystick.ledger.operations import CREDIT, Denied, Held, Operation, Recorded
 from tallystick.usage.event import UsageEvent
 
 LIMITED = """
@@ -60,28 +59,9 @@ def ask(org: str = "acme", user: str = "u1", **more: Any) -> Operation:
     return authorize(org, user=user, action=None, **{"meters": {"tokens_in": 1}, **more})
 
 
-def looked(answer: Recorded) -> dict[str, LimitLooked]:
-    """The limits and budgets that a decision looked at, by name."""
-    assert isinstance(answer.result, Held | Denied)
-    return {one.name: one for one in answer.result.decision.limits}
-
-
 def use(tokens_in: int = 0, *, at: datetime = NOW, org: str = "acme", **more: Any) -> UsageEvent:
     meters = {"tokens_in": tokens_in} if tokens_in else {}
     return event(org, time=at, **{"meters": meters, **more})
-
-
-def budget(name: str = "b", **more: Any) -> Operation:
-    """A cost guard; a hard one of an org's daily cost unless said otherwise."""
-    said = {"scope": "org", "subject": None, "of": "cost", "per": "day", "kind": "hard", "max_pico": 10**12, **more}
-    guard = Budget(name=name, **said)
-    return Operation(
-        org_id="acme",
-        kind="budget",
-        request_id=os.urandom(8).hex(),
-        request=SetBudget(name=name, budget=guard, author="ann"),
-        salt=os.urandom(16),
-    )
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from tallystick.journal.accounts import entries_referring, first_kept_seq
 from tallystick.journal.sealing import blocks_of_org
 from tallystick.ledger.entry import Entry
 
-_MANY = frozenset({"settlement"})
-"""What several entries may refer to: a charge is refunded in parts. All else is ended or corrected once."""
+_ENDS = frozenset({"hold", "grant"})
+"""What one entry refers to: the one that ends it. To others any number may."""
 
 
 def referring_entries(runtime: Runtime, org_id: str, seq: int, kind: str) -> list[Entry]:
@@ -29,12 +29,12 @@ def referring_entries(runtime: Runtime, org_id: str, seq: int, kind: str) -> lis
     with runtime.database.org(org_id) as connection:
         kept = entries_referring(connection, org_id, [seq])
         first_kept = first_kept_seq(connection, org_id)
-    if kept and kind not in _MANY:
+    if kept and kind in _ENDS:
         return kept
     gone: list[Entry] = []
     for later in _seqs_in_blocks(runtime, org_id, seq, first_kept - 1):
         gone += stream_entries(runtime, org_id, later, later)
-        if kind not in _MANY:
+        if kind in _ENDS:
             break
     return [*gone, *kept]
 

@@ -19,7 +19,8 @@ where counters.org_id = given.org_id and counter >= per || ':' and counter < per
 
 -- name: fold_counters
 -- Add what entries above after_seq count in each task's window: usage by meter, our cost (of corrections too, for whose
--- request it was), and what the customer is charged, by who spent it. after_seq null: all that the window holds, from
+-- request it was), and what the customer is charged, by who spent it: where that follows our cost, also as corrections
+-- change it. after_seq null: all that the window holds, from
 -- where time_max has reached its start. It takes whatever number of entries in the database's own memory.
 --
 -- offset 0: what a correction is of is found by its whole key. Joined in any other way, a plan that was made while there
@@ -89,6 +90,24 @@ with task as materialized (
             and entry.org_id = task.org_id and entry.seq > task.after_seq and entry.seq <= task.through_seq
             and entry.time >= task.starts_at and entry.time < task.ends_at and entry.meter_names is not null
             and entry.environment <> all (task.uncharged)
+        union all
+        select 'charge', div(entry.cost_pico * share.n + case when entry.cost_pico > 0 then share.d - 1 else 0 end, share.d),
+               first.user_id, first.api_key_id, first.feature
+        from ledger_entries as entry cross join lateral (
+            select user_id, api_key_id, feature, environment, meter_names, meter_quantities from ledger_entries as other
+            where other.org_id = entry.org_id and other.seq = entry.refers_to_seq
+            offset 0
+        ) as first cross join lateral (
+            select rate.n, rate.d from unnest(first.meter_names, first.meter_quantities) as shared (name, quantity)
+            cross join lateral (select (task.shares -> shared.name ->> 0)::numeric as n, (task.shares -> shared.name ->> 1)::numeric as d) as rate
+            where shared.quantity > 0 and rate.n is not null
+            order by rate.n / rate.d desc limit 1
+        ) as share
+        where task.spends && array['charge:org', 'charge:user', 'charge:api_key', 'charge:feature'] and task.shares <> '{}'
+            and entry.org_id = task.org_id and entry.seq > task.after_seq and entry.seq <= task.through_seq
+            and entry.time >= task.starts_at and entry.time < task.ends_at
+            and entry.refers_to_seq is not null and entry.body is null and entry.payer is null and entry.cost_pico <> 0
+            and first.environment <> all (task.uncharged)
     ) as amount
 ), spending as (
     select org_id, per || ':' || measure || ':' || scope.name as counter, starts_at, sum(pico) as total
