@@ -15,6 +15,7 @@ from tallystick.app.answer_parts import (
 )
 from tallystick.app.operation_words import sentence, why
 from tallystick.core.instants import format_instant
+from tallystick.ledger.adjustment import Adjust
 from tallystick.ledger.entry import Entry
 from tallystick.ledger.operation_body import read_body
 from tallystick.ledger.operation_ids import operation_id
@@ -112,6 +113,23 @@ def operation_members(entry: Entry) -> dict[str, Any]:
             members |= {"budget": None if request.budget is None else budget_members(request.budget)}
         case SetOverride(), _:
             members |= {"override": override_members(request, entry.seq)}
+        case Adjust(), _:
+            members |= {
+                "feature": request.feature,
+                "environment": request.environment,
+                "provider": request.provider,
+                "model": request.model,
+                "outcome": request.outcome,
+                "payer": request.payer,
+                "time": format_instant(entry.time),
+                "adjusted": [
+                    {"meter": line.meter, "quantity": line.quantity, "cost_usd": pico_to_credits(line.cost_pico)}
+                    for line in request.lines
+                ],
+                "cost_usd": pico_to_credits(request.cost_pico),
+                "source": request.source,
+                "source_sha256": request.source_sha256,
+            }
         case SetStanding(), _:
             members |= {"suspended": request.suspended, "enforcement": request.enforcement, "keep": list(request.keep)}
     return members
@@ -128,7 +146,7 @@ def _wallets(result: Any) -> tuple[WalletState | None, WalletState | None]:
 
 def _author(entry: Entry, request: Any) -> str | None:
     match request:
-        case Grant() | Refund() | SetBudget() | SetStanding():
+        case Grant() | Refund() | SetBudget() | SetStanding() | Adjust():
             return request.author
         case SetOverride():
             return request.override.author
@@ -139,6 +157,8 @@ def _refers_to(entry: Entry, request: Any) -> str | None:
     if entry.refers_to_seq is None:
         return operation_id("grant", request.of_seq) if isinstance(request, Grant) and request.of_seq else None
     match request:
+        case Adjust():
+            return str(entry.refers_to_seq)
         case Refund():
             return operation_id("settlement", entry.refers_to_seq)
         case Expire():

@@ -14,11 +14,11 @@ from tallystick.app.runtime import Runtime
 from tallystick.core.errors import BadInput, NotFound
 from tallystick.core.instants import parse_instant
 from tallystick.core.periods import Period, month_period
+from tallystick.invoice.adjusted import COUNTED_KINDS
 from tallystick.invoice.explain import Explanation, explain
 from tallystick.invoice.facts import StoredFact
 from tallystick.invoice.model import Invoice, parse_invoice
 from tallystick.invoice.terms import Holding, Terms, make_terms
-from tallystick.invoice.wallet import MOVING_KINDS
 from tallystick.journal.contracts import ContractVersion, list_contract_versions
 from tallystick.journal.database import Connection
 from tallystick.journal.invoices import (
@@ -138,7 +138,7 @@ def show_invoice(runtime: Runtime, reference: str) -> ShownInvoice:
         LateRequest(entry.seq, entry.request_id, entry.time, entry.recorded_at)
         for first, last in ranges
         for entry in stream_entries(runtime, stored.row.org_id, first, last)
-        if entry.kind in ("usage", *MOVING_KINDS) and stored.row.period_start <= entry.time < stored.row.period_end
+        if entry.kind in ("usage", *COUNTED_KINDS) and stored.row.period_start <= entry.time < stored.row.period_end
     ]
     late = [*before, *late][:LATE_SHOWN_MAX]
     return ShownInvoice(stored.row, parse_invoice(stored.document), len(before) + count, tuple(late))

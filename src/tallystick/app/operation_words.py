@@ -9,6 +9,7 @@ from typing import Any
 from tallystick.app.answer_parts import pico_to_credits
 from tallystick.contract.decision import Decision
 from tallystick.core.instants import format_instant
+from tallystick.ledger.adjustment import Adjust
 from tallystick.ledger.operation_ids import operation_id
 from tallystick.ledger.operations import (
     CREDIT,
@@ -48,7 +49,7 @@ def why(request: Any, result: Any) -> str | None:
             reason = result.decision.message
         case Settle():
             reason = result.why
-        case Grant() | Refund() | ReleaseHold():
+        case Grant() | Refund() | ReleaseHold() | Adjust():
             reason = request.reason
         case SetOverride():
             reason = request.override.reason
@@ -147,6 +148,13 @@ def _(request: SetStanding, _result: Any) -> str:
         mode = "that of its plan" if request.enforcement is None else request.enforcement
         said.append(f"its mode of enforcement is {mode}")
     return "; ".join(said) or "its standing stays as it is"
+
+
+@sentence.register
+def _(request: Adjust, _result: Any) -> str:
+    changes = ", ".join(f"{line.quantity:+,} {line.meter}" for line in request.lines if line.quantity)
+    of = f"entry {request.of_seq}" if request.of_seq is not None else f"use of {request.provider}/{request.model}"
+    return f"{of} was adjusted: {changes or 'no quantity'}, at {pico_to_credits(request.cost_pico)} USD of cost"
 
 
 def credits_words(pico: int) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from tallystick.app.entries import stream_entries
 from tallystick.app.runtime import Runtime
 from tallystick.core.errors import Conflict
+from tallystick.invoice.adjusted import adjusted_fact
 from tallystick.invoice.facts import Corrections, StoredFact
 from tallystick.journal.database import Connection
 from tallystick.journal.period_entries import (
@@ -18,6 +20,7 @@ from tallystick.journal.period_entries import (
 )
 from tallystick.journal.period_pin import sealed_tree, tree_at
 from tallystick.journal.period_scope import Scope, find_span, read_head
+from tallystick.ledger.adjustment import ADJUSTMENT
 from tallystick.ledger.entry import Entry
 from tallystick.ledger.merkle import Frontier
 from tallystick.usage.meters import meter_order
@@ -98,22 +101,29 @@ class PeriodInBlocks:
     def facts(self, meters: Sequence[str] | None, uncharged: Sequence[str], limit: int | None) -> Iterator[StoredFact]:
         """As that of `PeriodInDatabase`."""
         corrections = Corrections(self.corrections())
+        inside = (entry for entry in self._read() if self._is_inside(entry))
+        adjusted: list[StoredFact] = []
         given = 0
-        for entry in self._read():
+        for entry in inside:
             if given == limit:
                 return
-            if entry.kind == "usage" and self._is_inside(entry):
+            if entry.kind == ADJUSTMENT:
+                adjusted.append(adjusted_fact(entry))
+            elif entry.kind == "usage":
                 fact = StoredFact(entry, corrections.of(entry.seq))
                 if meters is None or fact.uses(meters, uncharged):
                     yield fact
                     given += 1
+        shown = (fact for fact in adjusted if meters is None or fact.uses(meters, uncharged))
+        yield from islice(shown, None if limit is None else limit - given)
 
     def meters(self) -> list[str]:
         """As that of `PeriodInDatabase`."""
         found: set[str] = set()
         for entry in self._read():
             if self._is_inside(entry):
-                found.update(entry.meter_names or (), entry.line_meters)
+                shown = adjusted_fact(entry).entry if entry.kind == ADJUSTMENT else entry
+                found.update(shown.meter_names or (), shown.line_meters)
         return sorted(found, key=meter_order)
 
     def place(self) -> tuple[int, Frontier]:

@@ -8,6 +8,7 @@ from tallystick.app.entries import stream_entries
 from tallystick.app.history import first_seq_since
 from tallystick.app.runtime import Runtime
 from tallystick.core.errors import Conflict
+from tallystick.invoice.adjusted import add_operation
 from tallystick.invoice.terms import Terms
 from tallystick.invoice.usage import PeriodFacts, empty_sums
 from tallystick.invoice.wallet import WalletMonth
@@ -48,7 +49,7 @@ def _sums_of_entries(runtime: Runtime, terms: Terms) -> PeriodFacts:
             sums[section].add_request(event, _cost(corrections.get(entry.seq, entry)))
             events += 1
         elif entry.body is not None:
-            wallet.add(entry.kind, entry.body, section, read=read_body)
+            add_operation(sums[section], wallet, entry.kind, entry.body, section, read=read_body)
     return PeriodFacts(sums, ledger_pin(1, last_seq, events, "", Frontier()), wallet)
 
 

@@ -22,6 +22,7 @@ from tallystick.app.period_source import PeriodSource, open_period
 from tallystick.app.runtime import Runtime
 from tallystick.core.errors import NotFound, TallyError
 from tallystick.core.instants import format_instant
+from tallystick.invoice.adjusted import add_operation
 from tallystick.invoice.build import build_invoice
 from tallystick.invoice.canonical import canonical_json
 from tallystick.invoice.compare import Difference, document_differences
@@ -211,7 +212,8 @@ def _recount(
             if differs is not None:
                 report.add(differs)
             if inside and entry.kind != "correction":
-                report.add(*_add_operation(wallet, entry, section_of(entry.time)))
+                section = section_of(entry.time)
+                report.add(*_add_operation(sums[section], wallet, entry, section))
         if inside:
             entries_hash.add(entry.seq, leaf)
     report.add(*_unrecorded(connection, scope, erased))
@@ -237,10 +239,10 @@ def _add(sums: PeriodSums, again: Rechecked) -> None:
         sums.add_request(again.event, again.cost)
 
 
-def _add_operation(wallet: WalletMonth, entry: Entry, section: int) -> list[Difference]:
+def _add_operation(sums: PeriodSums, wallet: WalletMonth, entry: Entry, section: int) -> list[Difference]:
     """Add an operation of the period; what to say when it cannot be read."""
     try:
-        wallet.add(entry.kind, entry.body, section)
+        add_operation(sums, wallet, entry.kind, entry.body, section)
     except ValueError as error:
         return [Difference(name_of(entry), "body", str(error), f"that of a {entry.kind}")]
     return []

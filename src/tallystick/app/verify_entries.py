@@ -37,10 +37,13 @@ from tallystick.journal.verify_rows import (
     read_transfers,
 )
 from tallystick.ledger.accounts import PROVIDER_PAYABLE, PROVIDER_USAGE_COST, USD
+from tallystick.ledger.adjustment import ADJUSTMENT, Adjust
+from tallystick.ledger.operation_body import read_body
 
 Integers = npt.NDArray[np.int64]
 Place = tuple[str, int]
 _EXPECTED = (PROVIDER_USAGE_COST, PROVIDER_PAYABLE, USD)
+_TURNED = (PROVIDER_PAYABLE, PROVIDER_USAGE_COST, USD)
 
 
 @dataclass(slots=True)
@@ -144,6 +147,7 @@ class RunChecker:
         self._check_fingerprints(batch, fingerprints)
         self._check_form(batch)
         self._check_corrections(batch)
+        self._check_adjustments(batch)
         orgs = batch.column("org_id")
         start = 0
         for org, count in _runs(orgs):
@@ -191,7 +195,12 @@ class RunChecker:
         run.operations += len(seqs) - batch.column("body").null_count
         run.leaves += b"".join(leaf or bytes(32) for leaf in leaves)
         ours = pc.if_else(pc.is_null(batch.column("payer")), batch.column("cost_pico"), 0)
-        run._costs += pc.fill_null(ours, 0).to_pylist()
+        costs = pc.fill_null(ours, 0).to_pylist()
+        adjusts = pc.equal(batch.column("kind"), ADJUSTMENT).to_numpy(zero_copy_only=False)
+        for at in np.flatnonzero(adjusts).tolist():
+            request = _adjustment(batch.column("body")[at].as_py())
+            costs[at] = 0 if request is None else request.our_cost_pico
+        run._costs += costs
         self._note_recorded(run, batch.column("recorded_at"), seqs)
 
     def _note_recorded(self, run: Run, column: pa.Array, seqs: Integers) -> None:
@@ -220,7 +229,8 @@ class RunChecker:
         """Transfers tile the sequence, and each is the sum of its entries' costs."""
         covered, costs = run.first_seq - 1, run._costs
         for one in self._transfers.get(run.org_id, ()):
-            if (one.debit_account, one.credit_account, one.asset) != _EXPECTED:
+            amount_pico = _signed(one)
+            if amount_pico is None:
                 what = f"it has a transfer from {one.credit_account} to {one.debit_account} in {one.asset}"
                 self._add("transfer", what, run.org_id, one.seq)
                 continue
@@ -233,11 +243,9 @@ class RunChecker:
             covered = max(covered, end)
             total = sum(costs[begin - run.first_seq : end - run.first_seq + 1])
             if one.first_seq < run.first_seq or one.seq > run.last_seq:
-                run.open_transfers.append(OpenTransfer(one.first_seq, one.seq, one.amount_pico, total))
-            elif total != one.amount_pico and run.whole:
-                what = (
-                    f"entries {one.first_seq} to {one.seq} cost {total} pico-USD, their transfer is {one.amount_pico}"
-                )
+                run.open_transfers.append(OpenTransfer(one.first_seq, one.seq, amount_pico, total))
+            elif total != amount_pico and run.whole:
+                what = f"entries {one.first_seq} to {one.seq} cost {total} pico-USD, their transfer is {amount_pico}"
                 self._add("transfer", what, run.org_id, one.seq)
             recorded = run._recorded.get(one.seq)
             if recorded is not None and recorded != one.recorded_at:
@@ -288,11 +296,9 @@ class RunChecker:
             return
         rows = batch.select(["org_id", "seq", "refers_to_seq", "request_id", "time", "payer"]).filter(mask)
         corrections = [Correction(*row.values()) for row in rows.to_pylist()]
-        with self._database.operator() as connection:
-            places = [(one.org_id, one.refers_to_seq) for one in corrections]
-            found = read_entries_at(connection, places)
+        referred_to = self._referred_to([(one.org_id, one.refers_to_seq) for one in corrections])
         for one in corrections:
-            referred = found.get((one.org_id, one.refers_to_seq)) or self._archived(one.org_id, one.refers_to_seq)
+            referred = referred_to[one.org_id, one.refers_to_seq]
             if referred is None:
                 what = f"it corrects entry {one.refers_to_seq}, which is neither in the database nor in a block"
                 self._add("correction", what, one.org_id, one.seq)
@@ -305,6 +311,32 @@ class RunChecker:
         if (referred.kind, referred.status) != ("usage", "unpriced") or not same or one.refers_to_seq >= one.seq:
             what = f"it corrects entry {one.refers_to_seq}, which is not an unpriced one of the same request"
             self._add("correction", what, one.org_id, one.seq)
+
+    def _check_adjustments(self, batch: pa.RecordBatch) -> None:
+        """Those that refer to an entry: that it is usage of the same time, and paid by the same."""
+        mask = pc.and_(pc.equal(batch.column("kind"), ADJUSTMENT), pc.is_valid(batch.column("refers_to_seq")))
+        if not pc.any(mask).as_py():
+            return
+        columns = ("org_id", "refers_to_seq", "seq", "time", "body")
+        rows = [batch.filter(mask).column(name).to_pylist() for name in columns]
+        referred_to = self._referred_to(list(zip(*rows[:2], strict=True)))
+        for org_id, refers_to_seq, seq, time, body in zip(*rows, strict=True):
+            referred, request = referred_to[org_id, refers_to_seq], _adjustment(body)
+            if referred is None:
+                what = f"it adjusts entry {refers_to_seq}, which is neither in the database nor in a block"
+                self._add("adjustment", what, org_id, seq)
+                continue
+            mine = ("usage", time.astimezone(UTC), None if request is None else request.payer)
+            theirs = (referred.kind, referred.time.astimezone(UTC), referred.payer or "seller")
+            if mine != theirs or refers_to_seq >= seq:
+                what = f"it adjusts entry {refers_to_seq}, which is not usage of the same time and payer"
+                self._add("adjustment", what, org_id, seq)
+
+    def _referred_to(self, places: Sequence[Place]) -> dict[Place, ReferredRow | None]:
+        """The entries at these places, from the database or their blocks; None of one that is in neither."""
+        with self._database.operator() as connection:
+            found = read_entries_at(connection, places)
+        return {place: found.get(place) or self._archived(*place) for place in places}
 
     def _archived(self, org_id: str, seq: int) -> ReferredRow | None:
         """An entry that has left the database, from its block."""
@@ -336,6 +368,23 @@ def _runs(orgs: pa.Array) -> Iterable[tuple[str, int]]:
     for org, end in zip(encoded.values.to_pylist(), encoded.run_ends.to_pylist(), strict=True):
         yield org, end - start
         start = end
+
+
+def _adjustment(body: str | None) -> Adjust | None:
+    """What an adjustment's body says; None where it cannot be read, which is named where accounts are checked."""
+    try:
+        request: Adjust = read_body(ADJUSTMENT, body or "")[0]
+    except ValueError:
+        return None
+    return request
+
+
+def _signed(transfer: TransferRow) -> int | None:
+    """What a transfer says that its entries cost: below nothing where it is turned round. None of any other."""
+    accounts = (transfer.debit_account, transfer.credit_account, transfer.asset)
+    if accounts == _TURNED and transfer.amount_pico > 0:
+        return -transfer.amount_pico
+    return transfer.amount_pico if accounts == _EXPECTED else None
 
 
 def _microseconds(column: pa.Array) -> Integers:

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tallystick.archive.columns import LIST_COLUMNS
+from tallystick.ledger.adjustment import ADJUSTMENT
 from tallystick.ledger.entry import OPERATION_KINDS
 
 _FACT = (
@@ -73,9 +74,10 @@ def _not_as(batch: pa.RecordBatch, never: tuple[str, ...], always: tuple[str, ..
 
 
 def _not_free(batch: pa.RecordBatch) -> pa.Array:
-    """Where something is said of a cost, or of a time other than that of recording."""
+    """Where something is said of a cost, or of a time other than that of recording (which an adjustment has)."""
     free = pc.and_(pc.equal(batch.column("status"), "final"), pc.equal(batch.column("cost_pico"), 0))
-    free = pc.and_(free, pc.equal(batch.column("time"), batch.column("recorded_at")))
+    at_once = pc.equal(batch.column("time"), batch.column("recorded_at"))
+    free = pc.and_(free, pc.or_(at_once, pc.equal(batch.column("kind"), ADJUSTMENT)))
     for name in _EMPTY:
         free = pc.and_(free, pc.equal(pc.list_value_length(batch.column(name)), 0))
     return pc.invert(pc.fill_null(free, False))

@@ -10,6 +10,7 @@ import msgspec
 
 from tallystick.core.instants import format_instant
 from tallystick.core.periods import Period
+from tallystick.invoice.adjusted import add_operation
 from tallystick.invoice.digest import EntriesHash
 from tallystick.invoice.terms import Terms
 from tallystick.invoice.usage import PeriodSums, empty_sums
@@ -126,10 +127,10 @@ def _expect_beginning(entry: Entry, period: Period) -> None:
 
 
 def _count(found: EntriesFound, section: int, entry: Entry, unpriced: dict[int, tuple[UsageEvent, Cost]]) -> None:
-    """One entry of the period. What has no price waits for its correction; operations cost nothing."""
+    """One entry of the period. What has no price waits for its correction; of operations only adjustments count."""
     if entry.kind in OPERATION_KINDS:
         try:
-            found.wallet.add(entry.kind, entry.body, section)
+            add_operation(found.sums[section], found.wallet, entry.kind, entry.body, section)
         except ValueError as error:
             found.problems.append(f"entry {entry.seq} is no {entry.kind}: {error}")
         return

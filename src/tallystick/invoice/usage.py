@@ -12,6 +12,7 @@ from functools import cached_property
 
 from tallystick.invoice.model import LedgerPin
 from tallystick.invoice.wallet import WalletMonth
+from tallystick.ledger.adjustment import Adjust
 from tallystick.rates.model import Cost
 from tallystick.usage.event import Payer, UsageEvent
 
@@ -66,7 +67,7 @@ class ModelSum:
 
 @dataclass(slots=True)
 class PeriodSums:
-    """Sums over the requests of one org and period.
+    """Sums over the requests of one org and period, and over the adjustments of what they used.
 
     Attributes:
         events: how many requests, by group.
@@ -133,6 +134,16 @@ class PeriodSums:
         for name, quantity in event.meters.items():
             if quantity:
                 self.meter(group, name).cost_unknown += 1
+
+    def add_adjustment(self, request: Adjust) -> None:
+        """What was recorded of usage changes by so much; it is no request of its own."""
+        group = (request.environment, request.outcome == "failure")
+        ours = request.payer == "seller"
+        for line in request.lines:
+            found = self.meter(group, line.meter)
+            found.quantity += line.quantity
+            found.cost_pico += line.cost_pico if ours else 0
+        self.model(request.provider, request.model, request.payer).cost_pico += request.cost_pico
 
     def _add_quantities(self, event: UsageEvent) -> Group:
         group = (event.environment, event.outcome == "failure")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tallystick.core.periods import Period
-from tallystick.invoice.wallet import MOVING_KINDS
+from tallystick.invoice.adjusted import COUNTED_KINDS
 from tallystick.journal.database import Connection
 from tallystick.journal.named_sql import load_queries
 from tallystick.journal.period_scope import Scope, find_span, read_head
@@ -89,7 +89,7 @@ def late_requests(connection: Connection, row: InvoiceRow, limit: int) -> tuple[
     """
     last_seq = read_head(connection, row.org_id).last_seq
     span = find_span(connection, Scope(row.org_id, row.period_start, row.period_end, last_seq))
-    bounds = {"through_seq": row.through_seq, "last_seq": last_seq, "limit": limit, "kinds": list(MOVING_KINDS)}
+    bounds = {"through_seq": row.through_seq, "last_seq": last_seq, "limit": limit, "kinds": list(COUNTED_KINDS)}
     found = connection.execute(_SQL["late_requests"], span.parameters() | bounds).fetchall()
     return (found[0][0] if found else 0), [LateRequest(*late) for _, *late in found]
 

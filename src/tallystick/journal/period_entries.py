@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from psycopg.types.json import set_json_loads
 
+from tallystick.invoice.adjusted import adjusted_fact
 from tallystick.invoice.facts import Corrections, StoredFact
 from tallystick.journal.database import Connection
 from tallystick.journal.named_sql import load_queries
@@ -29,7 +30,7 @@ def stream_facts(
     uncharged: Sequence[str] = (),
     limit: int | None = None,
 ) -> Iterator[StoredFact]:
-    """The period's requests with their corrections, through cursors of the server: memory stays small.
+    """The period's requests with their corrections, then its adjustments; through cursors, so that memory stays small.
 
     Args:
         connection: one transaction, open for as long as facts are read; `begin_reading` makes it a fast one.
@@ -43,8 +44,18 @@ def stream_facts(
     with closing(stream_corrections(connection, span)) as stream:
         corrections = Corrections(stream)
         parts = (_stream(connection, query, span.parameters() | chosen) for query in ("requests", "requests_late"))
-        for entry in islice(chain.from_iterable(parts), limit):
-            yield StoredFact(entry, corrections.of(entry.seq))
+        facts = (StoredFact(entry, corrections.of(entry.seq)) for entry in chain.from_iterable(parts))
+        yield from islice(chain(facts, _adjusted(connection, span, meters, uncharged)), limit)
+
+
+def _adjusted(
+    connection: Connection, span: Span, meters: Sequence[str] | None = None, uncharged: Sequence[str] = ()
+) -> Iterator[StoredFact]:
+    """The period's adjustments as rows among its requests."""
+    for entry in _stream(connection, "adjustments", span.parameters()):
+        fact = adjusted_fact(entry)
+        if meters is None or fact.uses(meters, uncharged):
+            yield fact
 
 
 def stream_span(connection: Connection, span: Span) -> Iterator[Entry]:
@@ -60,8 +71,10 @@ def stream_corrections(connection: Connection, span: Span) -> Generator[Entry]:
 
 def period_meters(connection: Connection, scope: Scope) -> list[str]:
     """The meters that any of the requests counted or cost something for, in the order in which they are shown."""
-    rows = connection.execute(_SQL["period_meters"], find_span(connection, scope).parameters())
-    return sorted((meter for (meter,) in rows), key=meter_order)
+    span = find_span(connection, scope)
+    found = {meter for (meter,) in connection.execute(_SQL["period_meters"], span.parameters())}
+    found.update(meter for fact in _adjusted(connection, span) for meter in fact.entry.line_meters)
+    return sorted(found, key=meter_order)
 
 
 def unrecorded_erasures(connection: Connection, org_id: str, seqs: Sequence[int]) -> list[int]:

@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 from tallystick.core.errors import Conflict
 from tallystick.core.instants import format_instant
+from tallystick.invoice.adjusted import COUNTED_KINDS, add_operation
 from tallystick.invoice.model import LedgerPin
 from tallystick.invoice.terms import Terms
 from tallystick.invoice.usage import ModelSum, PeriodFacts, PeriodSums, empty_sums
-from tallystick.invoice.wallet import MOVING_KINDS, WalletMonth
+from tallystick.invoice.wallet import WalletMonth
 from tallystick.journal.database import Connection, Database
 from tallystick.journal.named_sql import load_queries
 from tallystick.journal.period_pin import hash_entries, tree_at
@@ -54,19 +55,23 @@ def sum_period(database: Database, terms: Terms, *, pinned: bool = True) -> Peri
         span = find_span(connection, Scope(org_id, period.start, period.end, head.last_seq))
         events = sum(sum(one.events.values()) for one in sums)
         pin = _pin(connection, span, events) if pinned else ledger_pin(1, head.last_seq, events, "", Frontier())
-        return PeriodFacts(sums, pin, _wallet(connection, span, terms))
+        return PeriodFacts(sums, pin, _add_operations(connection, span, terms, sums))
 
 
-def _wallet(connection: Connection, span: Span, terms: Terms) -> WalletMonth:
-    """What the period's operations did, read one at a time through cursors of the server."""
+def _add_operations(connection: Connection, span: Span, terms: Terms, sums: tuple[PeriodSums, ...]) -> WalletMonth:
+    """Read the period's operations, one at a time through cursors of the server: what they did to the wallet.
+
+    What adjustments change is added to the sums.
+    """
     wallet = WalletMonth()
     for query in ("operations", "operations_late"):
         with connection.cursor(query) as cursor:
             cursor.itersize = _FETCH_ROWS
-            cursor.execute(_SQL[query], span.parameters() | {"kinds": list(MOVING_KINDS)}, binary=True)
+            cursor.execute(_SQL[query], span.parameters() | {"kinds": list(COUNTED_KINDS)}, binary=True)
             for seq, kind, time, body in cursor:
                 try:
-                    wallet.add(kind, body, terms.section_of(time), read=read_body)
+                    section = terms.section_of(time)
+                    add_operation(sums[section], wallet, kind, body, section, read=read_body)
                 except ValueError as error:
                     raise Conflict(
                         "ledger_incomplete",

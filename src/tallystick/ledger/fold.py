@@ -22,6 +22,7 @@ from tallystick.contract.charging import quote
 from tallystick.contract.decision import OrgState
 from tallystick.contract.model import Contract
 from tallystick.contract.policy import reserves
+from tallystick.ledger.adjustment import Adjust
 from tallystick.ledger.operation_transfers import total, transfers_of
 from tallystick.ledger.operations import (
     Authorize,
@@ -305,6 +306,10 @@ class OrgFold:
     def _standing(self, entry: FoldEntry, request: SetStanding, result: Noted) -> None:
         self.terms = with_standing(self.terms, request)
 
+    def _adjustment(self, entry: FoldEntry, request: Adjust, result: Noted) -> None:
+        if request.of_seq != entry.refers_to_seq or not request.is_sound:
+            self._refuse(entry.seq, "it adjusts nothing, or refers to another entry than it says")
+
 
 _LOTS = ("lots", "charged", "overage", "returned")
 _Handler = Callable[..., None]
@@ -320,4 +325,5 @@ _HANDLERS: dict[tuple[str, type, type], _Handler] = {
     ("override", SetOverride, Noted): OrgFold._override,
     ("budget", SetBudget, Noted): OrgFold._budget,
     ("standing", SetStanding, Noted): OrgFold._standing,
+    ("adjustment", Adjust, Noted): OrgFold._adjustment,
 }

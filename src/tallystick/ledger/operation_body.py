@@ -26,6 +26,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import msgspec
 
 from tallystick.ledger import operations as op
+from tallystick.ledger.adjustment import Adjust
 from tallystick.ledger.operation_entry import body_parts
 
 REQUESTS: Mapping[str, type[msgspec.Struct]] = types.MappingProxyType(
@@ -40,6 +41,7 @@ REQUESTS: Mapping[str, type[msgspec.Struct]] = types.MappingProxyType(
         "override": op.SetOverride,
         "budget": op.SetBudget,
         "standing": op.SetStanding,
+        "adjustment": Adjust,
     }
 )
 """What is asked for, by the kind of operation."""
@@ -55,6 +57,7 @@ _RESULTS: Mapping[str, type[msgspec.Struct]] = types.MappingProxyType(
         "override": op.Noted,
         "budget": op.Noted,
         "standing": op.Noted,
+        "adjustment": op.Noted,
     }
 )
 

@@ -9,7 +9,17 @@ from typing import Literal
 from tallystick.core.errors import BadInput
 
 IdKind = Literal[
-    "hold", "settlement", "grant", "override", "refund", "release", "expiry", "denial", "budget", "standing"
+    "hold",
+    "settlement",
+    "grant",
+    "override",
+    "refund",
+    "release",
+    "expiry",
+    "denial",
+    "budget",
+    "standing",
+    "adjustment",
 ]
 
 LETTERS = MappingProxyType[str, str](
@@ -24,6 +34,7 @@ LETTERS = MappingProxyType[str, str](
         "denial": "d",
         "budget": "b",
         "standing": "t",
+        "adjustment": "a",
     }
 )
 """The first character of an id, by the kind of the entry."""

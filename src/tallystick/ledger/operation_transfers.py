@@ -79,7 +79,7 @@ def transfers_of(kind: OperationKind, request: OperationRequest, result: Operati
             moves = _refunds(result)
         case Ended() if kind == "expiry":
             moves = ((WALLET_AVAILABLE, EXPIRED, total(result.lots)),)
-        case Denied() | Noted() if kind in ("denial", "override", "budget", "standing"):
+        case Denied() | Noted() if kind in ("denial", "override", "budget", "standing", "adjustment"):
             pass
         case _:
             raise ValueError(f"a {kind} has no result of the type {type(result).__name__}")

@@ -18,6 +18,7 @@ name says USD.
     override                  a signed-off exception, until it expires
     budget                    a cost guard is set or taken away
     standing                  the org is suspended or taken up again, or its enforcement changes
+    adjustment   usage        what was recorded of usage is not what the provider counted (`ledger.adjustment`)
 """
 
 from __future__ import annotations
@@ -28,11 +29,22 @@ from typing import Literal
 import msgspec
 
 from tallystick.contract.decision import Budget, Decision, Override
+from tallystick.ledger.adjustment import Adjust
 from tallystick.ledger.receipt import Receipt
 from tallystick.usage.event import Outcome, Payer, UsageEvent
 
 OperationKind = Literal[
-    "grant", "hold", "denial", "settlement", "release", "expiry", "refund", "override", "budget", "standing"
+    "grant",
+    "hold",
+    "denial",
+    "settlement",
+    "release",
+    "expiry",
+    "refund",
+    "override",
+    "budget",
+    "standing",
+    "adjustment",
 ]
 
 GrantSource = Literal["top_up", "included", "promo", "sla", "dispute", "goodwill", "refund"]
@@ -278,14 +290,16 @@ class Granted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Noted(msgspec.Struct, frozen=True, kw_only=True):
-    """Of an override, a budget and a standing: nothing moves."""
+    """Of an override, a budget, a standing and an adjustment: no credits move."""
 
     effective_at: datetime
 
 
 # ── on its way to the writer, and back ──────────────────────────────────────────────────────────────────────────────
 
-OperationRequest = Authorize | Settle | ReleaseHold | Expire | Refund | Grant | SetOverride | SetBudget | SetStanding
+OperationRequest = (
+    Authorize | Settle | ReleaseHold | Expire | Refund | Grant | SetOverride | SetBudget | SetStanding | Adjust
+)
 OperationResult = Held | Denied | Settled | Returned | Ended | Granted | Noted
 
 

@@ -66,7 +66,8 @@ create table ledger_entries (
     org_id             text collate "C" not null,
     seq                bigint not null check (seq > 0),
     kind               text not null check (kind in (
-        'usage', 'correction', 'grant', 'hold', 'denial', 'settlement', 'release', 'expiry', 'refund', 'override', 'budget', 'standing'
+        'usage', 'correction', 'grant', 'hold', 'denial', 'settlement', 'release', 'expiry', 'refund', 'override', 'budget', 'standing',
+        'adjustment'
     )),
     request_id         text collate "C" not null,
     time               timestamptz not null,
@@ -105,7 +106,7 @@ create table ledger_entries (
     body               text,
     leaf               bytea not null check (length(leaf) = 32),
     primary key (org_id, seq),
-    check ((kind in ('correction', 'settlement', 'release', 'expiry', 'refund')) = (refers_to_seq is not null)),
+    check ((kind in ('correction', 'settlement', 'release', 'expiry', 'refund')) = (refers_to_seq is not null) or kind = 'adjustment'),
     check ((kind in ('usage', 'correction')) = (body is null)),
     check ((kind = 'correction') = (fingerprint is null)),
     check ((status = 'unpriced') = (cost_pico is null))

@@ -76,7 +76,7 @@ where array_position(amounts, null) is not null and amount is null
 group by environment, failed, meter
 
 -- name: operations
--- The period's operations that may move credits, in ascending sequence. Apart from the late ones, so that they come in the
+-- The period's operations that may move credits or adjust usage, in ascending sequence. Apart from the late ones, so that they come in the
 -- order of the primary key. `kind <> 'denial'` says no more, but in the words of the index of operations.
 select seq, kind, time, body from ledger_entries
 where org_id = %(org)s and seq >= %(first_seq)s and seq < %(bound_seq)s and seq <= %(through_seq)s
@@ -164,6 +164,13 @@ select * from ledger_entries
 where org_id = %(org)s and kind = 'correction' and refers_to_seq >= %(first_seq)s and seq <= %(through_seq)s
     and time >= %(start)s and time < %(end)s
 order by refers_to_seq
+
+-- name: adjustments
+-- The period's adjustments, whole, in ascending sequence. In the words of the index of operations: there are few.
+select * from ledger_entries
+where org_id = %(org)s and kind = 'adjustment' and body is not null and kind <> 'denial' and seq >= %(first_seq)s
+    and seq <= %(through_seq)s and time >= %(start)s and time < %(end)s
+order by seq
 
 -- name: period_meters
 -- The meters of the period: those that were counted, and those that carry a part of the cost.

@@ -33,25 +33,27 @@ join lateral (
 ) as entry on true
 
 -- name: post
--- After the entries: one transfer for each org, recorded when its last entry was; the balances that it moves; and the
+-- After the entries: one transfer for each org, the other way round where adjustments make it less than nothing, recorded
+-- when its last entry was; the balances that it moves; and the
 -- head. The heads are locked, and with them the accounts.
 prepare tally_post (text[], bigint[], bigint[], timestamptz[], numeric[], timestamptz[]) as
 with given as materialized (
     select * from unnest($1, $2, $3, $4, $5, $6) as given (org_id, first_seq, last_seq, time_max, amount, recorded_at)
 ), moving as (
     insert into transfers (org_id, seq, first_seq, debit_account, credit_account, asset, amount_pico, recorded_at)
-    select org_id, last_seq, first_seq, '{debit}', '{credit}', '{asset}', amount, recorded_at
+    select org_id, last_seq, first_seq, case when amount < 0 then '{credit}' else '{debit}' end,
+           case when amount < 0 then '{debit}' else '{credit}' end, '{asset}', abs(amount), recorded_at
     from given
 ), balanced as (
     update account_balances as balance
-    set debit_pico = debit_pico + case when account = '{debit}' then amount else 0 end,
-        credit_pico = credit_pico + case when account = '{credit}' then amount else 0 end
+    set debit_pico = debit_pico + case when (account = '{debit}') = (amount > 0) then abs(amount) else 0 end,
+        credit_pico = credit_pico + case when (account = '{credit}') = (amount > 0) then abs(amount) else 0 end
     from given cross join lateral (
         -- looked up by its key, whatever the plan: joined in any other way, the balances of all orgs would be looked at
         select ctid as place from account_balances
         where org_id = given.org_id and account in ('{debit}', '{credit}') and asset = '{asset}' offset 0
     ) as found
-    where balance.ctid = found.place and given.amount > 0
+    where balance.ctid = found.place and given.amount <> 0
 )
 update org_heads as head set last_seq = given.last_seq, time_max = given.time_max
 from given cross join lateral (select ctid as place from org_heads where org_id = given.org_id offset 0) as found
