@@ -9,12 +9,14 @@ from typing import Any
 from tallystick.contract.loader import REFUND_GRACE
 from tallystick.core.errors import Conflict, NotFound, TallyError
 from tallystick.core.instants import format_instant
+from tallystick.journal.invoice_group import InvoiceGroup
 from tallystick.journal.operations_asked import included_id, included_month
 from tallystick.journal.operations_group import Appender, OrgWork, Who
 from tallystick.journal.operations_known import is_same, recorded_of
 from tallystick.journal.operations_load import HoldCache, HoldRow
 from tallystick.journal.operations_read import Found
 from tallystick.journal.operations_usage import SettledUsage
+from tallystick.ledger.invoice_operations import CreditInvoice, IssueInvoice, Pay, VoidInvoice
 from tallystick.ledger.operations import (
     CREDIT,
     Authorize,
@@ -46,6 +48,7 @@ class Decider:
         card: prices the usage of settlements.
         random_bytes: where salts come from.
         cache: remembers the group's holds once it is committed.
+        invoices: decides what becomes of invoices.
         known_since: since when repeated events are known as such; None for ever.
     """
 
@@ -56,12 +59,14 @@ class Decider:
         card: RateCard,
         random_bytes: Callable[[int], bytes],
         cache: HoldCache,
+        invoices: InvoiceGroup,
         *,
         known_since: datetime | None,
     ) -> None:
         self._found = found
         self._now = now
         self._cache = cache
+        self._invoices = invoices
         self._appender = Appender(now, card.version, random_bytes)
         self._usage = SettledUsage(found, self._appender, cache, card, random_bytes, known_since)
         self._made: list[tuple[str, int, bytes, Authorize, Held]] = []
@@ -133,6 +138,8 @@ class Decider:
                 return set_override(account, seq, now, request)
             case SetStanding() as request:
                 return set_standing(account, seq, now, request)
+            case IssueInvoice() | Pay() | CreditInvoice() | VoidInvoice() as request:
+                return [self._invoices.decide(org.org_id, seq, request)]
         raise TypeError(f"there is no operation {operation.kind}")
 
     def _authorize(self, org: OrgWork, operation: Operation, request: Authorize) -> Recorded:

@@ -25,6 +25,7 @@ from tallystick.core.errors import TallyError
 from tallystick.core.instants import Clock
 from tallystick.journal.database import Connection
 from tallystick.journal.group_writer import GroupWriter, WriterState
+from tallystick.journal.invoice_group import InvoiceGroup
 from tallystick.journal.operations_asked import known_orgs, unknown_org
 from tallystick.journal.operations_count import count_in_steps
 from tallystick.journal.operations_counted import FarBehind
@@ -145,7 +146,9 @@ class OperationWork:
             self._end_holds(connection, many.org_id)
             return self._write(connection, items, probe=probe)
         reached("operations.loaded")
-        decider = Decider(found, now, self._card(), self._random_bytes, self._cache, known_since=self._since(now))
+        invoices = InvoiceGroup(connection, existing, now)
+        common = (found, now, self._card(), self._random_bytes, self._cache, invoices)
+        decider = Decider(*common, known_since=self._since(now))
         decider.prepare(items)
         try:
             answers = [_answer(decider, item) if item.org_id in orgs else unknown_org(item.org_id) for item in items]
@@ -155,6 +158,7 @@ class OperationWork:
         reached("operations.decided")
         changed = [org for _, org in sorted(found.orgs.items()) if org.is_changed]
         if changed:
+            invoices.save(connection)
             save(connection, changed, decider.rows, now)
         else:
             connection.rollback()

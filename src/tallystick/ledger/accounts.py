@@ -44,6 +44,9 @@ SLA_EXPENSE = "sla_expense"
 DISPUTE_EXPENSE = "dispute_expense"
 """Credits given to settle disputes."""
 
+CASH = "cash"
+"""Money that came in for invoices, less what went back; of asset USD."""
+
 CREDIT_ASSET = "CREDIT"
 """The asset of these; amounts are integers of pico-credits (10**-12)."""
 
@@ -53,6 +56,10 @@ CREDIT_ACCOUNTS = (
 )  # fmt: skip
 WALLET_ACCOUNTS = (WALLET_AVAILABLE, WALLET_HELD)
 """Those whose credits less debits are never below nothing."""
+
+MONEY_ACCOUNTS = (CASH, RECEIVABLE, REVENUE, PROMO_EXPENSE, SLA_EXPENSE, DISPUTE_EXPENSE)
+"""The accounts of invoices, of asset USD, which an org has once an invoice of it is issued: what is owed in money, what
+was invoiced, and at whose expense some of it was taken back."""
 
 GRANTED_FROM: dict[GrantSource, str] = {
     "top_up": RECEIVABLE,

@@ -23,6 +23,7 @@ from tallystick.contract.decision import OrgState
 from tallystick.contract.model import Contract
 from tallystick.contract.policy import reserves
 from tallystick.ledger.adjustment import Adjust
+from tallystick.ledger.invoice_operations import INVOICE_KINDS, InvoiceResult
 from tallystick.ledger.operation_transfers import total, transfers_of
 from tallystick.ledger.operations import (
     Authorize,
@@ -116,6 +117,10 @@ class OrgFold:
             self._refuse(seq, f"it comes after entry {self._seq}")
         self._seq = seq
         self.wallet.reach(entry.recorded_at)
+        if isinstance(result, InvoiceResult):  # they move no credits: `billing.fold` follows them
+            if kind not in INVOICE_KINDS or self.due_again:
+                self._refuse(seq, f"a {kind} does not have the result {type(result).__name__} there")
+            return
         handle = _HANDLERS.get((kind, type(request), type(result)))
         if handle is None:
             self._refuse(seq, f"a {kind} is no {type(request).__name__} with the result {type(result).__name__}")

@@ -25,6 +25,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import msgspec
 
+from tallystick.ledger import invoice_operations as inv
 from tallystick.ledger import operations as op
 from tallystick.ledger.adjustment import Adjust
 from tallystick.ledger.operation_entry import body_parts
@@ -42,6 +43,10 @@ REQUESTS: Mapping[str, type[msgspec.Struct]] = types.MappingProxyType(
         "budget": op.SetBudget,
         "standing": op.SetStanding,
         "adjustment": Adjust,
+        "invoice": inv.IssueInvoice,
+        "payment": inv.Pay,
+        "credit_note": inv.CreditInvoice,
+        "void": inv.VoidInvoice,
     }
 )
 """What is asked for, by the kind of operation."""
@@ -58,6 +63,10 @@ _RESULTS: Mapping[str, type[msgspec.Struct]] = types.MappingProxyType(
         "budget": op.Noted,
         "standing": op.Noted,
         "adjustment": op.Noted,
+        "invoice": inv.Issued,
+        "payment": inv.Paid,
+        "credit_note": inv.Credited,
+        "void": inv.Voided,
     }
 )
 

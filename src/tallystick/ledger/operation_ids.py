@@ -20,6 +20,10 @@ IdKind = Literal[
     "budget",
     "standing",
     "adjustment",
+    "invoice",
+    "payment",
+    "credit_note",
+    "void",
 ]
 
 LETTERS = MappingProxyType[str, str](
@@ -35,6 +39,10 @@ LETTERS = MappingProxyType[str, str](
         "budget": "b",
         "standing": "t",
         "adjustment": "a",
+        "invoice": "i",
+        "payment": "p",
+        "credit_note": "c",
+        "void": "v",
     }
 )
 """The first character of an id, by the kind of the entry."""

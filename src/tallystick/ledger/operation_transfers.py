@@ -14,6 +14,8 @@
 The account on the left is debited, the one on the right credited. Denials, overrides, budgets and standings move
 nothing. What goes to `expired` because it came back too late is followed by a grant of source refund, an operation of
 its own, which takes it out again.
+
+What becomes of invoices moves no credits, but money: `transfers_in_money`.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeAlias
 
 from tallystick.ledger.accounts import (
+    CASH,
     EXPIRED,
     GRANTED_FROM,
     RECEIVABLE,
@@ -29,6 +32,17 @@ from tallystick.ledger.accounts import (
     ROUNDING,
     WALLET_AVAILABLE,
     WALLET_HELD,
+)
+from tallystick.ledger.invoice_operations import (
+    CENT_PICO,
+    Credited,
+    CreditInvoice,
+    Issued,
+    IssueInvoice,
+    Paid,
+    Pay,
+    Voided,
+    VoidInvoice,
 )
 from tallystick.ledger.operations import (
     Denied,
@@ -81,11 +95,35 @@ def transfers_of(kind: OperationKind, request: OperationRequest, result: Operati
             moves = ((WALLET_AVAILABLE, EXPIRED, total(result.lots)),)
         case Denied() | Noted() if kind in ("denial", "override", "budget", "standing", "adjustment"):
             pass
+        case Issued() | Paid() | Credited() | Voided():  # money, not credits
+            transfers_in_money(request, result)
         case _:
             raise ValueError(f"a {kind} has no result of the type {type(result).__name__}")
     if any(amount_pico < 0 for _, _, amount_pico in moves):
         raise ValueError("an amount that is moved is below nothing")
     return [Transfer(*move) for move in moves if move[2]]
+
+
+def transfers_in_money(request: OperationRequest, result: OperationResult) -> list[tuple[str, str, int]]:
+    """What an operation on an invoice moves: (debited, credited, pico-USD above zero); none of nothing.
+
+    Raises:
+        ValueError: the request and the result do not belong together.
+    """
+    match request, result:
+        case IssueInvoice(), Issued():
+            debit, credit, cents = RECEIVABLE, REVENUE, request.total_cents
+        case Pay(), Paid():
+            debit, credit, cents = CASH, RECEIVABLE, -request.amount_cents if request.returned else request.amount_cents
+        case CreditInvoice(), Credited():
+            debit, credit, cents = request.account, RECEIVABLE, request.amount_cents
+        case VoidInvoice(), Voided():
+            debit, credit, cents = REVENUE, RECEIVABLE, result.amount_cents
+        case _:
+            raise ValueError(f"{type(request).__name__} has no result of the type {type(result).__name__}")
+    if cents < 0:
+        debit, credit, cents = credit, debit, -cents
+    return [(debit, credit, cents * CENT_PICO)] if cents else []
 
 
 def total(lots: Iterable[Lot]) -> int:

@@ -19,6 +19,8 @@ name says USD.
     budget                    a cost guard is set or taken away
     standing                  the org is suspended or taken up again, or its enforcement changes
     adjustment   usage        what was recorded of usage is not what the provider counted (`ledger.adjustment`)
+
+What becomes of stored invoices is in `ledger.invoice_operations`: `invoice`, `payment`, `credit_note`, `void`.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ import msgspec
 
 from tallystick.contract.decision import Budget, Decision, Override
 from tallystick.ledger.adjustment import Adjust
+from tallystick.ledger.invoice_operations import InvoiceRequest, InvoiceResult
 from tallystick.ledger.receipt import Receipt
 from tallystick.usage.event import Outcome, Payer, UsageEvent
 
@@ -45,6 +48,10 @@ OperationKind = Literal[
     "budget",
     "standing",
     "adjustment",
+    "invoice",
+    "payment",
+    "credit_note",
+    "void",
 ]
 
 GrantSource = Literal["top_up", "included", "promo", "sla", "dispute", "goodwill", "refund"]
@@ -298,9 +305,19 @@ class Noted(msgspec.Struct, frozen=True, kw_only=True):
 # ── on its way to the writer, and back ──────────────────────────────────────────────────────────────────────────────
 
 OperationRequest = (
-    Authorize | Settle | ReleaseHold | Expire | Refund | Grant | SetOverride | SetBudget | SetStanding | Adjust
+    Authorize
+    | Settle
+    | ReleaseHold
+    | Expire
+    | Refund
+    | Grant
+    | SetOverride
+    | SetBudget
+    | SetStanding
+    | Adjust
+    | InvoiceRequest
 )
-OperationResult = Held | Denied | Settled | Returned | Ended | Granted | Noted
+OperationResult = Held | Denied | Settled | Returned | Ended | Granted | Noted | InvoiceResult
 
 
 class SettleEvent(msgspec.Struct, frozen=True, gc=False):

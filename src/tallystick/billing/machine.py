@@ -1,0 +1,236 @@
+"""What becomes of an invoice: each function gives the entry to append, and how the invoice stands with it, or raises.
+
+Nothing is changed in place: what is given holds once the entry is stored. `seq` is the entry's place, `now` the instant
+at which it is recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+import msgspec
+
+from tallystick.billing.model import InvoiceAccount, InvoiceEvent
+from tallystick.core.errors import BadInput, Conflict, NotFound
+from tallystick.core.money import cents_to_usd
+from tallystick.ledger.invoice_operations import (
+    CENTS_MAX,
+    Credited,
+    CreditInvoice,
+    InvoiceKind,
+    InvoiceRequest,
+    InvoiceResult,
+    Issued,
+    IssueInvoice,
+    Paid,
+    Pay,
+    Voided,
+    VoidInvoice,
+)
+from tallystick.ledger.org_account import Step
+
+
+class Change(NamedTuple):
+    """What an operation makes of an invoice: the entry, and how the invoice stands then."""
+
+    step: Step
+    account: InvoiceAccount
+    event: InvoiceEvent
+
+
+def issue(account: InvoiceAccount | None, seq: int, now: datetime, request: IssueInvoice, number: str) -> Change:
+    """A stored invoice has a number from now on, and is due.
+
+    Args:
+        account: None, since it was not issued yet.
+        number: the next of its series.
+
+    Raises:
+        Conflict: `invoice_issued`.
+    """
+    if account is not None:
+        raise Conflict(
+            "invoice_issued",
+            f"invoice {request.invoice_id} is issued already, as {account.number}",
+            next_step="nothing moved; see it with `tally invoice show`",
+            where="invoice_id",
+        )
+    issued = InvoiceAccount(
+        invoice_id=request.invoice_id,
+        seq=seq,
+        number=number,
+        period=request.period,
+        digest=request.digest,
+        issued_at=now,
+        due_at=now + timedelta(seconds=request.terms_seconds),
+        total_cents=request.total_cents,
+        is_test=request.is_test,
+    )
+    result = Issued(number=number, due_at=issued.due_at, balance=issued.balance)
+    return _change(issued, seq, now, "invoice", request, result, request.total_cents, number)
+
+
+def pay(account: InvoiceAccount | None, seq: int, now: datetime, request: Pay) -> Change:
+    """Money came in for an invoice, in part, in full or more than that; or some of it went back.
+
+    Raises:
+        NotFound: `invoice_not_issued`.
+        Conflict: `invoice_void`; `more_than_was_paid`, of money that is to have gone back.
+        BadInput: `invalid_amount`.
+    """
+    found = _issued(account, request.invoice_id)
+    _check_amount(request.amount_cents)
+    if found.voided:
+        raise _is_void(found, "nothing is to be paid for it")
+    if request.returned and request.amount_cents > found.paid_cents:
+        raise Conflict(
+            "more_than_was_paid",
+            f"{_usd(request.amount_cents)} cannot have gone back of invoice {found.number}: "
+            f"{_usd(found.paid_cents)} came in for it",
+            next_step="record what came in first, or the amount that went back",
+            where="amount_usd",
+        )
+    cents = -request.amount_cents if request.returned else request.amount_cents
+    paid = msgspec.structs.replace(found, paid_cents=found.paid_cents + cents)
+    return _change(paid, seq, now, "payment", request, Paid(balance=paid.balance), cents, None)
+
+
+def credit(account: InvoiceAccount | None, seq: int, now: datetime, request: CreditInvoice, number: str) -> Change:
+    """A part of an invoice is taken back; what was paid beyond what is left is the customer's.
+
+    Args:
+        number: the next of the notes' series.
+
+    Raises:
+        NotFound: `invoice_not_issued`.
+        Conflict: `invoice_void`; `credit_exceeds_invoice`, `credit_exceeds_line`.
+        BadInput: `invalid_amount`.
+    """
+    found = _issued(account, request.invoice_id)
+    _check_amount(request.amount_cents)
+    if found.voided:
+        raise _is_void(found, "nothing is left of it")
+    left_cents = max(0, found.total_cents - found.credited_cents)
+    if request.amount_cents > left_cents:
+        raise Conflict(
+            "credit_exceeds_invoice",
+            f"{_usd(request.amount_cents)} are more than is left of invoice {found.number}: {_usd(left_cents)} "
+            f"of {_usd(found.total_cents)}",
+            next_step=f"take back {_usd(left_cents)} at most; give more as credits: tally credits grant",
+            where="amount_usd",
+        )
+    lines = dict(found.line_credits)
+    if request.line is not None and request.line_cents is not None:
+        given_cents = lines.get(request.line, 0)
+        lines[request.line] = given_cents + request.amount_cents
+        if lines[request.line] > request.line_cents:
+            raise Conflict(
+                "credit_exceeds_line",
+                f"{_usd(request.amount_cents)} are more than is left of line {request.line} of invoice "
+                f"{found.number}: {_usd(max(0, request.line_cents - given_cents))} of {_usd(request.line_cents)}",
+                next_step="take back less, or name no line: the note is then on the invoice as a whole",
+                where="line",
+            )
+    credited = msgspec.structs.replace(
+        found, credited_cents=found.credited_cents + request.amount_cents, line_credits=lines
+    )
+    result = Credited(number=number, balance=credited.balance)
+    return _change(credited, seq, now, "credit_note", request, result, request.amount_cents, number)
+
+
+def void(account: InvoiceAccount | None, seq: int, now: datetime, request: VoidInvoice) -> Change:
+    """All that is left of an invoice is taken back; nothing may have been paid for it.
+
+    Raises:
+        NotFound: `invoice_not_issued`.
+        Conflict: `invoice_void`, `invoice_paid`.
+    """
+    found = _issued(account, request.invoice_id)
+    if found.voided:
+        raise _is_void(found, "it cannot be voided again")
+    if found.paid_cents:
+        raise Conflict(
+            "invoice_paid",
+            f"{_usd(found.paid_cents)} were paid for invoice {found.number}: it cannot be voided",
+            next_step="take it back by a credit note: tally invoice credit-note; or record first that the money went "
+            "back: tally invoice pay --returned",
+            where="invoice_id",
+        )
+    cents = found.total_cents - found.credited_cents
+    voided = msgspec.structs.replace(found, credited_cents=found.total_cents, voided=True)
+    return _change(voided, seq, now, "void", request, Voided(amount_cents=cents, balance=voided.balance), cents, None)
+
+
+def decide(
+    account: InvoiceAccount | None, seq: int, now: datetime, request: InvoiceRequest, number: str | None
+) -> Change:
+    """Whichever of these the request asks for.
+
+    Args:
+        number: of a document that has one, the next of its series.
+    """
+    match request:
+        case IssueInvoice():
+            return issue(account, seq, now, request, number or "")
+        case CreditInvoice():
+            return credit(account, seq, now, request, number or "")
+        case Pay():
+            return pay(account, seq, now, request)
+        case VoidInvoice():
+            return void(account, seq, now, request)
+
+
+def _change(
+    account: InvoiceAccount,
+    seq: int,
+    now: datetime,
+    kind: InvoiceKind,
+    request: InvoiceRequest,
+    result: InvoiceResult,
+    cents: int,
+    number: str | None,
+) -> Change:
+    refers_to = None if kind == "invoice" else account.seq
+    step = Step(seq, kind, request, result, refers_to)
+    return Change(step, account, InvoiceEvent(account.invoice_id, seq, kind, now, cents, number))
+
+
+def _issued(account: InvoiceAccount | None, invoice_id: str) -> InvoiceAccount:
+    if account is None:
+        raise not_issued(invoice_id)
+    return account
+
+
+def not_issued(invoice_id: str) -> NotFound:
+    """The refusal of what asks for an invoice that has no number yet."""
+    return NotFound(
+        "invoice_not_issued",
+        f"invoice {invoice_id} is not issued: it has no number, and nothing is due for it",
+        next_step=f"issue it: tally invoice finalize {invoice_id}",
+        where="invoice_id",
+    )
+
+
+def _is_void(account: InvoiceAccount, so: str) -> Conflict:
+    return Conflict(
+        "invoice_void",
+        f"invoice {account.number} is void: {so}",
+        next_step="nothing moved; see it with `tally invoice show`",
+        where="invoice_id",
+    )
+
+
+def _check_amount(cents: int) -> None:
+    if not 0 < cents <= CENTS_MAX:
+        raise BadInput(
+            "invalid_amount",
+            f"{_usd(cents)} is no amount to be moved: it must be above 0 and at most {_usd(CENTS_MAX)}",
+            next_step="send the amount that is meant",
+            where="amount_usd",
+        )
+
+
+def _usd(cents: int) -> str:
+    return f"{cents_to_usd(cents)} USD"

@@ -1,0 +1,149 @@
+"""Invoices in a group of operations: their accounts and the series of numbers, read, decided on and saved.
+
+It all happens in the group's transaction, under the locks of the orgs' heads. The rows of the series are locked after
+those, in one order, so that whoever numbers documents waits for the one before to commit or to fail: a place is then
+never lost nor given twice, however a process ends. A group without operations on invoices asks the database for
+nothing here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from tallystick.billing.machine import Change, decide
+from tallystick.billing.model import InvoiceAccount, InvoiceEvent
+from tallystick.billing.numbers import number_at, series_of
+from tallystick.journal.database import Connection
+from tallystick.journal.named_sql import load_queries
+from tallystick.journal.steps import reached
+from tallystick.ledger.accounts import USD
+from tallystick.ledger.invoice_operations import CreditInvoice, InvoiceRequest, IssueInvoice
+from tallystick.ledger.operation_transfers import transfers_in_money
+from tallystick.ledger.operations import Operation
+from tallystick.ledger.org_account import Step
+
+_SQL = load_queries("billing")
+_read_lines = msgspec.json.Decoder(dict[int, int]).decode
+
+
+def account_of(row: tuple[Any, ...]) -> InvoiceAccount:
+    """An issued invoice from its row, without the org."""
+    invoice_id, seq, number, period, digest, issued_at, due_at, total, paid, credited, voided, is_test, lines = row
+    return InvoiceAccount(
+        invoice_id=invoice_id,
+        seq=seq,
+        number=number,
+        period=period,
+        digest=digest,
+        issued_at=issued_at,
+        due_at=due_at,
+        total_cents=total,
+        paid_cents=paid,
+        credited_cents=credited,
+        voided=voided,
+        is_test=is_test,
+        line_credits=_read_lines(lines),
+    )
+
+
+class InvoiceGroup:
+    """What a group of operations does with invoices.
+
+    Args:
+        connection: in the group's transaction; the heads of the items' orgs are locked.
+        items: the group; what is no operation on an invoice is none of its business.
+        now: the group's instant.
+    """
+
+    def __init__(self, connection: Connection, items: Iterable[Any], now: datetime) -> None:
+        self._now = now
+        self._accounts: dict[tuple[str, str], InvoiceAccount] = {}
+        self._bill_to: dict[tuple[str, str], int | None] = {}
+        self._series: dict[str, int] = {}
+        self._changed: set[tuple[str, str]] = set()
+        self._numbered: set[str] = set()
+        self._events: list[tuple[str, InvoiceEvent]] = []
+        self._moves: list[tuple[str, int, str, str, int]] = []
+        asked = [(one.org_id, one.request) for one in items if isinstance(one, Operation)]
+        on_invoices = [(org_id, request) for org_id, request in asked if isinstance(request, InvoiceRequest)]
+        if on_invoices:
+            self._load(connection, on_invoices)
+
+    def _load(self, connection: Connection, asked: list[tuple[str, InvoiceRequest]]) -> None:
+        orgs, invoices = zip(*{(org_id, request.invoice_id) for org_id, request in asked}, strict=True)
+        rows = connection.execute(_SQL["accounts"], {"orgs": list(orgs), "invoices": list(invoices)})
+        self._accounts = {(row[0], row[1]): account_of(row[1:]) for row in rows}
+        series = {
+            series_of(request.prefix, self._now)
+            for _, request in asked
+            if isinstance(request, IssueInvoice | CreditInvoice)
+        }
+        if series:
+            named = {"series": sorted(series)}
+            connection.execute(_SQL["add_series"], named)
+            self._series = dict(connection.execute(_SQL["lock_series"], named).fetchall())
+            reached("invoices.series_locked")
+
+    def decide(self, org_id: str, seq: int, request: InvoiceRequest) -> Step:
+        """What becomes of an operation: its entry. It counts for what comes after it in the group.
+
+        Raises:
+            TallyError: what the operation is refused for; no number is taken then.
+        """
+        key = (org_id, request.invoice_id)
+        series = None
+        if isinstance(request, IssueInvoice | CreditInvoice):
+            series = series_of(request.prefix, self._now)
+        number = None if series is None else number_at(series, self._series[series] + 1)
+        change: Change = decide(self._accounts.get(key), seq, self._now, request, number)
+        if series is not None:
+            self._series[series] += 1
+            self._numbered.add(series)
+        self._accounts[key] = change.account
+        if isinstance(request, IssueInvoice):
+            self._bill_to[key] = request.bill_to
+        self._changed.add(key)
+        self._events.append((org_id, change.event))
+        result: Any = change.step.result
+        self._moves += [(org_id, seq, *move) for move in transfers_in_money(request, result)]
+        return change.step
+
+    def save(self, connection: Connection) -> None:
+        """Save what was decided, in the transaction that stores the entries."""
+        if not self._changed:
+            return
+        for org_id, invoice_id in sorted(self._changed):
+            account = self._accounts[org_id, invoice_id]
+            values: dict[str, Any] = msgspec.structs.asdict(account)
+            values["line_credits"] = msgspec.json.encode(account.line_credits).decode()
+            values |= {"org_id": org_id, "bill_to": self._bill_to.get((org_id, invoice_id))}
+            connection.execute(_SQL["save_account"], values)
+        for org_id, event in self._events:
+            connection.execute(_SQL["add_event"], {"org_id": org_id, **event._asdict()})
+        if self._numbered:
+            series = sorted(self._numbered)
+            lasts = [self._series[name] for name in series]
+            connection.execute(_SQL["save_series"], {"series": series, "lasts": lasts})
+        self._move(connection)
+        reached("invoices.saved")
+
+    def _move(self, connection: Connection) -> None:
+        sums: dict[tuple[str, str], list[int]] = {}
+        for org_id, seq, debit, credit, amount_pico in self._moves:
+            values = {"org_id": org_id, "seq": seq, "debit": debit, "credit": credit, "asset": USD}
+            connection.execute(_SQL["add_transfer"], {**values, "amount_pico": amount_pico, "at": self._now})
+            sums.setdefault((org_id, debit), [0, 0])[0] += amount_pico
+            sums.setdefault((org_id, credit), [0, 0])[1] += amount_pico
+        if not sums:
+            return
+        moved = {
+            "orgs": [org_id for org_id, _ in sums],
+            "accounts": [account for _, account in sums],
+            "debits": [debit for debit, _ in sums.values()],
+            "credits": [credit for _, credit in sums.values()],
+        }
+        connection.execute(_SQL["move_balances"], {**moved, "asset": USD})

@@ -1,0 +1,140 @@
+-- Issued invoices, billing profiles and test clocks.
+
+-- name: accounts
+-- These invoices of these orgs, as far as they are issued; their heads are locked.
+select account.org_id, account.invoice_id, seq, number, period, digest, issued_at, due_at, total_cents, paid_cents,
+       credited_cents, voided, is_test, line_credits
+from unnest(%(orgs)s::text[], %(invoices)s::text[]) as given (org_id, invoice_id)
+join invoice_accounts as account using (org_id, invoice_id)
+
+-- name: add_series
+-- Series that there may not be yet, always in the same order.
+insert into number_series (series)
+select series from unnest(%(series)s::text[]) as given (series) order by series collate "C"
+on conflict do nothing
+
+-- name: lock_series
+-- Nobody else numbers in these series until the transaction ends.
+select series, last from number_series where series = any(%(series)s::text[]) order by series for update
+
+-- name: save_series
+update number_series as kept set last = given.last
+from unnest(%(series)s::text[], %(lasts)s::bigint[]) as given (series, last)
+where kept.series = given.series
+
+-- name: save_account
+insert into invoice_accounts (
+    org_id, invoice_id, seq, number, period, digest, issued_at, due_at, total_cents, paid_cents, credited_cents, voided,
+    is_test, line_credits, bill_to
+) values (
+    %(org_id)s, %(invoice_id)s, %(seq)s, %(number)s, %(period)s, %(digest)s, %(issued_at)s, %(due_at)s, %(total_cents)s,
+    %(paid_cents)s, %(credited_cents)s, %(voided)s, %(is_test)s, %(line_credits)s, %(bill_to)s
+)
+on conflict (org_id, invoice_id) do update set
+    paid_cents = excluded.paid_cents, credited_cents = excluded.credited_cents, voided = excluded.voided,
+    line_credits = excluded.line_credits
+
+-- name: add_event
+insert into invoice_events (org_id, seq, invoice_id, kind, at, amount_cents, number)
+values (%(org_id)s, %(seq)s, %(invoice_id)s, %(kind)s, %(at)s, %(amount_cents)s, %(number)s)
+
+-- name: add_transfer
+insert into transfers (org_id, seq, first_seq, debit_account, credit_account, asset, amount_pico, recorded_at)
+values (%(org_id)s, %(seq)s, %(seq)s, %(debit)s, %(credit)s, %(asset)s, %(amount_pico)s, %(at)s)
+
+-- name: move_balances
+-- What was debited and credited; each account is there from the first time on.
+insert into account_balances as balance (org_id, account, asset, debit_pico, credit_pico)
+select org_id, account, %(asset)s, debit_pico, credit_pico
+from unnest(%(orgs)s::text[], %(accounts)s::text[], %(debits)s::numeric[], %(credits)s::numeric[])
+    as given (org_id, account, debit_pico, credit_pico)
+order by org_id collate "C", account collate "C"
+on conflict (org_id, account, asset) do update set
+    debit_pico = balance.debit_pico + excluded.debit_pico, credit_pico = balance.credit_pico + excluded.credit_pico
+
+-- name: list_accounts
+-- Issued invoices, of one org or of all, of one month or of all, those first that were issued last.
+select org_id, invoice_id, seq, number, period, digest, issued_at, due_at, total_cents, paid_cents, credited_cents, voided,
+       is_test, line_credits
+from invoice_accounts
+where (%(org)s::text is null or org_id = %(org)s) and (%(period)s::text is null or period = %(period)s)
+    and (%(invoice)s::text is null or invoice_id = %(invoice)s) and (%(number)s::text is null or number = %(number)s)
+order by issued_at desc, number desc
+
+-- name: list_due
+-- What is still to be paid, what is due first coming first.
+select org_id, invoice_id, seq, number, period, digest, issued_at, due_at, total_cents, paid_cents, credited_cents, voided,
+       is_test, line_credits
+from invoice_accounts
+where not voided and total_cents > paid_cents + credited_cents and (%(org)s::text is null or org_id = %(org)s)
+    and (%(tests)s or not is_test)
+order by due_at, number
+
+-- name: events_of
+-- What has happened to an invoice, in order.
+select invoice_id, seq, kind, at, amount_cents, number from invoice_events
+where org_id = %(org)s and invoice_id = %(invoice)s order by seq
+
+-- name: bill_to_of
+-- The version of the profile that an issued invoice names.
+select bill_to from invoice_accounts where org_id = %(org)s and invoice_id = %(invoice)s
+
+-- name: lock_profiles
+-- One process at a time numbers the org's profiles.
+select pg_advisory_xact_lock(hashtextextended('tallystick billing profiles ' || %(org)s, 0))
+
+-- name: add_profile
+insert into billing_profiles (org_id, version, sha256, author, request_id, recorded_at)
+values (%(org)s, %(version)s, %(sha256)s, %(author)s, %(request_id)s, %(recorded_at)s)
+
+-- name: add_profile_text
+insert into billing_profile_texts (org_id, version, salt, profile) values (%(org)s, %(version)s, %(salt)s, %(profile)s)
+
+-- name: profiles
+-- Every version of the org's profile, the first one first; without a text where that was erased.
+select said.version, said.sha256, said.author, said.request_id, said.recorded_at, what.salt, what.profile
+from billing_profiles as said
+left join billing_profile_texts as what using (org_id, version)
+where said.org_id = %(org)s order by said.version
+
+-- name: erase_profiles
+select erase_billing_profiles(%(org)s, %(person)s, %(at)s)
+
+-- name: clock_of
+-- Where the clock of a test org stands; no row for an org that is none.
+select at from test_clocks where org_id = %(org)s order by ordinal desc limit 1
+
+-- name: clocks
+-- Every test org, and where its clock stands.
+select distinct on (org_id) org_id, at from test_clocks order by org_id, ordinal desc
+
+-- name: lock_clock
+select pg_advisory_xact_lock(hashtextextended('tallystick test clock ' || %(org)s, 0))
+
+-- name: put_clock
+insert into test_clocks (org_id, ordinal, at, author, recorded_at)
+select %(org)s, coalesce(max(ordinal), 0) + 1, %(at)s, %(author)s, %(recorded_at)s from test_clocks where org_id = %(org)s
+
+-- name: clock_history
+select ordinal, at, author, recorded_at from test_clocks where org_id = %(org)s order by ordinal
+
+-- name: numbers_given
+-- Series, how many places were given, and how many documents bear one.
+select series, last, (
+    select count(*) from invoice_events where number is not null and left(number, length(series) + 1) = series || '-'
+) from number_series order by series
+
+-- name: money_transfers
+-- An org's transfers of money for its invoices, in their order.
+select seq, first_seq, debit_account, credit_account, amount_pico::text, recorded_at
+from transfers where org_id = %(org)s and asset = 'USD'
+    and (debit_account = any(%(accounts)s::text[]) or credit_account = any(%(accounts)s::text[]))
+order by seq
+
+-- name: money_balances
+select account, debit_pico::text, credit_pico::text from account_balances
+where org_id = %(org)s and asset = 'USD' and account = any(%(accounts)s::text[])
+
+-- name: stored_invoices
+-- The closed months behind issued invoices.
+select invoice_id, digest, total_cents, period from invoices where org_id = %(org)s
