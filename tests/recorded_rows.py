@@ -37,6 +37,14 @@ BY_ORG: dict[str, str] = {
     "open_holds": "insert into open_holds values (%(org)s, 1, now())",
     "finished_work": "insert into finished_work values (%(org)s, 'a', 'doc-1', now(), 1)",
     "counters": "insert into counters values (%(org)s, 'meter:tokens_in', now(), 5)",
+    "rollup_states": "insert into rollup_states values (%(org)s, 1, now())",
+    "rollup_requests": "insert into rollup_requests values (%(org)s, '2026-10-01', decode(repeat('08', 16), 'hex'),"
+    " 'production', 'chat', '', 'openai', 'gpt-4o', 'seller', 1, 0, 0, 0, 0, 30, 0, 0)",
+    "rollup_meters": "insert into rollup_meters values (%(org)s, '2026-10-01', decode(repeat('08', 16), 'hex'),"
+    " 'tokens_in', 'production', 'chat', '', 'openai', 'gpt-4o', 'seller', 1, 10, 30)",
+    "rollup_operations": "insert into rollup_operations values (%(org)s, '2026-10-01', decode(repeat('08', 16), 'hex'),"
+    " 'grant', '', '', '', 'promo', 1, 10)",
+    "reopened_days": "insert into reopened_days values (%(org)s, '2026-10-01', '2026-10-03', 1, 1, 1, 1, 0, 30)",
 }
 """Every table whose rows belong to an org, and an insert of one for `org`; in the order in which that works."""
 
@@ -51,7 +59,8 @@ SHARED: dict[str, str] = {
 }
 """Every table whose rows belong to no org, apart from Alembic's own."""
 
-MOVING = ("org_heads", "account_balances", "org_states", "grants", "open_holds", "finished_work", "counters")
+ROLLUPS = ("rollup_states", "rollup_requests", "rollup_meters", "rollup_operations", "reopened_days")
+MOVING = ("org_heads", "account_balances", "org_states", "grants", "open_holds", "finished_work", "counters", *ROLLUPS)
 """The tables that say where an org stands; all of it follows from its entries."""
 APPEND_ONLY = [table for table in (*BY_ORG, *SHARED) if table not in MOVING]
 

@@ -116,6 +116,11 @@ PASSING = {
     "open_holds": ("delete", "insert into open_holds values ('acme', 2, now())", "update open_holds set seq = 3"),
     "finished_work": ("update", "update finished_work set seq = seq + 1", "delete from finished_work"),
     "counters": ("delete", "update counters set used = used + 1", "truncate counters"),
+    "rollup_states": ("delete", "update rollup_states set rolled_through_seq = 0", "truncate rollup_states"),
+    "rollup_requests": ("delete", "update rollup_requests set requests = 2", "truncate rollup_requests"),
+    "rollup_meters": ("delete", "update rollup_meters set requests = 2", "truncate rollup_meters"),
+    "rollup_operations": ("delete", "update rollup_operations set operations = 2", "truncate rollup_operations"),
+    "reopened_days": ("delete", "update reopened_days set entries = 2", "truncate reopened_days"),
 }
 """Rows that only remember what entries come to: what the writer may do with them, and what it may not."""
 
