@@ -38,7 +38,7 @@ def spool_in(folder: Path, events_max: int = 1000) -> Spool:
 
 def test_looking_at_a_spool_that_was_never_used_leaves_nothing_behind(tmp_path: Path) -> None:
     spool = spool_in(tmp_path)
-    assert not spool.may_hold_events()
+    assert not spool.may_hold_any()
     assert (spool.state(), spool.first(5), spool.refused(), spool.find([("a", "b")])) == ((0, None, 0), [], [], {})
     assert list(tmp_path.iterdir()) == []
 
@@ -55,7 +55,7 @@ def test_events_come_back_as_they_were_in_the_order_they_came(tmp_path: Path) ->
     assert [(one.event, one.salt, one.spooled_at) for one in found] == [
         (e, s, NOW) for e, s in zip(events, given, strict=True)
     ]
-    assert spool_in(tmp_path).may_hold_events()
+    assert spool_in(tmp_path).may_hold_any()
 
 
 def test_an_id_waits_once_and_its_first_content_stays(tmp_path: Path) -> None:
@@ -79,10 +79,10 @@ def test_what_is_settled_is_gone_and_what_was_refused_is_kept(tmp_path: Path) ->
     assert refused.refused_at == "2026-11-02T12:01:00Z"
     assert b'"r2"' in refused.event
     spool.tidy()
-    assert spool.may_hold_events()
+    assert spool.may_hold_any()
     spool.settle([three], [], NOW)
     spool.tidy()
-    assert not spool.may_hold_events()
+    assert not spool.may_hold_any()
     assert spool.state() == (0, None, 1)
 
 

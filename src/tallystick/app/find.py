@@ -4,7 +4,7 @@ The id may be whatever somebody has at hand: a caller's request id, the provider
 
     entry's id ── request id ── provider's id ── work key     by indexes, in every org or in one
         └► none of them: sealed blocks, read through, where entries have left the database
-    settlement queue, spool                                    what is not in the ledger yet
+    settlement queue, spool        what is not in the ledger yet, or was refused
         ▼
     of each org: all that belongs to it (`find_entries`), told step by step (`find_steps`)
 """
@@ -20,7 +20,8 @@ import msgspec
 
 from tallystick.app.answer_parts import pico_to_credits, total, wallet_change
 from tallystick.app.find_entries import StoryEntries
-from tallystick.app.find_steps import steps_of
+from tallystick.app.find_steps import in_order_of_time, steps_of
+from tallystick.app.find_waiting import Waiting, waiting_for, waiting_of
 from tallystick.app.history import ORGS_AT_ONCE, checked_time
 from tallystick.app.operate import existing_org
 from tallystick.app.runtime import Runtime
@@ -78,16 +79,20 @@ def find(
     if org_id is not None:
         existing_org(runtime, org_id)
     looked: list[Members] = []
+    waiting = waiting_for(runtime.settings, text, org_id)
+    looked.append({"what": "settlement_queue_and_spool", "found": len(waiting)})
     places = _in_database(runtime, text, org_id, looked)
-    if not places:
+    if not places and not waiting:
         places = _in_blocks(runtime, text, org_id, *period, looked, advance)
-    if not places:
+    if not places and not waiting:
         raise _not_found(text, org_id, looked)
-    by_org: dict[str, dict[int, set[str]]] = {}
+    by_org: dict[str, dict[int, set[str]]] = {one.org_id: {} for one in waiting}
     for (org, seq), what in places.items():
         by_org.setdefault(org, {})[seq] = what
     told = sorted(by_org)[:ORGS_MAX]
-    stories = [_story(runtime, org, by_org[org], advance) for org in told]
+    stories = [
+        _story(runtime, org, by_org[org], [one for one in waiting if one.org_id == org], advance) for org in told
+    ]
     return {"id": text, "stories": stories, "left_off": len(by_org) - len(told), "looked_at": looked}
 
 
@@ -195,13 +200,40 @@ def _not_found(text: str, org_id: str | None, looked: list[Members]) -> NotFound
 # ── what there is to tell ───────────────────────────────────────────────────────────────────────
 
 
-def _story(runtime: Runtime, org_id: str, seeds: dict[int, set[str]], advance: _Progress) -> Members:
-    reader = StoryEntries(runtime, org_id, advance)
-    entries = reader.gather(seeds)
-    seqs = [entry.seq for entry in entries]
+def _story(
+    runtime: Runtime, org_id: str, seeds: dict[int, set[str]], waiting: list[Waiting], advance: _Progress
+) -> Members:
+    places = seeds | {
+        int(one.hold_id[1:]): {"settlement_queue"}
+        for one in waiting
+        if one.hold_id and int(one.hold_id[1:]) not in seeds
+    }
+    entries = StoryEntries(runtime, org_id, advance).gather(places)
+    holds = {operation_id("hold", entry.seq) for entry in entries if entry.kind == "hold"}
+    steps = {(one.org_id, one.hold_id, one.step["where"], str(one.step["usage"])): one.step for one in waiting}
+    for one in waiting_of(runtime.settings, org_id, holds):
+        steps[one.org_id, one.hold_id, one.step["where"], str(one.step["usage"])] = one.step
+    found_as = set().union(*seeds.values()) | {one.step["where"].replace(" ", "_") for one in waiting}
+    ids = [entry.request_id for entry in entries if entry.kind in ("hold", "denial", "usage")]
+    ids += [each["request_id"] for step in steps.values() for each in step["usage"]]
+    return {
+        "org_id": org_id,
+        "found_as": sorted(found_as),
+        "request_ids": list(dict.fromkeys(ids)),
+        "steps": in_order_of_time([*steps_of(entries, runtime.cards), *steps.values()]),
+        "not_in_ledger": len(steps),
+        **_entries(runtime, org_id, entries),
+        **_sums(entries),
+    }
+
+
+def _entries(runtime: Runtime, org_id: str, entries: list[Entry]) -> Members:
+    """Where each entry is, and the invoices of its month."""
+    if not entries:
+        return {"entries": [], "invoices": []}
     with runtime.database.org(org_id) as connection:
         _, kept_from = head_of(connection, org_id)
-        blocks = blocks_of_org(connection, org_id, seqs[0], seqs[-1])
+        blocks = blocks_of_org(connection, org_id, entries[0].seq, entries[-1].seq)
         rows = list_invoice_rows(connection, org_id)
     places = []
     for entry in entries:
@@ -219,16 +251,7 @@ def _story(runtime: Runtime, org_id: str, seeds: dict[int, set[str]], advance: _
                     "too_late_for_it": [seq for seq in of_month if seq > row.through_seq],
                 }
             )
-    request_ids = dict.fromkeys(entry.request_id for entry in entries if entry.kind in ("hold", "denial", "usage"))
-    return {
-        "org_id": org_id,
-        "found_as": sorted(set().union(*seeds.values())),
-        "request_ids": list(request_ids),
-        "steps": steps_of(entries, runtime.cards),
-        "entries": places,
-        **_sums(entries),
-        "invoices": invoices,
-    }
+    return {"entries": places, "invoices": invoices}
 
 
 def _place(entry: Entry, block: int | None, *, in_database: bool) -> Members:

@@ -23,19 +23,24 @@ from tallystick.usage.meters import METERS
 
 Members = dict[str, Any]
 
+_NO_ENTRY = 2**63
+
 _ASKED = ("action", "feature", "environment", "provider", "model", "work_key", "meters", "user_id", "session_id")
 
 
 def steps_of(entries: Iterable[Entry], cards: CardHistory) -> list[Members]:
-    """The steps that these entries tell of, in order of time.
+    """The steps that these entries tell of, each entry's in their order.
 
     Args:
         entries: in the order of the ledger.
         cards: every version of the rate card, to show the rows that priced them.
     """
-    steps = [step for entry in entries for step in _of_entry(entry, cards)]
-    steps.sort(key=lambda one: (parse_instant(one["at"]), one["seq"]))  # those of one entry are in their order already
-    return steps
+    return [step for entry in entries for step in _of_entry(entry, cards)]
+
+
+def in_order_of_time(steps: Iterable[Members]) -> list[Members]:
+    """Steps in order of time; what is in no entry comes after what was at the same moment."""
+    return sorted(steps, key=lambda one: (parse_instant(one["at"]), one["seq"] or _NO_ENTRY))
 
 
 def _of_entry(entry: Entry, cards: CardHistory) -> list[Members]:

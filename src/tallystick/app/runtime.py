@@ -32,7 +32,8 @@ from tallystick.journal.operations_writer import Operations, OperationWork
 from tallystick.journal.prepare import Batch, prepare
 from tallystick.journal.self_test import check_walls
 from tallystick.journal.server import EmbeddedServer, ServerState
-from tallystick.journal.spool import Spool, SpoolState
+from tallystick.journal.spool import Spool
+from tallystick.journal.waiting_queue import QueueState
 from tallystick.ledger.encoding import SALT_BYTES
 from tallystick.ledger.receipt import Receipt
 from tallystick.rates.card import CardHistory
@@ -159,7 +160,7 @@ class Runtime:
         """The spool of this data directory, for the thread that calls; it is to be closed."""
         return Spool(self.settings.data_dir, events_max=self.settings.spool_events_max)
 
-    def spool_state(self) -> SpoolState:
+    def spool_state(self) -> QueueState:
         """What is in the spool.
 
         Raises:

@@ -23,8 +23,9 @@ from tallystick.app.gateway_settlements import HOLD_IS_OVER, ID_IS_TAKEN, OfHold
 from tallystick.app.runtime import Runtime
 from tallystick.core.errors import Conflict, TallyError, Unavailable
 from tallystick.core.instants import format_instant
-from tallystick.journal.settlement_file import QueueState, SettlementFile, WaitingEnd
+from tallystick.journal.settlement_file import SettlementFile
 from tallystick.journal.steps import reached
+from tallystick.journal.waiting_queue import QueueState, Refusal, WaitingRow
 from tallystick.ledger.operations import Operation, Recorded, ReleaseHold, Settle, SettleEvent
 
 LOOK_SECONDS = 0.5
@@ -35,7 +36,7 @@ _PAUSE_SECONDS = 0.5
 _log = logging.getLogger("tallystick.settlements")
 
 
-class _End(msgspec.Struct, frozen=True, kw_only=True):
+class QueuedEnd(msgspec.Struct, frozen=True, kw_only=True):
     """The end of a hold as it stands in the file."""
 
     org_id: str
@@ -61,7 +62,8 @@ class _End(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(_End).decode
+decode_end = msgspec.json.Decoder(QueuedEnd).decode
+"""A row's content as the end of a hold that it is."""
 
 
 class _Task(NamedTuple):
@@ -95,7 +97,7 @@ class SettlementQueue:
         """
         request = operation.request
         assert isinstance(request, Settle | ReleaseHold)  # noqa: S101 - what ends a hold
-        end = _End(
+        end = QueuedEnd(
             org_id=operation.org_id,
             request_id=operation.request_id,
             salt=operation.salt,
@@ -185,15 +187,13 @@ def drain_settlements(
     """
     written = refused = 0
     with file.drain_lock() as ours:
-        while ours and not stopping() and (batch := file.first(_GROUP)):
+        while ours and not stopping() and (batch := file.waiting_rows(_GROUP)):
             reached("settlements.read")
             done, refusals = _offer(runtime, batch)
             reached("settlements.written")
             file.take_out(done, refusals, format_instant(runtime.clock()))
             for one, code, reason in refusals:
-                _log.error(
-                    "the ledger refused the end of hold h%s of %s (%s): %s", one.hold_seq, one.org_id, code, reason
-                )
+                _log.error("the ledger refused the end of hold %s of %s (%s): %s", one.name, one.org_id, code, reason)
             written += len(done)
             refused += len(refusals)
         if ours:
@@ -201,12 +201,12 @@ def drain_settlements(
     return written, refused
 
 
-def _offer(runtime: Runtime, batch: list[WaitingEnd]) -> tuple[list[WaitingEnd], list[tuple[WaitingEnd, str, str]]]:
+def _offer(runtime: Runtime, batch: list[WaitingRow]) -> tuple[list[WaitingRow], list[Refusal]]:
     """Offer a batch to the ledger all at once, so that it is one group there."""
-    ends = [_decode(one.content) for one in batch]
+    ends = [decode_end(one.content) for one in batch]
     futures = [_submit(runtime, end) for end in ends]
-    done: list[WaitingEnd] = []
-    refusals: list[tuple[WaitingEnd, str, str]] = []
+    done: list[WaitingRow] = []
+    refusals: list[Refusal] = []
     for one, end, future in zip(batch, ends, futures, strict=True):
         try:
             _written(runtime, end, future)
@@ -219,11 +219,11 @@ def _offer(runtime: Runtime, batch: list[WaitingEnd]) -> tuple[list[WaitingEnd],
     return done, refusals
 
 
-def _submit(runtime: Runtime, end: _End) -> Future[Recorded]:
+def _submit(runtime: Runtime, end: QueuedEnd) -> Future[Recorded]:
     return runtime.operations.submit(end.operation())
 
 
-def _written(runtime: Runtime, end: _End, future: Future[Recorded]) -> None:
+def _written(runtime: Runtime, end: QueuedEnd, future: Future[Recorded]) -> None:
     """Wait until the end of a hold is in the ledger.
 
     Raises:
@@ -243,7 +243,7 @@ def _written(runtime: Runtime, end: _End, future: Future[Recorded]) -> None:
             _record_unsettled(runtime, end)
 
 
-def _record_unsettled(runtime: Runtime, end: _End) -> None:
+def _record_unsettled(runtime: Runtime, end: QueuedEnd) -> None:
     """Record the usage of a hold that is over: it is costed, and charged no credits."""
     receipts = runtime.submit(hold_events(end.of_hold, end.operation())).result()
     bad = next((one for one in receipts if one.status not in ("accepted", "duplicate", "spooled")), None)

@@ -51,7 +51,7 @@ class SpoolGate:
         Raises:
             Unavailable: what the journal or the spool raises; also as the future's error.
         """
-        if self._look.may_hold_events():
+        if self._look.may_hold_any():
             return self._submit_after_looking(events)
         return self._to_journal(events) if self.spools else self._write(events)
 

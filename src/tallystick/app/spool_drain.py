@@ -164,7 +164,7 @@ class Drainer:
         spool = self._open_spool()
         trouble = ""
         while not self._stopping.is_set():
-            if spool.may_hold_events():
+            if spool.may_hold_any():
                 try:
                     report = drain(spool, self._write, self._clock, stopping=self._stopping.is_set)
                     if report.written or report.refused:

@@ -13,7 +13,8 @@ from tallystick.app.settings import Settings
 from tallystick.app.spool_drain import drain
 from tallystick.core.errors import NotFound
 from tallystick.core.instants import Clock
-from tallystick.journal.spool import RefusedEvent, Spool, SpoolState
+from tallystick.journal.spool import RefusedEvent, Spool
+from tallystick.journal.waiting_queue import QueueState
 from tallystick.ledger.encoding import SALT_BYTES
 
 _TURN_SECONDS = 0.1
@@ -26,7 +27,7 @@ class Drained(NamedTuple):
     refused: int
 
 
-def spool_contents(settings: Settings) -> tuple[SpoolState, list[RefusedEvent]]:
+def spool_contents(settings: Settings) -> tuple[QueueState, list[RefusedEvent]]:
     """How much waits, and what the ledger refused; no database is asked.
 
     Raises:

@@ -16,6 +16,8 @@ def story_lines(text: str, story: Members) -> list[str]:
         lines.append(f"  {step['at']}  {step['step']}: {head}")
         lines += [f"      {line}" for line in more]
     lines += [f"  {_entry(one)}" for one in story["entries"]]
+    if story["not_in_ledger"]:
+        lines.append("  not all of it is in the ledger; `tally settlements` and `tally spool` show what waits")
     lines.append(f"  in all: {_usd(story['cost_usd'])}, {story['charged_credits']} credits charged")
     if story["wallet"]:
         lines.append(f"  {_wallet(story)}")
@@ -94,8 +96,19 @@ def _other(step: Members) -> list[str]:
     return [*lines, _wallet(step)] if step.get("wallet") else lines
 
 
+def _queued(step: Members) -> list[str]:
+    lines = [f"a {step['kind']} in the {step['where']} of this machine, not in the ledger yet"]
+    if step["step"] == "refused":
+        lines = [f"a {step['kind']} in the {step['where']} of this machine: {step['reason']} [{step['code']}]"]
+    for each in step["usage"]:
+        meters = ", ".join(f"{quantity:,} {meter}" for meter, quantity in each["meters"].items()) or "nothing"
+        lines.append(f"request {each['request_id']}: {meters} of {each['model']}")
+    return lines
+
+
 _LINES = {
     "decision": _decision, "hold": _hold, "call": _call, "usage": _usage, "price": _price, "correction": _price,
+    "queued": _queued, "refused": _queued,
 }  # fmt: skip
 
 

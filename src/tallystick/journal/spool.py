@@ -1,18 +1,10 @@
-"""The spool: events that wait on this machine's disk for the database, in one SQLite file that processes share.
+"""The spool: events that wait on this machine's disk for the database.
 
-    DATA_DIR/spool/spool.sqlite   waiting: checked events, in the order in which they came, each id once
-                                  refused: what the ledger would not take when it was asked; nothing is dropped
-    DATA_DIR/spool/waiting        is there while events wait: whether the spool has to be asked at all
-    DATA_DIR/spool/drain.lock     held by the one process that empties it
-
-Every call is one transaction, and what it adds is on disk when it returns (write-ahead log, synchronous=FULL): a crash
-or a full disk leaves the spool as it was before a call or after it, never in between.
+DATA_DIR/spool/spool.sqlite    checked events, each named by its request id; see `waiting_queue`
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -23,10 +15,8 @@ import msgspec
 
 from tallystick.core.errors import Unavailable
 from tallystick.core.instants import format_instant
-from tallystick.journal.spool_file import SpoolFile
+from tallystick.journal.waiting_queue import NewRow, RefusedRow, WaitingQueue, WaitingRow, insert_row
 from tallystick.usage.event import UsageEvent
-
-_VACUUM_PAGES = 1000
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(UsageEvent).decode
@@ -60,29 +50,14 @@ class RefusedEvent(NamedTuple):
     event: bytes
 
 
-class SpoolState(NamedTuple):
-    """How much waits, since when, and how much was refused."""
-
-    waiting: int
-    oldest: str | None
-    refused: int
-
-
-class Spool(SpoolFile):
-    """The spool of one data directory, for one thread; processes and threads each open their own.
-
-    The file is made by the first event, so that looking at a spool that was never used leaves nothing behind.
-    """
+class Spool(WaitingQueue):
+    """The spool of one data directory, for one thread; processes and threads each open their own."""
 
     def __init__(self, data_dir: Path, *, events_max: int) -> None:
-        super().__init__(data_dir / "spool")
+        super().__init__(data_dir / "spool", "spool.sqlite")
         self.events_max = events_max
 
     # ── asking ──────────────────────────────────────────────────────────────────────────────────
-
-    def may_hold_events(self) -> bool:
-        """Whether anything may be waiting: one look for a file, in any thread."""
-        return os.path.exists(self._flag_path)
 
     def find(self, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Waiting]:
         """The events that wait under these keys, (org, request id).
@@ -106,28 +81,7 @@ class Spool(SpoolFile):
         Raises:
             Unavailable: `spool_unusable`.
         """
-        if not self._file.exists():
-            return []
-        with self._transaction(write=False) as connection:
-            rows = connection.execute(
-                "select place, event, salt, spooled_at from waiting order by place limit ?", [count]
-            )
-            return [_waiting(row) for row in rows]
-
-    def state(self) -> SpoolState:
-        """What is in it.
-
-        Raises:
-            Unavailable: `spool_unusable`.
-        """
-        if not self._file.exists():
-            return SpoolState(0, None, 0)
-        with self._transaction(write=False) as connection:
-            row = connection.execute(
-                "select (select count(*) from waiting), (select spooled_at from waiting order by place limit 1),"
-                " (select count(*) from refused)"
-            ).fetchone()
-            return SpoolState(*row)
+        return [_waiting(row) for row in self.waiting_rows(count)]
 
     def refused(self) -> list[RefusedEvent]:
         """What the ledger would not take, in the order in which it was asked.
@@ -135,11 +89,7 @@ class Spool(SpoolFile):
         Raises:
             Unavailable: `spool_unusable`.
         """
-        if not self._file.exists():
-            return []
-        with self._transaction(write=False) as connection:
-            columns = ", ".join(RefusedEvent._fields)
-            return [RefusedEvent(*row) for row in connection.execute(f"select {columns} from refused order by place")]
+        return [refused_event(row) for row in self.refused_rows()]
 
     # ── changing ────────────────────────────────────────────────────────────────────────────────
 
@@ -170,18 +120,9 @@ class Spool(SpoolFile):
         Raises:
             Unavailable: `storage_full` or `spool_unusable`; then all of it still waits.
         """
-        with self._transaction(write=True) as connection:
-            connection.executemany(
-                "insert or ignore into refused (org_id, request_id, event, spooled_at, refused_at, code, reason)"
-                " values (?, ?, ?, ?, ?, ?, ?)",
-                [
-                    (one.event.org_id, one.event.request_id, _encode(one.event), format_instant(one.spooled_at),
-                     format_instant(now), code, reason)
-                    for one, code, reason in refused
-                ],
-            )  # fmt: skip
-            places = [(one.place,) for one in done] + [(one.place,) for one, _, _ in refused]
-            connection.executemany("delete from waiting where place = ?", places)
+        self.take_out(
+            [_row(one) for one in done], [(_row(one), code, why) for one, code, why in refused], format_instant(now)
+        )
 
     def retry(self, new_salt: Callable[[], bytes], now: datetime) -> int:
         """Put what was refused back at the end of the queue, but for ids that wait there; how many were put back.
@@ -189,76 +130,37 @@ class Spool(SpoolFile):
         Raises:
             Unavailable: `storage_full` or `spool_unusable`; then nothing has changed.
         """
-        back = 0
-        if not self._file.exists():
-            return back
-        with self._transaction(write=True) as connection:
-            for place, event in connection.execute("select place, event from refused order by place").fetchall():
-                stored = _add(connection, _decode(event), new_salt(), now)
-                if stored.spooled_at == now and _encode(stored.event) == event:
-                    connection.execute("delete from refused where place = ?", [place])
-                    back += 1
-            if back:
-                self._raise_flag()
-        return back
+        return self.retry_rows(new_salt, format_instant(now))
 
-    def dismiss(self, org_id: str, request_id: str) -> int:
-        """Drop what was refused under this id, because somebody has seen to it; how many events that were.
 
-        Raises:
-            Unavailable: `storage_full` or `spool_unusable`; then nothing has changed.
-        """
-        if not self._file.exists():
-            return 0
-        with self._transaction(write=True) as connection:
-            dropped = connection.execute(
-                "delete from refused where org_id = ? and request_id = ?", [org_id, request_id]
-            )
-            return dropped.rowcount
-
-    def tidy(self) -> None:
-        """When nothing waits any more: say so to the other processes, and give the disk back.
-
-        Raises:
-            Unavailable: `storage_full` or `spool_unusable`.
-        """
-        if not self._file.exists():
-            self._flag.unlink(missing_ok=True)
-            return
-        with self._transaction(write=True) as connection:  # nobody adds meanwhile
-            if connection.execute("select exists (select 1 from waiting)").fetchone()[0]:
-                self._raise_flag()
-                return
-            self._flag.unlink(missing_ok=True)
-        # Whoever looks into it at this moment keeps it from shrinking; the next time will do.
-        with contextlib.suppress(sqlite3.OperationalError):
-            connection = self._open()
-            if connection.execute("pragma page_count").fetchone()[0] > _VACUUM_PAGES:
-                connection.execute("vacuum")
-            connection.execute("pragma wal_checkpoint(truncate)").fetchone()
+def refused_event(row: RefusedRow) -> RefusedEvent:
+    """A refused row as the event that it is of."""
+    return RefusedEvent(row.org_id, row.name, row.code, row.reason, row.queued_at, row.refused_at, row.content)
 
 
 def _add(connection: sqlite3.Connection, event: UsageEvent, salt: bytes, now: datetime) -> Waiting:
     stored = _find(connection, (event.org_id, event.request_id))
     if stored is not None:
         return stored
-    added = connection.execute(
-        "insert into waiting (org_id, request_id, event, salt, spooled_at) values (?, ?, ?, ?, ?)",
-        [event.org_id, event.request_id, _encode(event), salt, format_instant(now)],
-    )
-    return Waiting(added.lastrowid or 0, event, salt, now)
+    row = NewRow(event.org_id, event.request_id, _encode(event), salt)
+    return Waiting(insert_row(connection, row, format_instant(now)), event, salt, now)
 
 
 def _find(connection: sqlite3.Connection, key: tuple[str, str]) -> Waiting | None:
-    row = connection.execute(
-        "select place, event, salt, spooled_at from waiting where org_id = ? and request_id = ?", key
-    ).fetchone()
-    return None if row is None else _waiting(row)
+    columns = ", ".join(WaitingRow._fields)
+    row = connection.execute(f"select {columns} from waiting where org_id = ? and name = ?", key).fetchone()
+    return None if row is None else _waiting(WaitingRow(*row))
 
 
-def _waiting(row: tuple[int, bytes, bytes, str]) -> Waiting:
-    place, event, salt, spooled_at = row
-    return Waiting(place, _decode(event), salt, datetime.fromisoformat(spooled_at))
+def _waiting(row: WaitingRow) -> Waiting:
+    return Waiting(row.place, _decode(row.content), row.salt, datetime.fromisoformat(row.queued_at))
+
+
+def _row(one: Waiting) -> WaitingRow:
+    event = one.event
+    return WaitingRow(
+        one.place, event.org_id, event.request_id, _encode(event), one.salt, format_instant(one.spooled_at)
+    )
 
 
 def _held(connection: sqlite3.Connection) -> int:

@@ -1,4 +1,6 @@
-"""The file that the spool is in: opened when it is first needed, made by the first event, never torn."""
+"""The file that a queue on this machine's disk is in: opened when it is first needed, made by the first that waits,
+never torn.
+"""
 
 from __future__ import annotations
 
@@ -15,36 +17,47 @@ from tallystick.journal.server_folder import free_bytes, storage_full
 _SCHEMA_VERSION = 1
 _SCHEMA = """
 create table if not exists waiting (
-    place      integer primary key autoincrement,
-    org_id     text not null,
-    request_id text not null,
-    event      blob not null,
-    salt       blob not null,
-    spooled_at text not null,
-    unique (org_id, request_id)
+    place     integer primary key autoincrement,
+    org_id    text not null,
+    name      text not null,
+    content   blob not null,
+    salt      blob not null,
+    queued_at text not null,
+    unique (org_id, name)
 );
 create table if not exists refused (
     place      integer primary key autoincrement,
     org_id     text not null,
-    request_id text not null,
-    event      blob not null,
-    spooled_at text not null,
+    name       text not null,
+    content    blob not null,
+    queued_at  text not null,
     refused_at text not null,
     code       text not null,
     reason     text not null,
-    unique (org_id, request_id, event)
+    unique (org_id, name, content)
+);
+create table if not exists given_up (
+    place       integer primary key autoincrement,
+    org_id      text not null,
+    name        text not null,
+    queued_at   text not null,
+    refused_at  text not null,
+    code        text not null,
+    reason      text not null,
+    given_up_at text not null,
+    author      text not null,
+    why         text not null
 );
 """
 _BUSY_SECONDS = 10.0  # another process writes: its transactions take milliseconds
 _DISK_BYTES_MIN = 1 << 20
 
 
-class SpoolFile:
+class QueueFile:
     """A connection to the file, for one thread, and its transactions."""
 
-    def __init__(self, folder: Path, *, name: str = "spool.sqlite", schema: str = _SCHEMA) -> None:
+    def __init__(self, folder: Path, name: str) -> None:
         self.folder = folder
-        self._schema = schema
         self._file = folder / name
         self._flag = folder / "waiting"
         self._flag_path = str(self._flag)
@@ -114,7 +127,7 @@ class SpoolFile:
             self.close()
             raise self._unusable(f"a later release made it (its version is {version})")
         if version < _SCHEMA_VERSION:
-            connection.executescript(f"begin immediate; {self._schema} pragma user_version = {_SCHEMA_VERSION}; commit")
+            connection.executescript(f"begin immediate; {_SCHEMA} pragma user_version = {_SCHEMA_VERSION}; commit")
 
     @contextlib.contextmanager
     def _transaction(self, *, write: bool) -> Iterator[sqlite3.Connection]:
@@ -144,8 +157,8 @@ class SpoolFile:
             return storage_full(self.folder)
         return Unavailable(
             "spool_unusable",
-            f"the spool {self._file} cannot be used: {error}",
-            next_step="see to the file and its folder; keep them: events that were answered `spooled` are in it",
+            f"the queue {self._file} cannot be used: {error}",
+            next_step="see to the file and its folder; keep them: what was answered `spooled` or `queued` is in it",
             retry_after_seconds=5,
         )
 
