@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tallystick.core.errors import BadInput, Forbidden, Unauthorized
 from tallystick.core.instants import parse_duration
+from tallystick.core.key_shapes import without_secrets
 from tallystick.ledger.api_key import (
     RANDOM_BYTES,
     SCOPES,
@@ -21,7 +22,6 @@ from tallystick.ledger.api_key import (
     new_token,
     person_sha256,
     token_sha256,
-    without_secrets,
 )
 
 NOW = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)

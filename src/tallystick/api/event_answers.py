@@ -13,6 +13,7 @@ from tallystick.api.event_bodies import EventBody, Item
 from tallystick.api.problems import error_response
 from tallystick.app.event_results import TAKEN, EventResult, Refused, TakenResult, result_of, results_of, taken_result
 from tallystick.core.errors import TallyError
+from tallystick.core.key_shapes import without_secrets
 from tallystick.ledger.receipt import Receipt
 from tallystick.usage.event import UsageEvent
 
@@ -102,7 +103,7 @@ def _document(item: Item, result: EventResult) -> dict[str, Any]:
         for name in ("org_id", "request_id"):
             value = item.value.get(name)
             if isinstance(value, str):
-                members[name] = value[:512]
+                members[name] = without_secrets(value[:512])
     return members
 
 

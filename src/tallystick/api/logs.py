@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 import structlog
 
-from tallystick.ledger.api_key import without_secrets
+from tallystick.core.key_shapes import without_secrets
 
 
 def hide_secrets(_logger: object, _method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

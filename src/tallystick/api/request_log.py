@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tallystick.api.auth import KEY
 from tallystick.api.problems import internal_error_response
-from tallystick.ledger.api_key import without_secrets
+from tallystick.core.key_shapes import without_secrets
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=@~-]{0,127}")
 _ID_HEADERS = (b"request-id", b"x-request-id")

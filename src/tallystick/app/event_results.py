@@ -10,6 +10,7 @@ import msgspec
 
 from tallystick.core.errors import BadInput, Conflict, Problems, TallyError
 from tallystick.core.instants import format_instant
+from tallystick.core.key_shapes import without_secrets
 from tallystick.core.money import pico_to_usd
 from tallystick.ledger.receipt import Receipt, ReceiptStatus
 from tallystick.usage.event import UsageEvent
@@ -106,6 +107,10 @@ class EventResult(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return answer
 
 
+def _shown(request_id: str | None) -> str | None:
+    return None if request_id is None else without_secrets(request_id)
+
+
 def _members(error: TallyError) -> dict[str, Any]:
     return {"code": error.code, "field": error.where, "detail": error.detail, "next_step": error.next_step}
 
@@ -116,7 +121,7 @@ def results_of(
     """A result for each item, the receipts being those of the sound ones, in order."""
     remaining = iter(receipts)
     return [
-        EventResult(index=index, request_id=event.request_id, error=event.error)
+        EventResult(index=index, request_id=_shown(event.request_id), error=event.error)
         if isinstance(event, Refused)
         else result_of(index, next(remaining))
         for index, event in enumerate(checked, first_index)

@@ -171,7 +171,7 @@ def _check_settlements(runtime: Runtime) -> Check:
     figures = {"waiting": state.waiting, "oldest": state.oldest, "refused": state.refused}
     parts = [f"{state.waiting:,} wait on disk" + (f" since {state.oldest}" if state.oldest else "")]
     if state.refused:
-        parts.append(f"{state.refused:,} were refused by the ledger: the log says why")
+        parts.append(f"{state.refused:,} were refused by the ledger: see `tally settlements`")
     return Check("settlements", not state.refused, "; ".join(parts), figures)
 
 

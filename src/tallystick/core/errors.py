@@ -17,6 +17,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tallystick.core.key_shapes import without_secrets
+
 
 class TallyError(Exception):
     """Something was refused or failed; nothing was half-done.
@@ -26,9 +28,12 @@ class TallyError(Exception):
         detail: one or two sentences for a person: what happened and why.
         next_step: the safe thing to do now.
         where: the field, line or key that is at fault, or None.
+
+    A key that was sent in the wrong place is shown in none of them.
     """
 
     def __init__(self, code: str, detail: str, *, next_step: str, where: str | None = None) -> None:
+        detail, where = without_secrets(detail), None if where is None else without_secrets(where)
         super().__init__(f"{where}: {detail}" if where else detail)
         self.code = code
         self.detail = detail

@@ -13,8 +13,8 @@ from starlette.types import Message, Receive, Scope, Send
 
 from tallystick.app.body_budget import BodyBudget
 from tallystick.core.errors import BadInput
+from tallystick.core.key_shapes import line_without_secrets
 from tallystick.gateway.headers import Headers, first
-from tallystick.ledger.api_key import without_secrets
 
 CLIENT_LEFT: Final = 499
 """Logged, never sent: the caller left before the answer."""
@@ -134,10 +134,10 @@ class Exchange:
 
     def log_line(self) -> bytes:
         """The line about it, as those of all other requests have it, with what the gateway knows besides."""
-        return _encode(
+        line = _encode(
             {
                 "method": self.method,
-                "path": without_secrets(self.path),
+                "path": self.path,
                 "status": CLIENT_LEFT if self.has_left else self._status,
                 "duration_ms": round((perf_counter() - self._started) * 1000, 3),
                 **self.notes,
@@ -147,6 +147,7 @@ class Exchange:
                 "timestamp": datetime.now(UTC),
             }
         )
+        return line_without_secrets(line)
 
 
 def _too_large(bytes_max: int) -> BadInput:

@@ -18,6 +18,7 @@ import msgspec
 from msgspec.structs import astuple
 
 from tallystick.core.errors import BadInput
+from tallystick.core.key_shapes import may_hold_key
 from tallystick.core.money import PICO_MAX
 from tallystick.usage.checks import check_event
 from tallystick.usage.event import UsageEvent
@@ -127,7 +128,7 @@ def _quantities_are_sound(meters: Sequence[dict[str, int]], known_meters: Abstra
 def _ids_are_sound(texts: Sequence[str]) -> bool:
     """Hardly any occurs twice. Printable text without a space is the usual case, and cheap to see."""
     joined = "".join(texts)
-    if joined.isprintable() and " " not in joined:
+    if joined.isprintable() and " " not in joined and not may_hold_key(joined):
         return all(texts) and max(map(len, texts)) <= TEXT_CHARS_MAX
     return _names_are_sound(set(texts))
 
@@ -148,10 +149,12 @@ def _contexts_are_sound(contexts: Sequence[dict[str, str]]) -> bool:
 
 def _attributes_are_sound(attributes: Sequence[dict[str, str]]) -> bool:
     texts = [*chain.from_iterable(map(dict.values, attributes))]
-    # Line breaks and tabs may stand in a value, but then each is to be looked at.
+    # Line breaks and tabs may stand in a value, and what begins like a key, but then each is to be looked at.
+    joined = "".join(texts)
     return (
         max(map(len, attributes)) <= ATTRIBUTES_MAX
-        and "".join(texts).isprintable()
+        and joined.isprintable()
+        and not may_hold_key(joined)
         and max(map(len, texts)) <= TEXT_CHARS_MAX
         and _names_are_sound(set().union(*attributes))
     )

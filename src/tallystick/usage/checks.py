@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from tallystick.core.errors import Problems
+from tallystick.core.key_shapes import may_hold_key
 from tallystick.core.money import PICO_MAX
 from tallystick.usage.event import UsageEvent
 from tallystick.usage.event_problems import (
@@ -51,9 +52,9 @@ def check_event(raw: object, *, now: datetime, known_meters: Collection[str]) ->
 
     Raises:
         BadInput: the one fault, `where` being the field: `not_an_object`, `missing_field`, `unknown_field`,
-            `wrong_type`, `empty_text`, `invalid_text`, `text_too_long`, `invalid_time`, `time_in_future`,
-            `time_too_old`, `unknown_meter`, `quantity_negative`, `quantity_too_large`, `not_a_choice`,
-            `too_many_attributes`, `unknown_price_context`.
+            `wrong_type`, `empty_text`, `invalid_text`, `key_in_text`, `text_too_long`, `invalid_time`,
+            `time_in_future`, `time_too_old`, `unknown_meter`, `quantity_negative`, `quantity_too_large`,
+            `not_a_choice`, `too_many_attributes`, `unknown_price_context`.
         Problems: `invalid_event`, several of them.
     """
     event = sound_event(raw, now=now, known_meters=known_meters)
@@ -98,7 +99,13 @@ def _is_sound(event: UsageEvent, now: datetime, known_meters: Collection[str]) -
     ids = (event.org_id, event.request_id, event.user_id, event.session_id)
     joined = "".join(ids)
     # Printable text without a space is the usual case, and cheap to see.
-    if not (all(ids) and len(joined) <= TEXT_CHARS_MAX and " " not in joined and joined.isprintable()):
+    if not (
+        all(ids)
+        and len(joined) <= TEXT_CHARS_MAX
+        and " " not in joined
+        and joined.isprintable()
+        and not may_hold_key(joined)
+    ):
         for text in ids:
             if not is_sound_text(text):
                 return False
@@ -118,7 +125,7 @@ def _optional_fields_are_sound(event: UsageEvent) -> bool:
         if text is not None and not is_sound_text(text):
             return False
     for key, text in event.attributes.items():
-        if not (text.isprintable() and len(text) <= TEXT_CHARS_MAX and is_sound_text(key)):
+        if not (text.isprintable() and len(text) <= TEXT_CHARS_MAX and is_sound_text(key)) or may_hold_key(text):
             if any(attribute_problems("", event.attributes)):
                 return False
             break

@@ -17,6 +17,7 @@ from typing import Any, get_args
 import msgspec
 
 from tallystick.core.errors import BadInput
+from tallystick.core.key_shapes import holds_key
 from tallystick.core.money import PICO_MAX
 from tallystick.usage.event import Outcome, Payer, UsageEvent, UsageStatus
 from tallystick.usage.meters import METER_NAME, QUANTITY_MAX
@@ -50,7 +51,7 @@ def check_text(where: str, value: object) -> None:
     """Check an id or a name that is given apart from an event, by the same rules.
 
     Raises:
-        BadInput: `wrong_type`, `empty_text`, `text_too_long` or `invalid_text`.
+        BadInput: `wrong_type`, `empty_text`, `text_too_long`, `invalid_text` or `key_in_text`.
     """
     for problem in _text_problems(where, value, mandatory=True):
         raise problem
@@ -152,6 +153,17 @@ def _text_problems(where: str, value: object, *, mandatory: bool = False) -> Ite
             "it holds a control character or half of a surrogate pair",
             "send printable text in UTF-8",
         )
+    elif holds_key(value):
+        yield _key_in_text(where)
+
+
+def _key_in_text(where: str) -> BadInput:
+    return _bad(
+        "key_in_text",
+        where,
+        "it holds a key, which would be stored, exported and shown",
+        "send what the key is called, such as key_oBh2MLAy; and exchange the key: it was sent where it does not belong",
+    )
 
 
 def _mandatory_text(where: str, value: object) -> Iterator[BadInput]:
@@ -294,6 +306,8 @@ def attribute_problems(_: str, value: object) -> Iterator[BadInput]:
             yield _bad(
                 "invalid_text", where, "it holds a NUL or half of a surrogate pair", "send text that UTF-8 can hold"
             )
+        elif holds_key(text):
+            yield _key_in_text(where)
 
 
 _CHECKS: Mapping[str, Callable[[str, Any], Iterator[BadInput]]] = MappingProxyType(
