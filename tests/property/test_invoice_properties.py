@@ -66,6 +66,7 @@ def facts_of(events: Sequence[UsageEvent]) -> PeriodFacts:
     pin = LedgerPin(
         first_seq=min(1, len(events)),
         through_seq=len(events),
+        billed_through_seq=0,
         events=len(events),
         entries_sha256=entries_sha256(enumerate(leaves, start=1)),
         tree_size=len(events),

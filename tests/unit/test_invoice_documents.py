@@ -51,6 +51,7 @@ def invoice_of(plan: str, *events: UsageEvent, contract: str = CONTRACT) -> Invo
     pin = LedgerPin(
         first_seq=min(1, len(events)),
         through_seq=len(events),
+        billed_through_seq=0,
         events=len(events),
         entries_sha256=entries_sha256(enumerate(leaves, start=1)),
         tree_size=len(events),

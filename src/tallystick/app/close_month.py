@@ -1,33 +1,44 @@
-"""Close a month: one invoice for each org, computed from the ledger, stored once and never changed."""
+"""Close a month: one invoice for each org, computed from the ledger, stored once and never changed.
+
+Each invoice bears what came late for every month that was closed before it (`app.late_months`). So an org's invoices
+follow one another: each is computed from a snapshot of the ledger and of the invoices that there are, and stored only
+when none was stored since.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from tallystick.app.billing_terms import choose_terms, org_period, plans_of
+from tallystick.app.billing_terms import Versions, choose_terms, org_period, plans_of
+from tallystick.app.late_months import billed_through, find_late, late_months_of
+from tallystick.app.pinned import pinned_terms
 from tallystick.app.runtime import Runtime
-from tallystick.core.errors import BadInput, TallyError, Unavailable
+from tallystick.core.errors import BadInput, Conflict, NotFound, TallyError, Unavailable
 from tallystick.core.instants import format_instant
 from tallystick.core.periods import Period, month_period
 from tallystick.invoice.build import build_invoice
 from tallystick.invoice.canonical import canonical_json
+from tallystick.invoice.late_months import LateMonth
 from tallystick.invoice.model import Invoice, parse_invoice
-from tallystick.invoice.terms import Terms
+from tallystick.invoice.terms import Terms, make_left_terms
 from tallystick.journal.contracts import ContractVersion, list_contract_versions
-from tallystick.journal.database import check_org_id
+from tallystick.journal.database import Connection, check_org_id
 from tallystick.journal.invoices import (
     InvoiceRow,
     StoredInvoice,
     insert_invoice,
     invoice_by_month,
-    lock_month,
+    list_invoice_rows,
+    lock_closing,
     orgs_that_used,
+    orgs_with_late,
     unsubscribed_orgs,
 )
-from tallystick.journal.period_facts import sum_period
+from tallystick.journal.period_facts import sum_month
+from tallystick.journal.period_scope import Head, begin_reading, read_head
 from tallystick.journal.subscriptions import Subscription, list_subscriptions
 
 CloseStatus = Literal["closed", "already_closed", "failed"]
@@ -47,7 +58,8 @@ class MonthResult:
 def preview_invoice(runtime: Runtime, org_id: str, label: str) -> Invoice:
     """The invoice of that org and month from what the ledger holds now. Nothing is stored.
 
-    A month that is not over yet is previewed as far as it goes.
+    A month that is not over yet is previewed as far as it goes. What came late for closed months, and is on no other
+    invoice yet, is on it.
 
     Raises:
         NotFound: `no_subscription`.
@@ -55,12 +67,13 @@ def preview_invoice(runtime: Runtime, org_id: str, label: str) -> Invoice:
         Conflict: `period_archived` or `ledger_incomplete`.
         Unavailable: `database_unreachable`.
     """
-    terms = _terms(runtime, org_id, label, contract_versions(runtime))
-    return build_invoice(terms, sum_period(runtime.database, terms))
+    return _compute(runtime, org_id, label, contract_versions(runtime)).invoice
 
 
 def orgs_to_close(runtime: Runtime, label: str) -> list[str]:
     """Who is to be billed for the month: orgs on a plan in it, and orgs that used something in it without one.
+
+    So are orgs that are on none any more, and that have facts which came late for a closed month.
 
     Raises:
         BadInput: `invalid_month`.
@@ -76,11 +89,18 @@ def orgs_to_close(runtime: Runtime, label: str) -> list[str]:
             if not plans_of(held, period):
                 planless[org_id] = period
         without_a_plan = {*unsubscribed_orgs(connection, month), *orgs_that_used(connection, planless)}
+        left = orgs_with_late(connection, planless)
+    without_a_plan.update(org_id for org_id in left if _has_late(runtime, org_id))
     return sorted((by_org.keys() - planless.keys()) | without_a_plan)
 
 
 def close_month(
-    runtime: Runtime, label: str, orgs: Sequence[str] | None = None, *, progress: Progress | None = None
+    runtime: Runtime,
+    label: str,
+    orgs: Sequence[str] | None = None,
+    *,
+    before_late_window: bool = False,
+    progress: Progress | None = None,
 ) -> list[MonthResult]:
     """Close the month of these orgs, or of all that are to be billed. Each org stands for itself.
 
@@ -91,6 +111,7 @@ def close_month(
         runtime: the running system.
         label: the calendar month, "2026-10".
         orgs: whom to close; None for everyone who is to be billed.
+        before_late_window: also while late usage may still come onto the invoice, by the contract's `invoicing`.
         progress: called with 1 after each org.
 
     Raises:
@@ -103,32 +124,102 @@ def close_month(
     versions = contract_versions(runtime)
     results = []
     for org_id in dict.fromkeys(orgs_to_close(runtime, label) if orgs is None else orgs):
-        results.append(_close_org(runtime, org_id, label, versions))
+        results.append(_close_org(runtime, org_id, label, versions, before_late_window=before_late_window))
         if progress is not None:
             progress(1)
     return results
 
 
 def _close_org(
-    runtime: Runtime, org_id: str, label: str, versions: Callable[[str], Sequence[ContractVersion]]
+    runtime: Runtime, org_id: str, label: str, versions: Versions, *, before_late_window: bool
 ) -> MonthResult:
+    def check(terms: Terms) -> None:
+        _check_over(runtime, terms, before_late_window=before_late_window)
+
     try:
-        with runtime.database.org(org_id) as connection:
-            found = invoice_by_month(connection, org_id, label)
-        if found is not None:
-            return MonthResult(org_id, "already_closed", parse_invoice(found.document))
-        terms = _terms(runtime, org_id, label, versions)
-        _check_over(runtime, terms)
-        invoice = build_invoice(terms, sum_period(runtime.database, terms))
-        return _store(runtime, terms, invoice)
+        while True:
+            with runtime.database.org(org_id) as connection:
+                found = invoice_by_month(connection, org_id, label)
+            if found is not None:
+                return MonthResult(org_id, "already_closed", parse_invoice(found.document))
+            computed = _compute(runtime, org_id, label, versions, check=check)
+            if _store(runtime, computed):
+                return MonthResult(org_id, "closed", computed.invoice)
     except Unavailable:
         raise
     except TallyError as error:
         return MonthResult(org_id, "failed", error=error)
 
 
-def _store(runtime: Runtime, terms: Terms, invoice: Invoice) -> MonthResult:
-    """Store it, unless another process was first: then theirs is the invoice."""
+class _Computed(NamedTuple):
+    """An invoice that is not stored yet, its terms, and the ids of the org's invoices that it follows."""
+
+    terms: Terms
+    invoice: Invoice
+    follows: frozenset[str]
+
+
+def _compute(
+    runtime: Runtime, org_id: str, label: str, versions: Versions, check: Callable[[Terms], object] = lambda _: None
+) -> _Computed:
+    """The invoice, from one snapshot of the ledger and of the org's invoices for other months."""
+    with runtime.database.org(org_id) as connection:
+        begin_reading(connection)
+        closed = [row for row in list_invoice_rows(connection, org_id) if row.period != label]
+        subscriptions = list_subscriptions(connection, org_id)
+        head = read_head(connection, org_id)
+        late: list[LateMonth] | None = None
+        try:
+            terms = choose_terms(org_id, label, subscriptions, versions)
+        except NotFound as error:
+            if error.code != "no_subscription" or not closed:
+                raise
+            period, _ = org_period(subscriptions, label)
+            late = _late_after(runtime, connection, head, closed, period)
+            if not late:
+                raise
+            terms = _left_terms(connection, closed, period, len(subscriptions))
+        check(terms)
+        facts = sum_month(connection, terms, head, billed_through_seq=billed_through(closed))
+        if late is None:
+            late = find_late(runtime, connection, head, closed)
+    return _Computed(terms, build_invoice(terms, facts, late), frozenset(row.invoice_id for row in closed))
+
+
+def _late_after(
+    runtime: Runtime, connection: Connection, head: Head, closed: Sequence[InvoiceRow], period: Period
+) -> list[LateMonth]:
+    """What came late for closed months, when all of them are before this one."""
+    if any(row.period_end > period.start for row in closed):
+        return []
+    return find_late(runtime, connection, head, closed)
+
+
+def _left_terms(connection: Connection, closed: Sequence[InvoiceRow], period: Period, known: int) -> Terms:
+    """The terms of a month in which the org is on no plan: those of its last invoice are named, and charge nothing."""
+    last = max(closed, key=lambda row: row.period_end)
+    stored = invoice_by_month(connection, last.org_id, last.period)
+    if stored is None:
+        raise LookupError(f"the invoice {last.invoice_id}, which was there a moment ago")
+    invoice = parse_invoice(stored.document)
+    section, _ = pinned_terms(connection, invoice).last
+    return make_left_terms(
+        last.org_id, period, invoice.period.time_zone, section.contract, section.plan.name,
+        invoice.contract.subscription, known,
+    )  # fmt: skip
+
+
+def _has_late(runtime: Runtime, org_id: str) -> bool:
+    """Whether anything came late for closed months of this org, and is on no invoice."""
+    with runtime.database.org(org_id) as connection:
+        begin_reading(connection)
+        head, closed = read_head(connection, org_id), list_invoice_rows(connection, org_id)
+        return bool(late_months_of(runtime, connection, head, closed, billed_through(closed), head.last_seq))
+
+
+def _store(runtime: Runtime, computed: _Computed) -> bool:
+    """Store it, unless another process has stored one of the org's since: then it has to be computed again."""
+    terms, invoice, follows = computed
     row = InvoiceRow(
         invoice_id=invoice.invoice_id,
         org_id=terms.org_id,
@@ -142,21 +233,14 @@ def _store(runtime: Runtime, terms: Terms, invoice: Invoice) -> MonthResult:
         through_seq=invoice.ledger.through_seq,
         digest=invoice.digest,
         total_cents=invoice.total_cents,
-        closed_at=runtime.clock(),
+        closed_at=runtime.now(terms.org_id),
     )
     with runtime.database.org(terms.org_id) as connection:
-        lock_month(connection, terms.org_id, terms.period.label)
-        found = invoice_by_month(connection, terms.org_id, terms.period.label)
-        if found is None:
-            insert_invoice(connection, StoredInvoice(row, canonical_json(invoice.document()).decode()))
-            return MonthResult(terms.org_id, "closed", invoice)
-    return MonthResult(terms.org_id, "already_closed", parse_invoice(found.document))
-
-
-def _terms(runtime: Runtime, org_id: str, label: str, versions: Callable[[str], Sequence[ContractVersion]]) -> Terms:
-    with runtime.database.org(org_id) as connection:
-        subscriptions = list_subscriptions(connection, org_id)
-    return choose_terms(org_id, label, subscriptions, versions)
+        lock_closing(connection, terms.org_id)
+        if {one.invoice_id for one in list_invoice_rows(connection, terms.org_id)} != follows:
+            return False
+        insert_invoice(connection, StoredInvoice(row, canonical_json(invoice.document()).decode()))
+    return True
 
 
 def contract_versions(runtime: Runtime) -> Callable[[str], Sequence[ContractVersion]]:
@@ -170,8 +254,8 @@ def contract_versions(runtime: Runtime) -> Callable[[str], Sequence[ContractVers
     return versions
 
 
-def _check_over(runtime: Runtime, terms: Terms) -> None:
-    now = runtime.clock()
+def _check_over(runtime: Runtime, terms: Terms, *, before_late_window: bool) -> None:
+    now = runtime.now(terms.org_id)
     if now < terms.period.end:
         raise BadInput(
             "month_not_over",
@@ -179,5 +263,14 @@ def _check_over(runtime: Runtime, terms: Terms) -> None:
             f"and it is {format_instant(now)}",
             next_step=f"close it after that, or see where it stands: "
             f"tally invoice preview {terms.org_id} {terms.period.label}",
+            where=terms.org_id,
+        )
+    final_at = terms.period.end + terms.sections[-1].contract.invoicing.late_window
+    if now < final_at and not before_late_window:
+        raise Conflict(
+            "late_window_open",
+            f"usage of {terms.period.label} of {terms.org_id} that comes late is waited for until "
+            f"{format_instant(final_at)}, and it is {format_instant(now)}",
+            next_step="close it after that; or say that what comes later is for the next invoice: --before-late-window",
             where=terms.org_id,
         )

@@ -9,8 +9,9 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Literal, get_args
 
-from tallystick.app.invoices import find_invoice, pinned_terms, scope_of
+from tallystick.app.invoices import find_invoice, scope_of
 from tallystick.app.period_source import open_period
+from tallystick.app.pinned import pinned_terms
 from tallystick.app.runtime import Runtime
 from tallystick.core.errors import BadInput
 from tallystick.invoice.line_rows import lines_csv

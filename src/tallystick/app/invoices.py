@@ -7,20 +7,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from tallystick.app.billing_terms import load_stored_contract
 from tallystick.app.entries import stream_entries
 from tallystick.app.period_source import open_period
+from tallystick.app.pinned import pinned_terms
 from tallystick.app.runtime import Runtime
 from tallystick.core.errors import BadInput, NotFound
-from tallystick.core.instants import parse_instant
-from tallystick.core.periods import Period, month_period
+from tallystick.core.periods import month_period
 from tallystick.invoice.adjusted import COUNTED_KINDS
 from tallystick.invoice.explain import Explanation, explain
 from tallystick.invoice.facts import StoredFact
 from tallystick.invoice.model import Invoice, parse_invoice
-from tallystick.invoice.terms import Holding, Terms, make_terms
-from tallystick.journal.contracts import ContractVersion, list_contract_versions
-from tallystick.journal.database import Connection
 from tallystick.journal.invoices import (
     InvoiceRow,
     LateRequest,
@@ -40,11 +36,9 @@ __all__ = [
     "explain_invoice",
     "find_invoice",
     "list_invoices",
-    "pinned_terms",
     "requests_behind",
     "scope_of",
     "show_invoice",
-    "stored_version",
     "unknown_invoice",
 ]
 
@@ -198,39 +192,3 @@ def _stream_behind(
 def scope_of(row: InvoiceRow) -> Scope:
     """Exactly the facts that the invoice covers."""
     return Scope(row.org_id, row.period_start, row.period_end, row.through_seq)
-
-
-def pinned_terms(connection: Connection, invoice: Invoice) -> Terms:
-    """The terms that the invoice states, with the contract versions that priced it as they were applied.
-
-    Raises:
-        NotFound: `unknown_contract_version`.
-        Problems: a stored text is not a contract.
-    """
-    holdings = []
-    for section in invoice.sections:
-        contract = load_stored_contract(stored_version(connection, section.contract, section.version))
-        for held in section.in_force:
-            start, end = parse_instant(held.start), parse_instant(held.end)
-            holdings.append(Holding(start, end, contract, section.plan, held.subscription))
-    holdings.sort(key=lambda one: one.start)
-    period, zone = invoice.period, invoice.period.time_zone
-    months = Period(period.label, parse_instant(period.start), parse_instant(period.end))
-    return make_terms(invoice.org_id, months, zone, holdings, invoice.contract.subscriptions_known)
-
-
-def stored_version(connection: Connection, contract: str, version: str) -> ContractVersion:
-    """A contract version that an invoice names.
-
-    Raises:
-        NotFound: `unknown_contract_version`.
-    """
-    for found in list_contract_versions(connection, contract):
-        if found.version == version:
-            return found
-    raise NotFound(
-        "unknown_contract_version",
-        f"version {version} of contract {contract} is not in the database",
-        next_step="restore the database: contract versions are never deleted",
-        where=contract,
-    )

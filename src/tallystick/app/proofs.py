@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 
 from tallystick.app.entries import stream_entries
-from tallystick.app.invoices import find_invoice, stored_version
+from tallystick.app.invoices import find_invoice
+from tallystick.app.pinned import stored_version
 from tallystick.app.runtime import Runtime
 from tallystick.core.errors import Conflict
 from tallystick.invoice.model import Invoice, parse_invoice
-from tallystick.invoice.proof import FORMAT, ContractText
+from tallystick.invoice.proof import FORMAT, ContractText, named_sections
 from tallystick.journal.checkpoints import checkpoint_covering, latest_checkpoint, list_signing_keys
 from tallystick.journal.invoices import StoredInvoice
 from tallystick.journal.proofs import (
@@ -101,15 +102,19 @@ def _pieces(
 
 
 def _first_seq(invoice: Invoice) -> int:
-    """The entry before the period's first: its latest time shows that nothing earlier belongs to the period."""
-    pin = invoice.ledger
-    return max(1, pin.first_seq - 1) if pin.first_seq else pin.through_seq
+    """The entry before the first of the period and of every month that is adjusted.
+
+    Its latest time shows that nothing earlier belongs to any of them.
+    """
+    firsts = [invoice.ledger.first_seq, *(one.ledger.first_seq for one in invoice.adjustments)]
+    first = min((seq for seq in firsts if seq), default=0)
+    return max(1, first - 1) if first else invoice.ledger.through_seq
 
 
 def _contracts(runtime: Runtime, invoice: Invoice) -> list[ContractText]:
-    """Those of the invoice's sections, each once."""
+    """Those of the invoice's sections, and of the months that it adjusts, each once."""
     found: dict[tuple[str, str], ContractText] = {}
-    for section in invoice.sections:
+    for section in named_sections(invoice):
         with runtime.database.operator() as connection:
             version = stored_version(connection, section.contract, section.version)
         text = ContractText(source_name=version.source_name, source_text=version.source_text)

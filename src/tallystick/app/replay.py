@@ -11,83 +11,28 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import datetime
-from functools import cache
-from typing import Any
 
-from tallystick.app.billing_terms import choose_terms
 from tallystick.app.invoices import find_invoice, scope_of
-from tallystick.app.period_source import PeriodSource, open_period
+from tallystick.app.period_source import open_period
+from tallystick.app.replay_recount import RecheckedMonth, Recount, missing
+from tallystick.app.replay_report import DIFFERENCES_MAX, ReplayReport
+from tallystick.app.replay_terms import late_again, terms_again
 from tallystick.app.runtime import Runtime
-from tallystick.core.errors import NotFound, TallyError
+from tallystick.core.errors import TallyError
 from tallystick.core.instants import format_instant
-from tallystick.invoice.adjusted import add_operation
 from tallystick.invoice.build import build_invoice
 from tallystick.invoice.canonical import canonical_json
 from tallystick.invoice.compare import Difference, document_differences
-from tallystick.invoice.digest import EntriesHash, internal_sha256, invoice_digest
-from tallystick.invoice.facts import Corrections, Rechecked, StoredFact, name_of, recheck, recheck_leaf
+from tallystick.invoice.digest import internal_sha256, invoice_digest
 from tallystick.invoice.model import Invoice, parse_invoice
-from tallystick.invoice.terms import Terms
-from tallystick.invoice.usage import PeriodFacts, PeriodSums, empty_sums
-from tallystick.invoice.wallet import WalletMonth
-from tallystick.journal.contracts import ContractVersion, list_contract_versions
+from tallystick.invoice.usage import PeriodFacts
 from tallystick.journal.database import Connection
 from tallystick.journal.invoices import StoredInvoice
-from tallystick.journal.period_entries import unrecorded_erasures
 from tallystick.journal.period_facts import ledger_pin
-from tallystick.journal.period_scope import Scope, begin_reading
+from tallystick.journal.period_scope import begin_reading
 from tallystick.journal.rate_versions import list_rate_versions, read_cards
-from tallystick.journal.subscriptions import list_subscriptions
-from tallystick.ledger.entry import Entry
-from tallystick.rates.card import RateCard
 
-DIFFERENCES_MAX = 1000
-"""How many differences a report spells out; all are counted."""
-_PROGRESS_EVENTS = 1000
-_ERASED_AT_ONCE = 10_000
-
-
-@dataclass(slots=True)
-class ReplayReport:
-    """What a replay found. `identical` only when everything agreed: every request, every line, the digest."""
-
-    invoice_id: str
-    org_id: str
-    period: str
-    digest: str
-    recomputed_digest: str | None = None
-    events: int = 0
-    erased: int = 0
-    """Requests whose personal data was erased: all of them but the opening of their fingerprint was checked."""
-    difference_count: int = 0
-    differences: list[Difference] = field(default_factory=list)
-
-    @property
-    def identical(self) -> bool:
-        """Whether nothing differs."""
-        return self.difference_count == 0 and self.digest == self.recomputed_digest
-
-    def add(self, *differences: Difference) -> None:
-        """Count differences, and keep as many as a report spells out."""
-        self.difference_count += len(differences)
-        self.differences += differences[: DIFFERENCES_MAX - len(self.differences)]
-
-    def as_dict(self) -> dict[str, Any]:
-        """The report as plain JSON."""
-        return {
-            "invoice_id": self.invoice_id,
-            "org_id": self.org_id,
-            "period": self.period,
-            "identical": self.identical,
-            "digest": self.digest,
-            "recomputed_digest": self.recomputed_digest,
-            "events": self.events,
-            "erased": self.erased,
-            "difference_count": self.difference_count,
-            "differences": [one.as_dict() for one in self.differences],
-        }
+__all__ = ["DIFFERENCES_MAX", "ReplayReport", "replay_invoice"]
 
 
 def replay_invoice(
@@ -115,13 +60,20 @@ def replay_invoice(
         report.add(*_card_differences(connection, invoice))
         scope = scope_of(row)
         source = open_period(runtime, connection, scope, invoice.ledger.first_seq)
-        terms = _terms_again(connection, invoice, report)
-        facts = _recount(runtime, connection, source, scope, terms, report, progress)
-        report.add(*_missing(source))
-    if terms is None:
+        terms = terms_again(connection, invoice, report)
+        recount = Recount(runtime, connection, report, progress)
+        month = RecheckedMonth(scope.start, scope.end, terms, row.through_seq)
+        recount.run(source, scope, [month])
+        first_seq, tree = source.place()
+        report.add(*missing(source))
+        late = late_again(runtime, connection, stored.row, invoice, recount, report)
+    if terms is None or late is None:
         return report
+    pin = ledger_pin(
+        first_seq, row.through_seq, month.events, month.hexdigest(), tree, invoice.ledger.billed_through_seq
+    )
     try:
-        again = build_invoice(terms, facts)
+        again = build_invoice(terms, PeriodFacts(month.sums, pin, month.wallet), late)
     except TallyError as error:
         report.add(Difference("the invoice", "lines", "priced", f"nothing: {error.detail}"))
         return report
@@ -169,135 +121,7 @@ def _card_differences(connection: Connection, invoice: Invoice) -> list[Differen
     known = {version.version for version in cards}
     differences += [
         Difference(f"rate card {use.rate_version}", "the card", None, None)
-        for use in invoice.rates
+        for use in dict.fromkeys([*invoice.rates, *(use for one in invoice.adjustments for use in one.rates)])
         if use.rate_version not in known
     ]
     return differences
-
-
-def _recount(
-    runtime: Runtime,
-    connection: Connection,
-    source: PeriodSource,
-    scope: Scope,
-    terms: Terms | None,
-    report: ReplayReport,
-    progress: Callable[[int], object] | None,
-) -> PeriodFacts:
-    """Every entry once more, one at a time."""
-    sums, entries_hash = empty_sums(len(terms.sections) if terms else 0), EntriesHash()
-    section_of = terms.section_of if terms else lambda _: 0
-    wallet = WalletMonth()
-    card_of = _cards(runtime)
-    corrections = Corrections(source.corrections())
-    erased: list[int] = []
-    for entry in source.entries():
-        inside = scope.start <= entry.time < scope.end
-        if inside and entry.kind == "usage":
-            again = recheck(StoredFact(entry, corrections.of(entry.seq)), card_of)
-            leaf = again.leaf
-            report.add(*again.differences)
-            _add(sums[section_of(entry.time)], again)
-            report.events += 1
-            if progress is not None and report.events % _PROGRESS_EVENTS == 0:
-                progress(_PROGRESS_EVENTS)
-            if entry.salt is None:
-                report.erased += 1
-                erased.append(entry.seq)
-                if len(erased) == _ERASED_AT_ONCE:
-                    report.add(*_unrecorded(connection, scope, erased))
-                    erased.clear()
-        else:  # a correction, priced again with its request; or an entry that lies between those of the period
-            leaf, differs = recheck_leaf(entry)
-            if differs is not None:
-                report.add(differs)
-            if inside and entry.kind != "correction":
-                section = section_of(entry.time)
-                report.add(*_add_operation(sums[section], wallet, entry, section))
-        if inside:
-            entries_hash.add(entry.seq, leaf)
-    report.add(*_unrecorded(connection, scope, erased))
-    for astray in corrections.finish():
-        report.add(Difference(name_of(astray), "refers_to_seq", str(astray.refers_to_seq), "a request of the period"))
-    first_seq, tree = source.place()
-    pin = ledger_pin(first_seq, scope.through_seq, report.events, entries_hash.hexdigest(), tree)
-    return PeriodFacts(sums, pin, wallet)
-
-
-def _unrecorded(connection: Connection, scope: Scope, erased: list[int]) -> list[Difference]:
-    """What to say of personal data that went in another way than by erasing a person."""
-    return [
-        Difference(f"entry {seq}", "personal data", None, "there, or recorded as erased")
-        for seq in (unrecorded_erasures(connection, scope.org_id, erased) if erased else ())
-    ]
-
-
-def _add(sums: PeriodSums, again: Rechecked) -> None:
-    if again.cost is None:
-        sums.add_uncosted(again.event)
-    else:
-        sums.add_request(again.event, again.cost)
-
-
-def _add_operation(sums: PeriodSums, wallet: WalletMonth, entry: Entry, section: int) -> list[Difference]:
-    """Add an operation of the period; what to say when it cannot be read."""
-    try:
-        add_operation(sums, wallet, entry.kind, entry.body, section)
-    except ValueError as error:
-        return [Difference(name_of(entry), "body", str(error), f"that of a {entry.kind}")]
-    return []
-
-
-def _cards(runtime: Runtime) -> Callable[[str], RateCard]:
-    """Gives the card of each version once; one that another process has loaded since is read from the database."""
-
-    @cache
-    def card_of(version: str) -> RateCard:
-        try:
-            return runtime.cards.at(version)
-        except NotFound:
-            runtime.reload_cards()
-            return runtime.cards.at(version)
-
-    return card_of
-
-
-def _missing(source: PeriodSource) -> list[Difference]:
-    """What the ledger should hold and does not."""
-    return [
-        Difference(f"entry {first}" if first == last else f"entries {first} to {last}", "ledger", None, "in the ledger")
-        for first, last in source.gaps()
-    ]
-
-
-def _terms_again(connection: Connection, invoice: Invoice, report: ReplayReport) -> Terms | None:
-    """The terms chosen again from the subscriptions and contract versions that were known then."""
-    known = invoice.contract.subscriptions_known
-    subscriptions = [one for one in list_subscriptions(connection, invoice.org_id) if one.ordinal <= known]
-    pinned: dict[str, datetime] = {}  # of each contract, since when the newest version that the invoice names has held
-    hashes: dict[str, str] = {}
-    for section in invoice.sections:
-        applied = {one.version: one for one in list_contract_versions(connection, section.contract)}
-        version = applied.get(section.version)
-        if version is None:
-            named = f"version {section.version} of contract {section.contract}"
-            report.add(Difference(named, "the contract", None, "in the database"))
-            return None
-        hashes[f"{section.contract} {section.version}"] = version.sha256
-        pinned[section.contract] = max(version.effective_from, pinned.get(section.contract, version.effective_from))
-
-    def versions(contract: str) -> list[ContractVersion]:
-        # A version that was applied later holds from later: an earlier one is refused.
-        found = list_contract_versions(connection, contract) if contract in pinned else []
-        return [version for version in found if version.effective_from <= pinned[contract]]
-
-    try:
-        terms = choose_terms(invoice.org_id, invoice.period.label, subscriptions, versions)
-    except TallyError as error:
-        report.add(Difference("the invoice", "contract and plan", invoice.contract.plan, f"nothing: {error.detail}"))
-        return None
-    for one in terms.sections:
-        sha256 = hashes.get(f"{one.contract.name} {one.contract.version}")
-        if sha256 is not None and sha256 != one.contract.sha256:
-            report.add(Difference("the stored contract", "sha256", sha256, one.contract.sha256))
-    return terms

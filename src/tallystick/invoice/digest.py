@@ -16,7 +16,7 @@ from tallystick.invoice.canonical import canonical_json
 ID_TAG = b"tallystick/invoice-id/v1\n"
 ENTRIES_TAG = b"tallystick/invoice-entries/v2\n"
 INTERNAL_TAG = b"tallystick/invoice-internal/v1\n"
-INVOICE_TAG = b"tallystick/invoice/v3\n"
+INVOICE_TAG = b"tallystick/invoice/v4\n"
 
 LEAF_BYTES = 32
 MARK_BYTES = 8 + LEAF_BYTES

@@ -6,284 +6,148 @@ when or where it was built, so that building it again from the same facts and ve
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
-from tallystick.contract.model import PlanKind
 from tallystick.core.errors import BadInput
 from tallystick.core.money import parse_decimal
 from tallystick.invoice.canonical import canonical_json
+from tallystick.invoice.line_model import AdjustedStep, ChargeKind, InvoiceLine, InvoiceTier, LineKind, MeterUse
+from tallystick.invoice.parts import (
+    Credits,
+    CustomerPaid,
+    GrantedCredits,
+    InForce,
+    InvoiceContract,
+    InvoicePeriod,
+    InvoiceSection,
+    LedgerPin,
+    ModelCost,
+    NotCharged,
+    NotChargedEvents,
+    NotChargedReason,
+    RateUse,
+    Totals,
+    UnpricedMeter,
+    Wallet,
+)
 
-FORMAT = "tallystick/invoice/v3"
+__all__ = [
+    "FORMAT",
+    "AdjustedStep",
+    "Adjustment",
+    "AdjustmentPin",
+    "ChargeKind",
+    "Credits",
+    "CustomerPaid",
+    "GrantedCredits",
+    "InForce",
+    "Internal",
+    "InternalAdjustment",
+    "Invoice",
+    "InvoiceContract",
+    "InvoiceLine",
+    "InvoicePeriod",
+    "InvoiceSection",
+    "InvoiceTier",
+    "LedgerPin",
+    "LineKind",
+    "MeterUse",
+    "ModelCost",
+    "NotCharged",
+    "NotChargedEvents",
+    "NotChargedReason",
+    "RateUse",
+    "Totals",
+    "UnpricedMeter",
+    "Wallet",
+    "parse_invoice",
+]
 
-LineKind = Literal["base_fee", "usage", "commit_true_up", "top_up", "credits_owed"]
-NotChargedReason = Literal["failure", "environment", "no_plan"]
-
-
-class InvoicePeriod(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A calendar month on the clocks of `time_zone`, as the half-open instants [start, end) in UTC."""
-
-    label: str
-    start: str
-    end: str
-    time_zone: str
-
-
-class InvoiceContract(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The contract version and plan that were in force last in the period; `sections` has them all.
-
-    Attributes:
-        sha256: the hash of the contract's content.
-        subscription: the ordinal of the subscription that put the org on this contract and plan.
-        subscriptions_known: how many subscriptions the org had when the invoice was built; later ones had no say.
-        in_force_at: the instant at which version and plan were looked up: the period's start, or the instant at which
-            the org came to this plan.
-    """
-
-    name: str
-    version: str
-    sha256: str
-    plan: str
-    subscription: int
-    subscriptions_known: int
-    in_force_at: str
-
-
-class InForce(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A half-open time [start, end) in which a plan was in force, by which of the org's subscriptions."""
-
-    start: str
-    end: str
-    subscription: int
-
-
-class InvoiceSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One plan of one contract version, which prices what was used while it was in force.
-
-    Attributes:
-        number: its place on the invoice, from 1.
-        contract: the contract's name, `version` and `sha256` which version of it.
-        kind: `usage`, `credits` or `byok`.
-        days: how many of the month's `days_of_month` are this plan's: its share of base fee and commit.
-        in_force: when it was in force, in order.
-    """
-
-    number: int
-    contract: str
-    version: str
-    sha256: str
-    plan: str
-    kind: PlanKind
-    days: int
-    days_of_month: int
-    in_force: tuple[InForce, ...]
+FORMAT = "tallystick/invoice/v4"
 
 
-class RateUse(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How many of the period's requests were costed with one rate-card version."""
-
-    rate_version: str
-    events: int
-
-
-class LedgerPin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Exactly which entries of the org's ledger the invoice covers, and where they stand in its Merkle tree.
+class AdjustmentPin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Exactly which entries of a closed month came after it was billed last.
 
     Attributes:
-        first_seq: the first entry at which the ledger had reached the period: all before it are older. 0 when there
-            is none up to `through_seq`.
-        through_seq: the org's last ledger sequence when the invoice was built; what came later is not on it.
-        events: how many requests of the period there were, charged or not.
-        entries_sha256: the hash over the period's entries, requests and corrections, in ascending sequence
-            (`docs/invoice.md`).
-        tree_size: how many leaves the org's tree had, one an entry: `through_seq`.
-        root: the root of that tree, in hex (`docs/ledger.md`).
+        first_seq: the first entry at which the ledger had reached that month.
+        billed_through_seq: up to which entry the month was billed before.
+        through_seq: up to which it is billed now: that of the invoice.
+        entries: how many entries of the month lie between, requests, corrections and operations.
+        events: how many of them are requests.
+        first_arrived, last_arrived: when the first and the last of them were recorded.
+        entries_sha256: the hash over them (`docs/invoice.md`).
     """
 
     first_seq: int
+    billed_through_seq: int
     through_seq: int
+    entries: int
     events: int
+    first_arrived: str
+    last_arrived: str
     entries_sha256: str
-    tree_size: int
-    root: str
 
 
-class MeterUse(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One meter's part of a line: how much of it, and in how many requests. Quantities are decimal strings."""
+class Adjustment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A closed month that facts came late for: priced anew as a whole, less what it was billed before.
 
-    meter: str
-    unit: str
-    quantity: str
-    events: int
-
-
-class InvoiceTier(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One step of a line's arithmetic: `billed * unit_usd / per + flat_usd = amount_usd`, exactly.
-
-    Attributes:
-        tier: which tier of the price it is, from 1.
-        quantity: how much of the line's quantity fell in it.
-        basis: what `billed` counts: `units`, the units of whole `packages`, or `cost_usd` (USD of our cost).
-        billed: what the unit price is applied to.
-        up_to: the tier's inclusive upper bound, null when it is open-ended.
-        unit_usd: the price of `per` billed units.
-        flat_usd: the fee for entering the tier, "0" when there is none.
-        amount_usd: exact, not rounded.
-    """
-
-    tier: int
-    quantity: str
-    basis: Literal["units", "packages", "cost_usd"]
-    billed: str
-    up_to: str | None
-    unit_usd: str
-    per: str
-    flat_usd: str
-    amount_usd: str
-
-
-class InvoiceLine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One charge.
+    The lines that say so are among those of the invoice.
 
     Attributes:
         number: its place on the invoice, from 1.
-        section: the number of the section that it belongs to.
-        plan: that section's plan.
-        meter: the priced meter of a usage line, else null.
-        quantity: what was priced: the sum over `metered`; 1 on a line without usage.
-        price: the price in words.
-        metered: the meters that the quantity is made of.
-        tiers: the arithmetic, step by step.
-        amount_usd: what is charged: `exact_usd` rounded once, half to even, to the cent.
-        exact_usd: a decimal; of a share of a month that has no finite decimal, a fraction such as "170/31".
-        residue_usd: exact less amount, half a cent at most either way.
+        invoice_id: the month's own invoice, which stays as it is.
+        period, sections: the month, and the plans that price it, as that invoice has them.
+        subscriptions_known: how many subscriptions had a say in them.
+        rates: by how many requests each rate-card version has priced more (or, below zero, fewer) of the month.
+        ledger: which entries came late.
+        not_charged: what came late and costs the customer nothing.
+        customer_paid: by how much this changes what keys of the customer's own have paid.
+        wallet: the month of the wallet as it is now; null when no operation came late.
+        totals: the sums over the lines of this adjustment.
     """
 
     number: int
-    section: int
-    plan: str
-    kind: LineKind
-    meter: str | None
-    quantity: str
-    price: str
-    metered: tuple[MeterUse, ...]
-    tiers: tuple[InvoiceTier, ...]
-    amount_usd: str
-    exact_usd: str
-    residue_usd: str
-    description: str
+    invoice_id: str
+    period: InvoicePeriod
+    sections: tuple[InvoiceSection, ...]
+    subscriptions_known: int
+    rates: tuple[RateUse, ...]
+    ledger: AdjustmentPin
+    not_charged: NotCharged
+    customer_paid: CustomerPaid
+    wallet: Wallet | None
+    totals: Totals
 
 
-class NotChargedEvents(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Requests that are metered and costed, and not billed.
+class InternalAdjustment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """By how much our cost of a closed month has changed; counts are differences too."""
 
-    They failed, or are of an environment that is not charged, or the org had no plan.
-    """
-
-    reason: NotChargedReason
-    environment: str
-    events: int
-    meters: tuple[MeterUse, ...]
-
-
-class UnpricedMeter(MeterUse, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A meter that was counted in charged requests, and has no price in the plan of that section."""
-
-    section: int
-    plan: str
-
-
-class NotCharged(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything of the period that costs the customer nothing, so that nothing is left unsaid."""
-
-    meters: tuple[UnpricedMeter, ...]
-    events: tuple[NotChargedEvents, ...]
-
-
-class ModelCost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the requests of one provider and model cost; those without a known cost are only counted."""
-
-    provider: str | None
-    model: str
-    events: int
-    unpriced_events: int
-    cost_usd: str
-
-
-class CustomerPaid(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """For information: requests whose provider a key of the customer's own has paid, and what they cost by our cards.
-
-    It is part of no line that is a share of cost, and none of our cost.
-    """
-
-    events: int
+    adjustment: int
     cost_usd: str
     unpriced_events: int
     models: tuple[ModelCost, ...]
-
-
-class Credits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a wallet holds, in credits: what may be spent, and what open holds have reserved. Decimal strings."""
-
-    available: str
-    held: str
-
-
-class GrantedCredits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Credits that came in from one source: in how many grants, and how many they were."""
-
-    source: str
-    grants: int
-    credits: str
-
-
-class Wallet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the period did to the wallet, in credits. Decimal strings.
-
-    Opening and closing, each available and held together, differ by what was granted and refunded, less what was
-    charged and what has expired.
-
-    Attributes:
-        operations: how many operations of the period moved credits.
-        opening, closing: before the first and after the last of them.
-        granted: what came in, by source.
-        charged: what was charged for work out of the wallet.
-        owed: what was charged beyond it, less what was refunded of such: it has lines of its own.
-        refunded: charges that came back to the wallet.
-        expired: what came to its end unspent.
-    """
-
-    operations: int
-    opening: Credits
-    granted: tuple[GrantedCredits, ...]
-    charged: str
-    owed: str
-    refunded: str
-    expired: str
-    closing: Credits
 
 
 class Internal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is ours to know: what the requests that we paid for cost us. It may be left out of what a customer gets."""
+    """What is ours to know: what the requests that we paid for cost us. It may be left out of what a customer gets.
+
+    `adjustments` has the same of closed months, as far as it has changed; the sums before are of the period alone.
+    """
 
     cost_usd: str
     unpriced_events: int
     models: tuple[ModelCost, ...]
-
-
-class Totals(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The sums over the lines; `total_usd` is what is due, to the cent."""
-
-    total_usd: str
-    exact_total_usd: str
-    residue_usd: str
+    adjustments: tuple[InternalAdjustment, ...]
 
 
 class Invoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One org's invoice for one month. `digest` covers everything in it.
 
-    `wallet` is null when no operation of the period moved credits.
+    `lines` has those of the period, then those of each of the `adjustments`. `wallet` is null when no operation of the
+    period moved credits.
     """
 
     format: str = FORMAT
@@ -295,6 +159,7 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     sections: tuple[InvoiceSection, ...]
     rates: tuple[RateUse, ...]
     ledger: LedgerPin
+    adjustments: tuple[Adjustment, ...]
     lines: tuple[InvoiceLine, ...]
     not_charged: NotCharged
     customer_paid: CustomerPaid
@@ -311,8 +176,20 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     @property
     def total_cents(self) -> int:
-        """What is due, in USD cents."""
+        """What is due, in USD cents; below zero when the customer gets something back."""
         return int(parse_decimal(self.totals.total_usd, where="totals.total_usd") * 100)
+
+    def sections_of(self, line: InvoiceLine) -> tuple[InvoiceSection, ...]:
+        """The plans of the line's month: the invoice's own, or those of the month that it adjusts."""
+        return self.sections if line.adjusts is None else self.adjustments[line.adjusts.adjustment - 1].sections
+
+    def section_of(self, line: InvoiceLine) -> InvoiceSection:
+        """The plan that priced the line."""
+        return self.sections_of(line)[line.section - 1]
+
+    def month_of(self, line: InvoiceLine) -> str:
+        """The month that the line charges for, such as "2026-10"."""
+        return (self.period if line.adjusts is None else self.adjustments[line.adjusts.adjustment - 1].period).label
 
     def line(self, number: int) -> InvoiceLine:
         """The line of that number.
@@ -340,7 +217,8 @@ def parse_invoice(text: str | bytes) -> Invoice:
     try:
         invoice = msgspec.json.decode(text, type=Invoice)
         canonical_json(invoice.document())  # its numbers are such as a digest can cover,
-        _ = invoice.total_cents  # and its total is an amount
+        _ = invoice.total_cents  # its total is an amount,
+        _expect_references(invoice)  # and each line has a plan
     except (msgspec.DecodeError, ValueError, RecursionError, BadInput) as error:
         raise BadInput(
             "invalid_invoice_document",
@@ -348,3 +226,15 @@ def parse_invoice(text: str | bytes) -> Invoice:
             next_step="export the invoice again from the ledger that closed it",
         ) from None
     return invoice
+
+
+def _expect_references(invoice: Invoice) -> None:
+    """Every line names a section that there is, of the month or of an adjustment that there is."""
+    numbers = [one.number for one in invoice.adjustments]
+    if numbers != list(range(1, len(numbers) + 1)):
+        raise ValueError("its adjustments are not numbered from 1")
+    for line in invoice.lines:
+        if line.adjusts is not None and line.adjusts.adjustment not in numbers:
+            raise ValueError(f"line {line.number} is of adjustment {line.adjusts.adjustment}, which it has not")
+        if not 1 <= line.section <= len(invoice.sections_of(line)):
+            raise ValueError(f"line {line.number} is of section {line.section}, which it has not")

@@ -9,40 +9,29 @@ Entries are without personal data; the salted fingerprint stands for it. docs/pr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import msgspec
 
-from tallystick.contract.loader import load_contract
-from tallystick.contract.model import Contract
-from tallystick.core.errors import BadInput, TallyError
-from tallystick.core.instants import format_instant, parse_instant
+from tallystick.core.errors import BadInput
+from tallystick.core.instants import format_instant
 from tallystick.core.json_text import read_json
-from tallystick.core.periods import Period, month_period
 from tallystick.invoice.build import build_invoice
 from tallystick.invoice.compare import document_differences
 from tallystick.invoice.digest import invoice_digest
 from tallystick.invoice.model import Invoice, LedgerPin, parse_invoice
 from tallystick.invoice.proof_entries import EntriesFound, read_entries
-from tallystick.invoice.terms import Holding, Terms, make_terms
+from tallystick.invoice.proof_months import ContractText, ProofMonths, named_sections
+from tallystick.invoice.proof_report import ProofReport, named
 from tallystick.invoice.usage import PeriodFacts
 from tallystick.ledger.checkpoint import Checkpoint, read_checkpoint
 from tallystick.ledger.merkle import EMPTY_ROOT
 from tallystick.ledger.notes import PublicKey, parse_public_key
 from tallystick.ledger.proof import Evidence, block_sealed, expect_extends, expect_logged, org_sealed, root_through
 
-FORMAT = "tallystick/proof/v2"
-PROBLEMS_MAX = 20
+__all__ = ["FORMAT", "ContractText", "Proof", "ProofReport", "check_proof", "named_sections", "read_proof"]
 
-
-class ContractText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A contract version that priced the invoice, as the text that was applied."""
-
-    source_name: str
-    source_text: str
+FORMAT = "tallystick/proof/v3"
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -57,61 +46,6 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     contracts: list[ContractText]
     entries: list[msgspec.Raw]
     evidence: Evidence | None
-
-
-@dataclass(slots=True)
-class ProofReport:
-    """What a check of a proof found. It is `valid` when there is no problem.
-
-    Attributes:
-        trusted_by: why the checkpoint's signature is believed: `key` (one that was given), `checkpoint` (one that was
-            kept elsewhere), or None: only the key that the proof itself brings vouches for it.
-        entries: how many ledger entries the proof has.
-        events: how many requests of the period the invoice states.
-        block: the block in which the entries were sealed.
-        log_size: how many blocks the checkpoint covers.
-        key: the public key that signed it.
-        contract, contract_sha256, plan, time_zone: what the invoice says was agreed last in the month; `plans` has all
-            that it says was agreed. The ledger commits to entries, not to terms: whether these are the ones is for the
-            reader to compare.
-        problems: a sentence each, the first of them.
-    """
-
-    invoice_id: str
-    org_id: str
-    period: str
-    total_usd: str
-    digest: str
-    first_seq: int
-    through_seq: int
-    events: int
-    entries: int = 0
-    block: int | None = None
-    sealed_at: str | None = None
-    log_origin: str | None = None
-    log_size: int | None = None
-    key: str | None = None
-    trusted_by: str | None = None
-    contract: str = ""
-    contract_sha256: str = ""
-    plan: str = ""
-    plans: list[str] = field(default_factory=list)
-    time_zone: str = ""
-    problems: list[str] = field(default_factory=list)
-
-    @property
-    def valid(self) -> bool:
-        """Whether everything holds."""
-        return not self.problems
-
-    def add(self, problem: str) -> None:
-        """Note a problem, unless there are enough."""
-        if len(self.problems) < PROBLEMS_MAX:
-            self.problems.append(problem)
-
-    def as_dict(self) -> dict[str, Any]:
-        """The report as plain JSON."""
-        return {"valid": self.valid, **asdict(self)}
 
 
 def read_proof(data: bytes) -> Proof:
@@ -177,81 +111,51 @@ def check_proof(
         contract=f"{invoice.contract.name} {invoice.contract.version}",
         contract_sha256=invoice.contract.sha256,
         plan=invoice.contract.plan,
-        plans=[f"{one.plan} of {one.contract} {one.version} ({one.sha256[:12]})" for one in invoice.sections],
+        plans=list(
+            dict.fromkeys(
+                f"{one.plan} of {one.contract} {one.version} ({one.sha256[:12]})" for one in named_sections(invoice)
+            )
+        ),
         time_zone=invoice.period.time_zone,
     )
-    with _named(report):
+    with named(report):
         if invoice_digest(invoice.document()) != invoice.digest:
             raise ValueError("the invoice's digest is not that of the document: the document was changed")
-    period = Period(invoice.period.label, parse_instant(invoice.period.start), parse_instant(invoice.period.end))
-    with _named(report):
-        if period != month_period(period.label, invoice.period.time_zone):
-            raise ValueError(f"the period is not {period.label} on the clocks of {invoice.period.time_zone}")
-    terms: Terms | None = None
-    with _named(report):
-        terms = _terms(invoice, period, proof.contracts)
+    months = ProofMonths(invoice, proof.contracts, report)
     found: EntriesFound | None = None
-    with _named(report):
-        found = read_entries(proof.entries, invoice.org_id, period, pin.through_seq, terms, progress)
+    with named(report):
+        found = read_entries(proof.entries, invoice.org_id, months.since, pin.through_seq, months.counts, progress)
     if found is not None:
-        for problem in found.problems:
-            report.add(problem)
-        if terms is not None:
-            with _named(report):
-                _check_invoice(report, invoice, terms, proof.evidence, found)
-        with _named(report):
+        with named(report):
+            _check_invoice(report, invoice, months, proof.evidence, found)
+        with named(report):
             _check_sealed(report, invoice, proof.evidence, found, keys, kept)
     return report
 
 
 def _check_invoice(
-    report: ProofReport, invoice: Invoice, terms: Terms, evidence: Evidence | None, found: EntriesFound
+    report: ProofReport, invoice: Invoice, months: ProofMonths, evidence: Evidence | None, found: EntriesFound
 ) -> None:
     """The invoice again, from the entries and the contracts' texts alone."""
+    for problem in dict.fromkeys(problem for count in months.counts for problem in count.problems):
+        report.add(problem)
+    count, facts, late = months.count, months.count.count(), months.late_months()
+    if months.terms is None or late is None:
+        return
     pin = LedgerPin(
         through_seq=found.first_seq + len(found.leaves) - 1,
-        first_seq=found.period_from_seq,
-        events=found.events,
-        entries_sha256=found.entries_sha256,
+        billed_through_seq=invoice.ledger.billed_through_seq,
+        first_seq=count.first_seq,
+        events=count.events,
+        entries_sha256=count.hexdigest(),
         tree_size=found.first_seq + len(found.leaves) - 1,
         root=(root_through(found.leaves, found.first_seq, evidence.left) if evidence else EMPTY_ROOT).hex(),
     )
-    again = build_invoice(terms, PeriodFacts(found.sums, pin, found.wallet))
+    again = build_invoice(months.terms, PeriodFacts(facts.sums, pin, facts.wallet), late)
     for difference in document_differences(invoice.document(), again.document()):
         report.add(
             f"{difference.where}: {difference.field} is {difference.stored}, and {difference.recomputed} follows"
         )
-
-
-def _terms(invoice: Invoice, period: Period, texts: Sequence[ContractText]) -> Terms:
-    """The terms as the invoice states them, with the contracts read from their texts and the days counted again."""
-    contracts = {one.sha256: one for one in (load_contract(text.source_text, text.source_name) for text in texts)}
-    if len(texts) != len({section.sha256 for section in invoice.sections}):
-        raise ValueError("the proof has other contracts' texts than the invoice names")
-    holdings = sorted(_holdings(invoice, contracts), key=lambda one: one.start)
-    if not holdings:
-        raise ValueError("the invoice names no plan")
-    for one, end in zip(holdings, [*(later.start for later in holdings[1:]), period.end], strict=True):
-        if not (period.start <= one.start < one.end <= end):
-            raise ValueError(
-                f"plan {one.plan} cannot have been in force from {one.start} until {one.end} in the period"
-            )
-        if one.contract.effective_from > one.start:
-            raise ValueError(
-                f"the contract's version {one.contract.version} was not in force at {format_instant(one.start)}"
-            )
-    zone = invoice.period.time_zone
-    return make_terms(invoice.org_id, period, zone, holdings, invoice.contract.subscriptions_known)
-
-
-def _holdings(invoice: Invoice, contracts: Mapping[str, Contract]) -> Iterator[Holding]:
-    for section in invoice.sections:
-        contract = contracts.get(section.sha256)
-        if contract is None:
-            raise ValueError(f"no contract's text hashes to {section.sha256}, which section {section.number} names")
-        for held in section.in_force:
-            start, end = parse_instant(held.start), parse_instant(held.end)
-            yield Holding(start, end, contract, section.plan, held.subscription)
 
 
 def _check_sealed(
@@ -303,17 +207,6 @@ def _signed_by(note: str, key: PublicKey) -> Checkpoint | None:
         return read_checkpoint(note, [key])[0]
     except BadInput:
         return None
-
-
-@contextmanager
-def _named(report: ProofReport) -> Iterator[None]:
-    """What a step of the check cannot accept becomes a problem of the report."""
-    try:
-        yield
-    except TallyError as error:
-        report.add(error.detail)
-    except (ValueError, ArithmeticError, TypeError, KeyError) as error:
-        report.add(str(error) or type(error).__name__)
 
 
 def _no_proof(why: str) -> BadInput:

@@ -61,6 +61,8 @@ class Terms:
         period: the half-open month, on the clocks of `time_zone`.
         sections: the plans of the month, in the order in which each came into force first; at least one.
         subscriptions_known: how many subscriptions the org had when these terms were chosen.
+        left: the plan that the org was on last, when it is on none in the month. It is the only section then, with no
+            time and no days, so that it charges nothing but credits that were topped up or are owed.
     """
 
     org_id: str
@@ -68,6 +70,7 @@ class Terms:
     time_zone: str
     sections: tuple[Section, ...]
     subscriptions_known: int
+    left: Holding | None = None
 
     @property
     def unplanned(self) -> int:
@@ -76,7 +79,9 @@ class Terms:
 
     @cached_property
     def last(self) -> tuple[Section, Holding]:
-        """The plan that was in force last in the month."""
+        """The plan that was in force last in the month, or before it when there is none in it."""
+        if self.left is not None:
+            return self.sections[0], self.left
         return max(((one, held) for one in self.sections for held in one.holdings), key=lambda pair: pair[1].start)
 
     @cached_property
@@ -87,6 +92,8 @@ class Terms:
         another begins, nothing prices what is used.
         """
         held = sorted((one.start, one.end, place) for place, of in enumerate(self.sections) for one in of.holdings)
+        if not held:
+            return (Slice(self.period.start, self.period.end, self.unplanned),)
         found = [Slice(self.period.start, held[0][1], held[0][2])]
         for (_, left, _), (start, end, place) in pairwise(held):
             if left < start:
@@ -130,6 +137,31 @@ def make_terms(
             )
         )
     return Terms(org_id, period, time_zone, tuple(sections), subscriptions_known)
+
+
+def make_left_terms(
+    org_id: str,
+    period: Period,
+    time_zone: str,
+    contract: Contract,
+    plan: str,
+    subscription: int,
+    subscriptions_known: int,
+) -> Terms:
+    """The terms of a month without a plan: nothing that was used is charged, and closed months are adjusted.
+
+    Args:
+        org_id, period, time_zone: whose month.
+        contract, plan, subscription: what the org was on last.
+        subscriptions_known: how many subscriptions the org has.
+
+    Raises:
+        BadInput: `unknown_plan`.
+    """
+    left = Holding(period.start, period.start, contract, plan, subscription)
+    days = Days(0, len(month_days(period, time_zone)))
+    section = Section(contract=contract, plan=_plan(org_id, left), holdings=(), days=days)
+    return Terms(org_id, period, time_zone, (section,), subscriptions_known, left)
 
 
 def _plan(org_id: str, held: Holding) -> Plan:

@@ -7,8 +7,10 @@ not matter.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeVar
 
 from tallystick.invoice.model import LedgerPin
 from tallystick.invoice.wallet import WalletMonth
@@ -16,6 +18,8 @@ from tallystick.ledger.adjustment import Adjust
 from tallystick.rates.model import Cost
 from tallystick.usage.event import Payer, UsageEvent
 
+Key = TypeVar("Key")
+Model = tuple[str | None, str]
 Group = tuple[str, bool]
 """(environment, failed): whether a request is charged depends on these two alone."""
 
@@ -109,6 +113,27 @@ class PeriodSums:
         for version, count in other.rates.items():
             self.rates[version] = self.rates.get(version, 0) + count
 
+    def less(self, other: PeriodSums) -> PeriodSums:
+        """By how much these exceed sums of a part of the same requests; what does not is left out.
+
+        A request that was corrected since has changed its cost, and is one fewer without a known one.
+        """
+        found = PeriodSums()
+        found.events = _counts_less(self.events, other.events)
+        found.rates = _counts_less(self.rates, other.rates)
+        for key in self.meters.keys() | other.meters.keys():
+            now, was = self.meters.get(key, MeterSum()), other.meters.get(key, MeterSum())
+            if now != was:
+                found.meters[key] = MeterSum(
+                    now.quantity - was.quantity,
+                    now.events - was.events,
+                    now.cost_pico - was.cost_pico,
+                    now.cost_unknown - was.cost_unknown,
+                )
+        found.models = _models_less(self.models, other.models)
+        found.customer_models = _models_less(self.customer_models, other.customer_models)
+        return found
+
     def add_request(self, event: UsageEvent, cost: Cost) -> None:
         """One request: its raw quantities, and what it cost after corrections: us nothing when the customer paid."""
         group = self._add_quantities(event)
@@ -177,6 +202,30 @@ class PeriodFacts:
         return total
 
 
+@dataclass(frozen=True)
+class MonthCount:
+    """A month's facts up to some entry, as `PeriodFacts` has them."""
+
+    sums: tuple[PeriodSums, ...]
+    wallet: WalletMonth
+
+
 def empty_sums(sections: int) -> tuple[PeriodSums, ...]:
     """Sums to begin with, for so many sections and for what is used without a plan."""
     return tuple(PeriodSums() for _ in range(sections + 1))
+
+
+def _counts_less(now: Mapping[Key, int], was: Mapping[Key, int]) -> dict[Key, int]:
+    found = {key: now.get(key, 0) - was.get(key, 0) for key in now.keys() | was.keys()}
+    return {key: count for key, count in found.items() if count}
+
+
+def _models_less(now: Mapping[Model, ModelSum], was: Mapping[Model, ModelSum]) -> dict[Model, ModelSum]:
+    found: dict[Model, ModelSum] = {}
+    for key in now.keys() | was.keys():
+        one, other = now.get(key, ModelSum()), was.get(key, ModelSum())
+        if one != other:
+            found[key] = ModelSum(
+                one.events - other.events, one.unpriced - other.unpriced, one.cost_pico - other.cost_pico
+            )
+    return found

@@ -68,13 +68,13 @@ def list_invoice_rows(connection: Connection, org_id: str | None = None, label: 
     return [InvoiceRow(*row) for row in rows]
 
 
-def lock_month(connection: Connection, org_id: str, label: str) -> None:
-    """Keep others from closing this org's month until the transaction ends."""
-    connection.execute(_SQL["lock_month"], {"org": org_id, "period": label})
+def lock_closing(connection: Connection, org_id: str) -> None:
+    """Keep others from closing a month of this org until the transaction ends."""
+    connection.execute(_SQL["lock_closing"], {"org": org_id})
 
 
 def insert_invoice(connection: Connection, invoice: StoredInvoice) -> None:
-    """Append a closed month; the month is locked."""
+    """Append a closed month; closing is locked for the org."""
     row = invoice.row
     names = ("invoice_id", "period", "contract", "contract_version", "contract_sha256", "plan", "through_seq")
     values = {name: getattr(row, name) for name in (*names, "digest", "total_cents", "closed_at")}
@@ -99,9 +99,16 @@ def late_ranges(connection: Connection, row: InvoiceRow) -> list[tuple[int, int]
     head = read_head(connection, row.org_id)
     if not head.has_left(row.period_start):
         return []
-    bounds = {"org": row.org_id, "start": row.period_start, "end": row.period_end}
-    limits = {"through_seq": row.through_seq, "kept_from_seq": head.kept_from_seq}
-    return [(first, last) for first, last in connection.execute(_SQL["late_ranges"], bounds | limits)]
+    since, until = row.period_start, row.period_end
+    return ranges_in_blocks(connection, row.org_id, since, until, row.through_seq + 1, head.kept_from_seq - 1)
+
+
+def ranges_in_blocks(
+    connection: Connection, org_id: str, since: datetime, until: datetime, first_seq: int, last_seq: int
+) -> list[tuple[int, int]]:
+    """Where in blocks the org's entries of that time may be, from `first_seq` to `last_seq`: (first, last) numbers."""
+    bounds = {"org": org_id, "start": since, "end": until, "first_seq": first_seq, "last_seq": last_seq}
+    return [(first, last) for first, last in connection.execute(_SQL["ranges_in_blocks"], bounds)]
 
 
 def unsubscribed_orgs(connection: Connection, period: Period) -> list[str]:
@@ -113,6 +120,23 @@ def orgs_that_used(connection: Connection, periods: Mapping[str, Period]) -> lis
     """Which of these orgs used something, each in its own period."""
     starts, ends = ([getattr(period, bound) for period in periods.values()] for bound in ("start", "end"))
     rows = connection.execute(_SQL["orgs_that_used"], {"orgs": list(periods), "starts": starts, "ends": ends})
+    return [org for (org,) in rows]
+
+
+def orgs_with_late(connection: Connection, periods: Mapping[str, Period]) -> list[str]:
+    """Which of these orgs have entries that came for a closed month after their last invoice.
+
+    Of each org, the months that ended before its period are looked at. An org of which entries have left the database
+    since its last invoice is given as well: what came late may be among them.
+    """
+    rows = connection.execute(
+        _SQL["orgs_with_late"],
+        {
+            "orgs": list(periods),
+            "starts": [period.start for period in periods.values()],
+            "kinds": list(COUNTED_KINDS),
+        },
+    )
     return [org for (org,) in rows]
 
 

@@ -10,12 +10,12 @@ from tallystick.core.instants import format_instant
 from tallystick.invoice.adjusted import COUNTED_KINDS, add_operation
 from tallystick.invoice.model import LedgerPin
 from tallystick.invoice.terms import Terms
-from tallystick.invoice.usage import ModelSum, PeriodFacts, PeriodSums, empty_sums
+from tallystick.invoice.usage import ModelSum, MonthCount, PeriodFacts, PeriodSums, empty_sums
 from tallystick.invoice.wallet import WalletMonth
 from tallystick.journal.database import Connection, Database
 from tallystick.journal.named_sql import load_queries
 from tallystick.journal.period_pin import hash_entries, tree_at
-from tallystick.journal.period_scope import Scope, Span, begin_reading, find_span, read_head
+from tallystick.journal.period_scope import Head, Scope, Span, begin_reading, find_span, read_head
 from tallystick.ledger.merkle import Frontier
 from tallystick.ledger.operation_body import read_body
 
@@ -24,38 +24,67 @@ _FETCH_ROWS = 2000
 
 
 def sum_period(database: Database, terms: Terms, *, pinned: bool = True) -> PeriodFacts:
-    """Everything an invoice needs to know of the facts, as of now: one snapshot, sums made by the database.
+    """Everything that an invoice needs to know of the month's facts, as of now; see `sum_month`.
+
+    Raises:
+        Conflict: `period_archived`, `ledger_incomplete`.
+        Unavailable: `database_unreachable`.
+    """
+    with database.org(terms.org_id) as connection:
+        begin_reading(connection)
+        return sum_month(connection, terms, read_head(connection, terms.org_id), pinned=pinned)
+
+
+def sum_month(
+    connection: Connection, terms: Terms, head: Head, *, pinned: bool = True, billed_through_seq: int = 0
+) -> PeriodFacts:
+    """Everything that an invoice needs to know of the month's facts: one snapshot, sums made by the database.
 
     What was used under each plan of the month is summed on its own. Memory does not grow with the number of facts.
 
     Args:
+        connection: the org's, in one snapshot (`begin_reading`).
+        terms: whose month.
+        head: where the org's sequence stands in that snapshot.
         pinned: whether the entries are hashed, so that the invoice can be proved; not needed of one that nobody gets.
+        billed_through_seq: what the org's invoice before covers.
 
     Raises:
         Conflict: `period_archived`, when entries of the period may have left the database; `ledger_incomplete`, when
             entries are missing that should be there.
-        Unavailable: `database_unreachable`.
     """
     org_id, period = terms.org_id, terms.period
-    with database.org(org_id) as connection:
-        begin_reading(connection)
-        head = read_head(connection, org_id)
-        if head.has_left(period.start):
-            raise Conflict(
-                "period_archived",
-                f"entries of {org_id} up to {format_instant(head.forgotten_until)} have left the database for sealed "
-                f"blocks, and {period.label} begins at {format_instant(period.start)}",
-                next_step="nothing was closed. Months are closed before their entries leave: set TALLY_RETENTION_DAYS "
-                "to more than the days you close in",
-                where=org_id,
-            )
-        sums = empty_sums(len(terms.sections))
-        for start, end, section in terms.slices:
-            sums[section].add(_sums(connection, find_span(connection, Scope(org_id, start, end, head.last_seq))))
-        span = find_span(connection, Scope(org_id, period.start, period.end, head.last_seq))
-        events = sum(sum(one.events.values()) for one in sums)
-        pin = _pin(connection, span, events) if pinned else ledger_pin(1, head.last_seq, events, "", Frontier())
-        return PeriodFacts(sums, pin, _add_operations(connection, span, terms, sums))
+    if head.has_left(period.start):
+        raise Conflict(
+            "period_archived",
+            f"entries of {org_id} up to {format_instant(head.forgotten_until)} have left the database for sealed "
+            f"blocks, and {period.label} begins at {format_instant(period.start)}",
+            next_step="nothing was closed. Months are closed before their entries leave: set TALLY_RETENTION_DAYS "
+            "to more than the days you close in",
+            where=org_id,
+        )
+    found = count_month(connection, terms, head.last_seq)
+    span = find_span(connection, Scope(org_id, period.start, period.end, head.last_seq))
+    events = sum(sum(one.events.values()) for one in found.sums)
+    if not pinned:
+        pin = ledger_pin(1, head.last_seq, events, "", Frontier(), billed_through_seq)
+    else:
+        pin = _pin(connection, span, events, billed_through_seq)
+    return PeriodFacts(found.sums, pin, found.wallet)
+
+
+def count_month(connection: Connection, terms: Terms, through_seq: int) -> MonthCount:
+    """What the month's entries up to `through_seq` add up to; all of them are in the database.
+
+    Raises:
+        Conflict: `ledger_incomplete`.
+    """
+    org_id, period = terms.org_id, terms.period
+    sums = empty_sums(len(terms.sections))
+    for start, end, section in terms.slices:
+        sums[section].add(_sums(connection, find_span(connection, Scope(org_id, start, end, through_seq))))
+    span = find_span(connection, Scope(org_id, period.start, period.end, through_seq))
+    return MonthCount(sums, _add_operations(connection, span, terms, sums))
 
 
 def _add_operations(connection: Connection, span: Span, terms: Terms, sums: tuple[PeriodSums, ...]) -> WalletMonth:
@@ -83,7 +112,7 @@ def _add_operations(connection: Connection, span: Span, terms: Terms, sums: tupl
     return wallet
 
 
-def _pin(connection: Connection, span: Span, events: int) -> LedgerPin:
+def _pin(connection: Connection, span: Span, events: int, billed_through_seq: int) -> LedgerPin:
     org_id, through_seq = span.scope.org_id, span.scope.through_seq
     tree = tree_at(connection, org_id, through_seq)
     if tree.size != through_seq:
@@ -93,14 +122,18 @@ def _pin(connection: Connection, span: Span, events: int) -> LedgerPin:
             next_step="nothing was closed. See which with `tally verify`, and restore the database from a backup",
             where=org_id,
         )
-    return ledger_pin(span.first_seq, through_seq, events, hash_entries(connection, span), tree)
+    entries_sha256 = hash_entries(connection, span)
+    return ledger_pin(span.first_seq, through_seq, events, entries_sha256, tree, billed_through_seq)
 
 
-def ledger_pin(first_seq: int, through_seq: int, events: int, entries_sha256: str, tree: Frontier) -> LedgerPin:
+def ledger_pin(
+    first_seq: int, through_seq: int, events: int, entries_sha256: str, tree: Frontier, billed_through_seq: int = 0
+) -> LedgerPin:
     """The invoice's section about the ledger; a `first_seq` past `through_seq` is none."""
     return LedgerPin(
         first_seq=first_seq if first_seq <= through_seq else 0,
         through_seq=through_seq,
+        billed_through_seq=billed_through_seq,
         events=events,
         entries_sha256=entries_sha256,
         tree_size=tree.size,

@@ -43,19 +43,45 @@ from entries_of_period(%(org)s, %(start)s, %(end)s, greatest(%(first_seq)s, %(th
 where kind <> 'correction' and (body is null or kind = any(%(kinds)s))
 order by seq limit %(limit)s
 
--- name: late_ranges
--- Which of the org's entries that have left the database for blocks, and came after through_seq, may be of the period:
+-- name: ranges_in_blocks
+-- Which of the org's entries from first_seq to last_seq, which have left the database for blocks, may be of that time:
 -- ranges of sequence numbers, a block each, from the times that the block has.
-select greatest(held.first_seq, %(through_seq)s::bigint + 1), least(held.last_seq, %(kept_from_seq)s::bigint - 1)
+select greatest(held.first_seq, %(first_seq)s::bigint), least(held.last_seq, %(last_seq)s::bigint)
 from block_orgs as held
 join blocks on blocks.block = held.block
-where held.org_id = %(org)s and held.last_seq > %(through_seq)s and held.first_seq < %(kept_from_seq)s
+where held.org_id = %(org)s and held.last_seq >= %(first_seq)s and held.first_seq <= %(last_seq)s
     and blocks.time_min < %(end)s and blocks.time_max >= %(start)s
 order by held.first_seq
 
--- name: lock_month
--- One closing of an org's month at a time, until the transaction ends.
-select pg_advisory_xact_lock(hashtextextended('close ' || %(org)s || ' ' || %(period)s, 0))
+-- name: orgs_with_late
+-- Which of these orgs have entries after their last invoice that belong to a month with an invoice, all of whose months
+-- ended before the instant given; or have let entries go since.
+select head.org_id
+from unnest(%(orgs)s::text[], %(starts)s::timestamptz[]) as given (org_id, before)
+cross join lateral (
+    select max(through_seq) as through_seq, min(period_start) as since, max(period_end) as until
+    from invoices where invoices.org_id = given.org_id
+) as billed
+join org_heads as head on head.org_id = given.org_id and head.last_seq > billed.through_seq
+cross join lateral (
+    select seq_reaching(head.org_id, billed.until + interval '6 hours', head.last_seq) as bound_seq
+    offset 0
+) as span
+where billed.until <= given.before and (
+    exists (
+        select from entries_of_period(
+            head.org_id, billed.since, billed.until, billed.through_seq + 1, span.bound_seq, head.last_seq
+        ) as entry
+        join invoices as own on own.org_id = head.org_id and entry.time >= own.period_start and entry.time < own.period_end
+        where entry.body is null or entry.kind = any(%(kinds)s)
+    )
+    or (select min(seq) from ledger_entries where ledger_entries.org_id = head.org_id) > billed.through_seq + 1
+    or not exists (select from ledger_entries where ledger_entries.org_id = head.org_id)
+)
+
+-- name: lock_closing
+-- One closing of an org at a time, until the transaction ends: each invoice bears what came late since the one before.
+select pg_advisory_xact_lock(hashtextextended('close ' || %(org)s, 0))
 
 -- name: insert_invoice
 -- A closed month.

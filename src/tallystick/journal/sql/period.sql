@@ -199,3 +199,24 @@ from (
 ) as neighbours
 where seq > previous + 1
 order by seq
+
+-- name: late_months
+-- Of these months of the org's, which have entries after after_seq that may change what they come to: requests,
+-- corrections, and operations of these kinds. One look for all of them: a few hours' entries at most are read that came
+-- in time for their month, and the index of those that came later.
+select distinct given.label
+from (
+    select seq_reaching(%(org)s, %(end)s::timestamptz + interval '6 hours', %(through_seq)s) as bound_seq
+    offset 0
+) as span
+cross join lateral entries_of_period(
+    %(org)s, %(start)s, %(end)s, %(after_seq)s::bigint + 1, span.bound_seq, %(through_seq)s
+) as entry
+join unnest(%(labels)s::text[], %(starts)s::timestamptz[], %(ends)s::timestamptz[]) as given (label, start, until)
+    on entry.time >= given.start and entry.time < given.until
+where entry.body is null or entry.kind = any(%(kinds)s)
+
+-- name: late_arrival
+-- Of the period's entries in the span: how many, how many of them requests, and when the first and the last was recorded.
+select count(*), count(*) filter (where kind <> 'correction' and body is null), min(recorded_at), max(recorded_at)
+from entries_of_period(%(org)s, %(start)s, %(end)s, %(first_seq)s, %(bound_seq)s, %(through_seq)s)
