@@ -7,7 +7,19 @@ import sys
 
 from bench.report import Row, show
 
-NAMES = ("pricing", "policy", "journal", "ingest", "http_ingest", "decisions", "gateway", "close", "seal", "replay")
+NAMES = (
+    "pricing",
+    "policy",
+    "journal",
+    "ingest",
+    "http_ingest",
+    "decisions",
+    "gateway",
+    "close",
+    "rollup",
+    "seal",
+    "replay",
+)
 ON_REQUEST = ("growth", "memory")
 """What takes long, and runs only when it is named."""
 

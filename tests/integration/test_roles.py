@@ -21,11 +21,11 @@ from tallystick.app.settings import Settings
 from tallystick.core.errors import Unavailable
 from tallystick.journal.database import Database
 from tallystick.journal.migrate import migrate
-from tallystick.journal.roles import KEEPER, LOGINS
+from tallystick.journal.roles import ALL_LOGINS, KEEPER, LOGINS
 from tallystick.journal.self_test import check_walls
 from tallystick.journal.server import EmbeddedServer
 
-ROLES = (*LOGINS, KEEPER)
+ROLES = (*ALL_LOGINS, KEEPER)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_a_login_that_may_make_such_roles_makes_them_and_becomes_them(owned: tup
         assert logins.fetchall() == []  # nobody needs to log in as them here
 
 
-def test_once_migrated_a_login_that_owns_nothing_and_is_a_member_of_three_roles_is_enough(
+def test_once_migrated_a_login_that_owns_nothing_and_is_a_member_of_the_roles_is_enough(
     owned: tuple[str, str], tmp_path: Path
 ) -> None:
     administrator, deploy = owned
@@ -120,9 +120,9 @@ def test_once_migrated_a_login_that_owns_nothing_and_is_a_member_of_three_roles_
     service = make_conninfo(deploy, user="service")
     with pytest.raises(Unavailable) as caught:
         works(service, tmp_path)
-    assert re.findall(r"grant (\w+) to service", statements(caught.value)) == list(LOGINS)
+    assert re.findall(r"grant (\w+) to service", statements(caught.value)) == list(ALL_LOGINS)
     with psycopg.connect(administrator, autocommit=True) as connection:
-        connection.execute(f"grant {', '.join(LOGINS)} to service".encode())
+        connection.execute(f"grant {', '.join(ALL_LOGINS)} to service".encode())
     works(service, tmp_path)
 
 
@@ -135,7 +135,7 @@ def test_where_the_roles_log_in_themselves_no_login_needs_to_be_a_member_of_them
     with pytest.raises(Unavailable) as caught:
         works(make_conninfo(deploy, user="service"), tmp_path, role_logins=True)
     said = statements(caught.value)
-    assert said.split("; ") == [f"alter role {role} login" for role in LOGINS]
+    assert said.split("; ") == [f"alter role {role} login" for role in ALL_LOGINS]
     with psycopg.connect(administrator, autocommit=True) as connection:
         connection.execute(said.encode())
     works(service, tmp_path, role_logins=True)

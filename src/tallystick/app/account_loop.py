@@ -13,6 +13,7 @@ import time
 
 from tallystick.app.hold_expiry import expire_due
 from tallystick.app.included_credits import give_included
+from tallystick.app.jobs import Recorder, sentence_of
 from tallystick.app.runtime import Runtime
 from tallystick.core.errors import TallyError
 
@@ -29,6 +30,7 @@ class AccountLoop:
         self._runtime = runtime
         self._seconds = runtime.settings.account_seconds
         self._stopping = threading.Event()
+        self._recorder = Recorder(runtime, "accounts")
         self._included_due = 0.0  # by the clock that only goes forward
         self._thread = threading.Thread(target=self._run, name="tally-accounts", daemon=True)
 
@@ -53,17 +55,21 @@ class AccountLoop:
     def _run(self) -> None:
         is_away = False
         while not self._stopping.wait(self._seconds):
+            started_at = self._runtime.clock()
             try:
-                self._look()
+                done = self._look()
                 is_away = False
+                self._recorder.note(started_at, done, f"{done:,} entries for what was over or is included")
             except TallyError as error:  # the database is away or busy; it is told elsewhere, and here once
                 if not is_away:
                     _log.warning("accounts could not be kept up: %s", error.detail)
                 is_away = True
-            except Exception:
+                self._recorder.note(started_at, 0, "", sentence_of(error))
+            except Exception as error:
                 _log.exception("keeping accounts up failed")
+                self._recorder.note(started_at, 0, "", sentence_of(error))
 
-    def _look(self) -> None:
+    def _look(self) -> int:
         ended = expire_due(self._runtime)
         given = 0
         if time.monotonic() >= self._included_due:
@@ -71,3 +77,4 @@ class AccountLoop:
             self._included_due = time.monotonic() + INCLUDED_SECONDS
         if ended or given:
             _log.info("%s entries for what was over, %s for what plans include", ended, given)
+        return ended + given

@@ -1,8 +1,8 @@
 """Rollups: what each org's entries come to by UTC day, brought up to date, and made again from nothing.
 
-They are a cache: every figure follows from the entries alone, and whatever is thrown away is made again to the same rows.
-An org's days are added to from where they stand, some thousands of entries in one transaction. Killed at any point, what is
-committed stays and the rest is done by the next run; two runs at once take different orgs.
+They are a cache: every figure follows from the entries alone, and what is thrown away is made again to the same rows.
+An org's days are added to from where they stand, some thousands of entries in one transaction. Killed at any point,
+what is committed stays and the rest is done by the next run; two runs at once take different orgs.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Instant = datetime | str
 
 
 class _Moved(Exception):
-    """Entries left the database while they were added up; what was added is thrown away, and they are looked for again."""
+    """Entries left the database while they were added up; what was added is thrown away, and it begins again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def roll_up(
         stopping: asked between two transactions whether to leave the rest to another run.
 
     Raises:
-        Conflict: `entries_missing`; BadInput: `missing_block`, `broken_block`: entries that are to be added up are not there.
+        Conflict: `entries_missing`; BadInput: `missing_block`, `broken_block`: entries to be added up are not there.
         Unavailable: `database_unreachable`, …; what was added up until then stays so.
     """
     entries, orgs, busy = 0, set[str](), set[str]()

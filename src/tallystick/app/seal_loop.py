@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from tallystick.app.health import Check
+from tallystick.app.jobs import Recorder, sentence_of
 from tallystick.app.runtime import Runtime
 from tallystick.app.seal import seal_is_due
 from tallystick.app.settings import Settings
@@ -82,6 +83,7 @@ class SealLoop:
         self._stopping = threading.Event()
         self._child: subprocess.Popen[bytes] | None = None
         self._guard = threading.Lock()
+        self._recorder = Recorder(runtime, "seal")
         self._retention_due = 0.0  # by the clock that only goes forward
         self._thread = threading.Thread(target=self._run, name="tally-seal", daemon=True)
 
@@ -109,20 +111,24 @@ class SealLoop:
     def _run(self) -> None:
         failures = 0
         while not self._stopping.wait(min(self._settings.seal_seconds * 2**failures, WAIT_SECONDS_MAX)):
+            started_at = self._runtime.clock()
             try:
-                failed = self._look()
+                failed = self._look(started_at)
             except TallyError as error:  # the database is away; it is told elsewhere
                 _log.warning("sealing could not look at the database: %s", error.detail)
+                self._recorder.note(started_at, 0, "", sentence_of(error))
                 failed = True
-            except Exception:
+            except Exception as error:
                 _log.exception("sealing failed")
+                self._recorder.note(started_at, 0, "", sentence_of(error))
                 failed = True
             failures = min(failures + 1, 10) if failed else 0
 
-    def _look(self) -> bool:
+    def _look(self, started_at: datetime) -> bool:
         """Have sealed what is due; whether it failed."""
         retention = self._settings.retention_days is not None and time.monotonic() >= self._retention_due
         if not retention and not seal_is_due(self._runtime):
+            self._recorder.note(started_at, 0, "nothing was due to be sealed")
             return False
         answer = self._have_done(retention=retention)
         if self._stopping.is_set():
@@ -134,6 +140,7 @@ class SealLoop:
         before = read_seal_state(self._settings)
         sealed_at = now if entries else None if before is None else before.last_sealed_at
         _write_state(self._settings, SealState(now, error, entries, sealed_at))
+        self._recorder.note(started_at, entries, f"{entries:,} entries were sealed", error)
         if error is not None:
             _log.error("sealing: %s", error)
         elif entries or answer.get("forgotten"):

@@ -87,6 +87,9 @@ class Settings(BaseSettings):
         description="How often `tally serve` ends holds and credits whose life is over, in seconds; 0: never.",
         ge=0,
     )
+    jobs: bool = Field(
+        default=True, description="Whether `tally serve` runs jobs itself; false where `tally worker` does."
+    )
     block_entries_max: int = Field(
         default=500_000, description="Most entries in one block; making one takes about 2 KB of memory for each.", gt=0
     )

@@ -24,6 +24,7 @@ from tallystick.cli import (
     holds,
     ingest,
     invoice,
+    jobs,
     keys,
     org_terms,
     orgs,
@@ -40,6 +41,7 @@ from tallystick.cli import (
     standing,
     verify,
     versions,
+    worker,
 )
 from tallystick.cli.output import errors_to_exit_codes, print_text
 from tallystick.core.errors import Unavailable
@@ -100,6 +102,8 @@ for _module in (
     spool,
     settlements,
     serve,
+    worker,
+    jobs,
     versions,
     demo,
 ):

@@ -15,8 +15,11 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 OrgOption = Annotated[str | None, typer.Option("--org", help="Only this org.")]
 
 rollup_app = typer.Typer(
-    name="rollup", help="Sums of each org's days, which follow from its entries.", no_args_is_help=True, rich_markup_mode=None
-)  # fmt: skip
+    name="rollup",
+    help="Sums of each org's days, which follow from its entries.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
 
 def register(app: typer.Typer) -> None:

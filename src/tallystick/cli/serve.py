@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +14,9 @@ from tallystick.app.settings import Settings, is_loopback
 from tallystick.cli.http_server import BACKLOG, run_server, signals_to_exit
 from tallystick.cli.output import say
 from tallystick.core.errors import BadInput, Unavailable
+
+_JOBS_WAIT_SECONDS = 5.0
+"""Jobs begin once the server has had time to start: they are in no hurry, and their library takes a while to load."""
 
 
 def register(app: typer.Typer) -> None:
@@ -45,6 +48,7 @@ def serve(
         from tallystick.app.gateway_terms import check_gateway
         from tallystick.app.runtime import open_runtime
         from tallystick.app.seal_loop import SealLoop
+        from tallystick.jobs.worker import JobsWorker
 
         def on_listening() -> None:
             say(f"listening on {_address_of(listener, settings.host)}")
@@ -56,7 +60,11 @@ def serve(
         configure_logging()
         check_gateway(settings)
         say("starting the database …")
-        with open_runtime(settings, may_start_late=True) as runtime, SealLoop(runtime), AccountLoop(runtime):
+        with open_runtime(settings, may_start_late=True) as runtime, ExitStack() as beside:
+            if settings.jobs:
+                beside.enter_context(SealLoop(runtime))
+                beside.enter_context(AccountLoop(runtime))
+                beside.enter_context(JobsWorker(runtime, wait_seconds=_JOBS_WAIT_SECONDS))
             if settings.workers == 1:
                 from tallystick.api.app import create_app
 

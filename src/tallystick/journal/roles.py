@@ -1,6 +1,6 @@
 """The server's roles: how they are made, and how a session becomes one. What each may do is granted in the migrations.
 
-Roles belong to a PostgreSQL server, not to one of its databases: the same four serve all of them.
+Roles belong to a PostgreSQL server, not to one of its databases: the same ones serve all of them.
 """
 
 from __future__ import annotations
@@ -19,12 +19,17 @@ OPERATOR = "tallystick_operator"
 KEEPER = "tallystick_keeper"
 """Nobody's login: it owns the functions that erase persons and forget sealed entries."""
 
+JOBS = "tallystick_jobs"
+"""Works with the queue of jobs, in a schema of its own, and sees nothing else."""
+
 LOGINS = (APP, WRITER, OPERATOR)
-"""The roles that sessions work as."""
+"""The roles that sessions work as on what is recorded."""
+ALL_LOGINS = (*LOGINS, JOBS)
+"""Those and the queue's."""
 
 _ATTEMPTS = 10
 _POWERLESS = "nosuperuser nocreatedb nocreaterole noreplication"
-_BYPASSING = {APP: "nobypassrls", WRITER: "bypassrls", OPERATOR: "bypassrls", KEEPER: "bypassrls"}
+_BYPASSING = {APP: "nobypassrls", WRITER: "bypassrls", OPERATOR: "bypassrls", JOBS: "nobypassrls", KEEPER: "bypassrls"}
 
 # jit: compiling a batch probe costs more than running it. plan_cache_mode: a generic plan made while the
 # tables were small scans them whole later. search_path: nobody's schema or temporary table stands in for ours.
@@ -56,6 +61,8 @@ _WRITER_SETTINGS = {
     "enable_mergejoin": "off",
 }
 
+_SETTINGS_OF = {WRITER: _WRITER_SETTINGS, JOBS: {"search_path": "tallystick_jobs,pg_temp"}}
+
 # How long a server that does not answer is waited for, in seconds (in milliseconds where the name does not say so).
 _PATIENCE = {
     "connect_timeout": "3",
@@ -71,12 +78,12 @@ def session_conninfo(url: str, role: str | None = None, *, role_logins: bool = F
 
     Args:
         url: of the database, with the login that was configured.
-        role: one of `LOGINS`; None for the login itself.
+        role: one of `ALL_LOGINS`; None for the login itself.
         role_logins: log in as the role, as the embedded server lets us; otherwise the login becomes the role as it
             connects, for which it must be a member of it.
     """
     given = conninfo_to_dict(url)
-    settings = {**_SETTINGS, **(_WRITER_SETTINGS if role == WRITER else {})}
+    settings = {**_SETTINGS, **_SETTINGS_OF.get(role or "", {})}
     if role is not None and not role_logins:
         settings["role"] = role
     options = " ".join(f"-c {name}={value}" for name, value in settings.items())
@@ -133,12 +140,12 @@ def _missing(connection: psycopg.Connection[tuple[object, ...]], *, may_log_in: 
     login = row[0] if row else ""
     statements = []
     for role, bypassing in _BYPASSING.items():
-        wants_login = may_log_in and role in LOGINS
+        wants_login = may_log_in and role in ALL_LOGINS
         if role not in can_log_in:
             statements.append(f"create role {role} {_POWERLESS} {'login' if wants_login else 'nologin'} {bypassing}")
         elif wants_login and not can_log_in[role]:
             statements.append(f"alter role {role} login")
     members = {name for name, _, member in found if member}
-    needed = (() if may_log_in else LOGINS) + ((KEEPER,) if will_migrate else ())
+    needed = (() if may_log_in else ALL_LOGINS) + ((KEEPER,) if will_migrate else ())
     statements += [f"grant {role} to {login}" for role in needed if role not in members]
     return statements

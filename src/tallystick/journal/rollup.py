@@ -33,7 +33,7 @@ class Behind(NamedTuple):
 
 
 class Task(NamedTuple):
-    """Entries of an org to be added up: after_seq < seq <= through_seq; the first that is in the database is kept_seq."""
+    """Entries of an org to be added up: after_seq < seq <= through_seq; kept_seq is the first in the database."""
 
     org_id: str
     after_seq: int
@@ -52,7 +52,7 @@ def begin_rolling(connection: Connection) -> None:
 
 
 def claim_orgs(connection: Connection, orgs: Sequence[str], now: datetime, *, wait: bool = False) -> dict[str, int]:
-    """Be the one who adds to these orgs' days: up to where each is added up. Those that somebody else is at are left out.
+    """Be the one who adds to these orgs' days: up to where each is added up, without those that somebody else is at.
 
     Args:
         now: the present instant, for orgs that have no row yet.

@@ -12,7 +12,7 @@ _SQL = load_queries("rollup_read")
 
 
 class Backlog(NamedTuple):
-    """What is not added up: entries, orgs, when the oldest of them was recorded; and when anything last was added up."""
+    """What is not added up: entries, orgs, when the oldest of them was recorded; and when anything was added up."""
 
     entries: int
     orgs: int

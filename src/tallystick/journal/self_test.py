@@ -13,7 +13,7 @@ from tallystick.core.errors import Unavailable
 from tallystick.journal.database import Connection, Database
 from tallystick.journal.migrate import unreachable
 from tallystick.journal.named_sql import load_queries
-from tallystick.journal.roles import APP, KEEPER, LOGINS, WRITER
+from tallystick.journal.roles import ALL_LOGINS, APP, KEEPER, LOGINS, WRITER
 
 _ROLLUPS = ("reopened_days", "rollup_meters", "rollup_operations", "rollup_requests", "rollup_states")
 PASSING = ("counters", "finished_work", "open_holds", *_ROLLUPS)
@@ -55,7 +55,7 @@ def check_walls(database: Database) -> None:
 
 
 def _faults(connection: Connection, queries: tuple[str, ...]) -> list[_Fault]:
-    values = {"app": APP, "writer": WRITER, "keeper": KEEPER, "roles": list(LOGINS)}
+    values = {"app": APP, "writer": WRITER, "keeper": KEEPER, "roles": list(ALL_LOGINS), "readers": list(LOGINS)}
     values |= {"moving": list(MOVING), "passing": list(PASSING), "removed": list(REMOVED_BY_WRITER), "policy": _POLICY}
     return [fault for query in queries for fault in connection.execute(_SQL[query], values)]
 

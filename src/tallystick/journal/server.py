@@ -31,7 +31,7 @@ from urllib.parse import quote
 from tallystick.core.errors import Unavailable
 from tallystick.journal.binaries import NEWEST, find_postgres
 from tallystick.journal.os_user import OsUser, server_user
-from tallystick.journal.roles import LOGINS
+from tallystick.journal.roles import ALL_LOGINS
 from tallystick.journal.server_folder import find_socket_dir, free_bytes, prepare_folder, storage_full, unusable_folder
 from tallystick.journal.server_process import clear_the_way, postmaster_pid
 from tallystick.journal.server_settings import server_settings
@@ -43,7 +43,7 @@ _WHO_MAY_CONNECT = f"""\
 # Through the socket, whose folder only its owner and root can pass into: the owner of the tables, and the roles that
 # work with them.
 local all {_SUPERUSER} trust
-local all {",".join(LOGINS)} trust
+local all {",".join(ALL_LOGINS)} trust
 """
 _START_SECONDS_MAX = 120  # a crash recovery may have a lot to read
 _STOP_SECONDS_MAX = 60

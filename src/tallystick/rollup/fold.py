@@ -1,4 +1,4 @@
-"""Adding up entries one by one: for those that only blocks hold, and as the rule that the database's sums are held to."""
+"""Adding up entries one by one: for those that only blocks hold, and as the rule that the database is held to."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Days and slices: by what usage is added up, and when a day is over.
 
-A day is one of UTC, [00:00, 24:00). It stays open for `OPEN_FOR` after its end: what is recorded until then belongs to it
-as if it had been in time. What is recorded later is added to it all the same, for a total is of all there is, and the day
-is *reopened*: by how much it changed since it was over is kept beside it.
+A day is one of UTC, [00:00, 24:00). It stays open for `OPEN_FOR` after its end: what is recorded until then belongs to
+it as if it had been in time. What is recorded later is added to it all the same, for a total is of all there is, and
+the day is *reopened*: by how much it changed since it was over is kept beside it.
 """
 
 from __future__ import annotations

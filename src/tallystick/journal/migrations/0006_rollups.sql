@@ -102,3 +102,30 @@ begin
     end loop;
 end
 $$;
+
+-- ── jobs ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+-- What runs by itself, in a schema of its own: nothing in it is of the ledger, and none of it need be kept. The queue is
+-- procrastinate's (its schema is run after this); the role that works with it can do nothing else.
+
+create schema tallystick_jobs;
+
+create table tallystick_jobs.job_runs (
+    run        bigint generated always as identity primary key,
+    job        text collate "C" not null,
+    started_at timestamptz not null,
+    seen_at    timestamptz not null,
+    ended_at   timestamptz,
+    outcome    text not null check (outcome in ('running', 'done', 'failed', 'killed')),
+    looks      bigint not null default 1,
+    done       bigint not null default 0,
+    detail     text not null default '',
+    error      text,
+    started_by text not null,
+    check ((outcome = 'running') = (ended_at is null))
+);
+create index job_runs_of_job on tallystick_jobs.job_runs (job, run);
+comment on table tallystick_jobs.job_runs is
+    'The last runs of each job. done: how many things it did. What looks often and finds nothing to do keeps one row for it: looks is how often, started_at the first, seen_at the last time.';
+
+grant usage on schema tallystick_jobs to tallystick_jobs, tallystick_operator;
+grant select, insert, update, delete on tallystick_jobs.job_runs to tallystick_operator;

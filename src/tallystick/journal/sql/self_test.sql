@@ -138,12 +138,12 @@ where relnamespace = 'public'::regnamespace and relkind in ('r', 'p') and relnam
 order by 1
 
 -- name: missing_rights
--- Each of our roles reads every table, as far as the policies let it. Ours are those that the migrations guard.
+-- Each of our roles but the queue's reads every table, as far as the policies let it. Ours are those that the migrations guard.
 select format('role %%s may not read table %%s', role.rolname, class.relname),
        format('grant select on %%I to %%I', class.relname, role.rolname)
 from pg_class as class cross join pg_roles as role
 where class.relnamespace = 'public'::regnamespace and class.relkind in ('r', 'p') and class.relname <> 'alembic_version'
-    and role.rolname = any(%(roles)s::text[]) and not has_table_privilege(role.oid, class.oid, 'SELECT')
+    and role.rolname = any(%(readers)s::text[]) and not has_table_privilege(role.oid, class.oid, 'SELECT')
     and (
         class.relname = any(%(passing)s::text[])
         or exists (select from pg_trigger where tgrelid = class.oid and tgname in ('append_only', 'stays'))
