@@ -93,6 +93,8 @@ class KeptOrgs:
                 self._distrusted.clear()
             self._distrusted[org.org_id] = _GROUPS_DISTRUSTED
             return False
+        if org.counters is not None and any(now >= window.ends_at for window in org.counters.windows.values()):
+            return False  # another may have begun to count in the next one: that adds no entry
         until = org.row.terms_until
         return kept.learned == learned and kept.at <= now and (until is None or now < until)
 
