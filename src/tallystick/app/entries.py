@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from tallystick.app.runtime import Runtime
 from tallystick.app.seal import block_store
 from tallystick.archive.paths import people_path
 from tallystick.core.errors import Conflict
+from tallystick.journal.accounts import entries_of
 from tallystick.journal.retention import entries_page
 from tallystick.journal.sealing import blocks_of_org
 from tallystick.ledger.entry import Entry
@@ -42,6 +43,21 @@ def stream_entries(runtime: Runtime, org_id: str, first_seq: int, last_seq: int)
                 raise _missing(org_id, next_seq)
             yield entry
             next_seq += 1
+
+
+def entries_at(runtime: Runtime, org_id: str, seqs: Iterable[int]) -> dict[int, Entry]:
+    """The entries at these places of an org's sequence, by place; those in the database are read at once.
+
+    Raises:
+        Conflict, BadInput, Unavailable: as `stream_entries`.
+    """
+    wanted = list(seqs)
+    with runtime.database.org(org_id) as connection:
+        found = {entry.seq: entry for entry in entries_of(connection, org_id, wanted)}
+    for seq in wanted:
+        if seq not in found:
+            (found[seq],) = stream_entries(runtime, org_id, seq, seq)
+    return found
 
 
 def _from_blocks(runtime: Runtime, org_id: str, first_seq: int, last_seq: int) -> Iterator[Entry]:

@@ -80,9 +80,7 @@ def _read(runtime: Runtime, terms: AccountTerms) -> _Read:
         windows = _windows(terms, said, now)
         counted = counted_windows(connection, terms.org_id)
         account = _account(connection, terms, said, windows)
-        budgets = [
-            line for _, one in sorted(said.budgets.items()) for line in _budget_lines(connection, terms, one, windows)
-        ]
+        budgets = _budget_lines(connection, terms, said, windows)
     is_counted = all(counted.get(per) == window.starts_at for per, window in windows.items())
     return _Read(now, said, windows, account, budgets, is_counted)
 
@@ -145,23 +143,47 @@ def _limit_line(
 
 
 def _budget_lines(
-    connection: Connection, terms: AccountTerms, budget: Budget, windows: dict[str, Window]
+    connection: Connection, terms: AccountTerms, said: OrgTerms, windows: dict[str, Window]
 ) -> list[dict[str, Any]]:
-    """One line, or, of a budget that is for each by itself, one for each who has spent or reserved anything."""
-    window, org_id = windows[budget.per], terms.org_id
-    if budget.scope == "org" or budget.subject is not None:
-        counter = spending_counter(budget.of, budget.scope, budget.subject)
-        name = windowed(budget.per, counter)
-        found = counters_of(connection, org_id, [(name, window.starts_at), (counter, None)])
-        spent = {budget.subject: (found.get((name, window.starts_at), 0), found.get((counter, None), 0))}
-    else:
-        prefix = spending_counter(budget.of, budget.scope, "")
-        per = windowed(budget.per, prefix)
-        used = dict(largest_spenders(connection, org_id, per, window.starts_at, SPENDERS_MAX))
-        held = dict(largest_spenders(connection, org_id, prefix, None, SPENDERS_MAX))
-        names = sorted(used.keys() | held.keys(), key=lambda who: (-used.get(who, 0) - held.get(who, 0), who))
-        spent = {who: (used.get(who, 0), held.get(who, 0)) for who in names} or {None: (0, 0)}
-    return [_budget_line(budget, subject, *amounts, window) for subject, amounts in spent.items()]
+    """One line each, or, of a budget that is for each by itself, one for each who has spent or reserved anything."""
+    names = {
+        name
+        for budget in said.budgets.values()
+        if budget.scope == "org" or budget.subject is not None
+        for name in _spending_names(budget, windows)
+    }
+    found = counters_of(connection, terms.org_id, names) if names else {}
+    lines = []
+    for _, budget in sorted(said.budgets.items()):
+        window = windows[budget.per]
+        if budget.scope == "org" or budget.subject is not None:
+            used, held = _spending_names(budget, windows)
+            spent: dict[str | None, tuple[int, int]] = {budget.subject: (found.get(used, 0), found.get(held, 0))}
+        else:
+            spent = _spent_by_each(connection, terms.org_id, budget, window)
+        lines += [_budget_line(budget, subject, *amounts, window) for subject, amounts in spent.items()]
+    return lines
+
+
+def _spending_names(
+    budget: Budget, windows: dict[str, Window]
+) -> tuple[tuple[str, datetime | None], tuple[str, datetime | None]]:
+    """The counters of what is spent of a budget in its window, and of what open holds reserve of it."""
+    counter = spending_counter(budget.of, budget.scope, budget.subject)
+    return (windowed(budget.per, counter), windows[budget.per].starts_at), (counter, None)
+
+
+def _spent_by_each(
+    connection: Connection, org_id: str, budget: Budget, window: Window
+) -> dict[str | None, tuple[int, int]]:
+    """What each who spent most has spent and reserved; nobody's nothing when nobody has."""
+    prefix = spending_counter(budget.of, budget.scope, "")
+    per = windowed(budget.per, prefix)
+    used = dict(largest_spenders(connection, org_id, per, window.starts_at, SPENDERS_MAX))
+    held = dict(largest_spenders(connection, org_id, prefix, None, SPENDERS_MAX))
+    names = sorted(used.keys() | held.keys(), key=lambda who: (-used.get(who, 0) - held.get(who, 0), who))
+    spent: dict[str | None, tuple[int, int]] = {who: (used.get(who, 0), held.get(who, 0)) for who in names}
+    return spent or {None: (0, 0)}
 
 
 def _budget_line(budget: Budget, subject: str | None, used_pico: int, held_pico: int, window: Window) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from tallystick.app.account_terms import account_terms
 from tallystick.app.answer_parts import override_members
 from tallystick.app.decision_answers import grant_answer, noted_answer
-from tallystick.app.entries import stream_entries
+from tallystick.app.entries import entries_at, stream_entries
 from tallystick.app.left_entries import submit_and_wait
 from tallystick.app.operate import existing_org, new_salt
 from tallystick.app.org_terms import org_terms
@@ -76,9 +76,10 @@ def list_overrides(runtime: Runtime, org_id: str) -> list[dict[str, Any]]:
     existing_org(runtime, org_id)
     now = runtime.clock()
     in_force = [one for one in org_terms(runtime, org_id).overrides.values() if one.expires_at > now]
+    entries = entries_at(runtime, org_id, [one.seq for one in in_force])
     found = []
     for override in sorted(in_force, key=lambda one: (one.expires_at, one.seq)):
-        (entry,) = stream_entries(runtime, org_id, override.seq, override.seq)
+        entry = entries[override.seq]
         request, _ = read_body(entry.kind, entry.body or "")
         found.append(override_members(request, entry.seq) | {"recorded_at": format_instant(entry.recorded_at)})
     return found

@@ -94,6 +94,11 @@ def entry_at(connection: Connection, org_id: str, seq: int) -> Entry | None:
     return found[0] if found else None
 
 
+def entries_of(connection: Connection, org_id: str, seqs: list[int]) -> list[Entry]:
+    """The entries at these places, as far as they are in the database."""
+    return _entries(connection, "entries", {"org": org_id, "seqs": seqs})
+
+
 def entries_referring(connection: Connection, org_id: str, seqs: list[int]) -> list[Entry]:
     """The entries in the database that refer to these."""
     return _entries(connection, "referring", {"org": org_id, "seqs": seqs})

@@ -32,8 +32,9 @@ from tallystick.contract.model import Contract, LimitWindow, Plan
 from tallystick.contract.windows import Window, window_at
 from tallystick.journal.operations_script import Script, instants_or_none, numbers_or_none
 from tallystick.journal.round_trips import instants, numbers, texts
+from tallystick.ledger.budget_index import BudgetIndex
 from tallystick.ledger.entry import instant_json
-from tallystick.ledger.org_account import OrgAccount, OrgTerms
+from tallystick.ledger.org_account import OrgAccount
 from tallystick.ledger.reservations import meter_counter, spending_counter, windowed
 from tallystick.usage.event import UsageEvent
 
@@ -75,15 +76,17 @@ class Counting(NamedTuple):
 
 
 @lru_cache(maxsize=4096)
-def counting_of(contract: Contract, plan_name: str | None, budgets: tuple[Budget, ...], zone: str) -> Counting:
-    """What the plan's limits and the budgets look at."""
+def counting_of(
+    contract: Contract, plan_name: str | None, looked_at: frozenset[tuple[LimitWindow, str]], zone: str
+) -> Counting:
+    """What the plan's limits and the budgets look at: the latter as `BudgetIndex.spends` says."""
     plan = None if plan_name is None else contract.plans.get(plan_name)
     meters: dict[str, set[str]] = {}
     spends: dict[str, set[str]] = {}
     for limit in () if plan is None else plan.limits:
         meters.setdefault(limit.per, set()).update(limit.meters)
-    for budget in budgets:
-        spends.setdefault(budget.per, set()).add(f"{budget.of}:{budget.scope}")
+    for per, spend in looked_at:
+        spends.setdefault(per, set()).add(spend)
     rules = tuple(
         Rule(per, frozenset(meters.get(per, ())), frozenset(spends.get(per, ())))
         for per in _PERS
@@ -189,13 +192,12 @@ class OrgCounters:
 
 
 def counters_of(
-    org_id: str, contract: Contract | None, plan: str | None, zone: str | None, terms: OrgTerms, now: datetime
+    org_id: str, contract: Contract | None, plan: str | None, zone: str | None, budgets: BudgetIndex, now: datetime
 ) -> OrgCounters | None:
     """What is counted for an org under these terms; None where no terms say."""
     if contract is None or zone is None:
         return None
-    budgets = tuple(sorted(terms.budgets.values(), key=lambda budget: budget.name))
-    return OrgCounters(org_id, counting_of(contract, plan, budgets, zone), now)
+    return OrgCounters(org_id, counting_of(contract, plan, budgets.spends, zone), now)
 
 
 class Backlog(NamedTuple):

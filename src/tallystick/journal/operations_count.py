@@ -21,6 +21,7 @@ from tallystick.journal.operations_script import Script, instant, text
 from tallystick.journal.round_trips import numbers, texts
 from tallystick.journal.steps import reached
 from tallystick.ledger.accounts import CREDIT_ACCOUNTS
+from tallystick.ledger.budget_index import BudgetIndex
 
 
 def count_in_steps(connection: Connection, reader: Reader, org_id: str, now: datetime) -> None:
@@ -48,7 +49,7 @@ def _count(connection: Connection, reader: Reader, org_id: str, now: datetime) -
     last_seq = heads_of(found["lock_heads"])[org_id].seq
     contracts = reader.add_contracts(connection, [row])
     contract = None if row.sha256 is None else contracts[row.sha256]
-    counters = counters_of(org_id, contract, row.plan, row.time_zone, row.terms(), now)
+    counters = counters_of(org_id, contract, row.plan, row.time_zone, BudgetIndex(row.terms().budgets.values()), now)
     if counters is None or not counters.counting.rules:
         connection.rollback()
         return 0
@@ -68,7 +69,7 @@ def _count(connection: Connection, reader: Reader, org_id: str, now: datetime) -
         script.call("add_states", texts([org_id]), texts(CREDIT_ACCOUNTS))
     catch_up(script, [Backlog(counters, [], counted_through_seq, through_seq, forget_all)])
     said = msgspec.json.encode(progress).decode()
-    script.call("save_states", texts([org_id]), numbers([through_seq]), texts([row.state or "{}"]), texts([said]))
+    script.call("save_states", texts([org_id]), numbers([through_seq]), texts([""]), texts([said]))
     script.add(b"commit")
     script.run(connection)
     return left

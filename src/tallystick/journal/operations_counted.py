@@ -47,7 +47,7 @@ def what_to_count(
     for org_id, org in orgs.items():
         row = org.row
         org.counters = None
-        counters = counters_of(org_id, org.contract, row.plan, row.time_zone, org.account.terms, now)
+        counters = counters_of(org_id, org.contract, row.plan, row.time_zone, org.account.budgets, now)
         if counters is None:
             continue
         anew = counters.stale(org.progress)

@@ -50,8 +50,11 @@ def save(connection: Connection, orgs: Iterable[OrgWork], rows: Sequence[bytes],
 
 
 def _save_states(script: Script, changed: list[OrgWork]) -> None:
-    rows = [org.update_row() for org in changed]
-    states = [(row.org_id, row.counted_through_seq or 0, row.state or "{}", row.progress or "{}") for row in rows]
+    states = []
+    for org in changed:
+        row = org.update_row()
+        state = (row.state or "{}") if org.account.terms_changed else ""
+        states.append((row.org_id, row.counted_through_seq or 0, state, row.progress or "{}"))
     orgs, cursors, said, progresses = zip(*states, strict=True)
     script.call("save_states", texts(orgs), numbers(cursors), texts(said), texts(progresses))
 

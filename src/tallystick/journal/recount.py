@@ -18,6 +18,7 @@ from tallystick.journal.migrate import unreachable
 from tallystick.journal.named_sql import load_queries
 from tallystick.journal.operations_script import Script
 from tallystick.journal.roles import OPERATOR
+from tallystick.ledger.budget_index import BudgetIndex
 from tallystick.ledger.org_account import OrgTerms
 
 _SQL = load_queries("verify")
@@ -94,16 +95,15 @@ def _counters(
     """What was counted of the org, in which windows; None when nothing was, or when that cannot be told any more."""
     try:
         progress = msgspec.json.decode(progress_text, type=Progress)
-        known = msgspec.json.decode(state, type=OrgTerms).budgets.values()
+        spends = BudgetIndex(msgspec.json.decode(state, type=OrgTerms).budgets.values()).spends
     except (ValueError, UnicodeError):
         return None
     if not progress.starts or min(progress.starts.values()) < forgotten_until:
         return None
-    budgets = tuple(sorted(known, key=lambda budget: budget.name))
     now = max(progress.starts.values())  # it lies in every window, since all of them were of one moment
     for name, plan, zone in connection.execute(_SQL["subscribed"], {"org": org_id}).fetchall():
         for contract in contracts.of(name):
-            counting: Counting = counting_of(contract, plan, budgets, zone)
+            counting: Counting = counting_of(contract, plan, spends, zone)
             if counting.signature == progress.counted:
                 return OrgCounters(org_id, counting, now)
     return None

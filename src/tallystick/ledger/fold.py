@@ -23,6 +23,7 @@ from tallystick.contract.decision import OrgState
 from tallystick.contract.model import Contract
 from tallystick.contract.policy import reserves
 from tallystick.ledger.adjustment import Adjust
+from tallystick.ledger.budget_index import BudgetIndex
 from tallystick.ledger.invoice_operations import INVOICE_KINDS, InvoiceResult
 from tallystick.ledger.operation_transfers import total, transfers_of
 from tallystick.ledger.operations import (
@@ -149,9 +150,10 @@ class OrgFold:
     def reserved(self) -> dict[str, int]:
         """By counter, what open holds reserve of limits and budgets; nothing of nothing."""
         found: dict[str, int] = {}
-        budgets = self.terms.budgets.values()
+        budgets = BudgetIndex(self.terms.budgets.values())
         for hold in self.holds.values():
-            for counter, amount in reservations(hold.request, hold.user_id, hold.held, budgets).items():
+            applying = budgets.applying(hold.request, hold.user_id)
+            for counter, amount in reservations(hold.request, hold.held, applying).items():
                 found[counter] = found.get(counter, 0) + amount
         return found
 

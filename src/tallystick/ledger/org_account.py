@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from tallystick.contract.decision import Budget, Override
+from tallystick.ledger.budget_index import BudgetIndex
 from tallystick.ledger.operations import (
     Authorize,
     Held,
@@ -23,7 +24,7 @@ from tallystick.ledger.operations import (
     SetStanding,
     Settled,
 )
-from tallystick.ledger.reservations import budget_counter, reservations
+from tallystick.ledger.reservations import reservations
 from tallystick.ledger.wallet import Wallet
 
 
@@ -153,6 +154,8 @@ class OrgAccount:
         self.newly_finished: dict[tuple[str, str], FinishedWork] = {}
         self.reserved_changes: dict[str, int] = {}
         self.terms_changed = False
+        self._indexed: dict[str, Budget] | None = None
+        self._index = BudgetIndex()
 
     def committed(self) -> None:
         """All that changed here is saved. What was loaded for one request's sake is to be loaded for the next."""
@@ -203,16 +206,18 @@ class OrgAccount:
 
     def applying(self, request: Authorize, user_id: str | None) -> list[tuple[Budget, str]]:
         """The budgets that the request falls under, each with the counter that it compares."""
-        found = []
-        for budget in self.terms.budgets.values():
-            counter = budget_counter(budget, user_id=user_id, api_key_id=request.api_key_id, feature=request.feature)
-            if counter is not None:
-                found.append((budget, counter))
-        return found
+        return self.budgets.applying(request, user_id)
+
+    @property
+    def budgets(self) -> BudgetIndex:
+        """The budgets of `terms`, by what they look at."""
+        if self._indexed is not self.terms.budgets:
+            self._indexed, self._index = self.terms.budgets, BudgetIndex(self.terms.budgets.values())
+        return self._index
 
     def _reserve(self, hold: OpenHold, sign: int) -> None:
-        budgets = self.terms.budgets.values()
-        for counter, amount in reservations(hold.request, hold.user_id, hold.held, budgets).items():
+        applying = self.applying(hold.request, hold.user_id)
+        for counter, amount in reservations(hold.request, hold.held, applying).items():
             self.reserved[counter] = self.reserved.get(counter, 0) + sign * amount
             self.reserved_changes[counter] = self.reserved_changes.get(counter, 0) + sign * amount
 

@@ -6,14 +6,16 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
 import msgspec
 
 from tallystick.contract.charging import credits_text
+from tallystick.contract.decision import Budget
 from tallystick.core.errors import BadInput, Conflict, NotFound
 from tallystick.core.instants import format_instant
+from tallystick.ledger.budget_index import BUDGETS_MAX, BUDGETS_ON_ONE_MAX, BudgetIndex
 from tallystick.ledger.operation_ids import operation_id
 from tallystick.ledger.operations import (
     CREDITS_PICO_MAX,
@@ -34,6 +36,8 @@ from tallystick.ledger.wallet import GrantedLot
 
 SELF = "tallystick"
 """The author of what follows by itself."""
+OVERRIDES_MAX = 100
+"""How many exceptions of an org may be in force at once."""
 
 
 def grant(account: OrgAccount, seq: int, now: datetime, request: Grant) -> list[Step]:
@@ -180,6 +184,7 @@ def set_override(account: OrgAccount, seq: int, now: datetime, request: SetOverr
 
     Raises:
         BadInput: `expired_already`.
+        Conflict: `too_many_overrides`, for every decision looks at all that are in force.
     """
     override = msgspec.structs.replace(request.override, seq=seq)
     if override.expires_at <= now:
@@ -190,6 +195,14 @@ def set_override(account: OrgAccount, seq: int, now: datetime, request: SetOverr
             where="expires_at",
         )
     kept = {one.seq: one for one in account.terms.overrides.values() if one.expires_at > now}
+    if len(kept) >= OVERRIDES_MAX:
+        ends = min(one.expires_at for one in kept.values())
+        raise Conflict(
+            "too_many_overrides",
+            f"the org has {len(kept)} exceptions in force, and may have {OVERRIDES_MAX}",
+            next_step="say what is meant in one exception, or in the contract; the next of them ends at "
+            f"{format_instant(ends)}",
+        )
     account.say(msgspec.structs.replace(account.terms, overrides={**kept, seq: override}))
     return [Step(seq, "override", request, Noted(effective_at=now))]
 
@@ -201,10 +214,12 @@ def set_budget(account: OrgAccount, seq: int, now: datetime, request: SetBudget)
 
     Raises:
         NotFound: `budget_unknown`, of one to be taken away.
+        Conflict: `too_many_budgets`.
     """
     budgets = dict(account.terms.budgets)
     if request.budget is not None:
         budgets[request.name] = request.budget
+        _check_budgets(budgets, request.budget)
     elif budgets.pop(request.name, None) is None:
         raise NotFound(
             "budget_unknown",
@@ -214,6 +229,25 @@ def set_budget(account: OrgAccount, seq: int, now: datetime, request: SetBudget)
         )
     account.set_budgets(budgets)
     return [Step(seq, "budget", request, Noted(effective_at=now))]
+
+
+def _check_budgets(budgets: Mapping[str, Budget], added: Budget) -> None:
+    """How many there may be, and how many may look at the same: what one decision has to look at is bounded by that."""
+    like, whose = BudgetIndex(budgets.values()).like(added), "the org"
+    if added.scope != "org":
+        whose = f"each {added.scope}" if added.subject is None else f"the {added.scope} {added.subject!r}"
+    if len(budgets) > BUDGETS_MAX:
+        most, of = BUDGETS_MAX, "in all"
+    elif like > BUDGETS_ON_ONE_MAX:
+        most, of = BUDGETS_ON_ONE_MAX, f"on {whose}"
+    else:
+        return
+    raise Conflict(
+        "too_many_budgets",
+        f"the org has {most:,} budgets {of} already, and may have no more",
+        next_step="take one away that is not needed, or change one: setting a budget of the same name replaces it",
+        where="name",
+    )
 
 
 def set_standing(account: OrgAccount, seq: int, now: datetime, request: SetStanding) -> list[Step]:

@@ -32,31 +32,19 @@ def windowed(per: str, counter: str) -> str:
     return f"{per}:{counter}"
 
 
-def budget_counter(budget: Budget, *, user_id: str | None, api_key_id: str | None, feature: str | None) -> str | None:
-    """The counter that the budget compares for somebody's work; None when the work does not fall under it."""
-    if budget.scope == "org":
-        return spending_counter(budget.of, "org", None)
-    subject = {"user": user_id, "api_key": api_key_id, "feature": feature}[budget.scope]
-    if subject is None or budget.subject not in (None, subject):
-        return None
-    return spending_counter(budget.of, budget.scope, subject)
-
-
-def reservations(request: Authorize, user_id: str | None, held: Held, budgets: Iterable[Budget]) -> dict[str, int]:
+def reservations(request: Authorize, held: Held, applying: Iterable[tuple[Budget, str]]) -> dict[str, int]:
     """What an open hold has reserved: by meter what it may take of it, by spender in pico-USD; nothing of nothing.
 
     Spending is reserved only where a budget looks at it; each counter once, however many budgets do.
 
     Args:
-        user_id: whose work it is; None once that is erased.
-        budgets: the org's.
+        applying: the budgets that the request falls under, each with its counter (`BudgetIndex.applying`).
     """
     found = {}
     if held.billed:
         found = {meter_counter(meter): quantity for meter, quantity in request.meters.items() if quantity}
-    for budget in budgets:
+    for budget, counter in applying:
         amount_pico = held.cost_pico if budget.of == "cost" else held.charge_pico
-        counter = budget_counter(budget, user_id=user_id, api_key_id=request.api_key_id, feature=request.feature)
-        if amount_pico and counter is not None:
+        if amount_pico:
             found[counter] = amount_pico
     return found

@@ -50,6 +50,10 @@ limit 1
 -- One entry by its place.
 select * from ledger_entries where org_id = %(org)s and seq = %(seq)s
 
+-- name: entries
+-- Entries by their places.
+select * from ledger_entries where org_id = %(org)s and seq = any(%(seqs)s)
+
 -- name: referring
 -- The entries that refer to these, in their order.
 select * from ledger_entries

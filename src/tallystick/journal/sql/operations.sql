@@ -227,8 +227,10 @@ from unnest($1) as given (org_id) cross join unnest($2) as named (account)
 on conflict do nothing
 
 -- name: save_states
+-- A state that is empty here stays as it is: one of many budgets is not written once more with each decision.
 prepare tally_save_states (text[], bigint[], text[], text[]) as
-update org_states as state set counted_through_seq = given.counted_through_seq, state = given.state, progress = given.progress
+update org_states as state set counted_through_seq = given.counted_through_seq, progress = given.progress,
+    state = case when given.state = '' then state.state else given.state end
 from unnest($1, $2, $3, $4) as given (org_id, counted_through_seq, state, progress)
 cross join lateral (select ctid as place from org_states where org_id = given.org_id offset 0) as found
 where state.ctid = found.place
