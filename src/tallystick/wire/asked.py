@@ -169,7 +169,7 @@ def _asked(asked: Asked, request: dict[str, Any], body: bytes, method: str, quer
         stream=stream,
         events=not is_gemini or not stream or "alt=sse" in query.split("&"),
         deferred=asked.deferred or is_true(request.get("background")),
-        prompt=prompt_bound(request, body, model, len(compact)),
+        prompt=prompt_bound(request, compact, model),
         tokens_out_max=None if most is None else min(most * answers, TOKENS_MAX),
         answers=answers,
         usage_asked=asked.kind not in ("chat", "completions") or is_true(_mapping(options).get("include_usage")),

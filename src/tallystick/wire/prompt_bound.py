@@ -63,19 +63,18 @@ class PromptBound(msgspec.Struct, frozen=True):
     video_tokens: int = 0
 
 
-def prompt_bound(request: Mapping[str, Any], body: bytes, model: str | None, size: int) -> PromptBound:
+def prompt_bound(request: Mapping[str, Any], compact: bytes, model: str | None) -> PromptBound:
     """The bound of a decoded request.
 
     Args:
         request: the decoded body.
-        body: the same as it was sent.
+        compact: the same as compact JSON in UTF-8, in which no letter is escaped.
         model: the model, for how it counts pictures.
-        size: the bytes of the request as compact JSON.
     """
     if _grows_upstream(request):
         return PromptBound(None)
-    tokens = size + MARKERS_TOKENS + _tool_tokens(request)
-    if not _may_have_media(body):
+    tokens = len(compact) + MARKERS_TOKENS + _tool_tokens(request)
+    if not _may_have_media(compact):
         return PromptBound(min(tokens, TOKENS_MAX))
     sums = {"image": 0, "audio": 0, "video": 0, "document": 0}
     for kind, length, is_here in _media(request):
@@ -137,10 +136,10 @@ def _tool_tokens(request: Mapping[str, Any]) -> int:
     return TOOLS_TOKENS + CLIENT_TOOL_TOKENS * own
 
 
-def _may_have_media(body: bytes) -> bool:
-    """Whether a request is to be searched for media. Escapes could spell a name in another way."""
-    named = b'"type"' in body or b'ata"' in body  # of every medium: inlineData, file_data; the others have a type
-    return (named and any(mark in body for mark in _MEDIA_MARKS)) or b"\\u00" in body
+def _may_have_media(compact: bytes) -> bool:
+    """Whether a request is to be searched for media."""
+    named = b'"type":' in compact or b'ata":' in compact  # of every medium: inlineData, file_data; others have a type
+    return named and any(mark in compact for mark in _MEDIA_MARKS)
 
 
 # ── media: what is in a request and is no text ──────────────────────────────────────────────────────────────────────
