@@ -81,7 +81,7 @@ def test_a_month_goes_from_preview_to_replay(month: Runtime, tally: Tally, tmp_p
     assert "arrived after the close" not in page
     record(month, [event("late", time=datetime(2025, 3, 31, 23, 59, tzinfo=UTC))])
     assert (
-        "1 request of this month arrived after the close and is not on this invoice."
+        "1 request of this month arrived after the close and is not billed yet: it will be on the next invoice."
         in tally("show", globex["invoice_id"]).stdout
     )
     shown = json.loads(tally("show", globex["invoice_id"], "--json").stdout)
@@ -149,7 +149,7 @@ def test_a_reader_of_the_export_may_leave_early(month: Runtime, tally: Tally, en
     )
     assert process.stdout is not None
     assert process.stderr is not None
-    assert process.stdout.readline().startswith(b"seq,request_id,")
+    assert process.stdout.readline().startswith(b"month,seq,request_id,")
     process.stdout.close()
     said = process.stderr.read()
     assert process.wait(60) == 0, said

@@ -149,7 +149,9 @@ def test_late_requests_are_listed_and_change_nothing(runtime: Runtime) -> None:
     assert shown.invoice == result.invoice
     assert shown.late_events == 2
     assert [one.request_id for one in shown.late] == ["late-1", "late-2"]
-    assert shown.late_sentence() == "2 requests of this month arrived after the close and are not on this invoice."
+    assert shown.late_sentence() == (
+        "2 requests of this month arrived after the close and are not billed yet: they will be on the next invoice."
+    )
     assert replay_invoice(runtime, "globex/2026-10").identical
 
 

@@ -62,15 +62,15 @@ def test_a_flat_price_charges_what_came_late_by_month(runtime: Runtime) -> None:
     apply(runtime, CONTRACT)
     subscribe(runtime, "globex", "flat")
     use(runtime, "a", 5, SEPTEMBER)
-    first = close(runtime, "2026-09", datetime(2026, 10, 1, 1, tzinfo=UTC))
+    first = close(runtime, "2026-09", datetime(2026, 10, 3, tzinfo=UTC))
     assert amounts(first) == [("usage", "2026-09", "50.00")]
     use(runtime, "b", 7, OCTOBER)
-    second = close(runtime, "2026-10", datetime(2026, 11, 1, 1, tzinfo=UTC))
+    second = close(runtime, "2026-10", datetime(2026, 11, 3, tzinfo=UTC))
     assert amounts(second) == [("usage", "2026-10", "70.00")]
     use(runtime, "c", 2, SEPTEMBER)
     use(runtime, "d", 3, OCTOBER)
     preview = preview_invoice(runtime, "globex", "2026-11")
-    third = close(runtime, "2026-11", datetime(2026, 12, 1, 1, tzinfo=UTC))
+    third = close(runtime, "2026-11", datetime(2026, 12, 3, tzinfo=UTC))
     assert amounts(third) == [("adjustment", "2026-09", "20.00"), ("adjustment", "2026-10", "30.00")]
     assert third == preview
     assert third.totals.total_usd == "50.00"
@@ -93,10 +93,10 @@ def test_a_volume_price_gives_the_old_tier_back_and_charges_the_new_one(runtime:
     apply(runtime, CONTRACT)
     subscribe(runtime, "globex", "volume")
     use(runtime, "a", 15, SEPTEMBER)
-    first = close(runtime, "2026-09", datetime(2026, 10, 1, 1, tzinfo=UTC))
+    first = close(runtime, "2026-09", datetime(2026, 10, 3, tzinfo=UTC))
     assert first.totals.total_usd == "150.00"
     use(runtime, "b", 1, SEPTEMBER)
-    second = close(runtime, "2026-10", datetime(2026, 11, 1, 1, tzinfo=UTC))
+    second = close(runtime, "2026-10", datetime(2026, 11, 3, tzinfo=UTC))
     assert amounts(second) == [("adjustment", "2026-09", "-150.00"), ("adjustment", "2026-09", "80.00")]
     assert (second.totals.total_usd, second.total_cents) == ("-70.00", -7000)
     assert replay_invoice(runtime, second.invoice_id).identical

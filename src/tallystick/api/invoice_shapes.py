@@ -63,10 +63,11 @@ class CloseAnswer(Answer):
 
 
 class LineExplanation(Answer):
-    """How one line came about; `amount_usd` is what it charges, to the cent."""
+    """How one line came about; `amount_usd` is what it charges, to the cent, and `month` for which month."""
 
     number: int
     title: str
+    month: str
     amount_usd: str
     sentences: list[str]
 

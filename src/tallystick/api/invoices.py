@@ -136,6 +136,7 @@ def get_invoice(runtime: OpenRuntime, own_org: OwnOrg, invoice_id: InvoiceId) ->
             "request_id": one.request_id,
             "time": format_instant(one.time),
             "recorded_at": format_instant(one.recorded_at),
+            "billed_on": one.billed_on,
         }
         for one in shown.late
     ]
@@ -144,6 +145,7 @@ def get_invoice(runtime: OpenRuntime, own_org: OwnOrg, invoice_id: InvoiceId) ->
             "invoice": _document(shown.invoice, own_org),
             "closed_at": format_instant(shown.row.closed_at),
             "late_events": shown.late_events,
+            "unbilled_events": shown.unbilled_events,
             "late": late,
         }
     )
@@ -161,6 +163,7 @@ def get_explanation(runtime: OpenRuntime, invoice_id: InvoiceId) -> Explanation:
     parts = asdict(explanation)
     for line in parts["lines"]:
         line["amount_usd"] = invoice.line(line["number"]).amount_usd
+        line["month"] = invoice.month_of(invoice.line(line["number"]))
     return Explanation.model_validate({"invoice_id": invoice.invoice_id, "digest": invoice.digest, **parts})
 
 

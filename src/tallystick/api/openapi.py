@@ -156,16 +156,24 @@ def _invoice_schemas() -> dict[str, Schema]:
         # Docstrings are indented; the document is read by people too.
         schema["description"] = inspect.cleandoc(schema["description"])
     schemas["Invoice"]["required"].remove("internal")  # it is left out for who may know of one org alone
-    late = {name: {"type": "integer" if name == "seq" else "string"} for name in LATE_MEMBERS}
+    late: Schema = {name: {"type": "integer" if name == "seq" else "string"} for name in LATE_MEMBERS}
+    late["billed_on"] = {
+        "type": ["string", "null"],
+        "description": "The invoice that bears it; null: the next one will.",
+    }
     shown = {
         "type": "object",
-        "required": ["invoice", "closed_at", "late_events", "late"],
+        "required": ["invoice", "closed_at", "late_events", "unbilled_events", "late"],
         "properties": {
             "invoice": {"$ref": "#/components/schemas/Invoice"},
             "closed_at": {"type": "string", "format": "date-time"},
             "late_events": {
                 "type": "integer",
                 "description": "How many requests of the month arrived after the close; they are not on it.",
+            },
+            "unbilled_events": {
+                "type": "integer",
+                "description": "How many of them are on no invoice yet; they will be on the next one.",
             },
             "late": {
                 "type": "array",

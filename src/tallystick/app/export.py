@@ -6,22 +6,20 @@ Each export is an iterator of text, so that a file of any size is written with l
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, get_args
 
-from tallystick.app.invoices import find_invoice, scope_of
+from tallystick.app.invoices import CoveredMonth, find_invoice, months_of
 from tallystick.app.period_source import open_period
-from tallystick.app.pinned import pinned_terms
 from tallystick.app.runtime import Runtime
 from tallystick.core.errors import BadInput
 from tallystick.invoice.line_rows import lines_csv
 from tallystick.invoice.model import Invoice, parse_invoice
 from tallystick.invoice.request_rows import request_header, request_row
 from tallystick.invoice.tables import csv_table
-from tallystick.invoice.terms import Terms
 from tallystick.invoice.text import invoice_text
-from tallystick.journal.invoices import InvoiceRow
 from tallystick.journal.period_scope import begin_reading
+from tallystick.usage.meters import meter_order
 
 ExportFormat = Literal["csv", "lines-csv", "json", "text"]
 FORMATS: tuple[ExportFormat, ...] = get_args(ExportFormat)
@@ -70,10 +68,8 @@ def export_invoice(
     invoice = parse_invoice(stored.document)
     if export_format == "csv":
         with runtime.database.org(stored.row.org_id) as connection:
-            terms = pinned_terms(connection, invoice)
-        return _requests_csv(
-            runtime, stored.row, invoice.ledger.first_seq, terms, with_cost=not for_customer, progress=progress
-        )
+            months = months_of(connection, stored.row, invoice)
+        return _requests_csv(runtime, stored.row.org_id, months, with_cost=not for_customer, progress=progress)
     if export_format == "lines-csv":
         return lines_csv(invoice)
     if export_format == "json":
@@ -91,18 +87,22 @@ def document_json(invoice: Invoice, *, for_customer: bool = False) -> str:
 
 def _requests_csv(
     runtime: Runtime,
-    row: InvoiceRow,
-    first_seq: int,
-    terms: Terms,
+    org_id: str,
+    months: Sequence[CoveredMonth],
     *,
     with_cost: bool,
     progress: Callable[[int], object] | None,
 ) -> Iterator[str]:
-    with runtime.database.org(row.org_id) as connection:
+    """Every request of the invoice's month, then what came late for each month that it adjusts."""
+    with runtime.database.org(org_id) as connection:
         begin_reading(connection)
-        source = open_period(runtime, connection, scope_of(row), first_seq)
-        meters = source.meters()
-        rows = (request_row(fact, meters, terms, with_cost=with_cost) for fact in source.facts(None, (), None))
+        sources = [open_period(runtime, connection, one.scope, one.first_seq) for one in months]
+        meters = sorted({meter for source in sources for meter in source.meters()}, key=meter_order)
+        rows = (
+            request_row(fact, meters, month.terms, with_cost=with_cost)
+            for month, source in zip(months, sources, strict=True)
+            for fact in source.facts(None, (), None, month.after_seq)
+        )
         batch: list[str] = []
         for record in csv_table(request_header(meters, with_cost=with_cost), rows):
             batch.append(record)

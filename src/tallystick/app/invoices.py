@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
+from typing import NamedTuple
 
 from tallystick.app.entries import stream_entries
+from tallystick.app.late_months import billed_through
 from tallystick.app.period_source import open_period
-from tallystick.app.pinned import pinned_terms
+from tallystick.app.pinned import adjusted_terms, pinned_terms
 from tallystick.app.runtime import Runtime
 from tallystick.core.errors import BadInput, NotFound
 from tallystick.core.periods import month_period
 from tallystick.invoice.adjusted import COUNTED_KINDS
 from tallystick.invoice.explain import Explanation, explain
 from tallystick.invoice.facts import StoredFact
-from tallystick.invoice.model import Invoice, parse_invoice
+from tallystick.invoice.model import Invoice, InvoiceLine, parse_invoice
+from tallystick.invoice.terms import Terms
+from tallystick.journal.database import Connection
 from tallystick.journal.invoices import (
     InvoiceRow,
     LateRequest,
@@ -30,12 +34,14 @@ from tallystick.journal.invoices import (
 from tallystick.journal.period_scope import Scope, begin_reading
 
 __all__ = [
+    "CoveredMonth",
     "InvoiceRow",
     "LateRequest",
     "ShownInvoice",
     "explain_invoice",
     "find_invoice",
     "list_invoices",
+    "months_of",
     "requests_behind",
     "scope_of",
     "show_invoice",
@@ -54,6 +60,7 @@ class ShownInvoice:
     row: InvoiceRow
     invoice: Invoice
     late_events: int
+    unbilled_events: int
     late: tuple[LateRequest, ...]
 
     def late_sentence(self) -> str | None:
@@ -62,7 +69,19 @@ class ShownInvoice:
             return None
         what = "1 request" if self.late_events == 1 else f"{self.late_events:,} requests"
         verb = "is" if self.late_events == 1 else "are"
-        return f"{what} of this month arrived after the close and {verb} not on this invoice."
+        if not self.unbilled_events:
+            where = "on a later invoice"
+        elif self.unbilled_events == self.late_events:
+            where = (
+                "not billed yet: they will be on the next invoice"
+                if self.late_events > 1
+                else ("not billed yet: it will be on the next invoice")
+            )
+        else:
+            where = (
+                f"not on this invoice: {self.unbilled_events:,} will be on the next one, the others are on later ones"
+            )
+        return f"{what} of this month arrived after the close and {verb} {where}."
 
 
 def find_invoice(runtime: Runtime, reference: str) -> StoredInvoice:
@@ -124,18 +143,28 @@ def show_invoice(runtime: Runtime, reference: str) -> ShownInvoice:
         NotFound: `unknown_invoice`.
     """
     stored = find_invoice(runtime, reference)
-    with runtime.database.org(stored.row.org_id) as connection:
+    org_id = stored.row.org_id
+    with runtime.database.org(org_id) as connection:
         begin_reading(connection)
-        count, late = late_requests(connection, stored.row, LATE_SHOWN_MAX)
+        later = [row for row in list_invoice_rows(connection, org_id) if row.through_seq > stored.row.through_seq]
+        billed = billed_through(later) or stored.row.through_seq
+        count, unbilled, late = late_requests(connection, stored.row, billed, LATE_SHOWN_MAX)
         ranges = late_ranges(connection, stored.row)
     before = [
         LateRequest(entry.seq, entry.request_id, entry.time, entry.recorded_at)
         for first, last in ranges
-        for entry in stream_entries(runtime, stored.row.org_id, first, last)
+        for entry in stream_entries(runtime, org_id, first, last)
         if entry.kind in ("usage", *COUNTED_KINDS) and stored.row.period_start <= entry.time < stored.row.period_end
     ]
-    late = [*before, *late][:LATE_SHOWN_MAX]
-    return ShownInvoice(stored.row, parse_invoice(stored.document), len(before) + count, tuple(late))
+    found = [replace(one, billed_on=_billed_on(one.seq, later)) for one in [*before, *late][:LATE_SHOWN_MAX]]
+    unbilled += sum(one.seq > billed for one in before)
+    return ShownInvoice(stored.row, parse_invoice(stored.document), len(before) + count, unbilled, tuple(found))
+
+
+def _billed_on(seq: int, later: Sequence[InvoiceRow]) -> str | None:
+    """The invoice that bears what came at that place; None when there is none yet."""
+    bearing = min((row for row in later if row.through_seq >= seq), key=lambda row: row.through_seq, default=None)
+    return None if bearing is None else bearing.invoice_id
 
 
 def explain_invoice(runtime: Runtime, reference: str) -> tuple[Invoice, Explanation]:
@@ -171,22 +200,57 @@ def requests_behind(runtime: Runtime, reference: str, number: int, *, limit: int
     if not meters:
         return iter(())
     with runtime.database.org(stored.row.org_id) as connection:
-        terms = pinned_terms(connection, invoice)
-    section = line.section - 1
+        (month,) = [one for one in months_of(connection, stored.row, invoice) if one.covers(line)]
+    terms, section = month.terms, line.section - 1
     environments = terms.sections[section].contract.environments
     uncharged = [name for name, one in environments.items() if not one.charge]
     whole = {one.section for one in terms.slices} == {section}
-    found = _stream_behind(runtime, stored.row, invoice, meters, uncharged, limit if whole else None)
+    found = _stream_behind(runtime, month, meters, uncharged, limit if whole else None)
     return islice((fact for fact in found if whole or terms.section_of(fact.entry.time) == section), limit)
 
 
 def _stream_behind(
-    runtime: Runtime, row: InvoiceRow, invoice: Invoice, meters: list[str], uncharged: list[str], limit: int | None
+    runtime: Runtime, month: CoveredMonth, meters: list[str], uncharged: list[str], limit: int | None
 ) -> Iterator[StoredFact]:
-    with runtime.database.org(row.org_id) as connection:
+    with runtime.database.org(month.scope.org_id) as connection:
         begin_reading(connection)
-        source = open_period(runtime, connection, scope_of(row), invoice.ledger.first_seq)
-        yield from source.facts(meters, uncharged, limit)
+        source = open_period(runtime, connection, month.scope, month.first_seq)
+        yield from source.facts(meters, uncharged, limit, month.after_seq)
+
+
+class CoveredMonth(NamedTuple):
+    """A month that an invoice charges for: its own, or one that it adjusts.
+
+    Attributes:
+        adjustment: the number of the adjustment; 0 for the invoice's own month.
+        terms: the plans that price it.
+        scope, first_seq: where its entries are.
+        after_seq: only what came, or was corrected, after this entry is charged here.
+    """
+
+    adjustment: int
+    terms: Terms
+    scope: Scope
+    first_seq: int
+    after_seq: int
+
+    def covers(self, line: InvoiceLine) -> bool:
+        """Whether the line charges for this month."""
+        return self.adjustment == (line.adjusts.adjustment if line.adjusts is not None else 0)
+
+
+def months_of(connection: Connection, row: InvoiceRow, invoice: Invoice) -> list[CoveredMonth]:
+    """The months that the invoice charges for, its own first.
+
+    Raises:
+        NotFound: `unknown_contract_version`.
+    """
+    found = [CoveredMonth(0, pinned_terms(connection, invoice), scope_of(row), invoice.ledger.first_seq, 0)]
+    for one in invoice.adjustments:
+        terms = adjusted_terms(connection, invoice, one)
+        scope = Scope(row.org_id, terms.period.start, terms.period.end, row.through_seq)
+        found.append(CoveredMonth(one.number, terms, scope, one.ledger.first_seq, one.ledger.billed_through_seq))
+    return found
 
 
 def scope_of(row: InvoiceRow) -> Scope:

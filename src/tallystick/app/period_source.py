@@ -43,9 +43,13 @@ class PeriodInDatabase:
         """The period's corrections, in the order of the entries that they refer to."""
         return stream_corrections(self._connection, self._span)
 
-    def facts(self, meters: Sequence[str] | None, uncharged: Sequence[str], limit: int | None) -> Iterator[StoredFact]:
+    def facts(
+        self, meters: Sequence[str] | None, uncharged: Sequence[str], limit: int | None, after_seq: int = 0
+    ) -> Iterator[StoredFact]:
         """See `journal.period_entries.stream_facts`."""
-        return stream_facts(self._connection, self._scope, meters=meters, uncharged=uncharged, limit=limit)
+        return stream_facts(
+            self._connection, self._scope, meters=meters, uncharged=uncharged, limit=limit, after_seq=after_seq
+        )
 
     def meters(self) -> list[str]:
         """See `journal.period_entries.period_meters`."""
@@ -98,7 +102,9 @@ class PeriodInBlocks:
         found = (entry for entry in self._read() if entry.kind == "correction" and self._is_inside(entry))
         return iter(sorted(found, key=lambda entry: entry.refers_to_seq or 0))
 
-    def facts(self, meters: Sequence[str] | None, uncharged: Sequence[str], limit: int | None) -> Iterator[StoredFact]:
+    def facts(
+        self, meters: Sequence[str] | None, uncharged: Sequence[str], limit: int | None, after_seq: int = 0
+    ) -> Iterator[StoredFact]:
         """As that of `PeriodInDatabase`."""
         corrections = Corrections(self.corrections())
         inside = (entry for entry in self._read() if self._is_inside(entry))
@@ -107,11 +113,11 @@ class PeriodInBlocks:
         for entry in inside:
             if given == limit:
                 return
-            if entry.kind == ADJUSTMENT:
+            if entry.kind == ADJUSTMENT and entry.seq > after_seq:
                 adjusted.append(adjusted_fact(entry))
             elif entry.kind == "usage":
                 fact = StoredFact(entry, corrections.of(entry.seq))
-                if meters is None or fact.uses(meters, uncharged):
+                if fact.priced.seq > after_seq and (meters is None or fact.uses(meters, uncharged)):
                     yield fact
                     given += 1
         shown = (fact for fact in adjusted if meters is None or fact.uses(meters, uncharged))

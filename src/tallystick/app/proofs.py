@@ -16,7 +16,7 @@ from tallystick.app.pinned import stored_version
 from tallystick.app.runtime import Runtime
 from tallystick.core.errors import Conflict
 from tallystick.invoice.model import Invoice, parse_invoice
-from tallystick.invoice.proof import FORMAT, ContractText, named_sections
+from tallystick.invoice.proof import FORMAT, ContractText
 from tallystick.journal.checkpoints import checkpoint_covering, latest_checkpoint, list_signing_keys
 from tallystick.journal.invoices import StoredInvoice
 from tallystick.journal.proofs import (
@@ -114,7 +114,7 @@ def _first_seq(invoice: Invoice) -> int:
 def _contracts(runtime: Runtime, invoice: Invoice) -> list[ContractText]:
     """Those of the invoice's sections, and of the months that it adjusts, each once."""
     found: dict[tuple[str, str], ContractText] = {}
-    for section in named_sections(invoice):
+    for section in invoice.named_sections():
         with runtime.database.operator() as connection:
             version = stored_version(connection, section.contract, section.version)
         text = ContractText(source_name=version.source_name, source_text=version.source_text)

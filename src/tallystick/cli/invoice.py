@@ -129,7 +129,8 @@ def show_command(invoice_id: Reference, as_json: JsonOption = False) -> None:
     late = late_json(shown.late)
     if as_json:
         closed_at = format_instant(shown.row.closed_at)
-        extra = {"closed_at": closed_at, "late_events": shown.late_events, "late": late}
+        extra = {"closed_at": closed_at, "late_events": shown.late_events, "unbilled_events": shown.unbilled_events}
+        extra["late"] = late
         print_json({**extra, "invoice": shown.invoice.document()})
         return
     print_text(invoice_text(shown.invoice))
@@ -137,7 +138,8 @@ def show_command(invoice_id: Reference, as_json: JsonOption = False) -> None:
     sentence = shown.late_sentence()
     if sentence is not None:
         print_text(sentence)
-        print_table(("entry", "request", "time", "recorded at"), (list(map(str, one.values())) for one in late))
+        rows = ([str(value or "the next invoice") for value in one.values()] for one in late)
+        print_table(("entry", "request", "time", "recorded at", "billed on"), rows)
         if shown.late_events > len(late):
             print_text(f"… and {shown.late_events - len(late):,} more")
 

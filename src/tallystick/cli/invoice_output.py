@@ -45,6 +45,7 @@ def late_json(late: Iterable[LateRequest]) -> list[dict[str, Any]]:
             "request_id": one.request_id,
             "time": format_instant(one.time),
             "recorded_at": format_instant(one.recorded_at),
+            "billed_on": one.billed_on,
         }
         for one in late
     ]
@@ -110,6 +111,7 @@ def explanation_json(
         if one.number in numbers:
             found: dict[str, Any] = {"number": one.number, "title": one.title, "sentences": one.sentences}
             found["amount_usd"] = invoice.line(one.number).amount_usd
+            found["month"] = invoice.month_of(invoice.line(one.number))
             lines.append(found | ({"requests": behind[one.number]} if one.number in behind else {}))
     return {
         "invoice_id": invoice.invoice_id,
@@ -125,7 +127,9 @@ def explanation_json(
 
 def heading(invoice: Invoice, one: LineExplanation) -> str:
     """A line's heading."""
-    return f"Line {one.number}: {one.title}, {invoice.line(one.number).amount_usd} USD"
+    line = invoice.line(one.number)
+    adjusts = "" if line.adjusts is None else f", adjustment of {invoice.month_of(line)}"
+    return f"Line {one.number}: {one.title}{adjusts}, {line.amount_usd} USD"
 
 
 def print_section(title: str, sentences: tuple[str, ...]) -> None:

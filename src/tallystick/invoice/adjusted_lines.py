@@ -23,7 +23,7 @@ _KINDS: dict[str, ChargeKind] = {
     "top_up": "top_up",
     "credits_owed": "credits_owed",
 }
-KIND_TITLES: dict[ChargeKind, str] = {
+KIND_TITLES: dict[str, str] = {
     "base_fee": "Base fee",
     "usage": "Usage",
     "commit_true_up": "Minimum commitment, true-up",

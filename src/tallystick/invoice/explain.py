@@ -11,7 +11,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from tallystick.core.money import format_exact
+from tallystick.invoice.adjusted_lines import KIND_TITLES
 from tallystick.invoice.model import (
+    AdjustedStep,
+    Adjustment,
+    AdjustmentPin,
     CustomerPaid,
     Invoice,
     InvoiceLine,
@@ -22,6 +26,8 @@ from tallystick.invoice.model import (
     Wallet,
 )
 from tallystick.invoice.wording import added, counted, grouped, listed, tier_arithmetic, tier_label, usd
+
+_CREDIT_KINDS = ("top_up", "credits_owed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,21 +71,19 @@ def explain_line(invoice: Invoice, line: InvoiceLine) -> LineExplanation:
         "commit_true_up": _true_up,
         "top_up": _top_up,
         "credits_owed": _owed,
+        "adjustment": _adjustment,
     }[line.kind]
     sentences = say(invoice, line)
-    return LineExplanation(line.number, line_title(line), (*sentences, _rounding(line)))
+    rounding = _rounding(line) if line.adjusts is None else _adjusted_rounding(invoice, line, line.adjusts)
+    return LineExplanation(line.number, line_title(line), (*sentences, rounding))
 
 
 def line_title(line: InvoiceLine) -> str:
-    """What the line is called on paper."""
-    if line.kind == "usage" and line.meter is not None:
+    """What the line is called on paper; of an adjustment, what it is called in the month that it adjusts."""
+    kind = line.kind if line.adjusts is None else line.adjusts.kind
+    if kind == "usage" and line.meter is not None:
         return " + ".join([line.meter, *(use.meter for use in line.metered if use.meter != line.meter)])
-    return {
-        "base_fee": "Base fee",
-        "commit_true_up": "Minimum commitment, true-up",
-        "top_up": "Credits, topped up",
-        "credits_owed": "Credits, beyond the wallet",
-    }.get(line.kind, line.kind)
+    return KIND_TITLES[kind]
 
 
 def section_title(section: InvoiceSection) -> str:
@@ -97,6 +101,11 @@ def _terms(invoice: Invoice) -> tuple[str, ...]:
 
 
 def _section(invoice: Invoice, section: InvoiceSection) -> str:
+    if not section.in_force:
+        return (
+            f"{invoice.org_id} was on no plan in this period; the last one was {section.plan} of contract "
+            f"{section.contract}, version {section.version}. It prices nothing that was used."
+        )
     named = f"Plan {section.plan} of contract {section.contract}, version {section.version},"
     if len(invoice.sections) == 1 and section.days == section.days_of_month:
         (held,) = section.in_force[:1]
@@ -144,7 +153,11 @@ def _step(tier: InvoiceTier, tiers: int) -> str:
 
 def _true_up(invoice: Invoice, line: InvoiceLine) -> tuple[str, ...]:
     section = invoice.sections[line.section - 1]
-    same = [other for other in invoice.lines if other.section == line.section and other.kind != "commit_true_up"]
+    same = [
+        other
+        for other in invoice.lines
+        if other.section == line.section and other.kind not in ("commit_true_up", "adjustment", *_CREDIT_KINDS)
+    ]
     others = added([other.amount_usd for other in same])
     commit = added([others, line.exact_usd])
     if section.days == section.days_of_month:
@@ -160,6 +173,63 @@ def _true_up(invoice: Invoice, line: InvoiceLine) -> tuple[str, ...]:
         f"Its other lines come to {usd(others)} USD: "
         f"{usd(commit)} - {usd(others)} = {usd(line.exact_usd)} USD is missing, and is charged here.",
     )
+
+
+def _adjustment(invoice: Invoice, line: InvoiceLine) -> tuple[str, ...]:
+    """What came late, what the whole line comes to now, and this line's step of it."""
+    adjusts = line.adjusts
+    if adjusts is None:
+        raise ValueError(f"line {line.number} is an adjustment of nothing")
+    month = invoice.adjustments[adjusts.adjustment - 1]
+    pin, label = month.ledger, month.period.label
+    sentences = [
+        f"{label} was billed on invoice {month.invoice_id} and, with what came later, up to ledger entry "
+        f"{pin.billed_through_seq:,}. Since then {counted(pin.entries, 'entry', 'entries')} of {label} arrived, "
+        f"{_arrived(pin)}, {counted(pin.events, 'request')} among them.",
+    ]
+    for use in line.metered:
+        if use.quantity != "0":
+            more = f"{grouped(use.quantity.lstrip('-'))} {'fewer' if use.quantity.startswith('-') else 'more'}"
+            requests = f" in {counted(use.events, 'request')}" if use.events else ""
+            sentences.append(f"There are {more} {use.meter}{requests}.")
+    if adjusts.kind == "usage":
+        plan = invoice.section_of(line)
+        sentences.append(
+            f"The whole month is priced again by plan {line.plan} of contract {plan.contract}, version {plan.version}: "
+            f"{grouped(adjusts.now_quantity)} instead of {grouped(adjusts.billed_quantity)}."
+        )
+    if adjusts.before is not None:
+        sentences.append(f"Billed before: {_step(adjusts.before, 1)}")
+    if adjusts.after is not None:
+        sentences.append(f"Now: {_step(adjusts.after, 1)}")
+    if adjusts.before is None and adjusts.after is None and line.amount_usd == "0.00":
+        sentences.append(f"The amount stays what it was: {usd(adjusts.now_usd)} USD.")
+    return tuple(sentences)
+
+
+def _arrived(pin: AdjustmentPin) -> str:
+    if pin.first_arrived == pin.last_arrived:
+        return f"at {pin.first_arrived}"
+    return f"from {pin.first_arrived} to {pin.last_arrived}"
+
+
+def _adjusted_rounding(invoice: Invoice, line: InvoiceLine, adjusts: AdjustedStep) -> str:
+    group = [one for one in invoice.lines if one.adjusts is not None and _group(one) == _group(line)]
+    lines = "this line is" if len(group) == 1 else f"lines {listed([str(one.number) for one in group])} add up to"
+    exact = (
+        ""
+        if Fraction(line.residue_usd) == 0
+        else (f" Exactly this line is {usd(line.exact_usd)} USD; {usd(line.residue_usd)} USD is kept as its residue.")
+    )
+    return (
+        f"All of it comes to {usd(adjusts.now_usd)} USD now, and {usd(adjusts.billed_usd)} USD was billed: {lines} the "
+        f"difference, {usd(added([one.amount_usd for one in group]))} USD.{exact}"
+    )
+
+
+def _group(line: InvoiceLine) -> tuple[object, ...]:
+    adjusts = line.adjusts
+    return (adjusts and adjusts.adjustment, line.section, adjusts and adjusts.kind, line.meter)
 
 
 def _top_up(invoice: Invoice, line: InvoiceLine) -> tuple[str, ...]:
@@ -209,8 +279,10 @@ def _rounding(line: InvoiceLine) -> str:
 
 def _total(invoice: Invoice) -> tuple[str, ...]:
     totals = invoice.totals
+    back = ("It is below nothing: so much is in the customer's favour.",) if invoice.total_cents < 0 else ()
     return (
         f"The {counted(len(invoice.lines), 'line')} add up to {usd(totals.total_usd)} USD.",
+        *back,
         f"Before rounding the lines add up to exactly {usd(totals.exact_total_usd)} USD; "
         f"all residues together are {usd(totals.residue_usd)} USD.",
     )
@@ -224,7 +296,22 @@ def _not_charged(invoice: Invoice) -> tuple[str, ...]:
     sentences += [_not_charged_events(group) for group in invoice.not_charged.events]
     if invoice.customer_paid.events:
         sentences.append(customer_paid_sentence(invoice.customer_paid))
+    sentences += [sentence for one in invoice.adjustments for sentence in late_not_charged(one)]
     return tuple(sentences or ["Every request of the period, and every meter in it, was charged."])
+
+
+def late_not_charged(adjustment: Adjustment) -> tuple[str, ...]:
+    """What came late for a closed month and costs the customer nothing."""
+    label, free = adjustment.period.label, adjustment.not_charged
+    sentences = [
+        f"Late for {label}: {_use(use)} {_verb([use])} metered and not charged: plan {use.plan} has no price for "
+        f"{use.meter}."
+        for use in free.meters
+    ]
+    sentences += [f"Late for {label}: {_not_charged_events(group)}" for group in free.events]
+    if adjustment.customer_paid.events:
+        sentences.append(f"Late for {label}: {customer_paid_sentence(adjustment.customer_paid)}")
+    return tuple(sentences)
 
 
 def customer_paid_sentence(paid: CustomerPaid) -> str:
@@ -251,17 +338,23 @@ def _not_charged_events(group: NotChargedEvents) -> str:
 
 def _evidence(invoice: Invoice) -> tuple[str, ...]:
     ledger = invoice.ledger
+    late = [
+        f"Of {one.period.label} it covers what came after entry {one.ledger.billed_through_seq:,} as well, "
+        f"{counted(one.ledger.entries, 'entry', 'entries')}; they hash to {one.ledger.entries_sha256}."
+        for one in invoice.adjustments
+    ]
     versions = [f"{use.rate_version} ({counted(use.events, 'request')})" for use in invoice.rates]
     return (
         f"The invoice covers {counted(ledger.events, 'request')}, all that the ledger of {invoice.org_id} held for the "
         f"period up to its entry {ledger.through_seq:,}; their entries hash to {ledger.entries_sha256}.",
+        *late,
         f"The Merkle tree over the first {counted(ledger.tree_size, 'entry', 'entries')} of that ledger has the root "
         f"{ledger.root}.",
         f"Their cost was computed with rate card {listed(versions)}." if versions else "No rate card was needed.",
         *(
             f"The content of contract {name}, version {version}, hashes to {sha256}."
             for name, version, sha256 in dict.fromkeys(
-                (one.contract, one.version, one.sha256) for one in invoice.sections
+                (one.contract, one.version, one.sha256) for one in invoice.named_sections()
             )
         ),
         f"The digest over facts, versions and lines is {invoice.digest}.",

@@ -14,13 +14,13 @@ from tallystick.invoice.wording import cut
 
 _PLACES = 18
 LINE_COLUMNS = (
-    "invoice_id", "org_id", "period", "contract", "contract_version", "plan", "line", "kind", "meter", "quantity",
-    "price", "amount_usd", "exact_usd", "residue_usd", "description",
+    "invoice_id", "org_id", "period", "month", "contract", "contract_version", "plan", "line", "kind", "meter",
+    "quantity", "price", "amount_usd", "exact_usd", "residue_usd", "description",
 )  # fmt: skip
 
 
 def lines_csv(invoice: Invoice) -> Iterator[str]:
-    """The table as RFC 4180 text, record by record."""
+    """The table as RFC 4180 text, record by record. `month` is what a line charges for: adjustments name theirs."""
     yield from csv_table(
         LINE_COLUMNS,
         (
@@ -28,8 +28,9 @@ def lines_csv(invoice: Invoice) -> Iterator[str]:
                 invoice.invoice_id,
                 text_cell(invoice.org_id),
                 invoice.period.label,
-                text_cell(invoice.sections[line.section - 1].contract),
-                text_cell(invoice.sections[line.section - 1].version),
+                invoice.month_of(line),
+                text_cell(invoice.section_of(line).contract),
+                text_cell(invoice.section_of(line).version),
                 text_cell(line.plan),
                 str(line.number),
                 line.kind,

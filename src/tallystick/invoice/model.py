@@ -183,6 +183,10 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         """The plans of the line's month: the invoice's own, or those of the month that it adjusts."""
         return self.sections if line.adjusts is None else self.adjustments[line.adjusts.adjustment - 1].sections
 
+    def named_sections(self) -> tuple[InvoiceSection, ...]:
+        """Every plan that the invoice names: those of its month, and those of months that it adjusts."""
+        return (*self.sections, *(section for one in self.adjustments for section in one.sections))
+
     def section_of(self, line: InvoiceLine) -> InvoiceSection:
         """The plan that priced the line."""
         return self.sections_of(line)[line.section - 1]

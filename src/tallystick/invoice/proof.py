@@ -21,7 +21,7 @@ from tallystick.invoice.compare import document_differences
 from tallystick.invoice.digest import invoice_digest
 from tallystick.invoice.model import Invoice, LedgerPin, parse_invoice
 from tallystick.invoice.proof_entries import EntriesFound, read_entries
-from tallystick.invoice.proof_months import ContractText, ProofMonths, named_sections
+from tallystick.invoice.proof_months import ContractText, ProofMonths
 from tallystick.invoice.proof_report import ProofReport, named
 from tallystick.invoice.usage import PeriodFacts
 from tallystick.ledger.checkpoint import Checkpoint, read_checkpoint
@@ -29,7 +29,7 @@ from tallystick.ledger.merkle import EMPTY_ROOT
 from tallystick.ledger.notes import PublicKey, parse_public_key
 from tallystick.ledger.proof import Evidence, block_sealed, expect_extends, expect_logged, org_sealed, root_through
 
-__all__ = ["FORMAT", "ContractText", "Proof", "ProofReport", "check_proof", "named_sections", "read_proof"]
+__all__ = ["FORMAT", "ContractText", "Proof", "ProofReport", "check_proof", "read_proof"]
 
 FORMAT = "tallystick/proof/v3"
 
@@ -113,7 +113,7 @@ def check_proof(
         plan=invoice.contract.plan,
         plans=list(
             dict.fromkeys(
-                f"{one.plan} of {one.contract} {one.version} ({one.sha256[:12]})" for one in named_sections(invoice)
+                f"{one.plan} of {one.contract} {one.version} ({one.sha256[:12]})" for one in invoice.named_sections()
             )
         ),
         time_zone=invoice.period.time_zone,

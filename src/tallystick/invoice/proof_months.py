@@ -92,14 +92,9 @@ def _expect_periods(invoice: Invoice, periods: Sequence[Period]) -> None:
 def _contracts(invoice: Invoice, texts: Sequence[ContractText]) -> dict[str, Contract]:
     """The contracts by the hash of their content, read from their texts: those that the invoice names."""
     contracts = {one.sha256: one for one in (load_contract(text.source_text, text.source_name) for text in texts)}
-    if len(texts) != len({section.sha256 for section in named_sections(invoice)}):
+    if len(texts) != len({section.sha256 for section in invoice.named_sections()}):
         raise ValueError("the proof has other contracts' texts than the invoice names")
     return contracts
-
-
-def named_sections(invoice: Invoice) -> list[InvoiceSection]:
-    """Every plan that the invoice names: those of its month, and those of months that it adjusts."""
-    return [*invoice.sections, *(section for one in invoice.adjustments for section in one.sections)]
 
 
 def _terms(invoice: Invoice, of: Invoice | Adjustment, period: Period, contracts: Mapping[str, Contract]) -> Terms:

@@ -17,7 +17,7 @@ from tallystick.invoice.tables import text_cell
 from tallystick.invoice.terms import Terms
 
 _BEFORE = (
-    "seq", "request_id", "time", "recorded_at", "org_id", "user_id", "session_id", "feature", "environment",
+    "month", "seq", "request_id", "time", "recorded_at", "org_id", "user_id", "session_id", "feature", "environment",
     "api_key_id", "action", "provider", "model", "outcome", "usage_status", "payer", "latency_ms", "plan", "charged",
 )  # fmt: skip
 _COST = ("cost_usd", "cost_status", "rate_version", "correction_seq", "unpriced_reason")
@@ -35,6 +35,7 @@ def request_row(fact: StoredFact, meters: Sequence[str], terms: Terms, *, with_c
     """One request of a month under these terms."""
     entry, used = fact.entry, fact.meters
     row = [
+        terms.period.label,
         str(entry.seq),
         text_cell(entry.request_id),
         format_instant(entry.time),

@@ -8,8 +8,9 @@ from datetime import date
 from fractions import Fraction
 
 from tallystick.core.money import format_decimal
-from tallystick.invoice.explain import customer_paid_sentence, line_title, section_title
-from tallystick.invoice.model import Credits, Invoice, InvoiceLine, MeterUse, Wallet
+from tallystick.invoice.adjusted_lines import step_words
+from tallystick.invoice.explain import customer_paid_sentence, late_not_charged, line_title, section_title
+from tallystick.invoice.model import AdjustedStep, Credits, Invoice, InvoiceLine, MeterUse, Wallet
 from tallystick.invoice.wording import counted, grouped, tier_arithmetic, tier_label, usd
 
 WIDTH = 80
@@ -32,16 +33,10 @@ def _page(invoice: Invoice) -> Iterator[str]:
     yield ""
     yield f"{'':4}{'':{_TITLE}}{'Quantity':>{_QUANTITY}}{'Amount in USD':>{_AMOUNT}}"
     yield "-" * WIDTH
-    section = 0
-    for line in invoice.lines:
-        if len(invoice.sections) > 1 and line.section != section:
-            section = line.section
-            yield from _wrapped(section_title(invoice.sections[section - 1]), 0)
-        yield from _line(line)
-    if not invoice.lines:
-        yield "    Nothing is due for this period."
+    yield from _lines(invoice)
     yield "-" * WIDTH
-    yield _ends("    Total due", grouped(invoice.totals.total_usd))
+    label = "    Total, in your favour" if invoice.total_cents < 0 else "    Total due"
+    yield _ends(label, grouped(invoice.totals.total_usd))
     yield _ends("    Exact before rounding", usd(invoice.totals.exact_total_usd))
     yield _ends("    Residue of rounding", usd(invoice.totals.residue_usd))
     yield from _not_charged(invoice)
@@ -63,12 +58,41 @@ def _facts(invoice: Invoice) -> Iterator[str]:
     yield from _field("", f"from {period.start} until before {period.end}")
     if len(invoice.sections) == 1:
         yield from _field("Contract", f"{contract.name}, version {contract.version}")
-        yield from _field("Plan", contract.plan)
+        yield from _field(
+            "Plan", contract.plan if invoice.sections[0].in_force else f"none; until it left {contract.plan}"
+        )
         return
     for place, section in enumerate(invoice.sections):
         days = f"{section.days} of {section.days_of_month} days"
         terms = f"{section.plan} ({section.contract}, version {section.version}), {days}"
         yield from _field("" if place else "Plans", terms)
+
+
+def _lines(invoice: Invoice) -> Iterator[str]:
+    """The lines, under the plan that they belong to where there are several, and the month that they adjust."""
+    heading: tuple[int, int] | None = None
+    for line in invoice.lines:
+        number = line.adjusts.adjustment if line.adjusts is not None else 0
+        if (number, line.section) != heading:
+            if number and (heading is None or heading[0] != number):
+                adjustment = invoice.adjustments[number - 1]
+                yield from _wrapped(f"Adjustment of {adjustment.period.label}, invoice {adjustment.invoice_id}", 0)
+            if len(invoice.sections_of(line)) > 1:
+                yield from _wrapped(section_title(invoice.section_of(line)), 0)
+            heading = number, line.section
+        yield from _line(line) if line.adjusts is None else _adjustment(line, line.adjusts)
+    if not invoice.lines:
+        yield "    Nothing is due for this period."
+
+
+def _adjustment(line: InvoiceLine, adjusts: AdjustedStep) -> Iterator[str]:
+    title, *more = textwrap.wrap(line_title(line), _TITLE - 1) or [""]
+    quantity = grouped(line.quantity) if adjusts.kind in ("usage", "top_up", "credits_owed") else ""
+    yield f"{line.number:>2}  {title:<{_TITLE}}{quantity:>{_QUANTITY}}{grouped(line.amount_usd):>{_AMOUNT}}"
+    yield from (f"    {part}" for part in more)
+    if adjusts.kind == "usage":
+        yield from _wrapped(f"{grouped(adjusts.now_quantity)} instead of {grouped(adjusts.billed_quantity)}", 6)
+    yield from _wrapped(step_words(adjusts), 6)
 
 
 def _line(line: InvoiceLine) -> Iterator[str]:
@@ -87,7 +111,8 @@ def _line(line: InvoiceLine) -> Iterator[str]:
 
 def _not_charged(invoice: Invoice) -> Iterator[str]:
     free = invoice.not_charged
-    if not free.meters and not free.events:
+    late = [sentence for one in invoice.adjustments for sentence in late_not_charged(one)]
+    if not free.meters and not free.events and not late:
         return
     yield ""
     yield "Metered and not charged"
@@ -106,6 +131,8 @@ def _not_charged(invoice: Invoice) -> Iterator[str]:
             yield from _wrapped(f"In {group.environment}, which is not charged: {what}", 4)
         for use in group.meters:
             yield from _use(use)
+    for sentence in late:
+        yield from _wrapped(sentence, 4)
 
 
 def _wallet(wallet: Wallet) -> Iterator[str]:
@@ -148,12 +175,18 @@ def _evidence(invoice: Invoice) -> Iterator[str]:
     yield "Evidence"
     yield "-" * WIDTH
     yield from _field("Requests", f"{invoice.ledger.events:,}, up to ledger entry {invoice.ledger.through_seq:,}")
+    for one in invoice.adjustments:
+        late = (
+            f"{counted(one.ledger.entries, 'entry', 'entries')}, after ledger entry {one.ledger.billed_through_seq:,}"
+        )
+        yield from _field(f"Late, {one.period.label}", late)
     for use in invoice.rates:
         yield from _field("Rate card", f"{use.rate_version} ({counted(use.events, 'request')})")
     ledger = invoice.ledger
-    contracts = dict.fromkeys((one.contract, one.version, one.sha256) for one in invoice.sections)
+    contracts = dict.fromkeys((one.contract, one.version, one.sha256) for one in invoice.named_sections())
     hashes = {
         "Entries": ledger.entries_sha256,
+        **{f"Late entries of {one.period.label}": one.ledger.entries_sha256 for one in invoice.adjustments},
         f"Root of the ledger's first {ledger.tree_size:,} entries": ledger.root,
         **{f"Contract {name}, version {version}": sha256 for name, version, sha256 in contracts},
         "Digest": invoice.digest,

@@ -44,12 +44,16 @@ class StoredInvoice:
 
 @dataclass(frozen=True, slots=True)
 class LateRequest:
-    """A request of a closed month that arrived after it was closed, or an operation that was committed after it."""
+    """A request of a closed month that arrived after it was closed, or an operation that was committed after it.
+
+    `billed_on` is the later invoice that bears it; None when there is none yet.
+    """
 
     seq: int
     request_id: str
     time: datetime
     recorded_at: datetime
+    billed_on: str | None = None
 
 
 def invoice_by_id(connection: Connection, invoice_id: str) -> StoredInvoice | None:
@@ -82,16 +86,21 @@ def insert_invoice(connection: Connection, invoice: StoredInvoice) -> None:
     connection.execute(_SQL["insert_invoice"], {**values, **bounds, "document": invoice.document})
 
 
-def late_requests(connection: Connection, row: InvoiceRow, limit: int) -> tuple[int, list[LateRequest]]:
-    """How many requests of the month arrived after it was closed and are in the database, and the first of them.
+def late_requests(
+    connection: Connection, row: InvoiceRow, billed_through_seq: int, limit: int
+) -> tuple[int, int, list[LateRequest]]:
+    """How many requests of the month arrived after it was closed and are in the database; the first of them.
 
-    They come as they arrived. The connection is the org's, in one snapshot.
+    The second number is how many of them came after `billed_through_seq`. They come as they arrived. The connection is
+    the org's, in one snapshot.
     """
     last_seq = read_head(connection, row.org_id).last_seq
     span = find_span(connection, Scope(row.org_id, row.period_start, row.period_end, last_seq))
     bounds = {"through_seq": row.through_seq, "last_seq": last_seq, "limit": limit, "kinds": list(COUNTED_KINDS)}
+    bounds["billed_through_seq"] = billed_through_seq
     found = connection.execute(_SQL["late_requests"], span.parameters() | bounds).fetchall()
-    return (found[0][0] if found else 0), [LateRequest(*late) for _, *late in found]
+    count, unbilled = found[0][:2] if found else (0, 0)
+    return count, unbilled, [LateRequest(*late) for _, _, *late in found]
 
 
 def late_ranges(connection: Connection, row: InvoiceRow) -> list[tuple[int, int]]:

@@ -29,6 +29,7 @@ def stream_facts(
     meters: Sequence[str] | None = None,
     uncharged: Sequence[str] = (),
     limit: int | None = None,
+    after_seq: int = 0,
 ) -> Iterator[StoredFact]:
     """The period's requests with their corrections, then its adjustments; through cursors, so that memory stays small.
 
@@ -38,14 +39,17 @@ def stream_facts(
         meters: only requests that used one of these and are charged.
         uncharged: with `meters`, the environments that are not charged.
         limit: at most so many.
+        after_seq: only what came, or was corrected, after this entry.
     """
     span = find_span(connection, scope)
-    chosen = {"meters": None if meters is None else list(meters), "uncharged": list(uncharged), "limit": limit}
+    chosen: dict[str, Any] = {"meters": None if meters is None else list(meters), "uncharged": list(uncharged)}
+    chosen |= {"limit": limit, "after_seq": after_seq}
     with closing(stream_corrections(connection, span)) as stream:
         corrections = Corrections(stream)
         parts = (_stream(connection, query, span.parameters() | chosen) for query in ("requests", "requests_late"))
         facts = (StoredFact(entry, corrections.of(entry.seq)) for entry in chain.from_iterable(parts))
-        yield from islice(chain(facts, _adjusted(connection, span, meters, uncharged)), limit)
+        adjusted = _adjusted(connection, span, meters, uncharged)
+        yield from islice(chain(facts, (fact for fact in adjusted if fact.entry.seq > after_seq)), limit)
 
 
 def _adjusted(

@@ -37,8 +37,9 @@ cross join lateral (
 
 -- name: late_requests
 -- Requests of the period that arrived after the invoice was closed, that is after through_seq, and operations that may
--- move credits and were committed after it: how many there are, and the first of them in the order in which they arrived.
-select count(*) over (), seq, request_id, time, recorded_at
+-- move credits and were committed after it: how many there are, how many of them came after billed_through_seq, and the
+-- first of them in the order in which they arrived.
+select count(*) over (), count(*) filter (where seq > %(billed_through_seq)s) over (), seq, request_id, time, recorded_at
 from entries_of_period(%(org)s, %(start)s, %(end)s, greatest(%(first_seq)s, %(through_seq)s::bigint + 1), %(bound_seq)s, %(last_seq)s)
 where kind <> 'correction' and (body is null or kind = any(%(kinds)s))
 order by seq limit %(limit)s

@@ -131,7 +131,8 @@ select * from entries_of_period(%(org)s, %(start)s, %(end)s, %(bound_seq)s, %(bo
 order by seq
 
 -- name: requests
--- The period's requests up to bound_seq in ascending sequence. With `meters`, only charged ones that used one of them.
+-- The period's requests up to bound_seq in ascending sequence. With `meters`, only charged ones that used one of
+-- them; with `after_seq`, only those that came, or were corrected, after it.
 -- Apart from the late ones, so that they come in the order of the primary key, and none has to wait for a sort.
 select * from ledger_entries
 where org_id = %(org)s and seq >= %(first_seq)s and seq < %(bound_seq)s and seq <= %(through_seq)s
@@ -142,6 +143,11 @@ where org_id = %(org)s and seq >= %(first_seq)s and seq < %(bound_seq)s and seq 
         where used.meter = any(%(meters)s::text[]) and used.quantity > 0
     )
 ))
+    and (%(after_seq)s::bigint = 0 or seq > %(after_seq)s or seq in (
+        select refers_to_seq from ledger_entries as late
+        where late.org_id = %(org)s and late.kind = 'correction' and late.refers_to_seq >= %(first_seq)s
+            and late.seq > %(after_seq)s and late.seq <= %(through_seq)s
+    ))
 order by seq
 limit %(limit)s
 
@@ -155,6 +161,11 @@ where kind <> 'correction' and body is null and (%(meters)s::text[] is null or (
         where used.meter = any(%(meters)s::text[]) and used.quantity > 0
     )
 ))
+    and (%(after_seq)s::bigint = 0 or seq > %(after_seq)s or seq in (
+        select refers_to_seq from ledger_entries as late
+        where late.org_id = %(org)s and late.kind = 'correction' and late.refers_to_seq >= %(first_seq)s
+            and late.seq > %(after_seq)s and late.seq <= %(through_seq)s
+    ))
 order by seq
 limit %(limit)s
 
