@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import re
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple
 import httpx2
 import pytest
 
+from fake_upstream import FakeUpstream
 from tallystick_sdk import Tally
 
 CONTRACT = """\
@@ -208,3 +210,37 @@ def tags_of(org: Org) -> dict[str, Any]:
 def usage(**more: Any) -> dict[str, Any]:
     """What a call used."""
     return {"provider": "openai", "model": "gpt-4o-mini", "meters": {"tokens_in": 1000, "tokens_out": 200}, **more}
+
+
+@pytest.fixture
+def upstream() -> Iterator[FakeUpstream]:
+    with FakeUpstream() as running:
+        yield running
+
+
+@pytest.fixture
+def client(upstream: FakeUpstream, tally: Tally) -> Any:
+    """OpenAI's client, instrumented, before the fake provider."""
+    openai = pytest.importorskip("openai")
+    return tally.instrument(openai.OpenAI(api_key="sk-1", base_url=upstream.url + "/v1", max_retries=0))
+
+
+@pytest.fixture
+def claude(upstream: FakeUpstream, tally: Tally) -> Any:
+    """Anthropic's, likewise."""
+    anthropic = pytest.importorskip("anthropic")
+    return tally.instrument(anthropic.Anthropic(api_key="sk-2", base_url=upstream.url, max_retries=0))
+
+
+@pytest.fixture
+def recorded(tally: Tally, org: Any) -> Callable[[], list[dict[str, Any]]]:
+    """What the ledger holds once all is sent."""
+
+    def read() -> list[dict[str, Any]]:
+        gc.collect()
+        assert tally.flush(), tally.stats()
+        assert tally.stats().refused == tally.stats().dropped == 0
+        found: list[dict[str, Any]] = org.ledger()
+        return found
+
+    return read
