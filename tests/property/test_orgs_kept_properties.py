@@ -320,6 +320,6 @@ def test_what_is_kept_of_an_org_is_what_would_be_read(
 
 def test_an_org_is_read_anew_when_another_may_have_counted_in_the_next_day(writers: Writers, clock: Now) -> None:
     story = Story(writers, clock, "metered")
-    for kind, writer in (("authorize", 0), ("midnight", 0), ("upkeep", 1), ("grant", 0)):
+    for kind, writer in (("authorize", 0), ("release", 0), ("midnight", 0), ("upkeep", 1), ("grant", 0)):
         story.do(kind, 1, writer)
         story.end_group(writer)
