@@ -15,6 +15,7 @@ ENTRY = """
         'final', 30, '{tokens_in}', '{10}', '{3}', '{1}', '{30}', decode(repeat('02', 32), 'hex'))
 """
 BY_ORG: dict[str, str] = {
+    "test_clocks": "insert into test_clocks values (%(org)s, 1, '2026-10-01', 'ann', now())",
     "org_heads": "insert into org_heads (org_id, last_seq, time_max) values (%(org)s, 1, '2026-10-01')",
     "ledger_entries": ENTRY,
     "transfers": "insert into transfers values"
@@ -45,6 +46,14 @@ BY_ORG: dict[str, str] = {
     "rollup_operations": "insert into rollup_operations values (%(org)s, '2026-10-01', decode(repeat('08', 16), 'hex'),"
     " 'grant', '', '', '', 'promo', 1, 10)",
     "reopened_days": "insert into reopened_days values (%(org)s, '2026-10-01', '2026-10-03', 1, 1, 1, 1, 0, 30)",
+    "invoice_accounts": "insert into invoice_accounts values (%(org)s, 'inv_1', 1, 'INV-2026-00000' || %(org)s, '2026-09',"
+    " 'digest', now(), now(), 5, 0, 0, false, false, '{}', 1)",
+    "invoice_events": "insert into invoice_events values (%(org)s, 1, 'inv_1', 'payment', now(), 5, null)",
+    "billing_profiles": "insert into billing_profiles values"
+    " (%(org)s, 1, decode(repeat('09', 32), 'hex'), 'ann', 'p1', now())",
+    "billing_profile_texts": "insert into billing_profile_texts values"
+    " (%(org)s, 1, decode(repeat('00', 16), 'hex'), '{}')",
+    "billing_profile_erasures": "insert into billing_profile_erasures values (%(org)s, 1, now())",
 }
 """Every table whose rows belong to an org, and an insert of one for `org`; in the order in which that works."""
 
@@ -55,12 +64,16 @@ SHARED: dict[str, str] = {
     " decode(repeat('05', 32), 'hex'), decode(repeat('06', 32), 'hex'), '{}', now())",
     "signing_keys": "insert into signing_keys values ('k', 'name', decode(repeat('07', 32), 'hex'), now())",
     "checkpoints": "insert into checkpoints values (1, 'note', now())",
+    "number_series": "insert into number_series values ('INV-2026', 1)",
     "register": "insert into register values (1000000, 'x', sha256('x'), sha256('x'))",
 }
 """Every table whose rows belong to no org, apart from Alembic's own."""
 
 ROLLUPS = ("rollup_states", "rollup_requests", "rollup_meters", "rollup_operations", "reopened_days")
-MOVING = ("org_heads", "account_balances", "org_states", "grants", "open_holds", "finished_work", "counters", *ROLLUPS)
+MOVING = (
+    "org_heads", "account_balances", "org_states", "grants", "open_holds", "finished_work", "counters",
+    "invoice_accounts", "number_series", *ROLLUPS,
+)  # fmt: skip
 """The tables that say where an org stands; all of it follows from its entries."""
 APPEND_ONLY = [table for table in (*BY_ORG, *SHARED) if table not in MOVING]
 

@@ -36,6 +36,10 @@ KEY = {
     "api_key_endings": "key_id, ends_at, reason",
     "api_key_persons": "key_id",
     "register": "n",
+    "billing_profiles": "org_id, version",
+    "billing_profile_texts": "org_id, version",
+    "billing_profile_erasures": "org_id, version",
+    "test_clocks": "org_id, ordinal",
 }
 
 
@@ -91,6 +95,8 @@ def test_nobody_changes_or_removes_what_was_recorded(filled_url: str, table: str
         ("account_balances", "debit_pico"),
         ("org_states", "counted_through_seq"),
         ("grants", "available_pico"),
+        ("invoice_accounts", "paid_cents"),
+        ("number_series", "last"),
     ],
 )
 def test_heads_and_accounts_stay_and_only_the_writer_moves_them(

@@ -13,10 +13,12 @@ from tallystick.app.answer_parts import (
     terms_members,
     wallet_change,
 )
+from tallystick.app.invoice_words import invoice_members
 from tallystick.app.operation_words import sentence, why
 from tallystick.core.instants import format_instant
 from tallystick.ledger.adjustment import Adjust
 from tallystick.ledger.entry import Entry
+from tallystick.ledger.invoice_operations import CreditInvoice, IssueInvoice, Pay, VoidInvoice
 from tallystick.ledger.operation_body import read_body
 from tallystick.ledger.operation_ids import operation_id
 from tallystick.ledger.operations import (
@@ -130,6 +132,8 @@ def operation_members(entry: Entry) -> dict[str, Any]:
                 "source": request.source,
                 "source_sha256": request.source_sha256,
             }
+        case IssueInvoice() | Pay() | CreditInvoice() | VoidInvoice(), _:
+            members |= {"invoice": invoice_members(request, result)}
         case SetStanding(), _:
             members |= {"suspended": request.suspended, "enforcement": request.enforcement, "keep": list(request.keep)}
     return members
@@ -146,7 +150,7 @@ def _wallets(result: Any) -> tuple[WalletState | None, WalletState | None]:
 
 def _author(entry: Entry, request: Any) -> str | None:
     match request:
-        case Grant() | Refund() | SetBudget() | SetStanding() | Adjust():
+        case Grant() | Refund() | SetBudget() | SetStanding() | Adjust() | Pay() | CreditInvoice() | VoidInvoice():
             return request.author
         case SetOverride():
             return request.override.author
@@ -161,6 +165,8 @@ def _refers_to(entry: Entry, request: Any) -> str | None:
             return str(entry.refers_to_seq)
         case Refund():
             return operation_id("settlement", entry.refers_to_seq)
+        case Pay() | CreditInvoice() | VoidInvoice():
+            return operation_id("invoice", entry.refers_to_seq)
         case Expire():
             return operation_id(request.what, entry.refers_to_seq)
     return operation_id("hold", entry.refers_to_seq)

@@ -7,9 +7,11 @@ from functools import singledispatch
 from typing import Any
 
 from tallystick.app.answer_parts import pico_to_credits
+from tallystick.app.invoice_words import invoice_sentence
 from tallystick.contract.decision import Decision
 from tallystick.core.instants import format_instant
 from tallystick.ledger.adjustment import Adjust
+from tallystick.ledger.invoice_operations import CreditInvoice, InvoiceRequest, IssueInvoice, Pay, VoidInvoice
 from tallystick.ledger.operation_ids import operation_id
 from tallystick.ledger.operations import (
     CREDIT,
@@ -49,7 +51,7 @@ def why(request: Any, result: Any) -> str | None:
             reason = result.decision.message
         case Settle():
             reason = result.why
-        case Grant() | Refund() | ReleaseHold() | Adjust():
+        case Grant() | Refund() | ReleaseHold() | Adjust() | CreditInvoice() | VoidInvoice():
             reason = request.reason
         case SetOverride():
             reason = request.override.reason
@@ -155,6 +157,14 @@ def _(request: Adjust, _result: Any) -> str:
     changes = ", ".join(f"{line.quantity:+,} {line.meter}" for line in request.lines if line.quantity)
     of = f"entry {request.of_seq}" if request.of_seq is not None else f"use of {request.provider}/{request.model}"
     return f"{of} was adjusted: {changes or 'no quantity'}, at {pico_to_credits(request.cost_pico)} USD of cost"
+
+
+@sentence.register(IssueInvoice)
+@sentence.register(Pay)
+@sentence.register(CreditInvoice)
+@sentence.register(VoidInvoice)
+def _(request: InvoiceRequest, result: Any) -> str:
+    return invoice_sentence(request, result)
 
 
 def credits_words(pico: int) -> str:

@@ -33,6 +33,7 @@ from tallystick.journal.prepare import Batch, prepare
 from tallystick.journal.self_test import check_walls
 from tallystick.journal.server import EmbeddedServer, ServerState
 from tallystick.journal.spool import Spool
+from tallystick.journal.test_clocks import OrgClocks
 from tallystick.journal.waiting_queue import QueueState
 from tallystick.ledger.encoding import SALT_BYTES
 from tallystick.ledger.receipt import Receipt
@@ -57,6 +58,7 @@ class Runtime:
         writer: writes events for all threads of this process.
         operations: decides and writes operations on accounts, likewise.
         keys: finds the keys that callers show.
+        org_clocks: the present instant for each org: test orgs have clocks of their own.
         clock: the present instant; a fixed one in tests.
         cards: every rate-card version in the database, in the order in which we came to know them.
         server: the embedded database server, None where somebody else's is used.
@@ -75,6 +77,7 @@ class Runtime:
     _known_meters: frozenset[str] = field(default=frozenset())
     operations: Operations = field(init=False)
     keys: KeyRing = field(init=False)
+    org_clocks: OrgClocks = field(init=False)
     _gate: SpoolGate = field(init=False)
     _disk: DiskGuard | None = field(init=False)
 
@@ -96,6 +99,7 @@ class Runtime:
             group_events_max=settings.group_events_max,
             queue_events_max=settings.queue_events_max,
         )
+        self.org_clocks = OrgClocks(self.database, lambda: self.clock())  # noqa: PLW0108
         self.keys = KeyRing(self.database, serves_while_away=self.spools)
         self._gate = SpoolGate(
             self.open_spool,
@@ -109,6 +113,18 @@ class Runtime:
     def card(self) -> RateCard:
         """The newest rate card: what new events are priced with."""
         return self.cards.latest
+
+    def now(self, org_id: str) -> datetime:
+        """The present instant for an org: that of its own clock where it is a test org, else the machine's."""
+        return self.org_clocks.now(org_id)
+
+    def is_test_org(self, org_id: str) -> bool:
+        """Whether the org has a clock of its own.
+
+        Raises:
+            Unavailable: `database_unreachable`.
+        """
+        return self.org_clocks.is_test(org_id)
 
     def append(self, events: Sequence[UsageEvent]) -> list[Receipt]:
         """Store checked events, each exactly once, together with what other threads store at that moment.

@@ -27,6 +27,7 @@ from tallystick.app.seal import block_store
 from tallystick.app.settings import Settings
 from tallystick.app.verify_accounts import check_counters, check_org_accounts
 from tallystick.app.verify_chunk import Checked, Piece, Place, check_piece
+from tallystick.app.verify_invoices import check_profiles
 from tallystick.app.verify_log import check_log
 from tallystick.app.verify_orgs import OrgChecker, last_forgotten
 from tallystick.app.verify_report import VerifyReport
@@ -121,6 +122,7 @@ def verify_ledger(
         check_register(connection, org_id, report.findings)
         check_keys(connection, org_id, report.findings)
         check_invoices(connection, org_id, report, orgs.want_root)
+        check_profiles(connection, org_id, report.findings)
         check_accounts(connection, org_id, report.findings)
         if org_id is not None and not heads and not report.findings.count:
             raise NotFound(

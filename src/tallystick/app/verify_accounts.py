@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from tallystick.app.verify_invoices import InvoiceChecks, check_numbers
 from tallystick.app.verify_report import Findings
 from tallystick.app.verify_settlements import SettledCosts
 from tallystick.contract.decision import Decision
@@ -70,6 +71,8 @@ def check_org_accounts(
     for head in heads:
         if head.org_id in with_accounts:
             count += _Account(connection, blocks, head, contracts, findings).check()
+    if org_id is None:
+        check_numbers(connection, findings)
     for org, accounts in odd_accounts(connection, org_id):
         what = "not those that every org has of which operations are recorded, and no other"
         findings.add("balance", f"it has the accounts of credits {', '.join(accounts) or 'none'}: {what}", org)
@@ -142,6 +145,7 @@ class _Account:
         self._follows = True
         self._previous_seq = 0
         self._archived_seq = head.last_seq if head.first_kept is None else head.first_kept - 1
+        self._invoices = InvoiceChecks(connection, head.org_id, findings)
         self._costs = SettledCosts(connection, blocks, head.org_id, self._archived_seq, findings)
 
     def check(self) -> int:
@@ -164,6 +168,7 @@ class _Account:
             self._costs.finish()
         if self._follows:
             self._check_state()
+            self._invoices.finish()
         return count
 
     def _operations(self) -> Iterator[StoredOperation]:
@@ -199,6 +204,7 @@ class _Account:
             entry = FoldEntry(
                 stored.seq, stored.kind, stored.recorded_at, request, result, stored.refers_to_seq, stored.user_id
             )
+            self._invoices.take(entry)
             try:
                 self._fold.add(entry)
             except DoesNotFollow as error:

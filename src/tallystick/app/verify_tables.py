@@ -17,7 +17,7 @@ from tallystick.invoice.digest import invoice_id as due_invoice_id
 from tallystick.invoice.model import Invoice, parse_invoice
 from tallystick.journal.database import Connection
 from tallystick.journal.verify_rows import ask
-from tallystick.ledger.accounts import ORG_ACCOUNTS, USD
+from tallystick.ledger.accounts import MONEY_ACCOUNTS, ORG_ACCOUNTS, USD
 from tallystick.ledger.api_key import person_sha256
 from tallystick.ledger.merkle import EMPTY_ROOT
 from tallystick.rates.cardfile import parse_card_file
@@ -166,7 +166,7 @@ def check_accounts(connection: Connection, org_id: str | None, findings: Finding
         )
         findings.add("balance", what, org)
     accounts = sorted(f"{account} {USD}" for account in ORG_ACCOUNTS)
-    for org, found in ask(connection, "accounts", org=org_id, accounts=accounts):
+    for org, found in ask(connection, "accounts", org=org_id, accounts=accounts, money=list(MONEY_ACCOUNTS)):
         findings.add("balance", f"it has the accounts {', '.join(found) or 'none'}, not those that every org has", org)
     for org, what in ask(connection, "strangers", org=org_id):
         findings.add("head", f"it has {what} and no head: its head was taken away, or the rows were put there", org)

@@ -67,7 +67,7 @@ class InvoiceFold:
 
     def _check_number(self, entry: FoldEntry, prefix: str, number: str) -> None:
         try:
-            series, place = place_of(number)
+            _, place = place_of(number)
         except ValueError as error:
             raise DoesNotFollow(entry.seq, str(error)) from None
         if place < 1 or number_at(series_of(prefix, entry.recorded_at), place) != number:

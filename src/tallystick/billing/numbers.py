@@ -22,8 +22,10 @@ _DIGITS = 6
 
 
 def number_prefix(seller_prefix: str | None, kind: Literal["invoice", "credit_note"], *, is_test: bool) -> str:
-    """What the numbers of these documents begin with: `number_prefix("ACME", "credit_note", is_test=False) ==
-    "ACME-CN"`."""
+    """What the numbers of these documents begin with.
+
+    `number_prefix("ACME", "credit_note", is_test=False) == "ACME-CN"`.
+    """
     prefix = seller_prefix or DEFAULT_PREFIX
     return f"{'TEST-' if is_test else ''}{prefix}{'-CN' if kind == 'credit_note' else ''}"
 

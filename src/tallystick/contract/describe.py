@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tallystick.contract.model import Action, Contract, Limit, Plan, Repeat
+from tallystick.contract.model import Action, Contract, Limit, Plan, Repeat, Seller
 from tallystick.contract.words import duration, number, percent, price_words, usd
 from tallystick.core.instants import format_instant
 
@@ -22,12 +22,24 @@ def contract_terms(contract: Contract) -> dict[str, str]:
         f"environments.{name}": "charged" if environment.charge else "not charged"
         for name, environment in contract.environments.items()
     }
+    if contract.seller is not None:
+        terms |= _seller_terms(contract.seller)
     return {
         **terms,
         "enforcement": contract.enforcement,
         "holds.life": duration(contract.hold_life),
         "refunds.grace": duration(contract.refund_grace),
+        "invoicing.late_window": duration(contract.invoicing.late_window),
+        "invoicing.payment_terms": duration(contract.invoicing.payment_terms),
     }
+
+
+def _seller_terms(seller: Seller) -> dict[str, str]:
+    terms = {"seller.name": seller.name, "seller.address": ", ".join(seller.address)}
+    terms |= {"seller.tax_id": seller.tax_id or "", "seller.registration": seller.registration or ""}
+    terms |= {"seller.email": seller.email or "", "seller.website": seller.website or ""}
+    terms |= {"seller.how_to_pay": " / ".join(seller.how_to_pay), "seller.number_prefix": seller.number_prefix or ""}
+    return {name: text for name, text in terms.items() if text}
 
 
 def action_terms(action: Action) -> dict[str, str]:

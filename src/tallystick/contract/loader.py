@@ -15,9 +15,10 @@ from tallystick.contract.cross_checks import check_plans
 from tallystick.contract.document import NEXT_STEP, Node, Scalar, Sequence, Table, parse_document
 from tallystick.contract.fields import Place
 from tallystick.contract.inherit import resolve_plans
-from tallystick.contract.model import COST_ADJUSTMENT, Contract, Credit, DeclaredMeter, EnvironmentTerms
+from tallystick.contract.model import COST_ADJUSTMENT, Contract, Credit, DeclaredMeter, EnvironmentTerms, Invoicing
 from tallystick.contract.read_actions import read_action
 from tallystick.contract.read_plans import PlanTerms, read_enforcement, read_plan
+from tallystick.contract.read_seller import read_invoicing, read_seller
 from tallystick.contract.words import duration
 from tallystick.core.errors import Problems
 from tallystick.usage.meters import METER_NAME, METERS
@@ -32,7 +33,7 @@ HOLD_LIFE_MAX = timedelta(days=7)
 
 KEYS = (
     "contract", "version", "effective_from", "currency", "credit", "meters", "actions", "plans", "environments",
-    "enforcement", "holds", "refunds",
+    "enforcement", "holds", "refunds", "invoicing", "seller",
 )  # fmt: skip
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]*(_[0-9]+)*)")
 
@@ -125,6 +126,8 @@ def _read(place: Place, sha256: str, text: str) -> Contract:
         refund_grace=fields.get("refunds", lambda at: _read_duration(at, "grace", REFUND_GRACE), REFUND_GRACE),
         sha256=sha256,
         source_text=text,
+        seller=fields.get("seller", read_seller, None),
+        invoicing=fields.get("invoicing", read_invoicing, Invoicing()),
     )
 
 

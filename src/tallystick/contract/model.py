@@ -145,6 +145,39 @@ class EnvironmentTerms:
 
 
 @dataclass(frozen=True, slots=True)
+class Seller:
+    """Who issues the invoices, as it stands on them.
+
+    Attributes:
+        address, how_to_pay: line by line.
+        registration: where the business is registered, and under what.
+        number_prefix: what the numbers of its invoices begin with; None for `INV`.
+    """
+
+    name: str
+    address: tuple[str, ...] = ()
+    tax_id: str | None = None
+    registration: str | None = None
+    email: str | None = None
+    website: str | None = None
+    how_to_pay: tuple[str, ...] = ()
+    number_prefix: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Invoicing:
+    """When invoices are final and due.
+
+    Attributes:
+        late_window: for how long after a month's end late usage still comes onto its invoice.
+        payment_terms: how long after it is issued an invoice is due.
+    """
+
+    late_window: timedelta = timedelta(hours=24)
+    payment_terms: timedelta = timedelta(days=14)
+
+
+@dataclass(frozen=True, slots=True)
 class Contract:
     """One version of a contract.
 
@@ -152,6 +185,7 @@ class Contract:
         hold_life: how long a hold may stay open before its expiry ends it.
         refund_grace: for how long credits can be used that go back to a grant which has expired meanwhile.
         sha256: the hash of its content (see `loader.content_sha256`).
+        seller: who issues the invoices; None where it does not say.
     """
 
     name: str
@@ -168,9 +202,20 @@ class Contract:
     refund_grace: timedelta
     sha256: str
     source_text: str
+    seller: Seller | None = None
+    invoicing: Invoicing = Invoicing()
 
     def __hash__(self) -> int:
         return hash(self.sha256)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both were read from the same text: all else follows from that."""
+        if self is other:
+            return True
+        if not isinstance(other, Contract):
+            return NotImplemented
+        same = self.sha256 == other.sha256 and self.source_text == other.source_text
+        return same and self.effective_from == other.effective_from
 
     def charges(self, environment: str) -> bool:
         """Whether usage in that environment is billed; one that the contract does not name is."""

@@ -35,6 +35,7 @@ from tallystick.journal.operations_read import ManyEnded, Reader
 from tallystick.journal.operations_save import save
 from tallystick.journal.operations_usage import NotLookedFor
 from tallystick.journal.steps import reached
+from tallystick.journal.test_clocks import clocks_of
 from tallystick.ledger.operations import Operation, Recorded
 from tallystick.rates.pricing import RateCard
 
@@ -65,7 +66,8 @@ class OperationWork:
     """Writes groups of operations; see `journal.group_writer.Work`.
 
     Args:
-        clock: the present instant: a group's operations are all recorded at one.
+        clock: the present instant: a group's operations are all recorded at one, but those of test orgs, which have
+            clocks of their own.
         card: the newest rate card.
         random_bytes: where salts come from.
         retention: for how long entries stay in the database; None for ever.
@@ -87,6 +89,7 @@ class OperationWork:
         self._cache = HoldCache()
         self._reader = Reader(self._cache)
         self._known: set[str] = set()
+        self._tests: set[str] = set()
 
     def taken(self) -> None:
         reached("operations.taken")
@@ -123,28 +126,45 @@ class OperationWork:
         Raises:
             psycopg.Error: nothing of the last transaction is known to be stored; writing the same again is safe.
         """
+        orgs = self._existing(connection, {item.org_id for item in items})
+        tests = orgs & self._tests
+        if not tests:
+            return self._write_parts(connection, items, self._clock(), probe=probe)
+        clocks = clocks_of(connection, sorted(tests))
+        connection.rollback()
+        answers: dict[int, Answer] = {}
+        for clock in (None, *sorted(set(clocks.values()))):  # what happens at one instant is written together
+            places = [place for place, item in enumerate(items) if clocks.get(item.org_id) == clock]
+            if places:
+                at_once = [items[place] for place in places]
+                now = self._clock() if clock is None else clock
+                answers |= zip(places, self._write_parts(connection, at_once, now, probe=probe), strict=True)
+        return [answers[place] for place in range(len(items))]
+
+    def _write_parts(
+        self, connection: Connection, items: Sequence[Item], now: datetime, *, probe: bool
+    ) -> list[Answer]:
         answers: list[Answer] = []
         for part in _parts(items):
-            answers += self._write(connection, part, probe=probe)
+            answers += self._write(connection, part, now, probe=probe)
         return answers
 
-    def _write(self, connection: Connection, items: Sequence[Item], *, probe: bool) -> list[Answer]:
+    def _write(self, connection: Connection, items: Sequence[Item], now: datetime, *, probe: bool) -> list[Answer]:
         orgs = self._existing(connection, {item.org_id for item in items})
         if not orgs:
             connection.rollback()
             return [unknown_org(item.org_id) for item in items]
-        now = self._clock()
         existing = [item for item in items if item.org_id in orgs]
         try:
             found = self._reader.read(connection, existing, now, probe=probe)
         except FarBehind as far:
             connection.rollback()
             count_in_steps(connection, self._reader, far.org_id, now)
-            return self._write(connection, items, probe=probe)
+            return self._write(connection, items, now, probe=probe)
         except ManyEnded as many:
             connection.rollback()
-            self._end_holds(connection, many.org_id)
-            return self._write(connection, items, probe=probe)
+            self._end_holds(connection, many.org_id, now)
+            return self._write(connection, items, now, probe=probe)
         reached("operations.loaded")
         invoices = InvoiceGroup(connection, existing, now)
         common = (found, now, self._card(), self._random_bytes, self._cache, invoices)
@@ -154,7 +174,7 @@ class OperationWork:
             answers = [_answer(decider, item) if item.org_id in orgs else unknown_org(item.org_id) for item in items]
         except NotLookedFor:
             connection.rollback()
-            return self._write(connection, items, probe=True)
+            return self._write(connection, items, now, probe=True)
         reached("operations.decided")
         changed = [org for _, org in sorted(found.orgs.items()) if org.is_changed]
         if changed:
@@ -167,11 +187,11 @@ class OperationWork:
         reached("operations.committed")
         return answers
 
-    def _end_holds(self, connection: Connection, org_id: str) -> None:
+    def _end_holds(self, connection: Connection, org_id: str, now: datetime) -> None:
         """End what is over in an org's account, some at a time, each a transaction of its own."""
         entries = ENDED_HOLDS_MAX
         while entries >= ENDED_HOLDS_MAX:
-            (done,) = self._write(connection, [Upkeep(org_id)], probe=False)
+            (done,) = self._write(connection, [Upkeep(org_id)], now, probe=False)
             entries = done.entries if isinstance(done, KeptUp) else 0
 
     def _existing(self, connection: Connection, orgs: set[str]) -> set[str]:
@@ -179,7 +199,10 @@ class OperationWork:
         if unseen:
             if len(self._known) > _ORGS_REMEMBERED_MAX:
                 self._known.clear()
-            self._known |= known_orgs(connection, unseen)
+                self._tests.clear()
+            found = known_orgs(connection, unseen)
+            self._tests |= clocks_of(connection, sorted(found)).keys()  # an org is a test org from its beginning
+            self._known |= found
             connection.rollback()
         return orgs & self._known
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from tallystick.journal.database import Connection
 from tallystick.journal.named_sql import load_queries
 from tallystick.journal.sealing import Block, OrgRange, SealedRange
+from tallystick.ledger.accounts import MONEY_ACCOUNTS
 
 _SQL = load_queries("verify")
 
@@ -73,7 +74,8 @@ def read_block_ranges(connection: Connection, block: int) -> list[SealedRange]:
 
 def read_transfers(connection: Connection, ranges: Iterable[OrgRange]) -> Iterator[TransferRow]:
     """The transfers that touch these ranges, by org and sequence."""
-    for org, seq, first, debit, credit, asset, amount, at in connection.execute(_SQL["transfers"], _ranges(ranges)):
+    asked = _ranges(ranges) | {"money": list(MONEY_ACCOUNTS)}
+    for org, seq, first, debit, credit, asset, amount, at in connection.execute(_SQL["transfers"], asked):
         yield TransferRow(org, seq, first, debit, credit, asset, int(amount), at)
 
 

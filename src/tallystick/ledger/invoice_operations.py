@@ -90,7 +90,7 @@ class Pay(msgspec.Struct, frozen=True, kw_only=True):
     """Money came in for an invoice. Its request id is the provider's name and its own id of the event.
 
     Attributes:
-        provider: who says so: `manual`, or the name of a payment provider.
+        source: who says so: `manual`, or the name of a payment provider.
         amount_cents: above nothing.
         returned: whether it went back to the customer instead.
         author: who recorded it.
@@ -98,7 +98,7 @@ class Pay(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     invoice_id: str
-    provider: str
+    source: str
     amount_cents: int
     author: str
     returned: bool = False

@@ -75,6 +75,13 @@ order by due_at, number
 select invoice_id, seq, kind, at, amount_cents, number from invoice_events
 where org_id = %(org)s and invoice_id = %(invoice)s order by seq
 
+-- name: bill_to_names
+-- Who is billed by issued invoices, by name.
+select account.org_id, account.invoice_id, what.profile::jsonb ->> 'name'
+from invoice_accounts as account
+join billing_profile_texts as what on what.org_id = account.org_id and what.version = account.bill_to
+where %(org)s::text is null or account.org_id = %(org)s
+
 -- name: bill_to_of
 -- The version of the profile that an issued invoice names.
 select bill_to from invoice_accounts where org_id = %(org)s and invoice_id = %(invoice)s
@@ -108,8 +115,26 @@ select at from test_clocks where org_id = %(org)s order by ordinal desc limit 1
 -- Every test org, and where its clock stands.
 select distinct on (org_id) org_id, at from test_clocks order by org_id, ordinal desc
 
--- name: lock_clock
-select pg_advisory_xact_lock(hashtextextended('tallystick test clock ' || %(org)s, 0))
+-- name: clocks_of
+-- Where the clocks of those of these orgs stand that are test orgs.
+select given.org_id, clock.at
+from unnest(%(orgs)s::text[]) as given (org_id)
+cross join lateral (
+    select at from test_clocks where test_clocks.org_id = given.org_id order by ordinal desc limit 1
+) as clock
+
+-- name: lock_org
+-- Nobody writes for the org until the transaction ends; where its sequence stands, and whether it was ever on a plan.
+select last_seq, exists (select from subscriptions where subscriptions.org_id = org_heads.org_id)
+from org_heads where org_id = %(org)s for update
+
+-- name: next_end
+-- When the next hold or lot of credits of an org comes to its end, after an instant.
+select min(expires_at) from (
+    select expires_at from open_holds where org_id = %(org)s and expires_at > %(after)s
+    union all
+    select expires_at from grants where org_id = %(org)s and expires_at > %(after)s and available_pico > 0
+) as ending
 
 -- name: put_clock
 insert into test_clocks (org_id, ordinal, at, author, recorded_at)
@@ -138,3 +163,11 @@ where org_id = %(org)s and asset = 'USD' and account = any(%(accounts)s::text[])
 -- name: stored_invoices
 -- The closed months behind issued invoices.
 select invoice_id, digest, total_cents, period from invoices where org_id = %(org)s
+
+-- name: orgs_with_profiles
+-- Orgs with billing profiles, and the versions whose text was erased.
+select org_id, array(
+    select version from billing_profile_erasures as erased where erased.org_id = said.org_id order by version
+)
+from billing_profiles as said where %(org)s::text is null or org_id = %(org)s
+group by org_id order by org_id

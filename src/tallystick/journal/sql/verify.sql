@@ -52,7 +52,7 @@ select org_id, block from block_orgs where block > %(blocks)s order by org_id li
 
 -- name: transfers
 -- The transfers of what the entries of these ranges cost, and the one that reaches beyond the end of each. Those of
--- operations, in credits, are looked at where accounts are.
+-- operations, in credits, and of invoices, in money, are looked at where accounts are.
 select given.org_id, found.seq, found.first_seq, found.debit_account, found.credit_account, found.asset,
        found.amount_pico::text, found.recorded_at
 from unnest(%(orgs)s::text[], %(firsts)s::bigint[], %(lasts)s::bigint[]) as given (org_id, first_seq, last_seq)
@@ -60,11 +60,14 @@ cross join lateral (
     (
         select * from transfers as t
         where t.org_id = given.org_id and t.seq between given.first_seq and given.last_seq and t.asset <> 'CREDIT'
+            and t.debit_account <> all(%(money)s::text[]) and t.credit_account <> all(%(money)s::text[])
     )
     union all
     (
         select * from transfers as t
-        where t.org_id = given.org_id and t.seq > given.last_seq and t.asset <> 'CREDIT' order by t.seq limit 1
+        where t.org_id = given.org_id and t.seq > given.last_seq and t.asset <> 'CREDIT'
+            and t.debit_account <> all(%(money)s::text[]) and t.credit_account <> all(%(money)s::text[])
+        order by t.seq limit 1
     )
 ) as found
 where found.first_seq <= given.last_seq
@@ -102,7 +105,7 @@ from org_heads as head
 cross join lateral (
     select array(
         select account || ' ' || asset from account_balances as b
-        where b.org_id = head.org_id and asset <> 'CREDIT' order by 1
+        where b.org_id = head.org_id and asset <> 'CREDIT' and not (asset = 'USD' and account = any(%(money)s::text[])) order by 1
     ) as accounts
 ) as own
 where (%(org)s::text is null or head.org_id = %(org)s) and own.accounts <> %(accounts)s::text[]
@@ -135,6 +138,8 @@ union select org_id from open_holds where %(org)s::text is null or org_id = %(or
 union select org_id from finished_work where %(org)s::text is null or org_id = %(org)s
 union select org_id from counters where %(org)s::text is null or org_id = %(org)s
 union select org_id from settled_usage where %(org)s::text is null or org_id = %(org)s
+union select org_id from invoice_accounts where %(org)s::text is null or org_id = %(org)s
+union select org_id from invoice_events where %(org)s::text is null or org_id = %(org)s
 union select org_id from account_balances where asset = %(asset)s and (%(org)s::text is null or org_id = %(org)s)
 union select org_id from transfers where asset = %(asset)s and (%(org)s::text is null or org_id = %(org)s)
 
@@ -225,6 +230,12 @@ with kept (relation, named, org_id, seq, digest) as (
     select 'erasures', 'the record of its erasure', org_id, seq, to_jsonb(t) from erasures as t
     union all
     select 'claimed_ids', 'the claim of its id', org_id, seq, to_jsonb(t) from claimed_ids as t
+    union all
+    select 'billing_profiles', 'billing profile ' || version, org_id, null, to_jsonb(t) from billing_profiles as t
+    union all
+    select 'billing_profile_erasures', 'the erasure of billing profile ' || version, org_id, null, to_jsonb(t) from billing_profile_erasures as t
+    union all
+    select 'test_clocks', 'place ' || ordinal || ' of its clock', org_id, null, to_jsonb(t) from test_clocks as t
     union all
     select 'api_keys', 'key ' || key_id, org_id, null, to_jsonb(t) from api_keys as t
     union all

@@ -1,0 +1,373 @@
+"""The life of invoices: what is a draft, final, open, paid, overdue or void; issuing them under a number.
+
+    draft      the month is over, and late usage may still come in: always computed, stored nowhere
+    final      stored by `close_month`, and never changed; it has no number yet
+    open …     issued: an entry of the ledger gives it its number, and it is due
+
+Issuing is an entry of its own, after the document is stored. Dying between the two leaves a final invoice, which the
+next run issues; a number is given only in the transaction that stores the entry, so that none is lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from tallystick.app.billing_terms import load_stored_contract
+from tallystick.app.close_month import MonthResult, close_month, orgs_to_close, preview_invoice
+from tallystick.app.ended_months import ended_months
+from tallystick.app.invoices import find_invoice, unknown_invoice
+from tallystick.app.left_entries import submit_and_wait
+from tallystick.app.operate import new_salt
+from tallystick.app.parties import BillingProfile, find_profile
+from tallystick.app.runtime import Runtime
+from tallystick.billing.model import INVOICE_STATES, InvoiceAccount, InvoiceEvent, InvoiceState
+from tallystick.billing.numbers import number_prefix
+from tallystick.billing.party import seller_members, seller_sha256
+from tallystick.contract.model import Contract
+from tallystick.core.errors import BadInput, Conflict, NotFound, TallyError, Unavailable
+from tallystick.core.instants import format_instant
+from tallystick.core.money import cents_to_usd
+from tallystick.invoice.model import Invoice, parse_invoice
+from tallystick.journal.billing import (
+    IssuedInvoice,
+    bill_to_of,
+    invoice_events,
+    list_issued,
+    list_profiles,
+)
+from tallystick.journal.contracts import list_contract_versions
+from tallystick.journal.invoices import InvoiceRow, StoredInvoice, list_invoice_rows
+from tallystick.ledger.invoice_operations import IssueInvoice
+from tallystick.ledger.operations import Operation
+
+Progress = Callable[[int], object]
+FinalStatus = Literal["issued", "already_issued", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class FinalResult:
+    """What became of one org's month: how the invoice stands, or the error that kept it from being issued."""
+
+    org_id: str
+    period: str
+    status: FinalStatus
+    life: InvoiceLife | None = None
+    error: TallyError | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain JSON members."""
+        members: dict[str, Any] = {"org_id": self.org_id, "month": self.period, "status": self.status}
+        if self.life is not None:
+            members |= self.life.as_dict()
+        if self.error is not None:
+            members["error"] = self.error.as_dict()
+        return members
+
+
+@dataclass(frozen=True, slots=True)
+class InvoiceLife:
+    """How an invoice stands at an instant.
+
+    Attributes:
+        invoice_id: of a draft the one that it will have.
+        account: None while it is not issued.
+        closed_at: None of a draft.
+    """
+
+    org_id: str
+    invoice_id: str
+    period: str
+    state: InvoiceState
+    total_cents: int
+    digest: str
+    closed_at: datetime | None = None
+    account: InvoiceAccount | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain JSON members; amounts are decimal strings of USD."""
+        account = self.account
+        members: dict[str, Any] = {
+            "org_id": self.org_id,
+            "invoice_id": self.invoice_id,
+            "month": self.period,
+            "state": self.state,
+            "number": None if account is None else account.number,
+            "total_usd": cents_to_usd(self.total_cents),
+            "paid_usd": cents_to_usd(0 if account is None else account.paid_cents),
+            "credited_usd": cents_to_usd(0 if account is None else account.credited_cents),
+            "due_usd": None if account is None else cents_to_usd(account.due_cents),
+            "closed_at": None if self.closed_at is None else format_instant(self.closed_at),
+            "issued_at": None if account is None else format_instant(account.issued_at),
+            "due_at": None if account is None else format_instant(account.due_at),
+            "test": account is not None and account.is_test,
+            "digest": self.digest,
+        }
+        return members
+
+
+@dataclass(frozen=True, slots=True)
+class ShownLife:
+    """An invoice with all that has happened to it, who sells, and who is billed."""
+
+    life: InvoiceLife
+    events: tuple[InvoiceEvent, ...]
+    seller: dict[str, Any] | None
+    bill_to: BillingProfile | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain JSON members."""
+        history = [
+            {
+                "seq": one.seq,
+                "kind": one.kind,
+                "at": format_instant(one.at),
+                "amount_usd": cents_to_usd(one.amount_cents),
+                "number": one.number,
+            }
+            for one in self.events
+        ]
+        bill_to = None if self.bill_to is None else self.bill_to.as_dict()
+        return {**self.life.as_dict(), "history": history, "seller": self.seller, "bill_to": bill_to}
+
+
+def issue_invoice(runtime: Runtime, reference: str) -> InvoiceLife:
+    """Give a stored invoice its number, and have it be due; one that is issued stays as it is.
+
+    Args:
+        reference: its id, or ORG/MONTH.
+
+    Raises:
+        NotFound: `unknown_invoice`.
+        Unavailable: `journal_busy`, `database_unreachable`, `journal_closed`; sending it again is safe.
+    """
+    stored = find_stored(runtime, reference)
+    return _issue(runtime, stored)[0]
+
+
+def _issue(runtime: Runtime, stored: StoredInvoice) -> tuple[InvoiceLife, bool]:
+    """The invoice as it stands, and whether it was issued now."""
+    row = stored.row
+    found = _issued(runtime, row.org_id, row.invoice_id)
+    if found is None:
+        operation = _issue_operation(runtime, stored)
+        try:
+            is_new = submit_and_wait(runtime, operation).is_new
+        except Conflict as error:
+            # Another process was first, and the billing profile was another one then.
+            if error.code not in ("request_id_conflict", "invoice_issued"):
+                raise
+            is_new = False
+        found = _issued(runtime, row.org_id, row.invoice_id)
+        if found is None:
+            raise RuntimeError(f"invoice {row.invoice_id} is issued, and not there")
+        return _life(runtime, row, found), is_new
+    return _life(runtime, row, found), False
+
+
+def _issue_operation(runtime: Runtime, stored: StoredInvoice) -> Operation:
+    row = stored.row
+    contract = contract_of(runtime, row.contract, row.contract_sha256)
+    with runtime.database.org(row.org_id) as connection:
+        profiles = [one for one in list_profiles(connection, row.org_id) if one.profile is not None]
+    is_test = runtime.is_test_org(row.org_id)
+    seller = contract.seller
+    request = IssueInvoice(
+        invoice_id=row.invoice_id,
+        period=row.period,
+        digest=row.digest,
+        total_cents=row.total_cents,
+        prefix=number_prefix(None if seller is None else seller.number_prefix, "invoice", is_test=is_test),
+        terms_seconds=int(contract.invoicing.payment_terms.total_seconds()),
+        contract=contract.name,
+        contract_version=contract.version,
+        contract_sha256=contract.sha256,
+        seller_sha256=seller_sha256(seller),
+        bill_to=profiles[-1].version if profiles else None,
+        bill_to_sha256=profiles[-1].sha256.hex() if profiles else None,
+        is_test=is_test,
+    )
+    return Operation(
+        org_id=row.org_id, kind="invoice", request_id=row.invoice_id, request=request, salt=new_salt(runtime)
+    )
+
+
+def finalize_month(
+    runtime: Runtime,
+    label: str,
+    orgs: Sequence[str] | None = None,
+    *,
+    before_late_window: bool = False,
+    progress: Progress | None = None,
+) -> list[FinalResult]:
+    """Close the month of these orgs, or of all that are to be billed, and issue their invoices. Each stands for itself.
+
+    Doing it again changes nothing, and finishes what was interrupted.
+
+    Args:
+        before_late_window: also while late usage may still come in, by the contract.
+        progress: called with 1 after each org.
+
+    Raises:
+        BadInput: `invalid_month`, or `invalid_text` for what cannot be an org's id.
+        Unavailable: `database_unreachable`; doing it again is safe.
+    """
+    results = []
+    for org_id in dict.fromkeys(orgs_to_close(runtime, label) if orgs is None else orgs):
+        (closed,) = close_month(runtime, label, [org_id], before_late_window=before_late_window)
+        results.append(_finalized(runtime, label, closed))
+        if progress is not None:
+            progress(1)
+    return results
+
+
+def _finalized(runtime: Runtime, label: str, closed: MonthResult) -> FinalResult:
+    if closed.invoice is None:
+        return FinalResult(closed.org_id, label, "failed", error=closed.error)
+    try:
+        life, is_new = _issue(runtime, find_invoice(runtime, closed.invoice.invoice_id))
+    except Unavailable:
+        raise
+    except TallyError as error:
+        return FinalResult(closed.org_id, label, "failed", error=error)
+    return FinalResult(closed.org_id, label, "issued" if is_new else "already_issued", life)
+
+
+def find_stored(runtime: Runtime, reference: str) -> StoredInvoice:
+    """The stored invoice of that id, number ("INV-2026-000001") or ORG/MONTH.
+
+    Raises:
+        NotFound: `unknown_invoice`.
+        BadInput: `invalid_month`.
+    """
+    try:
+        return find_invoice(runtime, reference)
+    except NotFound:
+        with runtime.database.operator() as connection:
+            found = list_issued(connection, number=reference)
+        if not found:
+            raise
+        return find_invoice(runtime, found[0].account.invoice_id)
+
+
+def show_life(runtime: Runtime, reference: str, *, org_id: str | None = None) -> ShownLife:
+    """How a stored invoice stands, and all that has happened to it.
+
+    Args:
+        reference: its id, number or ORG/MONTH.
+        org_id: of whom it must be; None for any.
+
+    Raises:
+        NotFound: `unknown_invoice`.
+        Unavailable: `database_unreachable`.
+    """
+    row = find_stored(runtime, reference).row
+    if org_id not in (None, row.org_id):
+        raise unknown_invoice(reference)
+    with runtime.database.org(row.org_id) as connection:
+        issued = list_issued(connection, row.org_id, invoice_id=row.invoice_id)
+        events = invoice_events(connection, row.org_id, row.invoice_id)
+        version = bill_to_of(connection, row.org_id, row.invoice_id)
+    seller = contract_of(runtime, row.contract, row.contract_sha256).seller
+    return ShownLife(
+        life=_life(runtime, row, issued[0] if issued else None),
+        events=tuple(events),
+        seller=None if seller is None else seller_members(seller),
+        bill_to=None if version is None else find_profile(runtime, row.org_id, version),
+    )
+
+
+def list_life(
+    runtime: Runtime, *, org_id: str | None = None, month: str | None = None, state: str | None = None
+) -> Iterator[InvoiceLife]:
+    """Invoices with their states, newest month first; drafts before them where they are asked for.
+
+    Args:
+        org_id, month, state: only those; None for any. Drafts are computed as they are asked for: they are listed
+            where `state` is `draft`, and for one org.
+
+    Raises:
+        BadInput: `invalid_month`, `unknown_state`.
+        Unavailable: `database_unreachable`.
+    """
+    if state is not None and state not in INVOICE_STATES:
+        raise BadInput(
+            "unknown_state",
+            f"no invoice is {state!r:.40}",
+            next_step="name one of " + ", ".join(INVOICE_STATES),
+            where="state",
+        )
+    with runtime.database.operator() if org_id is None else runtime.database.org(org_id) as connection:
+        rows = list_invoice_rows(connection, org_id, month)
+        issued = {(one.org_id, one.account.invoice_id): one for one in list_issued(connection, org_id, period=month)}
+    if state == "draft" or (state is None and org_id is not None):
+        yield from _drafts(runtime, org_id, month)
+    for row in rows:
+        life = _life(runtime, row, issued.get((row.org_id, row.invoice_id)))
+        if state in (None, life.state):
+            yield life
+
+
+def _drafts(runtime: Runtime, org_id: str | None, month: str | None) -> Iterator[InvoiceLife]:
+    for draft_org, period, _ in ended_months(runtime, org_id):
+        if month in (None, period.label):
+            try:
+                invoice: Invoice = preview_invoice(runtime, draft_org, period.label)
+            except Unavailable:
+                raise
+            except TallyError:
+                continue  # a month that cannot be billed has no draft: closing it says why
+            yield InvoiceLife(
+                org_id=draft_org,
+                invoice_id=invoice.invoice_id,
+                period=period.label,
+                state="draft",
+                total_cents=invoice.total_cents,
+                digest=invoice.digest,
+            )
+
+
+def contract_of(runtime: Runtime, name: str, sha256: str) -> Contract:
+    """The stored contract version of that hash.
+
+    Raises:
+        Unavailable: `database_unreachable`.
+    """
+    with runtime.database.operator() as connection:
+        for version in list_contract_versions(connection, name):
+            if version.sha256 == sha256:
+                return load_stored_contract(version)
+    raise NotFound(
+        "unknown_contract",
+        f"the version of {name} that the invoice names is not stored",
+        next_step="run `tally verify`: a contract version was taken away",
+        where="contract",
+    )
+
+
+def stored_line_cents(stored: StoredInvoice) -> dict[int, int]:
+    """The amounts of an invoice's lines by number, in cents."""
+    lines = parse_invoice(stored.document).lines
+    return {line.number: int(line.amount_usd.replace(".", "")) for line in lines}
+
+
+def _issued(runtime: Runtime, org_id: str, invoice_id: str) -> IssuedInvoice | None:
+    with runtime.database.org(org_id) as connection:
+        found = list_issued(connection, org_id, invoice_id=invoice_id)
+    return found[0] if found else None
+
+
+def _life(runtime: Runtime, row: InvoiceRow, issued: IssuedInvoice | None) -> InvoiceLife:
+    account = None if issued is None else issued.account
+    return InvoiceLife(
+        org_id=row.org_id,
+        invoice_id=row.invoice_id,
+        period=row.period,
+        state="final" if account is None else account.state(runtime.now(row.org_id)),
+        total_cents=row.total_cents,
+        digest=row.digest,
+        closed_at=row.closed_at,
+        account=account,
+    )

@@ -1,0 +1,123 @@
+"""Checking what became of invoices: their entries against what was moved, numbered and kept of them.
+
+Operations on invoices are folded (`billing.fold`) as those on credits are; what they come to is what the tables say,
+each was of an invoice that is stored, no number is missing, and who is billed is who was said to be.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC
+from typing import Any
+
+from tallystick.app.verify_report import Findings
+from tallystick.billing.fold import InvoiceFold
+from tallystick.billing.party import profile_sha256
+from tallystick.journal.account_rows import CreditTransfer
+from tallystick.journal.billing import invoice_events, list_issued, list_profiles
+from tallystick.journal.billing_checks import (
+    money_balances,
+    money_transfers,
+    numbers_given,
+    orgs_with_profiles,
+    stored_invoices,
+)
+from tallystick.journal.database import Connection
+from tallystick.ledger.fold import DoesNotFollow, FoldEntry
+from tallystick.ledger.invoice_operations import INVOICE_KINDS, IssueInvoice
+from tallystick.ledger.operation_transfers import transfers_in_money
+
+
+class InvoiceChecks:
+    """The check of one org's invoices, operation by operation."""
+
+    def __init__(self, connection: Connection, org_id: str, findings: Findings) -> None:
+        self._connection = connection
+        self._org = org_id
+        self._findings = findings
+        self._fold = InvoiceFold()
+        self._follows = True
+        self._due: dict[int, tuple[set[tuple[str, str, int]], Any]] = {}
+        self._issues: list[tuple[int, IssueInvoice]] = []
+
+    def take(self, entry: FoldEntry) -> None:
+        """The org's next operation."""
+        if entry.kind not in INVOICE_KINDS or not self._follows:
+            return
+        try:
+            self._fold.add(entry)
+        except DoesNotFollow as error:
+            self._add("account", f"it does not follow from the entries before it: {error.why}", entry.seq)
+            self._follows = False
+            return
+        self._due[entry.seq] = (set(transfers_in_money(entry.request, entry.result)), entry.recorded_at)
+        if isinstance(entry.request, IssueInvoice):
+            self._issues.append((entry.seq, entry.request))
+
+    def finish(self) -> None:
+        """There are no more operations: what is kept is what they come to."""
+        if not self._follows:
+            return
+        self._check_transfers()
+        self._check_stored()
+        issued = {one.account.invoice_id: one.account for one in list_issued(self._connection, self._org)}
+        for invoice_id in sorted(issued.keys() | self._fold.accounts.keys()):
+            due, found = self._fold.accounts.get(invoice_id), issued.get(invoice_id)
+            if due != found:
+                what = "is missing" if found is None else "is there, and its entries know of none"
+                if due is not None and found is not None:
+                    what = f"says {found.balance}, number {found.number}, and its entries come to {due.balance}, "
+                    what += f"number {due.number}" if found.balance != due.balance else "and other terms"
+                self._add("state", f"invoice_accounts: the invoice {invoice_id} {what}", due.seq if due else None)
+            events = invoice_events(self._connection, self._org, invoice_id)
+            if events != [one for one in self._fold.events if one.invoice_id == invoice_id]:
+                self._add("state", f"invoice_events: what has happened to {invoice_id} is not what its entries say")
+        balances = money_balances(self._connection, self._org)
+        for account in sorted(balances.keys() | self._fold.debits.keys() | self._fold.credits.keys()):
+            moved = (self._fold.debits.get(account, 0), self._fold.credits.get(account, 0))
+            kept = balances.get(account, (0, 0))
+            if moved != kept:
+                what = f"account {account} says {kept[0]} debited and {kept[1]} credited in money"
+                self._add("balance", f"{what}, its entries come to {moved[0]} and {moved[1]}")
+
+    def _check_transfers(self) -> None:
+        found: dict[int, list[CreditTransfer]] = {}
+        for one in money_transfers(self._connection, self._org):
+            found.setdefault(one.seq, []).append(one)
+        for seq in sorted(found.keys() | self._due.keys()):
+            moves, recorded_at = self._due.get(seq, (set(), None))
+            stored = found.get(seq, [])
+            if {(one.debit_account, one.credit_account, one.amount_pico) for one in stored} != moves:
+                self._add("transfer", "its transfers of money are not what it moves", seq)
+            elif any(one.first_seq != seq or one.recorded_at.astimezone(UTC) != recorded_at for one in stored):
+                self._add("transfer", "a transfer of money is not of its entry alone, or not of when it was", seq)
+
+    def _check_stored(self) -> None:
+        stored = stored_invoices(self._connection, self._org)
+        for seq, request in self._issues:
+            due = (request.digest, request.total_cents, request.period)
+            if stored.get(request.invoice_id) != due:
+                what = "is not stored" if request.invoice_id not in stored else "has another digest, total or month"
+                self._add("invoice", f"the invoice {request.invoice_id} that it issues {what}", seq)
+
+    def _add(self, check: str, detail: str, seq: int | None = None) -> None:
+        self._findings.add(check, detail, self._org, seq)
+
+
+def check_numbers(connection: Connection, findings: Findings) -> None:
+    """Every place that was given in a series of numbers is borne by one document."""
+    for series, last, documents in numbers_given(connection):
+        if last != documents:
+            what = f"of the series {series}, {last} numbers were given, and {documents} documents bear one"
+            findings.add("invoice", what)
+
+
+def check_profiles(connection: Connection, org_id: str | None, findings: Findings) -> None:
+    """What billing profiles say is what was said, or was erased with a record of it."""
+    for org in orgs_with_profiles(connection, org_id):
+        for row in list_profiles(connection, org.org_id):
+            named = f"version {row.version} of the billing profile"
+            if row.salt is None or row.profile is None:
+                if row.version not in org.erased:
+                    findings.add("profile", f"{named} is gone, and no erasure is recorded", org.org_id)
+            elif profile_sha256(row.salt, row.profile.encode()) != row.sha256:
+                findings.add("profile", f"{named} says something else than what was said", org.org_id)
