@@ -20,7 +20,7 @@ where counters.org_id = given.org_id and counter >= per || ':' and counter < per
 -- name: fold_counters
 -- Add what entries above after_seq count in each task's window: usage by meter, our cost (of corrections too, for whose
 -- request it was), and what the customer is charged, by who spent it: where that follows our cost, also as corrections
--- change it. after_seq null: all that the window holds, from
+-- change it; and what adjustments change of all of these. after_seq null: all that the window holds, from
 -- where time_max has reached its start. It takes whatever number of entries in the database's own memory.
 --
 -- offset 0: what a correction is of is found by its whole key. Joined in any other way, a plan that was made while there
@@ -41,6 +41,19 @@ with task as materialized (
         $1, $2, $3, $4, $5,
         $6, $7, $8, $9, $10, $11
     ) as given (org_id, per, starts_at, ends_at, after_seq, through_seq, uncharged, meters, spends, rates, shares)
+), adjusted as materialized (
+    select task.org_id, task.per, entry.environment, first.user_id, entry.api_key_id, entry.feature,
+           first.meter_names, first.meter_quantities, entry.body::jsonb #> '{request,lines}' as lines,
+           entry.body::jsonb #>> '{request,payer}' is distinct from 'customer' as is_ours
+    from task cross join lateral (
+        select environment, api_key_id, feature, refers_to_seq, body from ledger_entries
+        where org_id = task.org_id and seq > task.after_seq and seq <= task.through_seq
+            and time >= task.starts_at and time < task.ends_at and kind = 'adjustment' and body is not null
+    ) as entry left join lateral (
+        select user_id, meter_names, meter_quantities from ledger_entries as other
+        where other.org_id = task.org_id and other.seq = entry.refers_to_seq
+        offset 0
+    ) as first on true
 ), quantity as (
     select task.org_id, task.per || ':meter:' || used.name as counter, task.starts_at, sum(used.quantity) as total
     from task cross join lateral (
@@ -49,6 +62,11 @@ with task as materialized (
         where entry.org_id = task.org_id and entry.seq > task.after_seq and entry.seq <= task.through_seq
             and entry.time >= task.starts_at and entry.time < task.ends_at and entry.meter_names is not null
             and entry.environment <> all (task.uncharged) and meter.name = any(task.meters) and meter.quantity > 0
+        union all
+        select line.meter, line.quantity
+        from adjusted cross join lateral jsonb_to_recordset(adjusted.lines) as line (meter text, quantity numeric)
+        where adjusted.org_id = task.org_id and adjusted.per = task.per
+            and adjusted.environment <> all (task.uncharged) and line.meter = any(task.meters)
     ) as used
     where task.meters <> '{}'
     group by 1, 2, 3
@@ -108,6 +126,29 @@ with task as materialized (
             and entry.time >= task.starts_at and entry.time < task.ends_at
             and entry.refers_to_seq is not null and entry.body is null and entry.payer is null and entry.cost_pico <> 0
             and first.environment <> all (task.uncharged)
+        union all
+        select adjustment.measure, adjustment.pico, adjusted.user_id, adjusted.api_key_id, adjusted.feature
+        from adjusted cross join lateral (
+            select coalesce(sum(line.cost_pico) filter (where adjusted.is_ours), 0) as cost_pico,
+                   coalesce(sum(line.quantity * (task.rates ->> line.meter)::numeric), 0) as charge_pico, array_agg(line.meter) as meters
+            from jsonb_to_recordset(adjusted.lines) as line (meter text, quantity numeric, cost_pico numeric)
+        ) as line left join lateral (
+            select rate.n, rate.d from (
+                select unnest(line.meters) as name
+                union select shared.name from unnest(adjusted.meter_names, adjusted.meter_quantities) as shared (name, quantity) where quantity > 0
+            ) as shared
+            cross join lateral (select (task.shares -> shared.name ->> 0)::numeric as n, (task.shares -> shared.name ->> 1)::numeric as d) as rate
+            where rate.n is not null
+            order by rate.n / rate.d desc limit 1
+        ) as share on true
+        cross join lateral (
+            select 'cost' as measure, line.cost_pico as pico
+            union all
+            select 'charge', line.charge_pico
+                + coalesce(div(line.cost_pico * share.n + case when line.cost_pico > 0 then share.d - 1 else 0 end, share.d), 0)
+            where adjusted.environment <> all (task.uncharged)
+        ) as adjustment
+        where task.spends <> '{}' and adjusted.org_id = task.org_id and adjusted.per = task.per
     ) as amount
 ), spending as (
     select org_id, per || ':' || measure || ':' || scope.name as counter, starts_at, sum(pico) as total
