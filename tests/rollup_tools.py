@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
+from conftest import NOW
+from invoicing import event
 from tallystick.app.entries import stream_entries
 from tallystick.app.rollup import all_orgs
 from tallystick.app.runtime import Runtime
 from tallystick.rollup.fold import Fold
+from tallystick.usage.event import UsageEvent
 
 TABLES = ("rollup_requests", "rollup_meters", "rollup_operations", "reopened_days")
 Rows = dict[str, dict[tuple[Any, ...], tuple[int, ...]]]
@@ -44,3 +48,28 @@ def due(runtime: Runtime) -> Rows:
         found["rollup_operations"] |= {(org, day, *place): tuple(s) for (day, place), s in fold.operations.items()}
         found["reopened_days"] |= {(org, *days): tuple(s) for days, s in fold.reopened.items()}
     return found
+
+
+def some(count: int, *, start: int = 0, org: str = "globex") -> list[UsageEvent]:
+    """Events of all sorts: days, features, models (one without a price), outcomes, payers, and many meters."""
+    many = {f"tokens_{kind}": 3 for kind in ("in", "out")} | {
+        "cache_read_tokens": 5, "cache_write_tokens": 0, "reasoning_tokens": 7, "tool_calls": 1, "web_searches": 2,
+        "images_generated": 1, "egress_bytes": 12, "audio_input_tokens": 4,
+    }  # fmt: skip
+    return [
+        event(
+            f"r{n}",
+            org,
+            time=NOW - timedelta(hours=5 * (n % 40)),
+            feature=("assistant", "search")[n % 2],
+            model=("gpt-4o-mini", "newest", "gpt-4o")[n % 3],
+            environment="production" if n % 5 else "development",
+            outcome=("success", "failure", "empty")[n % 7 % 3],
+            usage_status=("final", "partial", "estimated")[n % 4 % 3],
+            payer="customer" if n % 11 == 0 else "seller",
+            action="review" if n % 6 == 0 else None,
+            latency_ms=n if n % 2 else None,
+            meters=many if n % 8 == 0 else {"tokens_in": n, "tokens_out": n % 3},
+        )
+        for n in range(start, start + count)
+    ]

@@ -4,39 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
-from conftest import NOW
 from invoicing import event, record
 from journal_helpers import query
-from rollup_tools import due, stored
+from rollup_tools import due, some, stored
 from tallystick.app.rollup import rebuild, roll_up
 from tallystick.app.runtime import Runtime
-from tallystick.usage.event import UsageEvent
-
-
-def some(count: int, *, start: int = 0, org: str = "globex") -> list[UsageEvent]:
-    """Events of all sorts: days, features, models (one without a price), outcomes, payers, and many meters."""
-    many = {f"tokens_{kind}": 3 for kind in ("in", "out")} | {
-        "cache_read_tokens": 5, "cache_write_tokens": 0, "reasoning_tokens": 7, "tool_calls": 1, "web_searches": 2,
-        "images_generated": 1, "egress_bytes": 12, "audio_input_tokens": 4,
-    }  # fmt: skip
-    return [
-        event(
-            f"r{n}",
-            org,
-            time=NOW - timedelta(hours=5 * (n % 40)),
-            feature=("assistant", "search")[n % 2],
-            model=("gpt-4o-mini", "newest", "gpt-4o")[n % 3],
-            environment="production" if n % 5 else "development",
-            outcome=("success", "failure", "empty")[n % 7 % 3],
-            usage_status=("final", "partial", "estimated")[n % 4 % 3],
-            payer="customer" if n % 11 == 0 else "seller",
-            action="review" if n % 6 == 0 else None,
-            latency_ms=n if n % 2 else None,
-            meters=many if n % 8 == 0 else {"tokens_in": n, "tokens_out": n % 3},
-        )
-        for n in range(start, start + count)
-    ]
 
 
 def test_what_is_added_up_bit_by_bit_is_what_the_entries_come_to(runtime: Runtime) -> None:
@@ -74,7 +48,7 @@ def test_without_its_cursor_everything_is_added_up_anew(runtime: Runtime) -> Non
 def test_a_day_takes_what_is_six_hours_late_and_is_reopened_by_what_comes_later(runtime: Runtime) -> None:
     day = datetime(2026, 10, 31, tzinfo=UTC)
     for name, hours in (("in-time", 12), ("late", 24 + 5), ("too-late", 24 + 6), ("later", 24 + 40)):
-        at = replace(runtime, clock=lambda hours=hours: day + timedelta(hours=hours))
+        at = replace(runtime, clock=partial(datetime.__add__, day, timedelta(hours=hours)))
         record(at, [event(name, time=day + timedelta(hours=3))])
     roll_up(runtime)
     assert query(runtime, "select sum(requests) from rollup_requests") == [(4,)]
