@@ -122,8 +122,6 @@ class Offering:
             return "the export is not of the whole day"
         if is_shifted(cell, cells):
             return "the neighbouring day has the opposite difference; nothing is missing"
-        if cell.ours.unpriced:
-            return "first give what has no price one: tally reprice"
         return None
 
     def _is_small(self, cost: CostGap, gap_pico: Fraction) -> bool:
@@ -230,6 +228,8 @@ class Offering:
             return "it is of no one request: --book-to ORG books it as an adjustment of the day"
         if cell.key.org_id not in ("", org_id):
             return f"it is of {cell.key.org_id}, and not of {org_id}, which it would be booked to"
+        if cell.cost is not None and cell.ours.unpriced:
+            return "first give what has no price one: tally reprice"
         used = self._quantities(cell, org_id, self._booking.environment) if with_quantities else {}
         lines = used if isinstance(used, str) else self._day_lines(cell, used, changed_pico)
         if isinstance(lines, str):
