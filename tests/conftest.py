@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from data_folders import copy_folder, new_folder
@@ -33,6 +34,10 @@ _SERVER_SETTINGS = {
     "max_connections": "200",
 }
 
+
+# How long one example takes says more of what else runs on the machine than of the code.
+hypothesis.settings.register_profile("tallystick", deadline=None)
+hypothesis.settings.load_profile("tallystick")
 
 _LONGEST = ("crash/test_bank.py", "crash/", "acceptance/test_recipe.py")
 

@@ -30,7 +30,6 @@ def test_every_operation_answers_as_documented(runtime, method: str, path: str, 
     @given(case=schema[path][method].as_strategy(generation_mode=mode))
     @settings(
         max_examples=8,
-        deadline=None,
         derandomize=True,
         database=None,
         phases=[Phase.explicit, Phase.generate],

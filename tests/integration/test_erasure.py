@@ -171,7 +171,7 @@ def test_nobody_is_called_by_no_name(runtime: Runtime) -> None:
     assert refused.value.code == "invalid_text"
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_the_order_of_appending_sealing_and_erasing(runtime: Runtime, data: st.DataObject) -> None:
     org = f"org-{next(_numbers)}"

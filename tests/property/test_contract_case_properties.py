@@ -104,7 +104,7 @@ def read(text: str) -> tuple[Case | None, tuple[BadInput, ...]]:
     return case, ()
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(givens, st.lists(steps, max_size=6), thens)
 def test_a_case_is_refused_with_its_line_or_runs_to_an_answer(org, when, then):
     when = [{"authorize": {"action": "tailor_document"}}, *when]

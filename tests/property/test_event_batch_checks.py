@@ -94,14 +94,14 @@ def alone(raw: object) -> UsageEvent | BadInput:
         return error
 
 
-@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(raws(), max_size=20))
 def test_a_batch_is_judged_as_each_event_of_it_alone(batch: list[object]):
     together = check_events(batch, now=NOW, known_meters=KNOWN)
     assert [verdict(answer) for answer in together] == [verdict(alone(raw)) for raw in batch]
 
 
-@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(raws(), min_size=1, max_size=3))
 def test_what_is_called_sound_together_is_sound_alone_and_the_same_event(batch: list[object]):
     together = all_sound(batch, now=NOW, known_meters=KNOWN)

@@ -15,7 +15,7 @@ from tallystick.app.runtime import Runtime
 
 _runs = itertools.count(1)
 _WITH_DATABASE = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 

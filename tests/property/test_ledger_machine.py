@@ -166,7 +166,5 @@ def test_the_ledger_does_what_its_model_does(server_url: str) -> None:
     machine = type("Machine", (LedgerMachine,), {"server_url": server_url})
     run_state_machine_as_test(
         machine,
-        settings=settings(
-            max_examples=12, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
+        settings=settings(max_examples=12, stateful_step_count=12, suppress_health_check=list(HealthCheck)),
     )

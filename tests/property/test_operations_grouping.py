@@ -86,7 +86,7 @@ class Customer:
         return None
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps)
 def test_grouping_and_repetition_change_nothing(runtime: Runtime, wanted: list[tuple[str, int, bool, bool]]) -> None:
     number = next(_orgs)

@@ -301,7 +301,6 @@ steps = st.lists(
 @settings(
     max_examples=25,
     phases=[Phase.generate],
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(st.sampled_from(PLANS), steps)

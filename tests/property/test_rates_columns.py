@@ -51,7 +51,7 @@ def columns(events: list[tuple[int, int, int, tuple[int, ...]]]) -> PricedColumn
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(EVENTS)
 def test_columns_and_events_agree_to_the_last_bit(events: list[tuple[int, int, int, tuple[int, ...]]]) -> None:
     priced = columns(events)

@@ -128,7 +128,7 @@ def _from_beyond(
     return lines | {"cost_pico": sum(amounts)}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(st.tuples(st.sampled_from(list(SIDES)), st.integers(-3, 3)), min_size=1, max_size=12),
     st.integers(1, 6),
@@ -149,7 +149,7 @@ def test_one_pico_is_found_in_any_row_of_any_row_group(
     assert _replayed_in_groups(folder, rows, history, group_rows)[0] == expected
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     histories(),
     DRAWN,

@@ -21,7 +21,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("blocks")
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(histories(), DRAWN, st.lists(st.booleans(), min_size=12, max_size=12))
 def test_sound_history_replays_without_a_difference(
     folder: Path, history: CardHistory, drawn: list[UsageEvent], corrected: list[bool]
@@ -31,7 +31,7 @@ def test_sound_history_replays_without_a_difference(
         assert replayed(folder, rows, history) == (set(), len(rows))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(histories(), DRAWN, st.lists(st.booleans(), min_size=12, max_size=12), st.randoms(use_true_random=False))
 def test_damage_is_found_as_pricing_each_entry_finds_it(
     folder: Path, history: CardHistory, drawn: list[UsageEvent], corrected: list[bool], dice: random.Random

@@ -69,7 +69,7 @@ class Model:
         return Expected(None, CENT * len(named), statuses)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps)
 def test_each_event_is_charged_once_by_the_settlement_whose_work_it_is(
     runtime: Runtime, wanted: list[tuple[str, list[int]]]

@@ -67,7 +67,7 @@ class Model:
         self.waiting.clear()
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(operations)
 def test_every_answer_is_the_models(spooling: Runtime, operations: list[str | list[Event]]) -> None:
     org, model = f"org-{next(_numbers)}", Model()

@@ -635,4 +635,4 @@ class WalletMachine(RuleBasedStateMachine):
 
 
 TestWalletMachine = WalletMachine.TestCase
-TestWalletMachine.settings = settings(max_examples=80, stateful_step_count=50, deadline=None)
+TestWalletMachine.settings = settings(max_examples=80, stateful_step_count=50)

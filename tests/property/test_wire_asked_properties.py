@@ -45,7 +45,7 @@ paths = st.sampled_from(PATHS)
 
 
 @given(where=paths, body=objects, ascii_only=st.booleans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_of_every_request_something_can_be_told(where, body, ascii_only):
     asked = asked_of(*where, "", json.dumps(body, ensure_ascii=ascii_only).encode())
     meters = asked.worst_meters(tokens_in_default=1000, tokens_out_default=100)
@@ -55,13 +55,13 @@ def test_of_every_request_something_can_be_told(where, body, ascii_only):
 
 
 @given(where=paths, body=st.binary(max_size=200))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_of_noise_too(where, body):
     assert isinstance(asked_of(*where, "", body), Asked)
 
 
 @given(prompts=st.lists(text, max_size=6), system=text, where=paths)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_the_bound_of_a_prompt_is_at_least_its_text(prompts, system, where):
     body = {
         "model": "m",
@@ -78,7 +78,7 @@ spaces = st.sampled_from(["", " ", "\n  ", "\t"])
 
 
 @given(body=objects, indent=st.none() | st.integers(0, 3), options=st.none() | values, front=spaces)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_asking_for_usage_changes_that_and_nothing_else(body, indent, options, front):
     if options is not None:
         body = {**body, "stream_options": options}
@@ -104,7 +104,7 @@ def test_of_noise_nothing_is_asked(noise):
     kind=st.sampled_from(["application/json", "text/event-stream", "text/html", ""]),
     ended=st.sampled_from(["whole", "broken", "left"]),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_every_answer_has_an_outcome(where, answer, status, coding, kind, ended):
     asked = asked_of(*where, "", b'{"model":"m"}')
     judged = judge(
@@ -127,7 +127,7 @@ def test_every_answer_has_an_outcome(where, answer, status, coding, kind, ended)
 @given(
     noise=st.lists(st.binary(max_size=60), max_size=5), coding=st.sampled_from(["gzip", "deflate", "br", "br, gzip"])
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_unpacking_noise_fails_in_one_way(noise, coding):
     unpacker = Unpacker(coding, 10_000)
     codes = set()

@@ -19,7 +19,7 @@ names = st.sampled_from([*FIELDS, b"x-tally-attribute-a", b"x-tally-attribute-",
 
 
 @given(given_headers=st.lists(st.tuples(names, st.binary(max_size=40) | st.just(b"a" * 600)), max_size=8))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_tags_are_sound_or_refused(given_headers):
     try:
         tags = tags_of(given_headers, {"feature": "f", "user_id": "u", "session_id": "s", "environment": "e"})
@@ -34,7 +34,7 @@ def test_tags_are_sound_or_refused(given_headers):
     method=st.sampled_from(["GET", "POST", "PUT", "odd"]),
     path=st.text(max_size=60) | st.from_regex(r"/v1/(chat|models|files)[/:.%a-z0-9]*", fullmatch=True),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_every_path_has_a_route(flavor, method, path):
     route = route_of(flavor, method, path)
     assert route.free == (route.kind in ("count", "list"))
@@ -42,7 +42,7 @@ def test_every_path_has_a_route(flavor, method, path):
 
 
 @given(body=st.binary(max_size=300), boundary=st.text(max_size=10))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_noise_is_a_form_of_no_fields(body, boundary):
     form = read_form(body, boundary)
     assert sum(form.file_bytes) + sum(map(len, form.fields.values())) <= len(body) * 2
@@ -54,7 +54,7 @@ def test_noise_is_a_form_of_no_fields(body, boundary):
     ),
     file=st.binary(max_size=50),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_forms_fields_are_read_as_they_were_written(fields, file):
     parts = [
         b'--B0z\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % (name.encode(), value.encode())
@@ -106,7 +106,7 @@ lines = st.builds(lambda key, value: f"    {key}: {value}\n", keys, scalars)
 @given(
     section=st.sampled_from(["providers", "tools", "odd"]), body=st.lists(lines, max_size=8), noise=st.text(max_size=30)
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_file_is_read_or_every_fault_has_its_line(section, body, noise):
     for text in (f"{section}:\n  one:\n{''.join(body)}", noise):
         problems: tuple[BadInput, ...] = ()

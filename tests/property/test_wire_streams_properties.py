@@ -87,7 +87,7 @@ def usage(parts: list[bytes], *, plain: bool = True) -> tuple[object, ...]:
 
 
 @given(stream=streams, places=cuts)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_stream_ends_at_the_same_byte_however_it_is_cut(stream, places):
     passed, rest = tail_of(pieces(stream, places))
     whole = tail_of([stream])
@@ -98,19 +98,19 @@ def test_a_stream_ends_at_the_same_byte_however_it_is_cut(stream, places):
 
 
 @given(stream=streams, places=cuts)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_the_same_chunk_is_hidden_however_the_stream_is_cut(stream, places):
     assert hidden(pieces(stream, places)) == hidden([stream])
 
 
 @given(stream=streams, places=cuts)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_the_quick_way_through_a_stream_reads_what_the_slow_one_does(stream, places):
     assert usage(pieces(stream, places)) == usage([stream], plain=False)
 
 
 @given(noise=st.binary(max_size=300), places=cuts)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_what_is_no_stream_goes_through_unchanged(noise, places):
     assert b"".join(tail_of(pieces(noise, places))) == noise
     usage(pieces(noise, places))

@@ -153,7 +153,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.dictionaries(TEXT, VALUES, max_size=4), max_size=4), st.booleans())
 def test_array_and_lines_read_the_same_events_as_the_standard_decoder(events: list[dict], ascii_only: bool):
     array = json.dumps(events, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
@@ -163,7 +163,7 @@ def test_array_and_lines_read_the_same_events_as_the_standard_decoder(events: li
         assert [item.value for item in read(lines, LINES).items] == events
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=200), st.sampled_from(EVENT_TYPES))
 def test_any_bytes_are_read_or_refused_with_a_code(body: bytes, media_type: str):
     try:

@@ -168,7 +168,7 @@ def test_an_empty_body_is_refused(client: TestClient):
     )
 
 
-@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(min_size=1, max_size=BYTES_MAX), st.integers(1, 3))
 def test_gzip_is_unpacked_whatever_the_number_of_members(content: bytes, members: int):
     step = len(content) // members + 1
