@@ -18,10 +18,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx2
+import hypothesis
 import pytest
 
 from fake_upstream import FakeUpstream
 from tallystick_sdk import Tally
+
+hypothesis.settings.register_profile("tallystick", deadline=None)  # other programs take their share of the time
+hypothesis.settings.load_profile("tallystick")
 
 CONTRACT = """\
 contract: shop
