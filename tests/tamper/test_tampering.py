@@ -44,20 +44,21 @@ class Hand:
         self._connection = connection
         found = connection.execute(
             "select table_name, column_name from information_schema.columns join pg_tables on tablename = table_name"
-            " where schemaname = 'public' and table_schema = 'public' order by table_name, ordinal_position"
+            " where schemaname = 'public' and table_schema = 'public' and is_generated = 'NEVER' order by table_name, ordinal_position"
         ).fetchall()
         columns: dict[str, list[str]] = {}
         for table, column in found:
             if table in NOT_HISTORY:
                 continue
             columns.setdefault(table, []).append(column)
-        rows = {table: self._read(table) for table in columns}
+        rows = {table: self._read(table, names) for table, names in columns.items()}
         self.rows: dict[str, list[Row]] = {table: found for table, found in rows.items() if found}
         self.columns = {table: columns[table] for table in self.rows}
 
-    def _read(self, table: str) -> list[Row]:
+    def _read(self, table: str, columns: list[str]) -> list[Row]:
         if table != "counters":
-            return self._connection.execute(f"select * from {table} order by 1, 2".encode()).fetchall()
+            query = f"select {_names(columns)} from {table} order by 1, 2"
+            return self._connection.execute(query.encode()).fetchall()
         counters = (  # one that has come to nothing may as well not be there
             "select org_id, counter, nullif(window_start, '-infinity'), used from counters where used <> 0"
         )
@@ -77,7 +78,7 @@ class Hand:
                 [Jsonb(value) if isinstance(value, dict) else "-infinity" if value == NEVER else value for value in row]
                 for row in rows
             ]
-            cursor.executemany(f"insert into {table} values ({places})".encode(), values)
+            cursor.executemany(f"insert into {table} ({_names(self.columns[table])}) values ({places})".encode(), values)
 
     def _without_forgetful(self, table: str, rows: list[Row]) -> list[Row]:
         kept = [place for place, name in enumerate(self.columns[table]) if (table, name) not in FORGETFUL]
@@ -101,6 +102,10 @@ class Hand:
         told = " ".join(one.sentence() for one in report.findings.kept)
         names = [row[place] for row in differing for place, name in enumerate(self.columns[table]) if name in NAMES]
         assert any(str(name) in told for name in names) or table in told, told
+
+
+def _names(columns: list[str]) -> str:
+    return ", ".join([f'"{name}"' for name in columns])
 
 
 NAMES = ("org_id", "block", "size", "version", "key_id", "invoice_id", "n")

@@ -22,10 +22,12 @@ create table grants (
     expires_at     timestamptz,
     amount_pico    numeric(38, 0) not null check (amount_pico > 0),
     available_pico numeric(38, 0) not null check (available_pico between 0 and amount_pico),
+    is_left        boolean generated always as (available_pico > 0) stored,
     primary key (org_id, seq)
 ) with (fillfactor = 50);
-create index grants_available on grants (org_id, seq) where available_pico > 0;
-create index grants_expiring on grants (expires_at) where available_pico > 0 and expires_at is not null;
+-- By is_left, not by available_pico: that changes with every hold, and no index need be touched where it only changes.
+create index grants_left on grants (org_id, seq) where is_left;
+create index grants_expiring on grants (expires_at) where is_left and expires_at is not null;
 comment on table grants is 'Lots of credits, and what of each is neither charged nor held. seq is the grant''s entry.';
 
 create table open_holds (

@@ -3,7 +3,7 @@
 -- name: lots
 -- The grants of which something is available.
 select seq, source, priority, granted_at, expires_at, amount_pico, available_pico from grants
-where org_id = %(org)s and available_pico > 0
+where org_id = %(org)s and is_left
 order by expires_at nulls last, priority, seq
 
 -- name: balances

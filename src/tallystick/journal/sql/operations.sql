@@ -63,7 +63,7 @@ select source_text, source_name from contract_versions where sha256 = $1 limit 1
 prepare tally_lots (text[]) as
 select org_id, seq, source, priority, (extract(epoch from granted_at) * 1000000)::bigint - 946684800000000,
        (extract(epoch from expires_at) * 1000000)::bigint - 946684800000000, amount_pico, available_pico
-from grants where org_id = any($1) and available_pico > 0
+from grants where org_id = any($1) and is_left
 
 -- name: lots_by_seq
 -- These lots, whatever is left of them.
@@ -298,7 +298,7 @@ select * from unnest($1, $2, $3)
 select org_id from (
     select org_id, min(expires_at) as since from open_holds where expires_at <= %(now)s group by org_id
     union all
-    select org_id, min(expires_at) from grants where available_pico > 0 and expires_at <= %(now)s group by org_id
+    select org_id, min(expires_at) from grants where is_left and expires_at <= %(now)s group by org_id
 ) as due
 group by org_id order by min(since), org_id limit %(limit)s
 
