@@ -11,6 +11,7 @@ import pytest
 from fake_upstream import Reply
 from gateway_tools import Stand, chat_answer, gateway
 from tallystick.app.find import find
+from tallystick.app.keys import create_key
 from tallystick.app.refund import refund
 from tallystick.core.errors import NotFound
 
@@ -106,3 +107,23 @@ def test_what_is_nowhere_is_not_found_and_it_is_said_where_one_looked(stand: Sta
     assert "entry ids" in caught.value.detail
     with pytest.raises(NotFound, match="nobody"):
         find(stand.runtime, "h1", org_id="nobody")
+
+
+def test_it_is_told_over_http_to_operators_alone(stand: Stand) -> None:
+    hold = stand.post(x_tally_request_id="call/1").headers["x-tally-hold"]
+    operator = create_key(stand.runtime, org_id=None, scopes=["read"], author="me").token
+    own = create_key(stand.runtime, org_id="acme", scopes=["read"], author="me").token
+    with stand.client(authorization=f"Bearer {operator}") as client:
+        told = client.get("/v1/find", params={"id": "call/1"})
+        of_org = client.get("/v1/find", params={"id": hold, "org_id": "acme"})
+        unknown = client.get("/v1/find", params={"id": "nothing"})
+        far = client.get("/v1/find", params={"id": "nothing", "from": "2026-01-01"})
+        key = client.get("/v1/find", params={"id": own})
+    assert told.status_code == of_org.status_code == 200
+    assert told.json() == find(stand.runtime, "call/1")
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "not_found")
+    assert ("blocks" in unknown.json()["detail"], "blocks" in far.json()["detail"]) == (False, True)
+    assert (key.status_code, own in key.text) == (422, False)
+    with stand.client(authorization=f"Bearer {own}") as client:
+        refused = client.get("/v1/find", params={"id": "call/1"})
+    assert (refused.status_code, refused.json()["code"]) == (403, "operators_only")

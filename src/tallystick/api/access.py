@@ -46,7 +46,7 @@ _ADDRESSES: Final[tuple[tuple[Rule, str], ...]] = (
     (Rule("read", QUERY), "list_invoices"),
     (Rule("read", INVOICE), "show_invoice explain_invoice export_invoice"),
     (Rule("read", NOBODY), "show_latest_checkpoint show_checkpoint list_rate_versions show_rates price_answer"),
-    (Rule("read", OPERATOR), "list_orgs list_org_events show_entry list_requests_behind_line invoice_proof "
+    (Rule("read", OPERATOR), "list_orgs list_org_events show_entry find list_requests_behind_line invoice_proof "
                              "replay_invoice list_contracts show_contract check_contract quote get_versions"),
     (_ADMIN, "grant_credits refund set_budget remove_budget add_override set_standing set_subscription leave "
              "apply_contract close_month"),
