@@ -178,14 +178,14 @@ def test_a_month_that_is_not_over_there_is_refused_and_may_be_previewed(runtime:
     subscribe(runtime, "initech", time_zone="America/New_York")
     record(runtime, [event("r1"), event("r1", org_id="initech")])
     runtime.clock = lambda: datetime(2026, 11, 1, 0, 30, tzinfo=UTC)
-    ours, theirs = close_month(runtime, OCTOBER)
+    ours, theirs = close_month(runtime, OCTOBER, before_late_window=True)
     assert (ours.org_id, ours.status) == ("globex", "closed")
     assert error_code(theirs) == "month_not_over"
     ahead = preview_invoice(runtime, "initech", OCTOBER)
     assert ahead.ledger.events == 1
     assert [row.org_id for row in list_invoices(runtime)] == ["globex"]
     runtime.clock = lambda: datetime(2026, 11, 1, 4, tzinfo=UTC)  # midnight in New York, on the dot
-    _, theirs = close_month(runtime, OCTOBER)
+    _, theirs = close_month(runtime, OCTOBER, before_late_window=True)
     assert closed(theirs) == ahead
 
 
@@ -253,7 +253,7 @@ def test_an_org_that_joins_in_the_month_pays_from_its_first_day_and_each_plan_it
     ]
     assert quantities(invoice)["tokens_in"] == "2000"
     assert replay_invoice(runtime, "globex/2026-10").identical
-    runtime.clock = lambda: datetime(2026, 12, 1, tzinfo=UTC)
+    runtime.clock = lambda: datetime(2026, 12, 2, tzinfo=UTC)  # late usage was waited for
     (november,) = close_month(runtime, "2026-11")
     assert [(one.plan, one.days) for one in closed(november).sections] == [("enterprise", 30)]
 
@@ -263,7 +263,7 @@ def test_the_version_in_force_at_the_start_prices_the_whole_month(runtime: Runti
     subscribe(runtime, "globex")
     newer = CONTRACT.replace('version: "1"', 'version: "2"').replace("2026-01-01", "2026-10-02")
     apply(runtime, newer.replace('base: "10"', 'base: "99"'))
-    runtime.clock = lambda: datetime(2026, 12, 1, tzinfo=UTC)
+    runtime.clock = lambda: datetime(2026, 12, 2, tzinfo=UTC)  # late usage was waited for
     (october,), (november,) = close_month(runtime, OCTOBER), close_month(runtime, "2026-11")
     assert (closed(october).contract.version, closed(october).totals.total_usd) == ("1", "10.00")
     assert (closed(november).contract.version, closed(november).totals.total_usd) == ("2", "99.00")
