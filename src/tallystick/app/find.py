@@ -105,7 +105,7 @@ def find(
 def _in_database(runtime: Runtime, text: str, org_id: str | None, looked: list[Members]) -> dict[Place, set[str]]:
     found: dict[Place, set[str]] = {}
 
-    def note(what: str, places: list[Place]) -> None:
+    def mark(what: str, places: list[Place]) -> None:
         for place in places:
             found.setdefault(place, set()).add(what)
         seen = next((one for one in looked if one["what"] == what), None)
@@ -115,13 +115,13 @@ def _in_database(runtime: Runtime, text: str, org_id: str | None, looked: list[M
             seen["found"] += len(places)
 
     if org_id is not None:
-        note("entry_id", _entry_places(runtime, text, org_id))
+        mark("entry_id", _entry_places(runtime, text, org_id))
     for orgs in _orgs(runtime, org_id):
         with runtime.database.operator() as connection:
-            note("request_id", named(connection, orgs, [text]))
-            note("work_key", worked_on(connection, orgs, text))
+            mark("request_id", named(connection, orgs, [text]))
+            mark("work_key", worked_on(connection, orgs, text))
     with runtime.database.operator() as connection:
-        note("provider_request_id", provider_named(connection, org_id, text))
+        mark("provider_request_id", provider_named(connection, org_id, text))
     return found
 
 
