@@ -23,7 +23,8 @@ from policy_tools import (
     state,
     use,
 )
-from tallystick.contract.decision import Decision, OrgState, ReasonCode
+from tallystick.contract.decision import Decision, OrgState, ReasonCode, Request
+from tallystick.contract.loader import load_contract
 from tallystick.contract.policy import DENIALS, HTTP_STATUS, decide, reserves
 from tallystick.core.money import PICO_PER_USD
 
@@ -192,6 +193,41 @@ CASES = {
         "This needs 5 credits; available: 3 credits, and the plan cannot be topped up.", ("contact",),
     ),
 }  # fmt: skip
+
+
+CEILING = load_contract(
+    """
+contract: ceiling
+version: "1"
+effective_from: 2026-10-01T00:00:00Z
+plans:
+  denies: {models: {deny: ["claude-opus*", "*-pro"]}}
+  allows: {models: {allow: ["*"], deny: ["GPT-5"]}}
+""",
+    "ceiling.yaml",
+)
+
+
+@pytest.mark.parametrize(
+    ("plan", "model", "allowed"),
+    [
+        ("denies", "claude-sonnet-4", True),
+        ("denies", "claude-opus-4", False),
+        ("denies", "Claude-OPUS-4", False),
+        ("denies", "anthropic/claude-opus-4", False),
+        ("denies", "a/b/Claude-Opus", False),
+        ("denies", "my-claude-opus", True),
+        ("denies", "o1-PRO", False),
+        ("denies", "o1-pro/o1", True),
+        ("allows", "gpt-5", False),
+        ("allows", "openai/gpt-5", False),
+        ("allows", "gpt-5-mini", True),
+    ],
+)
+def test_a_denied_model_is_not_had_by_writing_its_name_otherwise(plan: str, model: str, allowed: bool) -> None:
+    decision = decide(CEILING, plan, OrgState(now=NOW), Request(feature="f", environment="x", user_id="u", model=model))
+    assert decision.allow == allowed
+    assert allowed or decision.code == "model_not_in_plan"
 
 
 @pytest.mark.parametrize("name", CASES)

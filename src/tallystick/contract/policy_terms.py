@@ -68,10 +68,19 @@ def limit_called(limit: Limit) -> str:
 
 @lru_cache(maxsize=MODELS_KEPT)
 def model_allowed(rules: ModelRules, model: str) -> bool:
-    """Whether the rules allow the model; `deny` wins, and an empty `allow` allows all."""
-    if matches(rules.deny, model):
+    """Whether the rules allow the model; `deny` wins, and an empty `allow` allows all.
+
+    `deny` does not tell capitals apart, and is compared with the name after its vendor (`vendor/name`), too: prices are
+    found, and providers answer, however a name is written, and what is denied would be had for a capital letter.
+    """
+    if _is_denied(rules, model):
         return False
     return not rules.allow or matches(rules.allow, model)
+
+
+def _is_denied(rules: ModelRules, model: str) -> bool:
+    patterns, name = tuple([pattern.lower() for pattern in rules.deny]), model.lower()
+    return matches(patterns, name) or ("/" in name and matches(patterns, name.rpartition("/")[2]))
 
 
 def matches(patterns: tuple[str, ...], model: str) -> bool:
@@ -97,4 +106,4 @@ def _fits(parts: list[str], model: str) -> bool:
 
 def plain_models(rules: ModelRules) -> tuple[str, ...]:
     """The allowed models that the rules name outright."""
-    return tuple(name for name in rules.allow if "*" not in name and not matches(rules.deny, name))
+    return tuple(name for name in rules.allow if "*" not in name and not _is_denied(rules, name))
