@@ -12,6 +12,7 @@ import pytest
 from invoicing import CONTRACT, apply, event, record, subscribe
 from journal_helpers import query, tamper
 from tallystick.app.close_month import close_month
+from tallystick.app.explain_entry import show_entry
 from tallystick.app.export import export_invoice
 from tallystick.app.invoices import requests_behind, show_invoice
 from tallystick.app.proofs import proof_pieces
@@ -76,6 +77,17 @@ def test_what_was_used_less_is_charged_less_and_costs_less(used: Runtime) -> Non
     report = replay_invoice(used, f"{ORG}/2026-10")
     assert report.identical, report.as_dict()
     assert verify_ledger(used).findings.kept == []
+
+
+def test_an_entry_is_shown_with_the_adjustments_of_it(used: Runtime) -> None:
+    adjust(used, "a1", DAY, 2, tokens_in=-600)
+    (later,) = show_entry(used, ORG, 2)["referred_to_by"]
+    assert (later["entry_id"], later["kind"]) == ("a4", "adjustment")
+    shown = show_entry(used, ORG, 4)
+    assert (shown["refers_to"], shown["by"], shown["why"]) == (
+        "2", "ann@seller.example", "the provider counted otherwise",
+    )  # fmt: skip
+    assert shown["adjusted"] == [{"meter": "tokens_in", "quantity": -600, "cost_usd": "-0.0000000012"}]
 
 
 def test_a_month_of_nothing_but_an_adjustment_is_billed_replayed_and_listed(runtime: Runtime) -> None:

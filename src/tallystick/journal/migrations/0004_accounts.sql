@@ -55,6 +55,7 @@ create index ledger_entries_denials on ledger_entries (org_id, request_id, seq) 
 -- Calls are found by the id that their provider gave them. By hash: these ids are long, and nobody sorts them.
 create index ledger_entries_provider on ledger_entries using hash ((attributes ->> 'provider_request_id')) where attributes ? 'provider_request_id';
 create index ledger_entries_refunds on ledger_entries (org_id, refers_to_seq) where kind = 'refund';
+create index ledger_entries_adjustments on ledger_entries (org_id, refers_to_seq) where kind = 'adjustment';
 
 create table counters (
     org_id       text collate "C" not null,
