@@ -37,9 +37,11 @@ from tallystick.api import (
     find,
     health,
     invoices,
+    metrics,
     orgs,
     quotes,
     rates,
+    rollups,
     versions,
     wallets,
 )
@@ -143,6 +145,7 @@ def build_api(settings: Settings) -> FastAPI:
         checkpoints,
         accounts,
         wallets,
+        rollups,
         orgs,
         find,
         contracts,
@@ -151,6 +154,7 @@ def build_api(settings: Settings) -> FastAPI:
         costs,
         versions,
         health,
+        metrics,
     ):
         api.include_router(module.router)
     describe(api)

@@ -1,4 +1,4 @@
-"""Who calls: the key that a request under /v1 shows, found before anything of the request is read.
+"""Who calls: the key that a request under /v1 or for /metrics shows, found before anything of the request is read.
 
     Authorization: Bearer tk_…      checked whenever it is there, whether or not keys are needed
     anything else                   no key: enough where keys are not needed (`Settings.keys_are_needed`)
@@ -24,7 +24,7 @@ from tallystick.ledger.api_key import key_missing
 
 KEY: Final = "tallystick.key"
 """Where a request's scope has the key that it has shown; None, or not there, when it has shown none."""
-GUARDED: Final = "/v1/"
+GUARDED: Final = ("/v1/", "/metrics")
 """What addresses begin with that keys guard. Others tell whether the server is well, and what it takes."""
 
 _PREFIX: Final = "tk_"

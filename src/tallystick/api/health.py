@@ -10,6 +10,9 @@ from pydantic import Field
 from tallystick.api.context import OpenRuntime
 from tallystick.api.shapes import Answer
 from tallystick.app.health import check_readiness
+from tallystick.app.job_list import jobs_of
+from tallystick.app.job_runs import check_jobs
+from tallystick.app.rollup_health import check_rollups
 from tallystick.app.seal_loop import check_sealing
 
 router = APIRouter(tags=["health"])
@@ -44,7 +47,7 @@ class Readiness(Answer):
     checks: list[ReadinessCheck] = Field(
         description="database, migrations, rate_cards, writer (of events), operations (of decisions, settlements and "
         "refunds), spool, settlements (of the gateway's calls), keys (whether changes to them are heard of), disk, "
-        "embedded_server where there is one, and sealing."
+        "embedded_server where there is one, sealing, and, while the database is there, rollups and jobs."
     )
 
 
@@ -62,7 +65,10 @@ async def get_health() -> Alive:
 )
 def get_readiness(runtime: OpenRuntime, response: Response) -> Readiness:
     """The mode that it is in, and all that it needs, each with its reason."""
-    found = check_readiness(runtime, [check_sealing(runtime.settings)])
+    more = [check_sealing(runtime.settings)]
+    if runtime.writer.state().down is None and not runtime.database.withheld:  # else they would only wait for it, too
+        more += [check_rollups(runtime), check_jobs(runtime, jobs_of(runtime.settings))]
+    found = check_readiness(runtime, more)
     if not found.ready:
         response.status_code = 503
     return Readiness.model_validate(

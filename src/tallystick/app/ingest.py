@@ -57,6 +57,11 @@ def check_items(
     checked: Sequence[UsageEvent | TallyError] = check_events(raws, now=now, known_meters=known_meters)
     if any(map(_mentions_unknown_meter, checked)):
         checked = _check_again(runtime, raws, checked, now)
+    if any(map(_mentions_future, checked)):
+        checked = [_by_own_clock(runtime, *one, known_meters, now) for one in zip(raws, checked, strict=True)]
+    for event in checked:
+        if isinstance(event, TallyError):
+            runtime.event_counts["rejected", event.code] += 1
     return [
         Refused(event, _request_id(item)) if isinstance(event, TallyError) else event
         for event, item in zip(checked, sent, strict=True)
@@ -74,6 +79,16 @@ def _check_again(
             raise
         # Its sender comes again when the meters can be read; the others need not wait for that.
         return [error if _mentions_unknown_meter(event) else event for event in checked]
+
+
+def _by_own_clock(
+    runtime: Runtime, raw: object, checked: UsageEvent | TallyError, known_meters: frozenset[str], now: datetime
+) -> UsageEvent | TallyError:
+    """What is ahead of the machine's clock, of an org whose own clock is: it is checked by that."""
+    if not _mentions_future(checked) or not isinstance(raw, Mapping):
+        return checked
+    its_now = runtime.now(str(raw.get("org_id")))
+    return check_events([raw], now=its_now, known_meters=known_meters)[0] if its_now > now else checked
 
 
 def sound_ones(checked: Iterable[UsageEvent | Refused]) -> list[UsageEvent]:
@@ -124,7 +139,15 @@ def _request_id(item: object) -> str | None:
 
 
 def _mentions_unknown_meter(event: UsageEvent | TallyError) -> bool:
+    return _mentions("unknown_meter", event)
+
+
+def _mentions_future(event: UsageEvent | TallyError) -> bool:
+    return _mentions("time_in_future", event)
+
+
+def _mentions(code: str, event: UsageEvent | TallyError) -> bool:
     if not isinstance(event, TallyError):
         return False
     problems = event.problems if isinstance(event, Problems) else (event,)
-    return any(problem.code == "unknown_meter" for problem in problems)
+    return any(problem.code == code for problem in problems)

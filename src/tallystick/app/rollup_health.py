@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
+from tallystick.app.health import Check
 from tallystick.app.runtime import Runtime
+from tallystick.core.errors import TallyError
+from tallystick.core.instants import format_instant
 from tallystick.journal.rollup_read import Backlog, backlog, missing_days, rolled_entries
 from tallystick.rollup.model import OPEN_FOR
 
@@ -68,6 +71,21 @@ def rollup_health(runtime: Runtime) -> RollupHealth:
         missing=tuple(MissingDay(org_id, day) for org_id, day in days),
         rolled_at=found.rolled_at,
     )
+
+
+def check_rollups(runtime: Runtime) -> Check:
+    """Rollups as one of the things that readiness tells: they may degrade the service, and never stop it."""
+    try:
+        health = rollup_health(runtime)
+    except TallyError as error:
+        return Check("rollups", False, error.detail)
+    figures: dict[str, int | float | str | None] = {
+        "entries_behind": health.entries_behind,
+        "lag_seconds": round(health.lag_seconds, 3),
+        "missing_days": len(health.missing),
+        "rolled_at": None if health.rolled_at is None else format_instant(health.rolled_at),
+    }
+    return Check("rollups", health.ok, health.detail, figures)
 
 
 def entries_behind(runtime: Runtime, org_id: str | None = None) -> int:

@@ -6,6 +6,7 @@ Everything that a command or the API does with stored data begins with `open_run
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, closing, contextmanager
@@ -64,6 +65,7 @@ class Runtime:
         server: the embedded database server, None where somebody else's is used.
         late_start: what completes a start that found the database away; None where it was there.
         random_bytes: where salts come from; a seeded source in the demonstration.
+        event_counts: what became of the events that this process was sent, by status and reason code.
     """
 
     settings: Settings
@@ -74,6 +76,7 @@ class Runtime:
     server: EmbeddedServer | None = None
     late_start: LateStart | None = None
     random_bytes: Callable[[int], bytes] = os.urandom
+    event_counts: Counter[tuple[str, str]] = field(default_factory=Counter)
     _known_meters: frozenset[str] = field(default=frozenset())
     operations: Operations = field(init=False)
     keys: KeyRing = field(init=False)
@@ -259,14 +262,15 @@ def open_runtime(settings: Settings, clock: Clock = utc_now, *, may_start_late: 
                 raise
             database.withheld, away = True, error
             cards = load_card_history(settings.data_dir / "cards")
+        counts: Counter[tuple[str, str]] = Counter()
         writer = GroupWriter(
             database.connect_writer,
-            EventWork(),
+            EventWork(counts),
             linger_seconds=settings.group_linger_ms / 1000,
             group_events_max=settings.group_events_max,
             queue_events_max=settings.queue_events_max,
         )
-        runtime = Runtime(settings, database, writer, clock, cards, server)
+        runtime = Runtime(settings, database, writer, clock, cards, server, event_counts=counts)
         stack.callback(runtime.close)
         if away is not None:
             runtime.late_start = LateStart(partial(_complete, runtime), away)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
@@ -66,6 +67,10 @@ class EventWork:
 
     name = "writer"
 
+    def __init__(self, counts: Counter[tuple[str, str]] | None = None) -> None:
+        """`counts`: where to count what becomes of events, by the status of their receipts and its code."""
+        self._counts = Counter() if counts is None else counts
+
     def taken(self) -> None:
         reached("append.taken")
 
@@ -82,7 +87,13 @@ class EventWork:
         return []
 
     def write(self, connection: Connection, items: Sequence[Batch], /, *, probe: bool) -> list[list[Receipt]]:
-        return write(connection, items, probe=probe)
+        written = write(connection, items, probe=probe)
+        for receipts in written:
+            others = [receipt for receipt in receipts if receipt.status != "accepted"]
+            self._counts["accepted", ""] += len(receipts) - len(others)
+            for receipt in others:
+                self._counts[receipt.status, receipt.code or ""] += 1
+        return written
 
     def stored_already(self, error: psycopg.Error, /) -> bool:
         return stored_already(error)
