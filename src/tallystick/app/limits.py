@@ -73,7 +73,7 @@ class _Read(NamedTuple):
 
 def _read(runtime: Runtime, terms: AccountTerms) -> _Read:
     runtime.operations.keep_up(terms.org_id).result()
-    now = runtime.clock()
+    now = runtime.now(terms.org_id)
     with runtime.database.org(terms.org_id) as connection:
         one_moment(connection)
         said = own_terms(connection, terms.org_id)
@@ -153,6 +153,7 @@ def _budget_lines(
         for name in _spending_names(budget, windows)
     }
     found = counters_of(connection, terms.org_id, names) if names else {}
+    each: dict[tuple[str, str, str], dict[str | None, tuple[int, int]]] = {}
     lines = []
     for _, budget in sorted(said.budgets.items()):
         window = windows[budget.per]
@@ -160,7 +161,10 @@ def _budget_lines(
             used, held = _spending_names(budget, windows)
             spent: dict[str | None, tuple[int, int]] = {budget.subject: (found.get(used, 0), found.get(held, 0))}
         else:
-            spent = _spent_by_each(connection, terms.org_id, budget, window)
+            kind = (budget.of, budget.scope, budget.per)
+            if kind not in each:
+                each[kind] = _spent_by_each(connection, terms.org_id, budget, window)
+            spent = each[kind]
         lines += [_budget_line(budget, subject, *amounts, window) for subject, amounts in spent.items()]
     return lines
 
