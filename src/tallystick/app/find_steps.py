@@ -35,7 +35,18 @@ def steps_of(entries: Iterable[Entry], cards: CardHistory) -> list[Members]:
         entries: in the order of the ledger.
         cards: every version of the rate card, to show the rows that priced them.
     """
-    return [step for entry in entries for step in _of_entry(entry, cards)]
+    usage: dict[int, Entry] = {}
+    steps: list[Members] = []
+    for entry in entries:
+        if entry.kind == "usage":
+            usage[entry.seq] = entry
+            steps += _of_usage(entry, cards)
+        elif entry.kind == "correction":  # it names neither provider nor model: those of its usage
+            about = usage.get(entry.refers_to_seq or 0, entry)
+            steps.append(_step("correction", entry.recorded_at, entry) | _price(entry, about, cards))
+        else:
+            steps += _of_operation(entry)
+    return steps
 
 
 def in_order_of_time(steps: Iterable[Members]) -> list[Members]:
@@ -43,11 +54,7 @@ def in_order_of_time(steps: Iterable[Members]) -> list[Members]:
     return sorted(steps, key=lambda one: (parse_instant(one["at"]), one["seq"] or _NO_ENTRY))
 
 
-def _of_entry(entry: Entry, cards: CardHistory) -> list[Members]:
-    if entry.kind == "usage":
-        return _of_usage(entry, cards)
-    if entry.kind == "correction":
-        return [_step("correction", entry.recorded_at, entry) | _price(entry, cards)]
+def _of_operation(entry: Entry) -> list[Members]:
     members = operation_members(entry)
     if entry.kind not in ("hold", "denial"):
         dropped = ("seq", "kind", "recorded_at", "leaf", "fingerprint", "rate_version", "entry_id")
@@ -87,13 +94,14 @@ def _of_usage(entry: Entry, cards: CardHistory) -> list[Members]:
         "attributes": dict(attributes),
         "erased": members["erased"],
     }
-    return [call, used, _step("price", entry.recorded_at, entry) | _price(entry, cards)]
+    return [call, used, _step("price", entry.recorded_at, entry) | _price(entry, entry, cards)]
 
 
-def _price(entry: Entry, cards: CardHistory) -> Members:
+def _price(entry: Entry, usage: Entry, cards: CardHistory) -> Members:
+    """What an entry, the usage itself or its correction, says that it costs."""
     members = priced_members(entry)
     lines = [
-        told | {"row": _row(entry, line, cards)}
+        told | {"row": _row(entry.rate_version, usage, line, cards)}
         for told, line in zip(members["lines"], entry_lines(entry), strict=True)
     ]
     stated = entry.provider_cost_pico
@@ -109,12 +117,12 @@ def _price(entry: Entry, cards: CardHistory) -> Members:
     }
 
 
-def _row(entry: Entry, line: CostLine, cards: CardHistory) -> Members | None:
+def _row(rate_version: str, entry: Entry, line: CostLine, cards: CardHistory) -> Members | None:
     """The row of the rate card that says the line's price; None where no single one does."""
     if line.price_pico is None:
         return None
     try:
-        card = cards.at(entry.rate_version)
+        card = cards.at(rate_version)
     except NotFound:
         return None
     resolved = card.resolve(entry.provider, line.model or entry.model or "")
