@@ -183,6 +183,22 @@ def test_refunded_credits_of_a_grant_that_is_over_are_granted_again() -> None:
     assert org.wallet == (5, 0)
 
 
+def test_what_is_charged_out_of_credits_granted_again_is_granted_again_when_it_is_refunded() -> None:
+    org = Org()
+    lot = org.grant(5, days=1)
+    [settled] = org.settle_all(org.hold())
+    org.now += timedelta(days=2)
+    _, again = org.refund(settled.seq)
+    [settled] = org.settle_all(org.hold())
+    org.now += timedelta(days=30)
+    assert org.sweep() == []
+    step, once_more = org.refund(settled.seq)
+    assert isinstance(once_more.request, Grant)
+    assert (once_more.request.of_seq, once_more.request.priority) == (again.seq, 0)
+    assert once_more.request.expires_at == org.now + GRACE
+    assert (step.seq, lot, org.wallet) == (once_more.seq - 1, 1, (5, 0))
+
+
 @pytest.mark.parametrize(
     ("request_", "code"),
     [
