@@ -11,10 +11,11 @@ import pytest
 
 from invoicing import CONTRACT, apply, event, record, subscribe
 from journal_helpers import append_in_the_past, query, tamper
-from tallystick.app.close_month import close_month
+from tallystick.app.close_month import close_month, orgs_to_close, preview_invoice
 from tallystick.app.erase import erase_person
 from tallystick.app.export import export_invoice
 from tallystick.app.invoices import requests_behind, show_invoice
+from tallystick.app.orgs import leave_org
 from tallystick.app.replay import replay_invoice
 from tallystick.app.reprice import reprice
 from tallystick.app.retention import run_retention
@@ -115,11 +116,46 @@ def test_a_month_whose_entries_may_have_left_is_not_closed(closed: Runtime) -> N
 def test_a_month_after_all_that_left_is_closed(closed: Runtime) -> None:
     later = leave(closed)
     record(later, [event("may", time=CLOSED + timedelta(days=45))])
-    (result,) = close_month(later, "2025-05")
+    (result,) = close_month(later, "2025-05", before_late_window=True)
     assert result.invoice is not None, result.error
     ledger = result.invoice.ledger
     assert (ledger.events, ledger.first_seq, ledger.tree_size) == (1, ledger.through_seq, ledger.through_seq)
     assert replay_invoice(later, "globex/2025-05").identical
+
+
+def test_what_came_late_and_has_left_with_its_month_is_adjusted_from_blocks(closed: Runtime) -> None:
+    preview = preview_invoice(closed, "globex", "2025-05")  # while all of it is in the database
+    (there,) = preview.adjustments
+    assert (there.period.label, there.ledger.events) == ("2025-03", 1)
+    later = leave(closed)
+    (result,) = close_month(later, "2025-05", before_late_window=True)
+    assert result.invoice is not None, result.error
+    assert result.invoice.adjustments == preview.adjustments
+    assert result.invoice.lines == preview.lines
+    assert [line.kind for line in result.invoice.lines].count("adjustment") == 2
+    line = result.invoice.lines[-1]
+    behind = requests_behind(later, "globex/2025-05", line.number)
+    assert [fact.entry.request_id for fact in behind] == ["late"]
+    rows = csv.DictReader(io.StringIO("".join(export_invoice(later, "globex/2025-05")), newline=""))
+    assert [(row["month"], row["request_id"]) for row in rows] == [("2025-03", "late")]
+    assert replay_invoice(later, "globex/2025-05").identical
+    shown = show_invoice(later, INVOICE)
+    assert [one.billed_on for one in shown.late] == [result.invoice.invoice_id]
+
+
+def test_an_org_that_has_left_is_billed_for_what_came_late_and_has_left_the_database(closed: Runtime) -> None:
+    leave_org(closed, "globex", at=MARCH + timedelta(days=31))
+    later = leave(closed)
+    assert orgs_to_close(later, "2025-06") == ["globex"]
+    (result,) = close_month(later, "2025-06", before_late_window=True, orgs=["globex"])
+    assert result.error is not None  # it is not over yet
+    july = at(later, datetime(2025, 7, 5, tzinfo=UTC))
+    (result,) = close_month(july, "2025-06")
+    assert result.invoice is not None, result.error
+    assert {one.period.label for one in result.invoice.adjustments} == {"2025-03"}
+    assert replay_invoice(july, "globex/2025-06").identical
+    record(july, [event("on-time", time=datetime(2025, 7, 4, tzinfo=UTC), org_id="other")])
+    assert "globex" not in orgs_to_close(july, "2025-07")
 
 
 def test_an_entry_that_is_in_no_block_and_no_table_is_missed(closed: Runtime, database_url: str) -> None:
