@@ -26,6 +26,7 @@ from tallystick.api.event_answers import Answer
 from tallystick.api.problems import problem, problem_response
 from tallystick.api.request_log import CLIENT_LEFT, choose_request_id, has_request_id, new_request_id
 from tallystick.api.short_ways import ShortWay, ShortWays
+from tallystick.api.unchunked import without_chunks
 
 HEAD_BYTES_MAX = 64 * 1024
 """The largest first line and headers together."""
@@ -58,6 +59,12 @@ _TOO_SLOW = (
     "the request did not arrive in the time that there is for it",
     "send it again, without pauses",
 )
+_NO_UPGRADE = (
+    400,
+    "upgrade_not_supported",
+    "the request wants to go on in another protocol, such as WebSocket or HTTP/2, and only HTTP/1.1 is spoken here",
+    "send it as plain HTTP/1.1, without Upgrade",
+)
 
 
 class _Flow(FlowControl):
@@ -74,6 +81,12 @@ class _Flow(FlowControl):
         """Read on, unless requests wait."""
         if not self._waiting:
             super().resume_reading()
+
+
+class _Trailers(list[tuple[bytes, bytes]]):
+    """Headers behind a body: they would pass for those that were looked at before, so that none is kept."""
+
+    def append(self, _header: tuple[bytes, bytes], /) -> None: ...
 
 
 class _KnownRequest(RequestResponseCycle):
@@ -108,7 +121,9 @@ class TallyHttpProtocol(HttpToolsProtocol):
         self._heads_begun = 0
         self._body_since: float | None = None
         self._body_bytes = 0
+        self._bytes_beside = 0  # what has come since the last of a body
         self._unread_since: float | None = None
+        self._is_refused = False
         if not getattr(server_state, "looks_for_slow_callers", False):
             server_state.looks_for_slow_callers = True  # type: ignore[attr-defined]
             self.loop.call_later(_LOOK_SECONDS, _refuse_slow_callers, server_state, self.loop)
@@ -130,6 +145,7 @@ class TallyHttpProtocol(HttpToolsProtocol):
         # Whether all of it is of the head that it leaves open: one that begins behind something else is counted from
         # the next data on.
         self._heads_begun = 1 if self._is_in_message else 0
+        self._bytes_beside += len(data)
         super().data_received(data)
         if begins:
             self._learn(data)
@@ -137,6 +153,8 @@ class TallyHttpProtocol(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
                 self._refuse(*_HEAD_TOO_LARGE)
+        elif self._body_since is not None and self._bytes_beside > HEAD_BYTES_MAX and not self.transport.is_closing():
+            self._refuse(*_HEAD_TOO_LARGE)  # chunks that say much of themselves, or trailers that do not end
 
     def on_message_begin(self) -> None:
         """The first byte of a request is there."""
@@ -148,19 +166,35 @@ class TallyHttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is there, and the body is to come."""
+        if self.parser.should_upgrade() and self._needs_upgrade():
+            self._is_refused = True
+            self._refuse(*_NO_UPGRADE)
+            return
         self._head_since, self._head_bytes = None, 0
-        self._body_since, self._body_bytes = self.loop.time(), 0
+        self._body_since, self._body_bytes, self._bytes_beside = self.loop.time(), 0, 0
         super().on_headers_complete()
+        self.headers = _Trailers()  # the request keeps its headers; what follows its body is none of them
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """It is served as if it wanted none, or was refused, which is in the log."""
+
+    def _needs_upgrade(self) -> bool:
+        """Whether it cannot be served as if it wanted nothing: what follows its head would not be read as its body."""
+        names = {name for name, _ in self.headers}
+        return self._get_upgrade() == b"websocket" or b"transfer-encoding" in names or _announces_body(self.headers)
 
     def on_body(self, body: bytes) -> None:
         """A part of the body is there."""
         self._body_bytes += len(body)
+        self._bytes_beside = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The request is there; if it is one for the short way, it goes."""
         self._is_in_message = False
         self._body_since = None
+        if self._is_refused:
+            return
         super().on_message_complete()
         if self.cycle.response_complete:  # it was refused before it was all here; the next is awaited from now
             self._head_since = self.loop.time()
@@ -225,7 +259,9 @@ class TallyHttpProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         way = None if self.short_ways is None else self.short_ways.way_of(cycle.scope)
-        if way is None:
+        if cycle.scope["http_version"] == "1.0":
+            super()._start_asgi_task(cycle, partial(without_chunks, app, cycle))
+        elif way is None:
             super()._start_asgi_task(cycle, app)
         elif cycle.more_body:
             self._short = (cycle, way)
@@ -248,7 +284,13 @@ class TallyHttpProtocol(HttpToolsProtocol):
     def _learn(self, data: bytes) -> None:
         """Remember the head of a whole request that may go a short way: callers send the same one again and again."""
         ways, cycle = self.short_ways, self.cycle
-        if ways is None or self._is_in_message or not cycle.keep_alive or isinstance(cycle, _KnownRequest):
+        if (
+            ways is None
+            or self._is_in_message
+            or self._is_refused
+            or not cycle.keep_alive
+            or isinstance(cycle, _KnownRequest)
+        ):
             return
         if not data.startswith(b"POST "):  # what is left of something else
             return
@@ -316,6 +358,10 @@ class TallyHttpProtocol(HttpToolsProtocol):
             self._after_writing = self.on_response_complete
         else:
             self.on_response_complete()
+
+
+def _announces_body(headers: list[tuple[bytes, bytes]]) -> bool:
+    return any(name == b"content-length" and value.strip(b"0") for name, value in headers)
 
 
 def _refuse_slow_callers(server_state: ServerState, loop: asyncio.AbstractEventLoop) -> None:

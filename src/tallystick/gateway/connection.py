@@ -15,7 +15,8 @@ import httptools
 HELD_BYTES_MAX = 256 * 1024
 """Bytes of an answer's body that wait for whoever reads it."""
 HEAD_BYTES_MAX = 256 * 1024
-"""The largest status line and headers of an answer."""
+"""The largest status line and headers of an answer; and so much may come that is none of its body: chunks that say much
+of themselves, or trailers."""
 
 Failure = Literal["unreachable", "timeout", "reset", "garbage"]
 Headers = list[tuple[bytes, bytes]]
@@ -42,7 +43,7 @@ class Connection(asyncio.Protocol):
 
     Attributes:
         status, headers: of the answer, once `head` is done. Names of headers are in lower case.
-        is_free: no answer is under way, and another request may be sent.
+        is_free: no answer is under way, and another request may be sent, once the last one is (`is_usable`).
         idle_since: on the loop's clock, since when it has been free.
     """
 
@@ -56,7 +57,7 @@ class Connection(asyncio.Protocol):
         self.headers: Headers = []
         self._pieces: deque[bytes] = deque()
         self._held_bytes = 0
-        self._head_bytes = 0
+        self._bytes_beside = 0  # what has come since the last of the body
         self._head_done = self._ended = self._ends_with_connection = False
         self._is_paused = self._stays_open = False
         self._error: UpstreamFailed | None = None
@@ -70,6 +71,12 @@ class Connection(asyncio.Protocol):
     @property
     def is_open(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it can take another request: it is open, and nothing of the last one waits to be sent."""
+        transport = self._transport
+        return transport is not None and not transport.is_closing() and not transport.get_write_buffer_size()
 
     async def ask(self, request: bytes, body: bytes, *, silence_seconds: float, total_seconds: float) -> None:
         """Send a request, and wait until the head of its answer is there.
@@ -86,7 +93,7 @@ class Connection(asyncio.Protocol):
         self.is_free = False
         self.status, self.headers = 0, []
         self._pieces.clear()
-        self._held_bytes = self._head_bytes = 0
+        self._held_bytes = self._bytes_beside = 0
         self._head_done = self._ended = self._ends_with_connection = False
         self._error = None
         now = self._loop.time()
@@ -163,8 +170,7 @@ class Connection(asyncio.Protocol):
             self.close()
             return
         self._waits_since = self._loop.time()
-        if not self._head_done:
-            self._head_bytes += len(data)
+        self._bytes_beside += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -173,7 +179,7 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             self._fail(UpstreamFailed("garbage", "the provider wants to speak another protocol", sent=True))
             return
-        if self._head_bytes > HEAD_BYTES_MAX and not self._head_done:
+        if self._bytes_beside > HEAD_BYTES_MAX and not self._ended:
             self._fail(UpstreamFailed("garbage", "the provider's headers do not end", sent=True))
             return
         if self._ended:
@@ -199,6 +205,11 @@ class Connection(asyncio.Protocol):
 
     # ── what the parser tells ───────────────────────────────────────────────────────────────────
 
+    def on_message_begin(self) -> None:
+        """An answer begins; one that nobody asked for is not read, and what comes after it is not trusted either."""
+        if self._ended:
+            self._stays_open = False
+
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or a trailer, which is not handed on."""
         if not self._head_done:
@@ -206,6 +217,8 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """The head of an answer, perhaps of one that only says that another is to come."""
+        if self._ended:
+            return
         status = self._parser.get_status_code()
         if status < 200:  # an interim answer
             self.headers = []
@@ -216,11 +229,16 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
+        if self._ended:
+            return
         self._pieces.append(body)
         self._held_bytes += len(body)
+        self._bytes_beside = 0
 
     def on_message_complete(self) -> None:
         """The answer is complete."""
+        if self._ended:
+            return
         self._ended = self._head_done
         self._stays_open = self._parser.should_keep_alive()  # what the parser knows only now
 

@@ -78,14 +78,17 @@ class Pool:
 
     def give_back(self, address: Address, connection: Connection) -> None:
         """The answer is read, or not wanted any more."""
-        if not connection.is_free:
+        if not connection.is_free or not connection.is_usable:  # such as one that answered before it had read all
             connection.abort()
-            return
-        if not connection.is_open:
             return
         free = self._free.setdefault(address[:3], deque())
         free.append(connection)
-        if len(free) > IDLE_MAX:
+        self._let_go(free)
+
+    def _let_go(self, free: deque[Connection]) -> None:
+        """Close what is too many, or was free for too long: the first are those that were used longest ago."""
+        oldest = self._loop.time() - IDLE_SECONDS_MAX
+        while free and (len(free) > IDLE_MAX or free[0].idle_since < oldest or not free[0].is_open):
             free.popleft().close()
 
     def close(self) -> None:
@@ -97,16 +100,15 @@ class Pool:
 
     def _take(self, address: Address) -> Connection | None:
         free = self._free.get(address[:3])
+        if free is None:
+            return None
+        self._let_go(free)
         oldest = self._loop.time() - IDLE_SECONDS_MAX
         while free:
             connection = free.pop()
-            if not connection.is_open:
-                continue
-            if connection.idle_since >= oldest:
+            if connection.is_open and connection.idle_since >= oldest:
                 return connection
             connection.close()
-            while free:  # the others have been free for even longer
-                free.pop().close()
         return None
 
     async def _connect(self, address: Address, seconds: float) -> Connection:
