@@ -281,6 +281,8 @@ def _sums(entries: list[Entry]) -> Members:
         if entry.body is None:
             continue
         result: Any = read_body(entry.kind, entry.body)[1]
+        if entry.kind == "adjustment":
+            costs[entry.seq] = read_body(entry.kind, entry.body)[0].cost_pico
         if entry.kind == "settlement":
             charged_pico += total(result.charged) + total(result.overage) + result.receivable_pico
         elif entry.kind == "refund":

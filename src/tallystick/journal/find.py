@@ -10,12 +10,14 @@ import msgspec
 
 from tallystick.journal.database import Connection
 from tallystick.journal.named_sql import load_queries
-from tallystick.ledger.entry import Entry
+from tallystick.ledger.entry import OPERATION_KINDS, Entry
 
 _SQL = load_queries("find")
 DENIALS_MAX = 20
 """Of denials under one id, which claim none, so many of the newest are found."""
 FOUND_MAX = 100
+NAMED_KINDS = sorted(OPERATION_KINDS - {"denial", "settlement", "release", "expiry"})
+"""Those whose request ids somebody has given. What ends a hold bears the hold's id, and denials are found apart."""
 
 Place = tuple[str, int]
 """Org and sequence number."""
@@ -31,7 +33,7 @@ class LeftBlock(NamedTuple):
 
 def named(connection: Connection, orgs: Sequence[str], ids: Iterable[str]) -> list[Place]:
     """Where entries of these orgs are that were sent under one of these request ids."""
-    parameters = {"orgs": list(orgs), "ids": list(ids), "denials": DENIALS_MAX}
+    parameters = {"orgs": list(orgs), "ids": list(ids), "kinds": NAMED_KINDS, "denials": DENIALS_MAX}
     return [(org, int(seq)) for org, seq in connection.execute(_SQL["named"], parameters)]
 
 

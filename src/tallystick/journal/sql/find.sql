@@ -14,7 +14,7 @@ cross join lateral (
     union all
     (
         select seq from ledger_entries
-        where org_id = given.org_id and kind = any('{hold,grant,refund,override,budget,standing}'::text[])
+        where org_id = given.org_id and kind = any(%(kinds)s::text[])
             and request_id = asked.request_id and body is not null and kind <> 'denial'
         limit 10
     )
@@ -27,7 +27,7 @@ cross join lateral (
     union all
     (
         select seq from claimed_ids
-        where org_id = given.org_id and kind = any('{grant,override}'::text[]) and request_id = asked.request_id limit 2
+        where org_id = given.org_id and kind = any(%(kinds)s::text[]) and request_id = asked.request_id limit 2
     )
 ) as found
 
