@@ -372,6 +372,53 @@ def test_a_part_of_a_day_is_said_and_sets_nothing_right(runtime: Runtime) -> Non
     assert found.offers == []
 
 
+def test_an_export_that_counts_no_calls_needs_somebody_to_say_that_all_passed_here(runtime: Runtime) -> None:
+    claude = {"provider": "anthropic", "model": "claude-sonnet-4-5", "usage_status": "estimated"}
+    events = [event(f"e{n}", meters={"tokens_out": 100 * n}, **claude) for n in (1, 2)]
+    record(runtime, events)
+    used = {"model": "claude-sonnet-4-5-20250929", "uncached_input_tokens": 31, "output_tokens": 240}
+    export = {"data": [{"starting_at": "2026-10-15T00:00:00Z", "ending_at": "2026-10-16T00:00:00Z", "results": [used]}]}
+
+    def asked(**more: Any) -> Reconciliation:
+        return reconcile(runtime, question("anthropic", **more), [("a.json", text(export))])
+
+    assert asked().offers == []
+    found = asked(is_complete=True)
+    assert {
+        offer.adjust.of_seq: [(line.meter, line.quantity) for line in offer.adjust.lines] for offer in found.offers
+    } == {
+        1: [("tokens_in", 10), ("tokens_out", -20)],
+        2: [("tokens_in", 21), ("tokens_out", -40)],
+    }
+    applied(runtime, found)
+    assert asked().comparison.differing == []
+    assert verify_ledger(runtime).findings.kept == []
+
+
+def test_a_provider_that_no_card_knows_is_booked_at_what_it_says_that_it_cost(runtime: Runtime) -> None:
+    apply(runtime)
+    subscribe(runtime, "globex")  # nothing was recorded for it yet
+    export = "date,model,meter,quantity,cost_usd\n2026-10-15,house-model,tokens_in,1000,{}\n"
+
+    def asked(cost_usd: str) -> Reconciliation:
+        return reconcile(runtime, question("house", book_to="globex"), [("h.csv", export.format(cost_usd).encode())])
+
+    unpriced = asked("")
+    assert unpriced.offers == []
+    assert "no price for tokens_in" in (next(iter(unpriced.offered.values())).why_not or "")
+    found = asked("0.25")
+    (offer,) = found.offers
+    assert [(line.meter, line.quantity, line.cost_pico) for line in offer.adjust.lines] == [
+        ("provider_cost_adjustment", 0, 250_000_000_000),
+        ("tokens_in", 1000, 0),
+    ]
+    applied(runtime, found)
+    assert asked("0.25").comparison.differing == []
+    assert verify_ledger(runtime).findings.kept == []
+    (line,) = (line for line in preview_invoice(runtime, "globex", "2026-10").lines if line.meter == "tokens_in")
+    assert line.quantity == "1000"
+
+
 def test_the_report_is_plain_json(runtime: Runtime) -> None:
     events = exact(100)
     record(runtime, events)

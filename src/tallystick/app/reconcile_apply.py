@@ -63,7 +63,7 @@ def apply_offers(runtime: Runtime, found: Reconciliation, *, author: str, reason
         by_org[offer.org_id].append(offer)
     written = []
     for org_id, offers in sorted(by_org.items()):
-        written += _apply_org(runtime, org_id, offers, found.ledger.heads[org_id], author, reason)
+        written += _apply_org(runtime, org_id, offers, found.ledger.heads.get(org_id, 0), author, reason)
     return written
 
 

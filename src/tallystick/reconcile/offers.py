@@ -22,7 +22,7 @@ from tallystick.rates.card import RateCard
 from tallystick.rates.pricing import ADJUSTMENT
 from tallystick.reconcile.compare import ALL, Asked, Cell, CostGap, Key
 from tallystick.reconcile.explain import is_shifted
-from tallystick.reconcile.ledger_days import Estimate, LedgerDays
+from tallystick.reconcile.ledger_days import Estimate, Group, LedgerDays, group_of
 from tallystick.reconcile.model import Classes, day_start
 
 CardAt = Callable[[str], RateCard]
@@ -93,6 +93,9 @@ class Offering:
     ) -> None:
         self._ledger, self._asked, self._provider, self._classes = ledger, asked, provider, classes
         self._sha256, self._card_at, self._newest, self._booking = source_sha256, card_at, newest, booking
+        self._estimated: dict[Group, list[Estimate]] = {}
+        for one in ledger.estimates.values():
+            self._estimated.setdefault(group_of(one.entry), []).append(one)
 
     def of(self, cell: Cell, cells: dict[Key, Cell]) -> Offered:
         """What would set that day and model right."""
@@ -132,16 +135,8 @@ class Offering:
     # ── estimates ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _estimates(self, cell: Cell) -> list[Estimate]:
-        found = []
-        for (_, _), one in sorted(self._ledger.estimates.items()):
-            for group in cell.groups:
-                entry = one.entry
-                mine = (entry.org_id, entry.time.date(), entry.provider, entry.model or "", entry.environment or "")
-                if mine == (group.org_id, group.day, group.provider, group.model, group.environment) and (
-                    (entry.payer or "seller") == group.payer and (entry.outcome == "failure") == group.failed
-                ):
-                    found.append(one)
-        return found
+        found = [one for group in cell.groups for one in self._estimated.get(group, ())]
+        return sorted(found, key=lambda one: (one.entry.org_id, one.entry.seq))
 
     def _ambiguous(self, cell: Cell, estimates: list[Estimate]) -> str | None:
         """Why the difference cannot be told to be that of the estimates; None when it can."""
