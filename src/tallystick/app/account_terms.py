@@ -38,7 +38,7 @@ def account_terms(runtime: Runtime, org_id: str) -> AccountTerms:
         BadInput: the id cannot be one.
         NotFound: `unknown_org`; `no_plan_in_force`, when it is on no plan now, or on one that its contract has no more.
     """
-    now = runtime.clock()
+    now = runtime.now(org_id)
     org = existing_org(runtime, org_id)
     held = org.subscription
     if held is None or held.plan is None:

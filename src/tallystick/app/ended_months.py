@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -56,3 +56,8 @@ def _months(since: datetime, now: datetime, zone: str) -> Iterator[Period]:
         period = month_period(f"{place // 12:04}-{place % 12 + 1:02}", zone)
         if period.end <= now:
             yield period
+
+
+def next_final(months: Iterable[tuple[str, Period, datetime | None]], at: datetime) -> datetime | None:
+    """When the next of these months is final, after an instant."""
+    return min((final_at for _, _, final_at in months if final_at is not None and final_at > at), default=None)

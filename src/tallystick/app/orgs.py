@@ -70,7 +70,7 @@ def find_org(runtime: Runtime, org_id: str) -> Org:
             f"there is no org {org_id!r}: it has neither an event nor a subscription",
             next_step="check the id; `tally orgs list` shows those there are",
         )
-    return Org(org_id, entries or 0, subscription_in_force(history, runtime.clock()), history)
+    return Org(org_id, entries or 0, subscription_in_force(history, runtime.now(org_id)), history)
 
 
 def orgs_on_plans(runtime: Runtime, contract: str, plans: Sequence[str]) -> dict[str, list[str]]:

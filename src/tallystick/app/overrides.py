@@ -53,7 +53,7 @@ def add_override(runtime: Runtime, org_id: str, raw: object) -> dict[str, Any]:
         org_id,
         raw,
         salt=new_salt(runtime),
-        now=runtime.clock(),
+        now=runtime.now(org_id),
         plan=meant.plan,
         limit_index=meant.limit_index,
         limit_names=meant.limit_names,
@@ -74,7 +74,7 @@ def list_overrides(runtime: Runtime, org_id: str) -> list[dict[str, Any]]:
         NotFound: `unknown_org`.
     """
     existing_org(runtime, org_id)
-    now = runtime.clock()
+    now = runtime.now(org_id)
     in_force = [one for one in org_terms(runtime, org_id).overrides.values() if one.expires_at > now]
     entries = entries_at(runtime, org_id, [one.seq for one in in_force])
     found = []

@@ -73,7 +73,7 @@ def set_subscription(
     _check_start(effective_from, when)
     contracts = _contracts(runtime, contract)
     with _changing(runtime, org_id, time_zone) as (connection, history, zone):
-        change = _plan_change(runtime, contracts, history, contract, plan, zone, effective_from, when)
+        change = _plan_change(runtime, org_id, contracts, history, contract, plan, zone, effective_from, when)
         recorded = _record(runtime, connection, org_id, history, zone, change)
     if recorded is None:  # it was put on a plan a moment ago
         raise LookupError(org_id)
@@ -122,7 +122,7 @@ def preview_change(
     _check_start(effective_from, when)
     contracts = _contracts(runtime, contract)
     with _changing(runtime, org_id, time_zone) as (_, history, zone):
-        change = _plan_change(runtime, contracts, history, contract, plan, zone, effective_from, when)
+        change = _plan_change(runtime, org_id, contracts, history, contract, plan, zone, effective_from, when)
     instants = rows_of_change(history, contract, plan, change.begins, replaces_later=change.replaces_later)
     added = [
         Subscription(org_id, len(history) + place, contract, plan, zone, instant, change.begins)
@@ -179,6 +179,7 @@ def _changing(
 
 def _plan_change(
     runtime: Runtime,
+    org_id: str,
     contracts: Mapping[str, Sequence[ContractVersion]],
     history: Sequence[Subscription],
     contract: str,
@@ -188,7 +189,7 @@ def _plan_change(
     when: When | None,
 ) -> _Change:
     versions = contracts[contract]
-    now = runtime.clock()
+    now = runtime.now(org_id)
     held = subscription_in_force(history, now)
     new_base = _base(versions, plan, max(now, versions[0].effective_from))
     old_base = Fraction(0)
@@ -215,7 +216,7 @@ def _leaving(
             next_step="check the id; `tally orgs list` shows those there are",
             where="org_id",
         )
-    now = runtime.clock()
+    now = runtime.now(org_id)
     begins = at or change_begins("leave", when, zone, now)
     held = subscription_in_force(history, begins) or history[-1]
     return _Change(held.contract, None, "leave", begins, True, Fraction(0))
@@ -238,7 +239,7 @@ def _record(
     )
     if not change.replaces_later:
         instants = [change.begins]  # said for an instant: it is recorded, whatever holds then
-    recorded_at = runtime.clock()
+    recorded_at = runtime.now(org_id)
     added = [
         add_subscription(
             connection,

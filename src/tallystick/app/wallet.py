@@ -47,7 +47,7 @@ def show_wallet(runtime: Runtime, org_id: str) -> dict[str, Any]:
     """
     existing_org(runtime, org_id)
     runtime.operations.keep_up(org_id).result()
-    now = runtime.clock()
+    now = runtime.now(org_id)
     with runtime.database.org(org_id) as connection:
         one_moment(connection)
         lots = [lot for lot in available_lots(connection, org_id) if lot.expires_at is None or lot.expires_at > now]

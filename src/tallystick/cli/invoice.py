@@ -69,6 +69,9 @@ def preview_command(
 def close_command(
     month: Month,
     org: Annotated[list[str] | None, typer.Option("--org", help="Only this org; may be given again.")] = None,
+    before_late_window: Annotated[
+        bool, typer.Option("--before-late-window", help="Do not wait for late usage: it is for the next invoice.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Close the month of every org, or of some: one invoice each, stored once and never changed.
@@ -81,7 +84,9 @@ def close_command(
     with _open_runtime() as runtime:
         orgs = list(dict.fromkeys(org)) if org else orgs_to_close(runtime, month)
         with progress_bar(f"closing {month}", len(orgs)) as advance:
-            results = close_month(runtime, month, orgs, progress=advance)
+            results = close_month(runtime, month, orgs, before_late_window=before_late_window, progress=advance)
+    if before_late_window:
+        say("late usage was not waited for: what comes later is for the next invoice")
     if as_json:
         for result in results:
             print_json(result_json(result))
@@ -102,10 +107,19 @@ def close_command(
 def list_command(
     org: Annotated[str | None, typer.Option("--org", help="Only this org.")] = None,
     month: Annotated[str | None, typer.Option("--month", help="Only this month.")] = None,
+    state: Annotated[
+        str | None, typer.Option("--state", help="draft, final, open, partly_paid, paid, overdue or void.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List closed invoices, newest month first. With --json, one object a line."""
+    """List closed invoices, newest month first, or with --state those that stand so. With --json, one object a line."""
     from tallystick.app.invoices import list_invoices
+
+    if state is not None:
+        from tallystick.cli.invoice_life import print_lives
+
+        print_lives(org, month, state, as_json=as_json)
+        return
 
     with _open_runtime() as runtime:
         rows = list_invoices(runtime, org_id=org, month=month)

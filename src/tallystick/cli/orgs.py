@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from typing import Annotated, Any
 
 import typer
@@ -38,6 +39,10 @@ def set_command(
         str | None, typer.Option("--from", help="From when, such as 2026-10-01 or 2026-10-01T00:00:00Z.")
     ] = None,
     when: WhenOption = None,
+    test_clock: Annotated[
+        str | None,
+        typer.Option("--test-clock", help="Make it a test org, with a clock of its own that begins at this instant."),
+    ] = None,
     preview: Annotated[
         bool, typer.Option("--preview", help="Only show what it would cost this month; nothing is recorded.")
     ] = False,
@@ -49,12 +54,17 @@ def set_command(
     from the end of the org's present month on. Such a change takes the place of those recorded for later.
     """
     effective_from = None if begins is None else parse_instant(begins, where="--from")
+    clock = None if test_clock is None else parse_instant(test_clock, where="--test-clock")
     from tallystick.app.orgs import preview_change, set_subscription
     from tallystick.app.runtime import open_runtime
 
     change: dict[str, Any] = {"contract": contract, "plan": plan, "time_zone": time_zone}
     change |= {"effective_from": effective_from, "when": _when(when)}
     with open_runtime(Settings()) as runtime:
+        if clock is not None:
+            from tallystick.app.test_clock import make_test_org
+
+            make_test_org(runtime, org, clock, author=getpass.getuser())
         if preview:
             _print_preview(preview_change(runtime, org, **change).as_dict(), as_json=as_json)
             return

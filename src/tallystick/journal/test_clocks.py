@@ -20,6 +20,7 @@ from tallystick.ledger.accounts import ORG_ACCOUNTS, USD
 _SQL = load_queries("billing")
 _ADD_HEADS = load_queries("writer")["add_missing_heads"]
 _KNOWN_SECONDS = 1.0
+_AWAY_SECONDS = 30.0
 
 
 class ClockRow(NamedTuple):
@@ -107,7 +108,7 @@ class OrgClocks:
             try:
                 with self._database.operator() as connection:
                     self._clocks = dict(connection.execute(_SQL["clocks"]).fetchall())
-            except Unavailable:
-                pass  # whoever needs the database finds that out
-            self._read_at = time.monotonic()
+                self._read_at = time.monotonic()
+            except Unavailable:  # whoever needs the database finds that out; to ask again takes seconds
+                self._read_at = time.monotonic() + _AWAY_SECONDS
         return self._clocks
