@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fake_upstream import Reply
-from gateway_tools import Stand, chat_answer, gateway
+from gateway_tools import NOW, Stand, chat_answer, gateway, wait_until
 from tallystick.app.find import find
+from tallystick.app.hold_expiry import expire_due
 from tallystick.app.keys import create_key
 from tallystick.app.refund import refund
 from tallystick.core.errors import NotFound
@@ -127,3 +130,21 @@ def test_it_is_told_over_http_to_operators_alone(stand: Stand) -> None:
     with stand.client(authorization=f"Bearer {own}") as client:
         refused = client.get("/v1/find", params={"id": "call/1"})
     assert (refused.status_code, refused.json()["code"]) == (403, "operators_only")
+
+
+def test_a_call_that_outlived_its_hold_is_one_story(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instant = [NOW]
+    with gateway(database_url, tmp_path, monkeypatch, clock=lambda: instant[0]) as stand:
+        stand.upstream.reply = Reply(body=chat_answer(), first_seconds=0.3)
+        thread = threading.Thread(target=stand.post, kwargs={"x_tally_request_id": "slow"})
+        thread.start()
+        wait_until(lambda: len(stand.upstream.requests) == 1)
+        instant[0] += timedelta(minutes=20)
+        thread.join()
+        wait_until(lambda: len(stand.usage()) == 1)
+        expire_due(stand.runtime)
+        story = one(stand, "slow")
+    assert [each["step"] for each in story["steps"]] == ["decision", "hold", "call", "usage", "price", "expiry"]
+    assert (story["cost_usd"], story["charged_credits"]) == ("0.00045", "0")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -137,3 +138,23 @@ def test_no_look_reads_the_ledger_through(runtime: Runtime) -> None:
         provider_named(explaining, None, "p8")
         provider_named(explaining, "org-8", "p8")
     assert "ledger_entries" not in explaining.scanned
+
+
+def test_a_settlement_of_many_events_is_one_story_and_told_at_once(runtime: Runtime) -> None:
+    moment = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)
+    now = at(runtime, moment)
+    apply_contract(now, CONTRACT, "shop.yaml")
+    set_subscription(now, "acme", contract="shop", plan="wallet", effective_from=moment - timedelta(days=20))
+    grant(now, "acme", {"request_id": "g1", "source": "top_up", "credits": "100", "author": "a", "reason": "r"})
+    ingest_events(now, [raw_event("big/7", org_id="acme"), raw_event("big-1/2")])
+    held = answer_of(authorize(now, asked("big")))
+    events = [call(f"big-{number}", time=format_instant(moment)) for number in range(1000)]
+    raw = {"org_id": "acme", "hold_id": held["hold"]["hold_id"], "outcome": "success", "events": events}
+    settle(now, raw)
+    began = time.process_time()
+    (story,) = find(now, "big-999")["stories"]
+    assert time.process_time() - began < 3
+    assert len(story["entries"]) == 1002
+    assert {one["request_id"] for one in story["entries"]} == {"big", held["hold"]["hold_id"]} | {
+        event["request_id"] for event in events
+    }

@@ -45,7 +45,9 @@ class StoryEntries:
         self._advance = advance
         self._seeds: set[int] = set()
         self._seen: set[int] = set()
+        self._referred: set[int] = set()
         self._families: set[str] = set()
+        self._alone: set[str] = set()
         self._usage_ids: set[str] = set()
         self._grant_ids: set[str] = set()
         self._last_seq, self._kept_from = 0, 1
@@ -73,43 +75,40 @@ class StoryEntries:
         self._seen |= set(seqs)
         new = [entry for entry in self.read(seqs) if self._belongs(entry)]
         self.entries |= {entry.seq: entry for entry in new}
-        points_to: set[int] = set()
-        refers: set[int] = set()
-        ids: set[str] = set()
-        for entry in new:
-            if entry.refers_to_seq is not None:
-                points_to.add(entry.refers_to_seq)
-            refers.add(entry.seq)
-            ids |= self._ids_of(entry)
+        self._referred |= {entry.refers_to_seq for entry in new if entry.refers_to_seq is not None}
         usage = [entry for entry in new if entry.kind == "usage"]
         settled = self._settlements(usage)
-        points_to |= set(settled.values())
-        for entry in usage:
-            if entry.seq not in settled:  # nothing names its parts
-                ids |= {f"{entry.request_id}/{number}" for number in range(2, _PARTS_MAX + 1)}
-        points_to |= self._found(ids, refers, with_blocks=any(entry.seq < self._kept_from for entry in new))
-        return points_to - self._seen
+        # Usage that a settlement names is found with its hold; else its own id is all that there is.
+        alone = {entry.request_id for entry in usage if entry.seq not in settled}
+        self._alone |= alone
+        ids = set[str]().union(*(self._family(_base(one)) for one in alone), *map(self._ids_of, new), self._parts())
+        refers = {entry.seq for entry in new}
+        found = self._found(ids, refers, with_blocks=any(entry.seq < self._kept_from for entry in new))
+        return (self._referred | set(settled.values()) | found) - self._seen
+
+    def _parts(self) -> set[str]:
+        """The ids of the parts of answers whose holds were over: no settlement names them."""
+        held = {entry.request_id for entry in self.entries.values() if entry.kind == "hold"} & self._alone
+        self._alone -= held
+        return {f"{one}/{number}" for one in held for number in range(2, _PARTS_MAX + 1)}
 
     def _belongs(self, entry: Entry) -> bool:
         """Whether an entry that bears a name we looked for is one that we looked for."""
-        if entry.seq in self._seeds or entry.refers_to_seq is not None:
+        if entry.seq in self._seeds or entry.refers_to_seq is not None or entry.seq in self._referred:
             return True
         match entry.kind:
             case "usage":
                 return entry.request_id in self._usage_ids or _base(_PART.sub("", entry.request_id)) in self._families
             case "hold" | "denial":
-                return _base(entry.request_id) in self._families or self._is_referred_to(entry.seq)
+                return _base(entry.request_id) in self._families
             case "grant":
-                return entry.request_id in self._grant_ids or self._is_referred_to(entry.seq)
+                return entry.request_id in self._grant_ids
         return False
-
-    def _is_referred_to(self, seq: int) -> bool:
-        return any(entry.refers_to_seq == seq for entry in self.entries.values())
 
     def _ids_of(self, entry: Entry) -> set[str]:
         """Under which request ids more of the story may stand."""
         match entry.kind:
-            case "hold" | "denial" | "usage":
+            case "hold" | "denial":
                 return self._family(_base(entry.request_id))
             case "settlement" | "release" | "expiry" | "refund":
                 request, result = read_body(entry.kind, entry.body or "")
