@@ -29,6 +29,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from tallystick import __version__
 from tallystick.api import (
     accounts,
+    billing,
     checkpoints,
     contracts,
     costs,
@@ -141,6 +142,7 @@ def build_api(settings: Settings) -> FastAPI:
     api.add_route(EVENTS_PATH, events.post_events, methods=["POST"], include_in_schema=False)
     for module in (
         decisions,
+        billing,
         invoices,
         checkpoints,
         accounts,

@@ -33,10 +33,14 @@ class InvoicePage(Answer):
 
 
 class CloseRequest(Asked):
-    """Which month to close, and of whom; without `orgs`, of everyone who is to be billed."""
+    """Which month to close, and of whom; without `orgs`, of everyone who is to be billed.
+
+    `before_late_window`: do not wait for late usage, which is then for the next invoice.
+    """
 
     month: str
     orgs: list[str] | None = None
+    before_late_window: bool = False
 
 
 class CloseResult(Answer):

@@ -89,7 +89,7 @@ def get_invoices(
 )
 def post_close(runtime: OpenRuntime, asked: CloseRequest, response: Response) -> CloseAnswer:
     """One invoice for each org, stored once and never changed. Closing again gives the invoices that are there."""
-    results = close_month(runtime, asked.month, asked.orgs)
+    results = close_month(runtime, asked.month, asked.orgs, before_late_window=asked.before_late_window)
     counts = {status: sum(one.status == status for one in results) for status in ("closed", "already_closed", "failed")}
     if counts["failed"]:
         response.status_code = 207
