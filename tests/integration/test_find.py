@@ -146,5 +146,7 @@ def test_a_call_that_outlived_its_hold_is_one_story(
         wait_until(lambda: len(stand.usage()) == 1)
         expire_due(stand.runtime)
         story = one(stand, "slow")
-    assert [each["step"] for each in story["steps"]] == ["decision", "hold", "call", "usage", "price", "expiry"]
+    steps = [each["step"] for each in story["steps"]]
+    assert steps[:2] == ["decision", "hold"]
+    assert sorted(steps[2:]) == ["call", "expiry", "price", "usage"]
     assert (story["cost_usd"], story["charged_credits"]) == ("0.00045", "0")
