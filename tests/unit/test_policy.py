@@ -201,7 +201,7 @@ contract: ceiling
 version: "1"
 effective_from: 2026-10-01T00:00:00Z
 plans:
-  denies: {models: {deny: ["claude-opus*", "*-pro"]}}
+  denies: {models: {deny: ["claude-opus*", "*-pro", "ab*ba"]}}
   allows: {models: {allow: ["*"], deny: ["GPT-5"]}}
 """,
     "ceiling.yaml",
@@ -219,6 +219,8 @@ plans:
         ("denies", "my-claude-opus", True),
         ("denies", "o1-PRO", False),
         ("denies", "o1-pro/o1", True),
+        ("denies", "abba", False),
+        ("denies", "aba", True),
         ("allows", "gpt-5", False),
         ("allows", "openai/gpt-5", False),
         ("allows", "gpt-5-mini", True),

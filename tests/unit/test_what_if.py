@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from invoicing import event, usage_entry
 from tallystick.contract.loader import load_contract
+from tallystick.ledger.adjustment import Adjust, AdjustedMeter
+from tallystick.ledger.entry import Entry
+from tallystick.ledger.operation_body import encode_part, join_body
+from tallystick.ledger.operations import Noted
 from tallystick.rates.model import Cost
 from tallystick.simulate.what_if import PENDING_MAX, OrgWhatIf
 
@@ -73,3 +78,57 @@ def test_what_lies_outside_the_time_is_not_looked_at_and_what_is_never_billed_co
         one.take(used(seq, time, environment=environment))
     one.finish()
     assert (one.events, one.hits.all()) == (3, [])
+
+
+SHARED = load_contract(
+    """
+contract: c
+version: "1"
+effective_from: 2026-01-01
+plans:
+  p:
+    prices: {tokens_in: {cost_plus: "0.30"}, tool_calls: {unit: "1", per: 1_000_000}}
+    limits: [{meters: [tool_calls], max: 100, per: day, kind: hard}]
+environments: {staging: {charge: false}}
+""",
+    "c.yaml",
+)
+UNPRICED = Cost(
+    provider="openai", model="m", lines=(), total_pico=None, status="unpriced", rate_version="v", reason="no rate"
+)
+
+
+def adjusted(seq: int, *lines: AdjustedMeter, **more: Any) -> Entry:
+    said = {"of_seq": None, "provider": "openai", "model": "m", "environment": "production", "feature": "chat", **more}
+    request = Adjust(lines=lines, source="x", source_sha256="0" * 64, author="a", reason="r", **said)
+    body = join_body(encode_part(request), encode_part(Noted(effective_at=START))).decode()
+    return BASE._replace(seq=seq, kind="adjustment", request_id=f"a{seq}", time=START, recorded_at=START, body=body)
+
+
+def corrected(seq: int, of_seq: int, cost_pico: int) -> Entry:
+    return used(seq, START, kind="correction", refers_to_seq=of_seq, cost_pico=cost_pico, payer=None)
+
+
+def spent(one: OrgWhatIf, counter: str) -> int:
+    return one._account.used.get((f"day:{counter}", START), 0)
+
+
+def test_what_a_correction_and_an_adjustment_change_counts_under_the_draft_too() -> None:
+    one = OrgWhatIf(SHARED, lambda _: "p", "UTC", START, END, budgets=True)
+    unpriced = usage_entry(event("u", meters={"tokens_in": 10}), UNPRICED)._replace(payer=None)
+    one.take(unpriced._replace(seq=1, time=START, recorded_at=START, user_id="u1", feature="chat"))
+    one.take(unpriced._replace(seq=2, time=START, recorded_at=START, user_id="u2", environment="staging"))
+    one.take(corrected(3, 1, 70))
+    one.take(corrected(4, 2, 70))
+    assert (spent(one, "cost:org"), spent(one, "charge:org")) == (140, 91)
+    assert (spent(one, "cost:user:u1"), spent(one, "charge:user:u1")) == (70, 91)
+    one.take(adjusted(5, AdjustedMeter("tokens_in", -5, -20), AdjustedMeter("tool_calls", 99, 0)))
+    one.take(adjusted(6, AdjustedMeter("tool_calls", 50, 7), environment="staging"))
+    one.take(adjusted(7, AdjustedMeter("tokens_in", 1, 9), payer="customer"))
+    one.finish()
+    charge = 91 - 26 + 99 * 10**6
+    assert (spent(one, "meter:tool_calls"), spent(one, "cost:org"), spent(one, "charge:org")) == (99, 127, charge)
+    assert (spent(one, "charge:feature:chat"), spent(one, "charge:user:u1")) == (charge, 91)
+    one.take(used(8, START, meter_quantities=[2]))
+    one.finish()
+    assert [hit.limit for hit in one.hits.all()] == ["tool_calls per day"]

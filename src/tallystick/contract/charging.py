@@ -6,6 +6,7 @@ Both follow the same rules, so that what was promised is what is charged. Credit
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from datetime import datetime
 from fractions import Fraction
 from functools import lru_cache
@@ -224,6 +225,13 @@ def usage_charge_pico(plan: Plan, quantities: dict[str, int], cost_pico: int) ->
             else:
                 share = rate if share is None else max(share, rate)
     return total if share is None else total + math.ceil(cost_pico * (1 + share))
+
+
+def cost_charge_pico(plan: Plan, meters: Iterable[str], cost_pico: int) -> int:
+    """What a change of the cost of an entry with these meters changes of `usage_charge_pico`, in pico-USD."""
+    rates = unit_charges(plan)
+    shares = [rate for meter in meters if isinstance(rate := rates.get(meter), Fraction)]
+    return math.ceil(cost_pico * (1 + max(shares))) if shares else 0
 
 
 def unit_charges(plan: Plan) -> dict[str, int | Fraction]:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
-from tallystick.contract.charging import usage_charge_pico
+from tallystick.contract.charging import cost_charge_pico, unit_charges, usage_charge_pico
 from tallystick.contract.decision import BudgetMeasure, BudgetScope
 from tallystick.contract.model import Contract, LimitWindow
 from tallystick.contract.windows import window_at
@@ -61,6 +61,31 @@ class Counting:
         terms = self._contract.plans.get(plan or "")
         if billed and terms is not None and terms.prices:
             self.spend(time, "charge", usage_charge_pico(terms, dict(meters), our_cost_pico), spender)
+
+    def change(
+        self,
+        time: datetime,
+        plan: str | None,
+        quantities: Mapping[str, int],
+        meters: Collection[str],
+        our_cost_pico: int,
+        spender: Spender,
+        windows: Collection[LimitWindow],
+    ) -> None:
+        """A correction or an adjustment of usage that had these meters: by how much quantities and our cost change."""
+        self.spend(time, "cost", our_cost_pico, spender)
+        if not self._contract.charges(spender.environment):
+            return
+        for per in windows:
+            for meter, quantity in quantities.items():
+                self.count(time, per, meter_counter(meter), quantity)
+        terms = self._contract.plans.get(plan or "")
+        if self._spending and terms is not None and terms.prices:
+            pico = cost_charge_pico(terms, {*meters, *quantities}, our_cost_pico)
+            for meter, rate in unit_charges(terms).items():
+                if isinstance(rate, int):
+                    pico += quantities.get(meter, 0) * rate
+            self.spend(time, "charge", pico, spender)
 
     def spend(self, time: datetime, of: BudgetMeasure, pico: int, spender: Spender) -> None:
         """So much pico-USD, by whoever spends it."""

@@ -19,6 +19,7 @@ from tallystick.contract.model import Contract, LimitWindow
 from tallystick.contract.policy import decide
 from tallystick.contract.windows import window_at
 from tallystick.core.errors import TallyError
+from tallystick.ledger.adjustment import Adjust
 from tallystick.ledger.entry import Entry
 from tallystick.ledger.fold import FoldEntry, OrgFold
 from tallystick.ledger.operation_body import read_body
@@ -98,6 +99,7 @@ class OrgWhatIf:
         self._included: str | None = None
         self._ours = _OURS
         self._pending: list[Entry] = []
+        self._unpriced: dict[int, tuple[Spender, tuple[str, ...]]] = {}
         self._finished_kept = _SETTLEMENTS_KEPT
         self._windows_kept = _WINDOWS_KEPT
         self.hits = Hits()
@@ -120,6 +122,9 @@ class OrgWhatIf:
             self._pending.append(entry)
             if len(self._pending) > PENDING_MAX:
                 self._look(self._pending.pop(0))
+        elif entry.kind == "correction":
+            self._flush()
+            self._corrected(entry)
         elif entry.body is not None:
             self._operation(entry)
 
@@ -166,7 +171,27 @@ class OrgWhatIf:
         ours_pico = (entry.cost_pico or 0) if entry.payer is None else 0
         spender = Spender(entry.user_id, entry.api_key_id, entry.feature, entry.environment or "")
         self._counting.use(entry.time, plan, meters, ours_pico, spender, self._windows(plan))
+        if entry.status == "unpriced":
+            self._unpriced[entry.seq] = (spender, tuple(meter for meter, quantity in meters.items() if quantity))
         self._forget_windows(entry.time)
+
+    def _corrected(self, entry: Entry) -> None:
+        """What had no price has one, for whose request it was; nobody is asked about anything."""
+        of = self._unpriced.pop(entry.refers_to_seq or 0, None)
+        if of is not None and entry.time < self._end and entry.payer is None:
+            spender, meters = of
+            plan = self._plan_at(entry.time)
+            self._counting.change(entry.time, plan, {}, meters, entry.cost_pico or 0, spender, ())
+
+    def _adjusted(self, entry: Entry, request: Adjust) -> None:
+        """What the provider counted otherwise; of whose request it is, is not known here."""
+        if entry.time >= self._end:
+            return
+        quantities = {line.meter: line.quantity for line in request.lines}
+        spender = Spender(None, request.api_key_id, request.feature, request.environment)
+        plan = self._plan_at(entry.time)
+        windows = self._windows(plan)
+        self._counting.change(entry.time, plan, quantities, (), request.our_cost_pico, spender, windows)
 
     def _windows(self, plan: str | None) -> tuple[LimitWindow, ...]:
         terms = self._draft.plans.get(plan or "")
@@ -187,6 +212,9 @@ class OrgWhatIf:
 
     def _operation(self, entry: Entry) -> None:
         request, result = read_body(entry.kind, entry.body or "")
+        if isinstance(request, Adjust):
+            self._flush()
+            self._adjusted(entry, request)
         if entry.time < self._start and self._fold is not None:
             self._flush(request.events if isinstance(request, Settle) else ())
             self._fold.add(
