@@ -232,6 +232,26 @@ def test_a_denied_model_is_not_had_by_writing_its_name_otherwise(plan: str, mode
     assert allowed or decision.code == "model_not_in_plan"
 
 
+CHAIN = load_contract(
+    """
+contract: chain
+version: "1"
+effective_from: 2026-10-01T00:00:00Z
+plans:
+  one: {upgrade_to: two, models: {allow: ["small*"]}}
+  two: {upgrade_to: three, models: {allow: ["small*", "medium*"]}}
+  three: {upgrade_to: one, models: {allow: ["large*"]}}
+""",
+    "chain.yaml",
+)
+
+
+@pytest.mark.parametrize(("model", "plan"), [("medium", "two"), ("large", "three"), ("huge", None)])
+def test_the_next_plan_that_would_help_is_looked_for_all_the_way_up(model: str, plan: str | None) -> None:
+    decision = decide(CHAIN, "one", OrgState(now=NOW), Request(feature="f", environment="x", user_id="u", model=model))
+    assert decision.next_step.plan == plan
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_denial_says_why_and_what_to_do_now(name):
     case = CASES[name]
