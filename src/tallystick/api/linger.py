@@ -49,9 +49,15 @@ class Linger:
 
 def _closes_after_answer(scope: Scope) -> bool:
     """Whether a body is announced on a connection that will not be used again."""
-    headers = Headers(scope=scope)
-    has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
-    return has_body and (scope["http_version"] == "1.0" or "close" in headers.get("connection", "").lower())
+    has_body, closes = False, scope["http_version"] == "1.0"
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            has_body = has_body or value != b"0"
+        elif name == b"transfer-encoding":
+            has_body = True
+        elif name == b"connection":
+            closes = closes or b"close" in value.lower()
+    return has_body and closes
 
 
 def _waits_to_send(scope: Scope) -> bool:
