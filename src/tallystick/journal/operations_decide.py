@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+import msgspec
+
 from tallystick.contract.loader import REFUND_GRACE
 from tallystick.core.errors import Conflict, NotFound, TallyError
 from tallystick.core.instants import format_instant
@@ -241,7 +243,10 @@ class Decider:
                 next_step="send another operation under an id of its own, and the same id only with the same content",
                 where="request_id",
             )
-        recorded = recorded_of(org_id, stored, is_new=stored.salt == operation.salt) if written is None else written[1]
+        is_new = stored.salt == operation.salt
+        recorded = recorded_of(org_id, stored, is_new=is_new) if written is None else written[1]
+        if recorded.is_new and not is_new:  # it was written for another who asked for the same in this very group
+            recorded = msgspec.structs.replace(recorded, is_new=False)
         if isinstance(request, Settle):
             self._usage.check(self._usage.of(operation))
             return self._usage.with_receipts(recorded)
