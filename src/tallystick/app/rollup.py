@@ -31,7 +31,7 @@ Progress = Callable[[int], object]
 Instant = datetime | str
 
 
-class _Moved(Exception):
+class EntriesMoved(Exception):
     """Entries left the database while they were added up; what was added is thrown away, and it begins again."""
 
 
@@ -69,7 +69,7 @@ def roll_up(
     while not stopping() and (entries_max is None or entries < entries_max):
         try:
             tasks = _roll_some(runtime, org_id, busy)
-        except _Moved:
+        except EntriesMoved:
             continue
         if tasks is None:
             break
@@ -92,7 +92,7 @@ def _roll_some(runtime: Runtime, org_id: str | None, busy: set[str]) -> list[Tas
         busy.update(set(wanted) - claimed.keys())
         tasks = _tasks(connection, claimed, ENTRIES_AT_ONCE)
         if tasks:
-            _add(runtime, connection, tasks, *ALL_TIME)
+            add_tasks(runtime, connection, tasks, *ALL_TIME)
             journal.advance(connection, tasks, runtime.clock())
             reached("rollup.added")
         return tasks
@@ -131,7 +131,7 @@ def rebuild(
         while True:
             try:
                 entries += _rebuild_org(runtime, one, first, last, progress)
-            except _Moved:
+            except EntriesMoved:
                 continue
             break
     roll_up(runtime, org_id=org_id)
@@ -174,7 +174,7 @@ def _rebuild_org(runtime: Runtime, org_id: str, first: date | None, last: date |
         while after < through:
             _, kept = journal.read_heads(connection, [org_id])[org_id]
             task = Task(org_id, after, min(through, after + ENTRIES_AT_ONCE), kept)
-            _add(runtime, connection, [task], since, until)
+            add_tasks(runtime, connection, [task], since, until)
             progress(task.through_seq - after)
             after = task.through_seq
         reached("rollup.rebuilt")
@@ -199,8 +199,13 @@ def _tasks(connection: Connection, claimed: dict[str, int], entries_max: int) ->
     return tasks
 
 
-def _add(runtime: Runtime, connection: Connection, tasks: Sequence[Task], since: Instant, until: Instant) -> None:
-    """Add what the tasks' entries come to, wherever they are."""
+def add_tasks(runtime: Runtime, connection: Connection, tasks: Sequence[Task], since: Instant, until: Instant) -> None:
+    """Add what the tasks' entries come to, wherever they are, of those with time in [since, until).
+
+    Raises:
+        EntriesMoved: some left the database meanwhile; the transaction is to be rolled back, and begun again.
+        Conflict, BadInput: as `roll_up`.
+    """
     kept = [task._replace(after_seq=max(task.after_seq, task.kept_seq - 1)) for task in tasks]
     kept = [task for task in kept if task.through_seq > task.after_seq]
     if kept:
@@ -220,7 +225,7 @@ def _add(runtime: Runtime, connection: Connection, tasks: Sequence[Task], since:
         journal.add_fold(connection, org_id, fold)
     now_kept = journal.read_heads(connection, [task.org_id for task in tasks])
     if any(now_kept[task.org_id][1] != task.kept_seq for task in kept):
-        raise _Moved
+        raise EntriesMoved
 
 
 def _fold_archived(runtime: Runtime, task: Task, fold: Fold, since: Instant, until: Instant) -> None:

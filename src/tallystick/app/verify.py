@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Protocol
 
+from tallystick.app.rollup_verify import check_rollups
 from tallystick.app.runtime import checked_url
 from tallystick.app.seal import block_store
 from tallystick.app.settings import Settings
@@ -150,6 +151,7 @@ def verify_ledger(
                 progress(report.entries, total)
         report.operations = check_org_accounts(connection, folder, org_id, heads, with_operations, report.findings)
         check_counters(runtime.database, org_id, report.findings)
+        check_rollups(runtime, org_id, report.findings)
     orgs.finish()
     return report
 

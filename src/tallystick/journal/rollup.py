@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 from typing import Any, LiteralString, NamedTuple
 
+from psycopg import sql
 from psycopg.rows import tuple_row
 
 from tallystick.journal.database import Connection
@@ -20,6 +21,8 @@ from tallystick.rollup.fold import Fold
 _SQL = load_queries("rollup")
 TABLES: tuple[LiteralString, ...] = ("rollup_requests", "rollup_meters", "rollup_operations", "reopened_days")
 """The tables of sums."""
+
+_KEYS: dict[str, LiteralString] = {"rollup_meters": "day, slice, meter", "reopened_days": "day, recorded_on"}
 
 ALL_TIME = ("-infinity", "infinity")
 
@@ -105,6 +108,30 @@ def advance(connection: Connection, tasks: Sequence[Task], now: datetime) -> Non
     """Note that the tasks' orgs are added up as far as the tasks go."""
     given = {"orgs": [task.org_id for task in tasks], "through": [task.through_seq for task in tasks], "now": now}
     connection.execute(_SQL["advance"], given)
+
+
+def rolled_orgs(connection: Connection, org_id: str | None) -> list[tuple[str, int]]:
+    """Orgs whose entries are added up, all or this one, and how far."""
+    return [(org, through) for org, through in connection.execute(_SQL["rolled_orgs"], {"org": org_id})]
+
+
+def rows_without_state(connection: Connection, org_id: str | None) -> list[str]:
+    """Orgs that have sums and no note of how far they go."""
+    return [org for (org,) in connection.execute(_SQL["rows_without_state"], {"org": org_id})]
+
+
+def make_own_table(connection: Connection, table: LiteralString) -> None:
+    """A table of the session's own that stands in the place of one of `TABLES`, until the transaction ends."""
+    name = sql.Identifier(table)
+    text = sql.SQL("create temp table {} (like public.{} including indexes) on commit drop")
+    connection.execute(text.format(name, name))
+
+
+def differing_rows(connection: Connection, table: LiteralString, org_id: str) -> list[tuple[date, Any, Any]]:
+    """Where the table and the session's own one differ in an org: the day, the kept row and the due one, as JSON."""
+    text = sql.SQL(_SQL["differing"].decode())
+    text = text.format(table=sql.Identifier(table), key=sql.SQL(_KEYS.get(table, "day, slice")))
+    return [(day, kept, due) for day, kept, due in connection.execute(text, {"org": org_id})]
 
 
 def _given(tasks: Sequence[Task], since: Any, until: Any) -> dict[str, Any]:

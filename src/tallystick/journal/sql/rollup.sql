@@ -276,3 +276,23 @@ on conflict (org_id, day, recorded_on) do update set
     entries = kept.entries + excluded.entries, first_seq = least(kept.first_seq, excluded.first_seq),
     last_seq = greatest(kept.last_seq, excluded.last_seq), requests = kept.requests + excluded.requests,
     unpriced = kept.unpriced + excluded.unpriced, cost_pico = kept.cost_pico + excluded.cost_pico
+
+-- name: rolled_orgs
+select org_id, rolled_through_seq from rollup_states where %(org)s::text is null or org_id = %(org)s order by org_id
+
+-- name: rows_without_state
+-- Orgs with sums that nothing says the extent of.
+select org_id from (
+    select org_id from public.rollup_requests union select org_id from public.rollup_meters
+    union select org_id from public.rollup_operations union select org_id from public.reopened_days
+) as found
+where (%(org)s::text is null or org_id = %(org)s) and not exists (select from rollup_states as state where state.org_id = found.org_id)
+order by org_id
+
+-- name: differing
+-- Rows of an org that are not the same in the table that is kept and in the session's own.
+select coalesce(kept.day, due.day), (to_jsonb(kept) - '{{org_id,day,slice}}'::text[])::text, (to_jsonb(due) - '{{org_id,day,slice}}'::text[])::text
+from (select * from public.{table} where org_id = %(org)s) as kept
+full join (select * from pg_temp.{table} where org_id = %(org)s) as due using (org_id, {key})
+where to_jsonb(kept) is distinct from to_jsonb(due)
+order by 1, 2, 3
