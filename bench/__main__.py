@@ -20,7 +20,7 @@ NAMES = (
     "seal",
     "replay",
 )
-ON_REQUEST = ("growth", "memory")
+ON_REQUEST = ("growth", "memory", "close_many")
 """What takes long, and runs only when it is named."""
 
 

@@ -8,6 +8,7 @@ when none was stored since.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal, NamedTuple
@@ -40,6 +41,9 @@ from tallystick.journal.invoices import (
 from tallystick.journal.period_facts import sum_month
 from tallystick.journal.period_scope import Head, begin_reading, read_head
 from tallystick.journal.subscriptions import Subscription, list_subscriptions
+
+CLOSED_AT_ONCE = 3
+"""How many orgs are closed side by side: while the database sums for one, another is priced."""
 
 CloseStatus = Literal["closed", "already_closed", "failed"]
 Progress = Callable[[int], object]
@@ -122,11 +126,21 @@ def close_month(
     for org_id in orgs or ():
         check_org_id(org_id)
     versions = contract_versions(runtime)
+
+    def close(org_id: str) -> MonthResult:
+        return _close_org(runtime, org_id, label, versions, before_late_window=before_late_window)
+
     results = []
-    for org_id in dict.fromkeys(orgs_to_close(runtime, label) if orgs is None else orgs):
-        results.append(_close_org(runtime, org_id, label, versions, before_late_window=before_late_window))
-        if progress is not None:
-            progress(1)
+    chosen = list(dict.fromkeys(orgs_to_close(runtime, label) if orgs is None else orgs))
+    with ThreadPoolExecutor(CLOSED_AT_ONCE, thread_name_prefix="close") as pool:
+        try:
+            for result in pool.map(close, chosen):
+                results.append(result)
+                if progress is not None:
+                    progress(1)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
     return results
 
 

@@ -63,8 +63,8 @@ def sum_month(
             "to more than the days you close in",
             where=org_id,
         )
-    found = count_month(connection, terms, head.last_seq)
     span = find_span(connection, Scope(org_id, period.start, period.end, head.last_seq))
+    found = _count_span(connection, terms, span)
     events = sum(sum(one.events.values()) for one in found.sums)
     if not pinned:
         pin = ledger_pin(1, head.last_seq, events, "", Frontier(), billed_through_seq)
@@ -79,11 +79,20 @@ def count_month(connection: Connection, terms: Terms, through_seq: int) -> Month
     Raises:
         Conflict: `ledger_incomplete`.
     """
-    org_id, period = terms.org_id, terms.period
+    period = terms.period
+    return _count_span(
+        connection, terms, find_span(connection, Scope(terms.org_id, period.start, period.end, through_seq))
+    )
+
+
+def _count_span(connection: Connection, terms: Terms, span: Span) -> MonthCount:
+    """The same, of the span of the whole month."""
+    org_id, begins, ends, through_seq = span.scope
     sums = empty_sums(len(terms.sections))
     for start, end, section in terms.slices:
-        sums[section].add(_sums(connection, find_span(connection, Scope(org_id, start, end, through_seq))))
-    span = find_span(connection, Scope(org_id, period.start, period.end, through_seq))
+        whole = (start, end) == (begins, ends)
+        part = span if whole else find_span(connection, Scope(org_id, start, end, through_seq))
+        sums[section].add(_sums(connection, part))
     return MonthCount(sums, _add_operations(connection, span, terms, sums))
 
 
@@ -93,10 +102,12 @@ def _add_operations(connection: Connection, span: Span, terms: Terms, sums: tupl
     What adjustments change is added to the sums.
     """
     wallet = WalletMonth()
-    for query in ("operations", "operations_late"):
+    parameters = span.parameters() | {"kinds": list(COUNTED_KINDS)}
+    ((some, some_late),) = connection.execute(_SQL["has_operations"], parameters).fetchall()
+    for query in ("operations",) * some + ("operations_late",) * some_late:
         with connection.cursor(query) as cursor:
             cursor.itersize = _FETCH_ROWS
-            cursor.execute(_SQL[query], span.parameters() | {"kinds": list(COUNTED_KINDS)}, binary=True)
+            cursor.execute(_SQL[query], parameters, binary=True)
             for seq, kind, time, body in cursor:
                 try:
                     section = terms.section_of(time)

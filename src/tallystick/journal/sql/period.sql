@@ -75,6 +75,18 @@ from request cross join lateral unnest(line_meters, amounts) as line (meter, amo
 where array_position(amounts, null) is not null and amount is null
 group by environment, failed, meter
 
+-- name: has_operations
+-- Whether the two queries that follow have any row: most orgs' months have none, and a cursor is several round trips.
+select exists (
+           select from ledger_entries
+           where org_id = %(org)s and seq >= %(first_seq)s and seq < %(bound_seq)s and seq <= %(through_seq)s
+               and time >= %(start)s and time < %(end)s and body is not null and kind <> 'denial' and kind = any(%(kinds)s)
+       ),
+       exists (
+           select from entries_of_period(%(org)s, %(start)s, %(end)s, %(bound_seq)s, %(bound_seq)s, %(through_seq)s)
+           where body is not null and kind <> 'denial' and kind = any(%(kinds)s)
+       )
+
 -- name: operations
 -- The period's operations that may move credits or adjust usage, in ascending sequence. Apart from the late ones, so that they come in the
 -- order of the primary key. `kind <> 'denial'` says no more, but in the words of the index of operations.
