@@ -174,12 +174,14 @@ def test_what_wants_another_protocol_is_refused_and_nothing_behind_it_is_read(st
         assert len(stand.upstream.requests) == asked
 
 
-def test_an_offer_of_another_protocol_without_a_body_is_passed_over(stand: Stand) -> None:
+def test_an_offer_of_another_protocol_without_a_body_is_passed_over_and_closes(stand: Stand) -> None:
+    """What was sent behind it may be of that protocol, so that none of it is read."""
     stand.upstream.reply = Reply(body=b'{"data": []}')
-    status, _, body = call(
-        stand, "/openai/v1/models", method="GET", head=UPGRADE.format("h2c")[:-2] + ", close\r\n", body=b""
-    )
-    assert (status, unchunked(body)) == (200, b'{"data": []}')
+    asked = len(stand.upstream.requests)
+    behind = f"GET /openai/v1/models HTTP/1.1\r\nhost: here\r\nauthorization: Bearer {stand.token}\r\n\r\n".encode()
+    status, headers, body = call(stand, "/openai/v1/models", method="GET", head=UPGRADE.format("h2c"), body=behind)
+    assert (status, unchunked(body), headers[b"connection"]) == (200, b'{"data": []}', b"close")
+    assert len(stand.upstream.requests) == asked + 1
     assert stand.upstream.requests[-1].header("upgrade") is None
 
 

@@ -23,6 +23,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from tallystick.api.event_answers import Answer
+from tallystick.api.http_refusals import HEAD_TOO_LARGE, MALFORMED, NO_UPGRADE, TOO_SLOW
 from tallystick.api.problems import problem, problem_response
 from tallystick.api.request_log import CLIENT_LEFT, choose_request_id, has_request_id, new_request_id
 from tallystick.api.short_ways import ShortWay, ShortWays
@@ -40,31 +41,6 @@ UNREAD_SECONDS_MAX = 60
 _LOOK_SECONDS = 1.0
 
 _log = structlog.get_logger("tallystick.api")
-
-_MALFORMED = (
-    400,
-    "malformed_http",
-    "what was sent is not an HTTP request: its first line, a header, a length or a chunk is malformed",
-    "send HTTP/1.1; addresses are shorter than 64 KiB",
-)
-_HEAD_TOO_LARGE = (
-    431,
-    "head_too_large",
-    "the first line and the headers of the request have more than 64 KiB together",
-    "send fewer or shorter headers",
-)
-_TOO_SLOW = (
-    408,
-    "request_too_slow",
-    "the request did not arrive in the time that there is for it",
-    "send it again, without pauses",
-)
-_NO_UPGRADE = (
-    400,
-    "upgrade_not_supported",
-    "the request wants to go on in another protocol, such as WebSocket or HTTP/2, and only HTTP/1.1 is spoken here",
-    "send it as plain HTTP/1.1, without Upgrade",
-)
 
 
 class _Flow(FlowControl):
@@ -152,9 +128,9 @@ class TallyHttpProtocol(HttpToolsProtocol):
         if self._head_since is not None and self._heads_begun <= 1:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
-                self._refuse(*_HEAD_TOO_LARGE)
+                self._refuse(*HEAD_TOO_LARGE)
         elif self._body_since is not None and self._bytes_beside > HEAD_BYTES_MAX and not self.transport.is_closing():
-            self._refuse(*_HEAD_TOO_LARGE)  # chunks that say much of themselves, or trailers that do not end
+            self._refuse(*HEAD_TOO_LARGE)  # chunks that say much of themselves, or trailers that do not end
 
     def on_message_begin(self) -> None:
         """The first byte of a request is there."""
@@ -168,11 +144,13 @@ class TallyHttpProtocol(HttpToolsProtocol):
         """The head is there, and the body is to come."""
         if self.parser.should_upgrade() and self._needs_upgrade():
             self._is_refused = True
-            self._refuse(*_NO_UPGRADE)
+            self._refuse(*NO_UPGRADE)
             return
         self._head_since, self._head_bytes = None, 0
         self._body_since, self._body_bytes, self._bytes_beside = self.loop.time(), 0, 0
         super().on_headers_complete()
+        if self.parser.should_upgrade():  # what came with it is not read any more
+            self.cycle.keep_alive = False
         self.headers = _Trailers()  # the request keeps its headers; what follows its body is none of them
 
     def _unsupported_upgrade_warning(self) -> None:
@@ -203,7 +181,7 @@ class TallyHttpProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer with `malformed_http` and close the connection: where the next request would begin is not known."""
-        self._refuse(*_MALFORMED, reason=msg)
+        self._refuse(*MALFORMED, reason=msg)
 
     def _refuse(self, status: int, code: str, detail: str, next_step: str, *, reason: str | None = None) -> None:
         """Answer what is not, or not wholly, a request, and close; in the middle of another answer only close."""
@@ -248,12 +226,12 @@ class TallyHttpProtocol(HttpToolsProtocol):
             if self.flow.read_paused:  # it is we who are not reading
                 self._head_since = now
             elif now - self._head_since > HEAD_SECONDS_MAX:
-                self._refuse(*_TOO_SLOW) if self._head_bytes else self.transport.close()
+                self._refuse(*TOO_SLOW) if self._head_bytes else self.transport.close()
         elif self._body_since is not None:
             if self.flow.read_paused:  # it is we who are not reading
                 self._body_since, self._body_bytes = now, 0
             elif now - self._body_since > BODY_SECONDS_MAX + self._body_bytes / BODY_BYTES_PER_SECOND:
-                self._refuse(*_TOO_SLOW)
+                self._refuse(*TOO_SLOW)
 
     # ── the short ways ──────────────────────────────────────────────────────────────────────────
 
