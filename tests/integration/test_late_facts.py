@@ -17,6 +17,7 @@ import workshop
 from invoicing import apply, event, record, subscribe
 from journal_helpers import append_in_the_past, tamper
 from tallystick.app.close_month import MonthResult, close_month, orgs_to_close, preview_invoice
+from tallystick.app.ended_months import ended_months
 from tallystick.app.export import export_invoice
 from tallystick.app.invoices import requests_behind, show_invoice
 from tallystick.app.orgs import leave_org
@@ -184,6 +185,10 @@ def test_an_org_that_has_left_is_billed_for_what_came_late(runtime: Runtime) -> 
     use(runtime, "b", 2, SEPTEMBER)
     use(runtime, "c", 9, OCTOBER)
     assert orgs_to_close(runtime, "2026-10") == ["globex"]
+    runtime.clock = lambda: datetime(2026, 11, 3, tzinfo=UTC)
+    assert [(org, month.label) for org, month, _ in ended_months(runtime) if month.label > "2026-09"] == [
+        ("globex", "2026-10")
+    ]
     invoice = close(runtime, "2026-10", datetime(2026, 11, 3, tzinfo=UTC))
     assert amounts(invoice) == [("adjustment", "2026-09", "20.00")]
     assert [(one.plan, one.days, one.in_force) for one in invoice.sections] == [("flat", 0, ())]

@@ -14,7 +14,7 @@ from functools import cache
 from typing import Literal, NamedTuple
 
 from tallystick.app.billing_terms import Versions, choose_terms, org_period, plans_of
-from tallystick.app.late_months import billed_through, find_late, late_months_of
+from tallystick.app.late_months import billed_through, find_late, has_late
 from tallystick.app.pinned import pinned_terms
 from tallystick.app.runtime import Runtime
 from tallystick.core.errors import BadInput, Conflict, NotFound, TallyError, Unavailable
@@ -94,7 +94,7 @@ def orgs_to_close(runtime: Runtime, label: str) -> list[str]:
                 planless[org_id] = period
         without_a_plan = {*unsubscribed_orgs(connection, month), *orgs_that_used(connection, planless)}
         left = orgs_with_late(connection, planless)
-    without_a_plan.update(org_id for org_id in left if _has_late(runtime, org_id))
+    without_a_plan.update(org_id for org_id in left if has_late(runtime, org_id))
     return sorted((by_org.keys() - planless.keys()) | without_a_plan)
 
 
@@ -221,14 +221,6 @@ def _left_terms(connection: Connection, closed: Sequence[InvoiceRow], period: Pe
         last.org_id, period, invoice.period.time_zone, section.contract, section.plan.name,
         invoice.contract.subscription, known,
     )  # fmt: skip
-
-
-def _has_late(runtime: Runtime, org_id: str) -> bool:
-    """Whether anything came late for closed months of this org, and is on no invoice."""
-    with runtime.database.org(org_id) as connection:
-        begin_reading(connection)
-        head, closed = read_head(connection, org_id), list_invoice_rows(connection, org_id)
-        return bool(late_months_of(runtime, connection, head, closed, billed_through(closed), head.last_seq))
 
 
 def _store(runtime: Runtime, computed: _Computed) -> bool:

@@ -15,10 +15,10 @@ from tallystick.invoice.late_months import LateMonth
 from tallystick.invoice.model import Invoice, parse_invoice
 from tallystick.invoice.terms import Terms
 from tallystick.journal.database import Connection
-from tallystick.journal.invoices import InvoiceRow, invoice_by_month, ranges_in_blocks
+from tallystick.journal.invoices import InvoiceRow, invoice_by_month, list_invoice_rows, ranges_in_blocks
 from tallystick.journal.period_facts import count_month
 from tallystick.journal.period_late import ClosedMonth, late_labels, late_pin
-from tallystick.journal.period_scope import Head, Scope
+from tallystick.journal.period_scope import Head, Scope, begin_reading, read_head
 
 _COUNTED = ("usage", "correction", *COUNTED_KINDS)
 
@@ -57,6 +57,19 @@ def find_late(runtime: Runtime, connection: Connection, head: Head, closed: Sequ
         terms = pinned_terms(connection, own)
         found.append(_count(runtime, connection, head, own, terms, after_seq))
     return found
+
+
+def has_late(runtime: Runtime, org_id: str) -> bool:
+    """Whether anything came late for closed months of this org, and is on no invoice yet.
+
+    Raises:
+        Conflict: `entries_missing`; BadInput: `missing_block`, `broken_block`.
+        Unavailable: `database_unreachable`.
+    """
+    with runtime.database.org(org_id) as connection:
+        begin_reading(connection)
+        head, closed = read_head(connection, org_id), list_invoice_rows(connection, org_id)
+        return bool(late_months_of(runtime, connection, head, closed, billed_through(closed), head.last_seq))
 
 
 def late_months_of(
