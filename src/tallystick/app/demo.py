@@ -196,7 +196,9 @@ def _live_through(
         advance(len(batch))
     clock.now = close_at
     invoices = {}
-    for result in close_month(runtime, period.label, progress=step("closing the month", len(CUSTOMERS))):
+    for result in close_month(
+        runtime, period.label, before_late_window=True, progress=step("closing the month", len(CUSTOMERS))
+    ):
         if result.invoice is None:
             raise result.error or AssertionError(result)
         invoices[result.org_id] = result.invoice

@@ -2,7 +2,8 @@
 
     under the lock of the blocks folder, so that no block is being sealed from rows that still name the person
         database   one function nulls user, session, attributes and salt of the person's entries and records which
-                   keys that stand for the person end, and forget whom they stood for
+                   keys that stand for the person end, and forget whom they stood for; billing profiles that are the
+                   person are erased, but for those that issued invoices name
         files      each people file that names the person, or an entry that is recorded as erased, is written again
 
 What was proved stays proved: leaves hold a salted fingerprint of the personal data, and without the salt it tells
@@ -20,6 +21,7 @@ from tallystick.app.seal import alone, block_store, full_disks_named
 from tallystick.archive.paths import people_path
 from tallystick.archive.store import BlockStore
 from tallystick.core.errors import BadInput
+from tallystick.journal.billing import erase_profiles
 from tallystick.journal.erasure import erase_person as erase_rows
 from tallystick.journal.erasure import erased_seqs, record_erasures
 from tallystick.journal.keys import erase_person_of_keys
@@ -69,6 +71,7 @@ def erase_person(runtime: Runtime, org_id: str, user_id: str, progress: Progress
         with runtime.database.operator() as connection:
             rows = erase_rows(connection, org_id, user_id)
             keys = erase_person_of_keys(connection, org_id, user_id, runtime.clock())
+            erase_profiles(connection, org_id, user_id, runtime.clock())
         if keys:
             runtime.keys.forget()
         reached("erase.rows_erased")
