@@ -155,7 +155,7 @@ def get_usage_requests(
     runtime: OpenRuntime,
     own_org: OwnOrg,
     org_id: OrgId,
-    day: Annotated[date, Query(description="The UTC day.")],
+    day: Annotated[date | None, Query(description="The UTC day; today if none.")] = None,
     environment: _Names = None,
     feature: _Names = None,
     action: _Names = None,
@@ -168,8 +168,9 @@ def get_usage_requests(
 ) -> DayRequests:
     """Those behind a row of the day's usage: each name that is given must be the request's, '' for none."""
     given = (environment, feature, action, provider, model, payer, meter)
+    asked = day or runtime.clock().date()
     page = list_day_requests(
-        runtime, org_id, day, filters=_filters(given), cursor=cursor, limit=limit, with_costs=own_org is None
+        runtime, org_id, asked, filters=_filters(given), cursor=cursor, limit=limit, with_costs=own_org is None
     )
     return DayRequests.model_validate(page)
 
