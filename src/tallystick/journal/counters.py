@@ -252,9 +252,3 @@ def load_counters(script: Script, names: list[tuple[str, str, datetime | None]])
     """Ask for counters by (org, counter, start of its window); the same is found, with what each has."""
     orgs, counters, starts = zip(*names, strict=True)
     script.call("load_counters", texts(orgs), texts(counters), instants_or_none(starts))
-
-
-def save_counters(script: Script, added: list[tuple[str, str, datetime | None, int]]) -> None:
-    """Add to counters: (org, counter, start of its window, amount), each once."""
-    orgs, counters, starts, amounts = zip(*sorted(added, key=lambda one: one[:2]), strict=True)
-    script.call("save_counters", texts(orgs), texts(counters), instants_or_none(starts), numbers(amounts))

@@ -18,7 +18,7 @@ from tallystick.journal.operations_counted import COUNTED_AT_ONCE
 from tallystick.journal.operations_load import OrgRow
 from tallystick.journal.operations_read import Reader
 from tallystick.journal.operations_script import Script, instant, text
-from tallystick.journal.round_trips import numbers, texts
+from tallystick.journal.round_trips import texts
 from tallystick.journal.steps import reached
 from tallystick.ledger.accounts import CREDIT_ACCOUNTS
 from tallystick.ledger.budget_index import BudgetIndex
@@ -69,7 +69,7 @@ def _count(connection: Connection, reader: Reader, org_id: str, now: datetime) -
         script.call("add_states", texts([org_id]), texts(CREDIT_ACCOUNTS))
     catch_up(script, [Backlog(counters, [], counted_through_seq, through_seq, forget_all)])
     said = msgspec.json.encode(progress).decode()
-    script.call("save_states", texts([org_id]), numbers([through_seq]), texts([""]), texts([said]))
+    script.call("save_counted", text(org_id), b"%d" % through_seq, text(said))
     script.add(b"commit")
     script.run(connection)
     return left

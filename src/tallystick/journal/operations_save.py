@@ -7,15 +7,13 @@ from datetime import datetime
 from typing import Any
 
 from tallystick.journal.copy_rows import END, SIGNATURE
-from tallystick.journal.counters import save_counters
 from tallystick.journal.database import Connection
-from tallystick.journal.heads import COPY_ENTRIES, post_script
+from tallystick.journal.heads import COPY_ENTRIES
 from tallystick.journal.operations_group import OrgWork
-from tallystick.journal.operations_load import places
 from tallystick.journal.operations_script import Script, instant, instants_or_none, prepare
-from tallystick.journal.round_trips import ask, give_rows, numbers, texts
+from tallystick.journal.round_trips import ask, give_rows, instants, numbers, texts
 from tallystick.journal.steps import reached
-from tallystick.ledger.accounts import CREDIT_ACCOUNTS
+from tallystick.ledger.accounts import CREDIT_ACCOUNTS, CREDIT_ASSET, PROVIDER_PAYABLE, PROVIDER_USAGE_COST, USD
 
 
 def save(connection: Connection, orgs: Iterable[OrgWork], rows: Sequence[bytes], now: datetime) -> None:
@@ -31,16 +29,19 @@ def save(connection: Connection, orgs: Iterable[OrgWork], rows: Sequence[bytes],
     added = [org.org_id for org in changed if org.row.counted_through_seq is None]
     if added:
         script.call("add_states", texts(added), texts(CREDIT_ACCOUNTS))
-    heads = {org.org_id: org.head for org in changed if org.has_entries}
-    if heads:
-        script.add(post_script(heads))
-    _save_states(script, changed)
-    _move(script, changed, now)
-    _save_lots(script, changed)
-    _save_holds(script, changed)
+    _add_lots(script, changed)
+    script.call(
+        "save",
+        instant(now),
+        *_heads(changed),
+        *_moves(changed),
+        *_states(changed),
+        *_lots(changed),
+        *_holds(changed),
+        *_counters(changed),
+    )
     _save_finished(script, changed)
     _save_settled(script, changed)
-    _save_counters(script, changed)
     script.add(b"commit")
     prepare(connection)
     ask(connection, script.text())
@@ -49,53 +50,78 @@ def save(connection: Connection, orgs: Iterable[OrgWork], rows: Sequence[bytes],
         give_rows(connection, (b"".join((SIGNATURE, *rows, END)),))
 
 
-def _save_states(script: Script, changed: list[OrgWork]) -> None:
-    states = []
-    for org in changed:
-        row = org.update_row()
-        state = (row.state or "{}") if org.account.terms_changed else ""
-        states.append((row.org_id, row.counted_through_seq or 0, state, row.progress or "{}"))
-    orgs, cursors, said, progresses = zip(*states, strict=True)
-    script.call("save_states", texts(orgs), numbers(cursors), texts(said), texts(progresses))
+def _heads(changed: list[OrgWork]) -> tuple[bytes, ...]:
+    moved = [org for org in changed if org.has_entries]
+    return (
+        texts([org.org_id for org in moved]),
+        numbers([org.head.seq for org in moved]),
+        instants([org.head.time_max_json for org in moved]),
+    )
 
 
-def _move(script: Script, changed: list[OrgWork], now: datetime) -> None:
-    transfers, moved = [], []
+def _moves(changed: list[OrgWork]) -> tuple[bytes, ...]:
+    """Transfers, and the balances that they move: of what usage cost us one for each org, of credits as they were."""
+    orgs: list[str] = []
+    seqs: list[int] = []
+    first_seqs: list[int] = []
+    debits: list[str] = []
+    credits: list[str] = []
+    assets: list[str] = []
+    amounts: list[int] = []
+    moved: list[tuple[str, str, str, int, int]] = []
     for org in changed:
-        sums: dict[str, list[int]] = {}
+        org_id, head, cost_pico = org.org_id, org.head, org.head.amount_pico
+        if org.has_entries:
+            orgs.append(org_id)
+            seqs.append(head.seq)
+            first_seqs.append(head.first_seq)
+            debits.append(PROVIDER_USAGE_COST)
+            credits.append(PROVIDER_PAYABLE)
+            assets.append(USD)
+            amounts.append(cost_pico)
+            if cost_pico:
+                moved.append((org_id, PROVIDER_USAGE_COST, USD, cost_pico, 0))
+                moved.append((org_id, PROVIDER_PAYABLE, USD, 0, cost_pico))
+        if not org.transfers:
+            continue
+        debited: dict[str, int] = {}
+        credited: dict[str, int] = {}
         for seq, debit, credit, amount_pico in org.transfers:
-            transfers.append((org.org_id, seq, debit, credit, amount_pico))
-            sums.setdefault(debit, [0, 0])[0] += amount_pico
-            sums.setdefault(credit, [0, 0])[1] += amount_pico
-        moved += [(org.org_id, account, *amounts) for account, amounts in sorted(sums.items())]
-    if transfers:
-        orgs, seqs, debits, credits, amounts = zip(*transfers, strict=True)
-        moved_orgs, accounts, debited, credited = zip(*moved, strict=True)
-        script.call(
-            "move",
-            instant(now),
-            texts(orgs),
-            numbers(seqs),
-            texts(debits),
-            texts(credits),
-            numbers(amounts),
-            texts(moved_orgs),
-            texts(accounts),
-            numbers(debited),
-            numbers(credited),
-        )
+            orgs.append(org_id)
+            seqs.append(seq)
+            first_seqs.append(seq)
+            debits.append(debit)
+            credits.append(credit)
+            assets.append(CREDIT_ASSET)
+            amounts.append(amount_pico)
+            debited[debit] = debited.get(debit, 0) + amount_pico
+            credited[credit] = credited.get(credit, 0) + amount_pico
+        for account in debited.keys() | credited.keys():
+            moved.append((org_id, account, CREDIT_ASSET, debited.get(account, 0), credited.get(account, 0)))
+    transfers = (
+        texts(orgs), numbers(seqs), numbers(first_seqs), texts(debits), texts(credits), texts(assets), numbers(amounts),
+    )  # fmt: skip
+    accounts, names, moved_assets, debits_pico, credits_pico = zip(*moved, strict=True) if moved else ((),) * 5
+    return *transfers, texts(accounts), texts(names), texts(moved_assets), numbers(debits_pico), numbers(credits_pico)
 
 
-def _save_lots(script: Script, changed: list[OrgWork]) -> None:
+def _states(changed: list[OrgWork]) -> tuple[bytes, ...]:
+    rows = [org.update_row() for org in changed]
+    return (
+        texts([row.org_id for row in rows]),
+        numbers([row.counted_through_seq or 0 for row in rows]),
+        texts([(org.row.state or "{}") if org.account.terms_changed else "" for org in changed]),
+        texts([row.progress or "{}" for row in rows]),
+    )
+
+
+def _add_lots(script: Script, changed: list[OrgWork]) -> None:
     new: list[tuple[Any, ...]] = []
-    saved: list[tuple[Any, ...]] = []
     for org in changed:
-        wallet, first_seq = org.account.wallet, org.head.first_seq
-        for seq in sorted(wallet.changed):
-            lot = wallet.lots[seq]
-            if seq < first_seq:
-                saved.append((org.org_id, seq, lot.available_pico))
-            else:
+        lots, first_seq = org.account.wallet.lots, org.head.first_seq
+        for seq in sorted(org.account.wallet.changed):
+            if seq >= first_seq:
+                lot = lots[seq]
                 terms = (lot.source, lot.priority, lot.granted_at, lot.expires_at)
                 new.append((org.org_id, seq, *terms, lot.amount_pico, lot.available_pico))
     if new:
@@ -111,23 +137,60 @@ def _save_lots(script: Script, changed: list[OrgWork]) -> None:
             numbers(amounts),
             numbers(available),
         )
-    if saved:
-        orgs, seqs, available = zip(*saved, strict=True)
-        script.call("save_lots", texts(orgs), numbers(seqs), numbers(available))
 
 
-def _save_holds(script: Script, changed: list[OrgWork]) -> None:
-    opened = [
-        (org.org_id, seq, org.account.holds[seq].held.expires_at)
-        for org in changed
-        for seq in sorted(org.account.opened)
-    ]
-    closed = [(org.org_id, seq) for org in changed for seq in sorted(org.account.closed)]
-    if opened:
-        orgs, seqs, expiries = zip(*opened, strict=True)
-        script.call("open", texts(orgs), numbers(seqs), instants_or_none(expiries))
-    if closed:
-        script.call("close", *places(closed))
+def _lots(changed: list[OrgWork]) -> tuple[bytes, ...]:
+    orgs: list[str] = []
+    seqs: list[int] = []
+    available: list[int] = []
+    for org in changed:
+        wallet, first_seq = org.account.wallet, org.head.first_seq
+        for seq in wallet.changed:
+            if seq < first_seq:
+                orgs.append(org.org_id)
+                seqs.append(seq)
+                available.append(wallet.lots[seq].available_pico)
+    return texts(orgs), numbers(seqs), numbers(available)
+
+
+def _holds(changed: list[OrgWork]) -> tuple[bytes, ...]:
+    orgs: list[str] = []
+    seqs: list[int] = []
+    expiries: list[datetime] = []
+    closed_orgs: list[str] = []
+    closed_seqs: list[int] = []
+    for org in changed:
+        account = org.account
+        for seq in account.opened:
+            orgs.append(org.org_id)
+            seqs.append(seq)
+            expiries.append(account.holds[seq].held.expires_at)
+        for seq in account.closed:
+            closed_orgs.append(org.org_id)
+            closed_seqs.append(seq)
+    return texts(orgs), numbers(seqs), instants_or_none(expiries), texts(closed_orgs), numbers(closed_seqs)
+
+
+def _counters(changed: list[OrgWork]) -> tuple[bytes, ...]:
+    orgs: list[str] = []
+    counters: list[str] = []
+    starts: list[datetime | None] = []
+    amounts: list[int] = []
+    for org in changed:
+        for counter, amount in org.account.reserved_changes.items():
+            if amount:
+                orgs.append(org.org_id)
+                counters.append(counter)
+                starts.append(None)
+                amounts.append(amount)
+        if org.counters is not None:
+            for (counter, start), amount in org.counters.added.items():
+                if amount:
+                    orgs.append(org.org_id)
+                    counters.append(counter)
+                    starts.append(start)
+                    amounts.append(amount)
+    return texts(orgs), texts(counters), instants_or_none(starts), numbers(amounts)
 
 
 def _save_finished(script: Script, changed: list[OrgWork]) -> None:
@@ -146,15 +209,3 @@ def _save_settled(script: Script, changed: list[OrgWork]) -> None:
     if settled:
         orgs, seqs, settlements = zip(*settled, strict=True)
         script.call("settle", texts(orgs), numbers(seqs), numbers(settlements))
-
-
-def _save_counters(script: Script, changed: list[OrgWork]) -> None:
-    added: list[tuple[str, str, datetime | None, int]] = []
-    for org in changed:
-        reserved = org.account.reserved_changes
-        added += [(org.org_id, counter, None, amount) for counter, amount in reserved.items() if amount]
-        if org.counters is not None:
-            used = org.counters.added
-            added += [(org.org_id, counter, start, amount) for (counter, start), amount in used.items() if amount]
-    if added:
-        save_counters(script, added)

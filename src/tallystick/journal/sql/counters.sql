@@ -167,11 +167,3 @@ on conflict (org_id, counter, window_start) do update set used = counter.used + 
 -- The org's first entry, up to through_seq, at which its time had reached an instant; all before it are older.
 prepare tally_window_reached (text, timestamptz, bigint) as
 select seq_reaching($1, $2, $3)
-
--- name: save_counters
--- What this transaction's own entries have added. A window_start of null is what open holds reserve.
-prepare tally_save_counters (text[], text[], timestamptz[], numeric[]) as
-insert into counters as counter (org_id, counter, window_start, used)
-select org_id, counter, coalesce(window_start, '-infinity'), used from unnest($1, $2, $3, $4)
-    as given (org_id, counter, window_start, used)
-on conflict (org_id, counter, window_start) do update set used = counter.used + excluded.used

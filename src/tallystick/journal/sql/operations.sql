@@ -226,34 +226,67 @@ select org_id, account, 'CREDIT'
 from unnest($1) as given (org_id) cross join unnest($2) as named (account)
 on conflict do nothing
 
--- name: save_states
--- A state that is empty here stays as it is: one of many budgets is not written once more with each decision.
-prepare tally_save_states (text[], bigint[], text[], text[]) as
-update org_states as state set counted_through_seq = given.counted_through_seq, progress = given.progress,
-    state = case when given.state = '' then state.state else given.state end
-from unnest($1, $2, $3, $4) as given (org_id, counted_through_seq, state, progress)
-cross join lateral (select ctid as place from org_states where org_id = given.org_id offset 0) as found
-where state.ctid = found.place
+-- name: save_counted
+-- How far the org's usage is counted.
+prepare tally_save_counted (text, bigint, text) as
+update org_states set counted_through_seq = $2, progress = $3 where org_id = $1
 
--- name: move
--- Transfers of credits, and the balances that they move. Each balance is looked up by its key, as is each row that is
--- changed here, and cannot move meanwhile: whoever holds its org's head is alone with it. Joined in any other way, all
--- balances of all orgs might be looked at.
-prepare tally_move (timestamptz, text[], bigint[], text[], text[], numeric[], text[], text[], numeric[], numeric[]) as
-with moving as (
+-- name: save
+-- What nearly every group changes, in one statement: beginning one costs the server as much as a few rows. No two of
+-- its parts touch the same rows. Those that are changed or deleted are looked up by their keys, and cannot move
+-- meanwhile: whoever holds its org's head is alone with them. Joined in any other way, all rows of all orgs might be
+-- looked at.
+--   $1 recorded_at      $2-$4 heads      $5-$11 transfers      $12-$16 balances      $17-$20 states; one that is empty
+--   stays as it is      $21-$23 lots     $24-$26 holds opened  $27-$28 holds resolved
+--   $29-$32 counters; a window_start of null is what open holds reserve
+prepare tally_save (
+    timestamptz, text[], bigint[], timestamptz[], text[], bigint[], bigint[], text[], text[], text[], numeric[],
+    text[], text[], text[], numeric[], numeric[], text[], bigint[], text[], text[], text[], bigint[], numeric[],
+    text[], bigint[], timestamptz[], text[], bigint[], text[], text[], timestamptz[], numeric[]
+) as
+with transferred as (
     insert into transfers (org_id, seq, first_seq, debit_account, credit_account, asset, amount_pico, recorded_at)
-    select org_id, seq, seq, debit_account, credit_account, 'CREDIT', amount_pico, $1
-    from unnest($2, $3, $4, $5, $6)
-        as given (org_id, seq, debit_account, credit_account, amount_pico)
+    select given.*, $1 from unnest($5, $6, $7, $8, $9, $10, $11) as given
+), balanced as (
+    update account_balances as balance
+    set debit_pico = balance.debit_pico + moved.debit_pico, credit_pico = balance.credit_pico + moved.credit_pico
+    from unnest($12, $13, $14, $15, $16) as moved (org_id, account, asset, debit_pico, credit_pico)
+    cross join lateral (
+        select ctid as place from account_balances
+        where org_id = moved.org_id and account = moved.account and asset = moved.asset offset 0
+    ) as found
+    where balance.ctid = found.place
+), stated as (
+    update org_states as state set counted_through_seq = given.counted_through_seq, progress = given.progress,
+        state = case when given.state = '' then state.state else given.state end
+    from unnest($17, $18, $19, $20) as given (org_id, counted_through_seq, state, progress)
+    cross join lateral (select ctid as place from org_states where org_id = given.org_id offset 0) as found
+    where state.ctid = found.place
+), burned as (
+    update grants as lot set available_pico = given.available_pico
+    from unnest($21, $22, $23) as given (org_id, seq, available_pico)
+    cross join lateral (
+        select ctid as place from grants where org_id = given.org_id and grants.seq = given.seq offset 0
+    ) as found
+    where lot.ctid = found.place
+), opened as (
+    insert into open_holds (org_id, seq, expires_at) select * from unnest($24, $25, $26)
+), closed as (
+    delete from open_holds as hold using unnest($27, $28) as given (org_id, seq)
+    cross join lateral (
+        select ctid as place from open_holds where org_id = given.org_id and open_holds.seq = given.seq offset 0
+    ) as found
+    where hold.ctid = found.place
+), counted as (
+    insert into counters as counter (org_id, counter, window_start, used)
+    select org_id, counter, coalesce(window_start, '-infinity'), used from unnest($29, $30, $31, $32)
+        as given (org_id, counter, window_start, used)
+    on conflict (org_id, counter, window_start) do update set used = counter.used + excluded.used
 )
-update account_balances as balance
-set debit_pico = balance.debit_pico + moved.debit_pico, credit_pico = balance.credit_pico + moved.credit_pico
-from unnest($7, $8, $9, $10) as moved (org_id, account, debit_pico, credit_pico)
-cross join lateral (
-    select ctid as place from account_balances
-    where org_id = moved.org_id and account = moved.account and asset = 'CREDIT' offset 0
-) as found
-where balance.ctid = found.place
+update org_heads as head set last_seq = given.last_seq, time_max = given.time_max
+from unnest($2, $3, $4) as given (org_id, last_seq, time_max)
+cross join lateral (select ctid as place from org_heads where org_id = given.org_id offset 0) as found
+where head.ctid = found.place
 
 -- name: add_lots
 prepare tally_add_lots (text[], bigint[], text[], integer[], timestamptz[], timestamptz[], numeric[], numeric[]) as
@@ -262,24 +295,6 @@ select * from unnest(
     $1, $2, $3, $4, $5,
     $6, $7, $8
 )
-
--- name: save_lots
-prepare tally_save_lots (text[], bigint[], numeric[]) as
-update grants as lot set available_pico = given.available_pico
-from unnest($1, $2, $3) as given (org_id, seq, available_pico)
-cross join lateral (select ctid as place from grants where org_id = given.org_id and grants.seq = given.seq offset 0) as found
-where lot.ctid = found.place
-
--- name: open
-prepare tally_open (text[], bigint[], timestamptz[]) as
-insert into open_holds (org_id, seq, expires_at)
-select * from unnest($1, $2, $3)
-
--- name: close
-prepare tally_close (text[], bigint[]) as
-delete from open_holds as hold using unnest($1, $2) as given (org_id, seq)
-cross join lateral (select ctid as place from open_holds where org_id = given.org_id and open_holds.seq = given.seq offset 0) as found
-where hold.ctid = found.place
 
 -- name: finish
 prepare tally_finish (text[], text[], text[], timestamptz[], bigint[]) as
