@@ -29,9 +29,10 @@ class Life(Answer):
 
 
 class LifeList(Answer):
-    """Invoices, newest month first."""
+    """Invoices, newest month first; `next_cursor` is null on the last page."""
 
     invoices: list[Life]
+    next_cursor: str | None
 
 
 class LifeEvent(Answer):
