@@ -138,8 +138,7 @@ def refund(account: OrgAccount, seq: int, now: datetime, request: Refund, *, gra
         raise NotFound(
             "settlement_unknown",
             f"the org has no settlement {name}",
-            next_step="send the org and the settlement's id as they were answered; "
-            "where it is too old to be in the database, grant credits instead",
+            next_step="send the org and the settlement's id as they were answered",
             where="settlement_id",
         )
     left_pico = charged.amount_pico - charged.refunded_pico
