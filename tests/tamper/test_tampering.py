@@ -78,7 +78,9 @@ class Hand:
                 [Jsonb(value) if isinstance(value, dict) else "-infinity" if value == NEVER else value for value in row]
                 for row in rows
             ]
-            cursor.executemany(f"insert into {table} ({_names(self.columns[table])}) values ({places})".encode(), values)
+            cursor.executemany(
+                f"insert into {table} ({_names(self.columns[table])}) values ({places})".encode(), values
+            )
 
     def _without_forgetful(self, table: str, rows: list[Row]) -> list[Row]:
         kept = [place for place, name in enumerate(self.columns[table]) if (table, name) not in FORGETFUL]
