@@ -94,6 +94,29 @@ def test_a_month_goes_from_preview_to_replay(month: Runtime, tally: Tally, tmp_p
     assert (report["identical"], report["events"], report["differences"]) == (True, 1, [])
 
 
+def test_what_came_late_goes_from_the_preview_to_the_next_months_replay(month: Runtime, tally: Tally) -> None:
+    assert tally("close", MONTH).returncode == 0
+    record(month, [event("late", time=datetime(2025, 3, 31, 23, 59, tzinfo=UTC), meters={"tokens_in": 2_000_000})])
+    page = tally("preview", "globex", "2025-04").stdout
+    assert "Adjustment of 2025-03, invoice inv_" in page
+    assert "2,005,000 instead of 5,000" in page
+    assert tally("close", "2025-04").returncode == 0
+    shown = json.loads(tally("show", "globex/2025-03", "--json").stdout)
+    april = json.loads(tally("show", "globex/2025-04", "--json").stdout)["invoice"]
+    assert (shown["unbilled_events"], shown["late"][0]["billed_on"]) == (0, april["invoice_id"])
+    told = tally("explain", "globex/2025-04", "--line", 2).stdout
+    assert "Line 2: tokens_in, adjustment of 2025-03, 0.20 USD" in told
+    assert "late" in told.splitlines()[-2]
+    explained = json.loads(tally("explain", "globex/2025-04", "--json").stdout)
+    assert [(line["month"], line["amount_usd"]) for line in explained["lines"]] == [
+        ("2025-04", "10.00"),
+        ("2025-03", "0.20"),
+    ]
+    rows = csv.DictReader(io.StringIO(tally("export", "globex/2025-04").stdout, newline=""))
+    assert [(row["month"], row["request_id"], row["charged"]) for row in rows] == [("2025-03", "late", "yes")]
+    assert tally("replay", "globex/2025-04").stdout.startswith("identical: ")
+
+
 def test_an_explanation_names_the_arithmetic_and_the_requests(month: Runtime, tally: Tally) -> None:
     tally("close", MONTH)
     told = tally("explain", "initech/2025-03").stdout
