@@ -44,7 +44,8 @@ class Hand:
         self._connection = connection
         found = connection.execute(
             "select table_name, column_name from information_schema.columns join pg_tables on tablename = table_name"
-            " where schemaname = 'public' and table_schema = 'public' and is_generated = 'NEVER' order by table_name, ordinal_position"
+            " where schemaname = 'public' and table_schema = 'public' and is_generated = 'NEVER'"
+            " order by table_name, ordinal_position"
         ).fetchall()
         columns: dict[str, list[str]] = {}
         for table, column in found:
