@@ -12,20 +12,18 @@ from fractions import Fraction
 
 from tallystick.core.money import format_exact
 from tallystick.invoice.adjusted_lines import KIND_TITLES
+from tallystick.invoice.explain_adjustment import adjusted_rounding, adjustment_sentences
 from tallystick.invoice.model import (
-    AdjustedStep,
     Adjustment,
-    AdjustmentPin,
     CustomerPaid,
     Invoice,
     InvoiceLine,
     InvoiceSection,
-    InvoiceTier,
     MeterUse,
     NotChargedEvents,
     Wallet,
 )
-from tallystick.invoice.wording import added, counted, grouped, listed, tier_arithmetic, tier_label, usd
+from tallystick.invoice.wording import added, counted, grouped, listed, tier_sentence, usd
 
 _CREDIT_KINDS = ("top_up", "credits_owed")
 
@@ -71,10 +69,10 @@ def explain_line(invoice: Invoice, line: InvoiceLine) -> LineExplanation:
         "commit_true_up": _true_up,
         "top_up": _top_up,
         "credits_owed": _owed,
-        "adjustment": _adjustment,
+        "adjustment": adjustment_sentences,
     }[line.kind]
     sentences = say(invoice, line)
-    rounding = _rounding(line) if line.adjusts is None else _adjusted_rounding(invoice, line, line.adjusts)
+    rounding = _rounding(line) if line.adjusts is None else adjusted_rounding(invoice, line, line.adjusts)
     return LineExplanation(line.number, line_title(line), (*sentences, rounding))
 
 
@@ -138,17 +136,10 @@ def _usage(invoice: Invoice, line: InvoiceLine) -> tuple[str, ...]:
         behind = [f"{listed([_use(use) for use in line.metered])} {_verb(line.metered)} charged here."]
     if len(line.metered) > 1:
         behind.append(f"The plan's price for {line.meter} includes them all, together {grouped(line.quantity)}.")
-    steps = [_step(tier, len(line.tiers)) for tier in line.tiers]
+    steps = [tier_sentence(tier, len(line.tiers)) for tier in line.tiers]
     if len(steps) > 1:
         steps.append(f"Together that is {usd(added([tier.amount_usd for tier in line.tiers]))} USD.")
     return (*behind, *steps)
-
-
-def _step(tier: InvoiceTier, tiers: int) -> str:
-    label = tier_label(tier, tiers)
-    arithmetic = tier_arithmetic(tier)
-    arithmetic += " USD." if "=" in arithmetic else "."
-    return f"{label[0].upper()}{label[1:]}: {arithmetic}" if label else arithmetic[0].upper() + arithmetic[1:]
 
 
 def _true_up(invoice: Invoice, line: InvoiceLine) -> tuple[str, ...]:
@@ -175,63 +166,6 @@ def _true_up(invoice: Invoice, line: InvoiceLine) -> tuple[str, ...]:
     )
 
 
-def _adjustment(invoice: Invoice, line: InvoiceLine) -> tuple[str, ...]:
-    """What came late, what the whole line comes to now, and this line's step of it."""
-    adjusts = line.adjusts
-    if adjusts is None:
-        raise ValueError(f"line {line.number} is an adjustment of nothing")
-    month = invoice.adjustments[adjusts.adjustment - 1]
-    pin, label = month.ledger, month.period.label
-    sentences = [
-        f"{label} was billed on invoice {month.invoice_id} and, with what came later, up to ledger entry "
-        f"{pin.billed_through_seq:,}. Since then {counted(pin.entries, 'entry', 'entries')} of {label} arrived, "
-        f"{_arrived(pin)}, {counted(pin.events, 'request')} among them.",
-    ]
-    for use in line.metered:
-        if use.quantity != "0":
-            more = f"{grouped(use.quantity.lstrip('-'))} {'fewer' if use.quantity.startswith('-') else 'more'}"
-            requests = f" in {counted(use.events, 'request')}" if use.events else ""
-            sentences.append(f"There are {more} {use.meter}{requests}.")
-    if adjusts.kind == "usage":
-        plan = invoice.section_of(line)
-        sentences.append(
-            f"The whole month is priced again by plan {line.plan} of contract {plan.contract}, version {plan.version}: "
-            f"{grouped(adjusts.now_quantity)} instead of {grouped(adjusts.billed_quantity)}."
-        )
-    if adjusts.before is not None:
-        sentences.append(f"Billed before: {_step(adjusts.before, 1)}")
-    if adjusts.after is not None:
-        sentences.append(f"Now: {_step(adjusts.after, 1)}")
-    if adjusts.before is None and adjusts.after is None and line.amount_usd == "0.00":
-        sentences.append(f"The amount stays what it was: {usd(adjusts.now_usd)} USD.")
-    return tuple(sentences)
-
-
-def _arrived(pin: AdjustmentPin) -> str:
-    if pin.first_arrived == pin.last_arrived:
-        return f"at {pin.first_arrived}"
-    return f"from {pin.first_arrived} to {pin.last_arrived}"
-
-
-def _adjusted_rounding(invoice: Invoice, line: InvoiceLine, adjusts: AdjustedStep) -> str:
-    group = [one for one in invoice.lines if one.adjusts is not None and _group(one) == _group(line)]
-    lines = "this line is" if len(group) == 1 else f"lines {listed([str(one.number) for one in group])} add up to"
-    exact = (
-        ""
-        if Fraction(line.residue_usd) == 0
-        else (f" Exactly this line is {usd(line.exact_usd)} USD; {usd(line.residue_usd)} USD is kept as its residue.")
-    )
-    return (
-        f"All of it comes to {usd(adjusts.now_usd)} USD now, and {usd(adjusts.billed_usd)} USD was billed: {lines} the "
-        f"difference, {usd(added([one.amount_usd for one in group]))} USD.{exact}"
-    )
-
-
-def _group(line: InvoiceLine) -> tuple[object, ...]:
-    adjusts = line.adjusts
-    return (adjusts and adjusts.adjustment, line.section, adjusts and adjusts.kind, line.meter)
-
-
 def _top_up(invoice: Invoice, line: InvoiceLine) -> tuple[str, ...]:
     return (f"{grouped(line.quantity)} credits were topped up under plan {line.plan}.", *_steps(line))
 
@@ -249,7 +183,7 @@ def _owed(invoice: Invoice, line: InvoiceLine) -> tuple[str, ...]:
 
 
 def _steps(line: InvoiceLine) -> list[str]:
-    return [_step(tier, len(line.tiers)) for tier in line.tiers]
+    return [tier_sentence(tier, len(line.tiers)) for tier in line.tiers]
 
 
 def _wallet(wallet: Wallet | None) -> tuple[str, ...]:

@@ -72,3 +72,11 @@ def tier_arithmetic(tier: InvoiceTier) -> str:
         product = f"{grouped(tier.billed)} × {price}"
     flat = "" if tier.flat_usd == "0" else f" + {usd(tier.flat_usd)} flat"
     return f"{product}{flat} = {usd(tier.amount_usd)}"
+
+
+def tier_sentence(tier: InvoiceTier, tiers: int) -> str:
+    """The step as a sentence, with its tier where there are several."""
+    label = tier_label(tier, tiers)
+    arithmetic = tier_arithmetic(tier)
+    arithmetic += " USD." if "=" in arithmetic else "."
+    return f"{label[0].upper()}{label[1:]}: {arithmetic}" if label else arithmetic[0].upper() + arithmetic[1:]
