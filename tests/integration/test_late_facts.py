@@ -31,6 +31,9 @@ from tallystick.invoice.digest import invoice_digest
 from tallystick.invoice.explain import explain
 from tallystick.invoice.model import Invoice
 from tallystick.invoice.proof import ProofReport, check_proof, read_proof
+from tallystick.journal.adjustments import NewAdjustment, add_adjustments
+from tallystick.journal.corrections import lock_org
+from tallystick.ledger.adjustment import Adjust, AdjustedMeter
 
 CONTRACT = """
 contract: acme
@@ -421,3 +424,30 @@ def test_an_invoice_that_hides_or_invents_an_adjustment_is_told(runtime: Runtime
     assert problems(ledger={**ledger, "billed_through_seq": 99})
     without = {**data, "entries": data["entries"][1:]}
     assert check_proof(read_proof(json.dumps(without).encode())).problems
+
+
+def test_what_reconciling_adds_to_a_closed_month_is_on_the_next_invoice(runtime: Runtime) -> None:
+    apply(runtime, CONTRACT)
+    subscribe(runtime, "globex", "flat")
+    use(runtime, "a", 5, SEPTEMBER)
+    close(runtime, "2026-09", datetime(2026, 10, 3, tzinfo=UTC))
+    request = Adjust(
+        of_seq=None,
+        provider="openai",
+        model="gpt-4o-mini",
+        environment="production",
+        lines=(AdjustedMeter("tool_calls", -2, 0),),
+        source="openai",
+        source_sha256="0" * 64,
+        author="ann@seller.example",
+        reason="the provider counted otherwise",
+    )
+    with runtime.database.writer() as connection:
+        head = lock_org(connection, "globex")
+        new = [NewAdjustment("adjust-1", SEPTEMBER, request, bytes(16))]
+        add_adjustments(connection, head, "globex", new, runtime.clock(), runtime.card.version)
+    second = close(runtime, "2026-10", datetime(2026, 11, 3, tzinfo=UTC))
+    assert amounts(second) == [("adjustment", "2026-09", "-20.00")]
+    assert second.lines[0].description.startswith("2026-09: 2 fewer tool_calls, 3 instead of 5: ")
+    identical(runtime, "globex/2026-09", "globex/2026-10")
+    assert proved(runtime, second).problems == []
