@@ -1,4 +1,4 @@
-"""Adding up an hour of 1,000,000 events of 50 orgs, as the hourly run does it; then the same days made again from nothing.
+"""Adding up an hour of 1,000,000 events of 50 orgs, as the hourly run does it; then the same made again from nothing.
 
 The baseline is the least that any adding up must do: sum each org's quantities by meter in one SQL statement, without
 days, features, models, costs or anything that is kept.

@@ -129,8 +129,8 @@ def make_own_table(connection: Connection, table: LiteralString) -> None:
 
 def differing_rows(connection: Connection, table: LiteralString, org_id: str) -> list[tuple[date, Any, Any]]:
     """Where the table and the session's own one differ in an org: the day, the kept row and the due one, as JSON."""
-    text = sql.SQL(_SQL["differing"].decode())
-    text = text.format(table=sql.Identifier(table), key=sql.SQL(_KEYS.get(table, "day, slice")))
+    template = sql.SQL(_SQL["differing"].decode())
+    text = template.format(table=sql.Identifier(table), key=sql.SQL(_KEYS.get(table, "day, slice")))
     return [(day, kept, due) for day, kept, due in connection.execute(text, {"org": org_id})]
 
 

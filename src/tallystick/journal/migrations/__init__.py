@@ -32,8 +32,8 @@ def run_sql(connection: Any, revision: str) -> None:
 def run_jobs_sql(connection: Any, name: str) -> None:
     """Run a file of `jobs/`, the queue's own schema as its makers wrote it, in the schema `tallystick_jobs`.
 
-    It is kept here, by the version that it is of, so that a database's schema depends on nothing but these files. A later
-    version of the queue comes with its own changes, as a migration of ours.
+    It is kept here, by the version that it is of, so that a database's schema depends on nothing but these files. A
+    later version of the queue comes with its own changes, as a migration of ours.
     """
     text = (files(__name__) / "jobs" / f"{name}.sql").read_bytes()
     connection.execute("set local search_path = tallystick_jobs, pg_temp")
@@ -47,7 +47,8 @@ do $$
 declare
     name text;
 begin
-    for name in select tablename from pg_tables where schemaname = 'tallystick_jobs' and tablename like 'procrastinate%' loop
+    for name in select tablename from pg_tables where schemaname = 'tallystick_jobs' and tablename like 'procrastinate%'
+    loop
         execute format('grant select, insert, update, delete on tallystick_jobs.%I to tallystick_jobs', name);
         execute format('grant select on tallystick_jobs.%I to tallystick_operator', name);
     end loop;
