@@ -1,4 +1,4 @@
-"""What becomes of an invoice: `tally invoice finalize`, `life`, `pay`, `credit-note`, `void`, and `tally export due`."""
+"""What becomes of invoices: `tally invoice finalize`, `life`, `pay`, `credit-note`, `void`, and `tally export due`."""
 
 from __future__ import annotations
 
