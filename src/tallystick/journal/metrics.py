@@ -57,6 +57,12 @@ def ledger_figures(connection: Connection, now: datetime) -> LedgerFigures:
     )
 
 
+def rolled_mark(connection: Connection) -> str | None:
+    """Something that is another whenever anything has been added up."""
+    ((mark,),) = connection.execute(_SQL["mark"]).fetchall()
+    return None if mark is None else str(mark)
+
+
 def rolled_figures(connection: Connection) -> RolledFigures:
     """What rollups come to."""
     ((requests, failures, customer),) = connection.execute(_SQL["rolled"]).fetchall()

@@ -4,7 +4,10 @@
 select
     (select count(*) from org_heads where last_seq > 0),
     (select coalesce(sum(last_seq), 0) from org_heads),
-    (select coalesce(sum(unpriced), 0) from rollup_requests where unpriced <> 0),
+    (select count(*) from ledger_entries as entry where status = 'unpriced' and kind = 'usage' and not exists (
+        select from ledger_entries as correction
+        where correction.org_id = entry.org_id and correction.kind = 'correction' and correction.refers_to_seq = entry.seq
+    )),
     (select coalesce(sum(debit_pico - credit_pico), 0) from account_balances where account = 'provider_usage_cost' and asset = 'USD'),
     (select count(*) from open_holds),
     (select count(*) from open_holds where expires_at <= %(now)s),
@@ -33,6 +36,10 @@ left join lateral (
     select recorded_at from ledger_entries where org_id = head.org_id and seq = coalesce(sealed.last_seq, 0) + 1
 ) as entry on true
 where head.last_seq > coalesce(sealed.last_seq, 0)
+
+-- name: mark
+-- Changes whenever anything is added up.
+select max(rolled_at)::text || ' ' || sum(rolled_through_seq) from rollup_states
 
 -- name: rolled
 select coalesce(sum(requests), 0), coalesce(sum(failures), 0), coalesce(sum(cost_pico) filter (where payer = 'customer'), 0)
