@@ -85,7 +85,13 @@ def get_lives(
     return LifeList.model_validate({"invoices": [one.as_dict() for one in page], "next_cursor": next_cursor})
 
 
-@router.get("/v1/billing/due", operation_id="list_due", summary="What is still to be paid", response_model=DueAnswer)
+@router.get(
+    "/v1/billing/due",
+    operation_id="list_due",
+    summary="What is still to be paid",
+    response_model=DueAnswer,
+    responses={200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
+)
 def get_due(
     runtime: OpenRuntime,
     own_org: OwnOrg,
