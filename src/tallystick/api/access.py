@@ -46,7 +46,7 @@ _ADDRESSES: Final[tuple[tuple[Rule, str], ...]] = (
                         "list_overrides preview_invoice preview_subscription "
                         "show_billing_profile show_test_clock"),
     (Rule("read", QUERY), "list_invoices list_invoice_states list_due"),
-    (Rule("read", INVOICE), "show_invoice explain_invoice export_invoice show_invoice_life"),
+    (Rule("read", INVOICE), "show_invoice explain_invoice export_invoice render_document show_invoice_life"),
     (Rule("read", NOBODY), "show_latest_checkpoint show_checkpoint list_rate_versions show_rates price_answer"),
     (Rule("read", OPERATOR), "get_metrics list_jobs list_job_runs show_rollups "
                              "list_orgs list_org_events show_entry find list_requests_behind_line invoice_proof "

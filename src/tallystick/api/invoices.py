@@ -28,6 +28,7 @@ from tallystick.api.paging import page_after
 from tallystick.api.strict import StrictRoute
 from tallystick.app.close_month import MonthResult, close_month, preview_invoice
 from tallystick.app.export import MEDIA_TYPES, ExportFormat, export_invoice
+from tallystick.app.invoice_documents import DOCUMENT_MEDIA_TYPES, DocumentFormat, render_document
 from tallystick.app.invoices import explain_invoice, list_invoices, requests_behind, show_invoice
 from tallystick.app.proofs import proof_pieces
 from tallystick.app.replay import replay_invoice
@@ -227,6 +228,44 @@ def get_export(
     """
     pieces = export_invoice(runtime, invoice_id, export_format, for_customer=for_customer or own_org is not None)
     return StreamingResponse(_streamed(pieces), media_type=MEDIA_TYPES[export_format])
+
+
+@router.get(
+    "/v1/invoices/{invoice_id}/document",
+    operation_id="render_document",
+    summary="As a document",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "The document in the format asked for; docs/documents.md describes each.",
+            "content": {
+                "application/pdf": {"schema": {"type": "string", "format": "binary"}},
+                "text/html": {"schema": {"type": "string"}},
+                **_EXPORT_RESPONSE[200]["content"],
+            },
+        },
+        **problems(404),
+    },
+)
+def get_document(
+    runtime: OpenRuntime,
+    own_org: OwnOrg,
+    invoice_id: InvoiceId,
+    document_format: Annotated[
+        DocumentFormat,
+        Query(alias="format", description="pdf, html, focus (cost and usage by FOCUS), or a format of the export."),
+    ] = "pdf",
+    for_customer: Annotated[bool, Query(description="Leave out what the requests cost us.")] = False,
+) -> StreamingResponse:
+    """The invoice for a person or a tool of finance. Of an issued invoice PDF, HTML and FOCUS are always the same
+    bytes; one without a number is marked as a draft. With a key of an org, always as for a customer.
+    """
+    pieces = render_document(runtime, invoice_id, document_format, for_customer=for_customer or own_org is not None)
+    return StreamingResponse(
+        _streamed(pieces),
+        media_type=DOCUMENT_MEDIA_TYPES[document_format],
+        headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"},
+    )
 
 
 async def _streamed(pieces: Iterator[Piece]) -> AsyncIterator[Piece]:

@@ -25,7 +25,7 @@ from tallystick.cli.invoice_output import (
     row_json,
 )
 from tallystick.cli.output import EXIT_NO, print_json, print_text, progress_bar, say
-from tallystick.core.errors import cannot_write
+from tallystick.core.errors import BadInput, cannot_write
 from tallystick.core.instants import format_instant
 
 if TYPE_CHECKING:
@@ -200,22 +200,32 @@ def explain_command(
 def export_command(
     invoice_id: Reference,
     export_format: Annotated[
-        str, typer.Option("--format", help="csv (one row a request), lines-csv, json or text.")
+        str,
+        typer.Option(
+            "--format", help="csv (one row a request), lines-csv, json, text, pdf, html, or focus (cost and usage)."
+        ),
     ] = "csv",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="File to write; standard output if absent.")
     ] = None,
     for_customer: Annotated[bool, typer.Option("--for-customer", help="Leave out what it cost us.")] = False,
 ) -> None:
-    """Write the invoice as a file: every request behind it, its lines, the document, or a page."""
-    from tallystick.app.export import export_invoice
-    from tallystick.app.invoices import find_invoice
+    """Write the invoice as a file: requests, lines, the document, a page as text, HTML or PDF, or rows of FOCUS."""
+    from tallystick.app.invoice_documents import render_document
+    from tallystick.app.invoice_life import find_stored
     from tallystick.invoice.model import parse_invoice
 
+    if export_format == "pdf" and output is None and sys.stdout.isatty():
+        raise BadInput(
+            "pdf_to_terminal",
+            "a terminal cannot show a PDF",
+            next_step="name a file with --output FILE, or send it to a program",
+            where="--output",
+        )
     with _open_runtime() as runtime:
-        events = parse_invoice(find_invoice(runtime, invoice_id).document).ledger.events
+        events = parse_invoice(find_stored(runtime, invoice_id).document).ledger.events
         with progress_bar("exporting", events if export_format == "csv" else None) as advance:
-            pieces = export_invoice(runtime, invoice_id, export_format, for_customer=for_customer, progress=advance)
+            pieces = render_document(runtime, invoice_id, export_format, for_customer=for_customer, progress=advance)
             _write(pieces, output)
     if output is not None:
         say(f"wrote {output}")
@@ -254,13 +264,13 @@ def _open_runtime() -> AbstractContextManager[Runtime]:
     return open_runtime(Settings())
 
 
-def _write(pieces: Iterator[str], output: Path | None) -> None:
+def _write(pieces: Iterator[bytes], output: Path | None) -> None:
     if output is None:
-        sys.stdout.writelines(pieces)
+        sys.stdout.flush()
+        sys.stdout.buffer.writelines(pieces)
         return
     try:
-        with output.open("w", encoding="utf-8", newline="") as file:
-            for piece in pieces:
-                file.write(piece)
+        with output.open("wb") as file:
+            file.writelines(pieces)
     except OSError as error:
         raise cannot_write(output, error) from None

@@ -18,7 +18,9 @@ from tallystick.invoice.wording import cut
 STAND_IN = "en-US"
 _DIGITS_MAX = 200
 _FRACTION_PLACES = 6
-_STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+_STEERING = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
+)
 """Control characters, halves of characters, and what turns the direction of writing."""
 
 
@@ -37,7 +39,9 @@ class Writer:
         decimals = max(len(text.partition(".")[2]), least_decimals)
         pattern = f"#,##0{'.' + '0' * decimals if decimals else ''}"
         with localcontext(prec=_DIGITS_MAX):
-            return format_decimal(Decimal(text), _grouping(self.locale, pattern), self.locale, decimal_quantization=False)
+            return format_decimal(
+                Decimal(text), _grouping(self.locale, pattern), self.locale, decimal_quantization=False
+            )
 
     def amount(self, value: str) -> str:
         """An amount without its currency, with two decimals at least."""
