@@ -208,6 +208,35 @@ def test_a_stopped_worker_is_gone_at_once_and_a_job_under_way_is_asked_to_leave(
     assert query(runtime, "select count(*) from tallystick_jobs.procrastinate_workers") == [(0,)]
 
 
+def test_a_job_that_does_not_listen_keeps_nobody_from_stopping(runtime: Runtime) -> None:
+    begun, go, ran = threading.Event(), threading.Event(), Counter[str]()
+    before = {one for one in threading.enumerate() if not one.daemon}
+
+    def deaf(_: JobRun) -> Done:
+        ran["tick"] += 1
+        begun.set()
+        go.wait(30 if ran["tick"] == 1 else 0)
+        return Done(1, "")
+
+    daily = job(deaf)
+    worker = JobsWorker(runtime, jobs=[daily], pulse=FAST)
+    worker.start()
+    try:
+        assert begun.wait(20)
+        start = time.monotonic()
+        worker.stop()
+        assert time.monotonic() - start < 4.5
+        # At its end a process waits for threads that are no daemons.
+        assert {one for one in threading.enumerate() if not one.daemon} <= before
+        assert query(runtime, "select count(*) from tallystick_jobs.procrastinate_jobs where status = 'doing'") == [
+            (0,)
+        ]
+    finally:
+        go.set()
+    with JobsWorker(runtime, jobs=[daily], pulse=FAST):
+        wait_for(lambda: ran["tick"] > 1)
+
+
 def test_the_queues_role_sees_nothing_but_the_queue_and_tenants_see_none_of_it(runtime: Runtime) -> None:
     with runtime.database.connect(JOBS) as connection:
         connection.execute("select from procrastinate_jobs")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import threading
 from collections.abc import Callable, Iterable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import procrastinate
 import psycopg_pool
 
 from tallystick.app.job_list import jobs_of
-from tallystick.app.jobs import Job, run_job, started_by
+from tallystick.app.jobs import Done, Job, run_job, started_by
 from tallystick.app.queue_session import queue_conninfo
 from tallystick.app.runtime import Runtime
 
@@ -68,8 +72,8 @@ def queue_of(runtime: Runtime, is_stopping: Callable[[], bool], jobs: Iterable[J
 def _add(app: procrastinate.App, runtime: Runtime, job: Job, is_stopping: Callable[[], bool]) -> None:
     by = started_by("queue")
 
-    def run(timestamp: int) -> dict[str, Any]:
-        done = run_job(runtime, job, by=by, is_stopping=is_stopping)
+    async def run(timestamp: int) -> dict[str, Any]:
+        done = await _in_thread(job.name, partial(run_job, runtime, job, by=by, is_stopping=is_stopping))
         return {"busy": True} if done is None else {"done": done.count}
 
     task = app.task(
@@ -78,3 +82,31 @@ def _add(app: procrastinate.App, runtime: Runtime, job: Job, is_stopping: Callab
         retry=procrastinate.RetryStrategy(max_attempts=ATTEMPTS, wait=RETRY_SECONDS),
     )(run)
     app.periodic(cron=cron_of(job))(task)
+
+
+async def _in_thread(name: str, work: Callable[[], Done | None]) -> Done | None:
+    """Have it done beside the event loop, by a thread that keeps no process alive: whoever stops waits for a moment,
+    and what is not done by then ends as if it were killed, which every job can bear.
+    """
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[Done | None] = loop.create_future()
+
+    def give(done: Done | None, error: BaseException | None) -> None:
+        if answer.done():  # nobody waits any more
+            return
+        if error is None:
+            answer.set_result(done)
+        else:
+            answer.set_exception(error)
+
+    def run() -> None:
+        done, failed = None, None
+        try:
+            done = work()
+        except BaseException as error:
+            failed = error
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(give, done, failed)
+
+    threading.Thread(target=run, name=f"tally-job-{name}", daemon=True).start()
+    return await answer

@@ -21,8 +21,8 @@ from tallystick.app.runtime import Runtime
 
 CONCURRENCY = 3
 """Jobs that one worker runs at once."""
-GRACE_SECONDS = 10
-"""How long jobs may go on once the worker is to stop; what is committed stays."""
+GRACE_SECONDS = 3
+"""How long jobs may go on once the worker is to stop; what is committed stays, the rest is done by another run."""
 _PAUSES_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
 _log = structlog.get_logger("tallystick.jobs")
 
@@ -84,7 +84,7 @@ class JobsWorker:
                 with contextlib.suppress(RuntimeError):  # it has ended already
                     self._loop.call_soon_threadsafe(self._task.cancel)
         if self._thread.is_alive():
-            self._thread.join(GRACE_SECONDS + 5)
+            self._thread.join(GRACE_SECONDS + 1)
 
     def _run(self) -> None:
         if self._stopping.wait(self._wait_seconds):
