@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,9 @@ from tallystick.app.job_list import find_job
 from tallystick.app.job_runs import runs_of
 from tallystick.app.jobs import Done, run_job
 from tallystick.app.runtime import Runtime
+from tallystick.core.errors import Unavailable
+from tallystick.journal import migrations
+from tallystick.journal.migrate import migrate
 
 _VICTIM = """
 import os, signal, sys
@@ -61,11 +63,14 @@ def test_a_job_that_is_killed_at_any_step_is_done_by_the_next_run_once(runtime: 
     assert [run.outcome for run in runs_of(runtime, "rollups", 5)] == ["done", "killed"]
 
 
-def test_the_schema_of_the_queue_that_migrations_make_is_that_of_its_installed_version() -> None:
-    kept = files("tallystick.journal") / "migrations" / "jobs" / "procrastinate_3.10.0.sql"
-    installed = files("procrastinate") / "sql" / "schema.sql"
-    said = "the queue's schema has changed: add its migrations as one of ours, and compare with the new version here"
-    assert kept.read_text(encoding="utf-8") == installed.read_text(encoding="utf-8"), said
+def test_a_queue_with_other_tables_than_ours_is_refused(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrations, "QUEUE_SCHEMA_SHA256", "of another version")
+    with pytest.raises(Unavailable, match="procrastinate"):
+        migrate(empty_database_url)
+    monkeypatch.undo()
+    migrate(empty_database_url)  # the installed one is the one that this was made for
 
 
 def test_every_figure_is_in_the_guide_and_the_guide_names_no_other(runtime: Runtime) -> None:

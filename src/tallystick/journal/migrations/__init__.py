@@ -6,6 +6,11 @@ from hashlib import sha256
 from importlib.resources import files
 from typing import Any
 
+from tallystick.core.errors import Unavailable
+
+QUEUE_SCHEMA_SHA256 = "c70ec4b400a60ad9592787653aae5ae77ae41bf801d56b5bd2712751a07f2009"
+"""Of the file `sql/schema.sql` of procrastinate 3.10."""
+
 
 def revisions() -> list[str]:
     """The revisions this installation knows, oldest first: the numbers that the SQL files begin with."""
@@ -13,14 +18,9 @@ def revisions() -> list[str]:
 
 
 def schema_sha256() -> str:
-    """The SHA-256 of all SQL files in order, in hex: what the schema is made of."""
-    folders = (files(__name__), files(__name__) / "jobs")
-    found = [
-        text
-        for folder in folders
-        for _, text in sorted((path.name, path.read_bytes()) for path in folder.iterdir() if path.name.endswith(".sql"))
-    ]
-    return sha256(b"".join(found)).hexdigest()
+    """The SHA-256 of all SQL files in order, and of the queue's schema, in hex: what the schema is made of."""
+    found = sorted((path.name, path.read_bytes()) for path in files(__name__).iterdir() if path.name.endswith(".sql"))
+    return sha256(b"".join(text for _, text in found) + QUEUE_SCHEMA_SHA256.encode()).hexdigest()
 
 
 def run_sql(connection: Any, revision: str) -> None:
@@ -29,13 +29,22 @@ def run_sql(connection: Any, revision: str) -> None:
     connection.execute(path.read_bytes())
 
 
-def run_jobs_sql(connection: Any, name: str) -> None:
-    """Run a file of `jobs/`, the queue's own schema as its makers wrote it, in the schema `tallystick_jobs`.
+def make_queue(connection: Any) -> None:
+    """Make the tables of the queue of jobs in the schema `tallystick_jobs`, as the installed library has them.
 
-    It is kept here, by the version that it is of, so that a database's schema depends on nothing but these files. A
-    later version of the queue comes with its own changes, as a migration of ours.
+    A later version of the library comes with changes to them: they are a migration of ours, too, and until then that
+    version is not taken, so that a database's schema depends on nothing but the revision that it is at.
+
+    Raises:
+        Unavailable: `migration_failed`, when the library's schema is not the one that this installation was made for.
     """
-    text = (files(__name__) / "jobs" / f"{name}.sql").read_bytes()
+    text = (files("procrastinate") / "sql" / "schema.sql").read_bytes()
+    if sha256(text).hexdigest() != QUEUE_SCHEMA_SHA256:
+        raise Unavailable(
+            "migration_failed",
+            "the installed version of procrastinate has other tables than the one that this installation was made for",
+            next_step="install the versions in requirements/runtime.txt, then start again",
+        )
     connection.execute("set local search_path = tallystick_jobs, pg_temp")
     connection.execute(text)
     connection.execute(_JOBS_RIGHTS)
