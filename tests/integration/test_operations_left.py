@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -116,6 +119,27 @@ def test_it_is_never_refunded_beyond_what_was_charged_wherever_its_refunds_are(o
     with pytest.raises(Conflict):
         refund(now, back("f6"))
     is_whole(now)
+
+
+def test_processes_that_refund_a_charge_that_has_left_at_once_give_no_more_back_than_it_was(old: Runtime) -> None:
+    charged(old)
+    leave(old, 5)
+    barrier = Barrier(8)
+
+    def ask(runtime: Runtime, number: int) -> str:
+        barrier.wait()
+        try:
+            return str(answer_of(refund(runtime, back(f"f{number}", credits="2")))["refund_id"])
+        except Conflict as error:
+            return error.code
+
+    with closing(at(old, NOW)) as one, closing(at(old, NOW)) as two, ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(ask, [one] * 4 + [two] * 4, [0, 1, 2, 3] * 2))
+        is_whole(one)
+    assert answers[:4] == answers[4:]  # the same request has one answer, whoever is asked
+    given = {answer for answer in answers if answer != "refund_exceeds_charge"}
+    assert len(given) == 2
+    assert query(old, "select count(*) from ledger_entries where kind = 'refund'") == [(2,)]
 
 
 def test_a_refund_that_has_left_has_its_answer_and_no_second_effect(old: Runtime) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+
+import pytest
+
 from account_operations import authorize, do, event, grant, settle, subscribe
 from journal_helpers import query
 from tallystick.app.runtime import Runtime
+from tallystick.journal.steps import install
 from tallystick.ledger.operations import CREDIT, Held, Settled
 
 
@@ -22,3 +27,20 @@ def test_a_request_is_held_settled_and_charged(runtime: Runtime) -> None:
     assert [receipt.status for receipt in done.usage] == ["accepted"]
     kinds = query(runtime, "select kind from ledger_entries order by seq")
     assert [kind for (kind,) in kinds] == ["grant", "grant", "hold", "usage", "settlement"]
+
+
+def test_an_org_that_was_forgotten_for_want_of_room_is_known_again(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tallystick.journal.operations_writer._ORGS_REMEMBERED_MAX", 0)
+    subscribe(runtime, "acme", "globex")
+    do(runtime, grant("acme"))
+    go = threading.Event()
+    install(lambda step: bool(step == "operations.decided" and go.wait(10)))
+    try:
+        asked = [runtime.operations.submit(grant(org)) for org in ("acme", "acme", "globex")]
+        go.set()  # the last two are one group: of acme, which is known, and of globex, which is new
+        assert [future.result().org_id for future in asked] == ["acme", "acme", "globex"]
+    finally:
+        go.set()
+        install(None)

@@ -200,6 +200,7 @@ class OperationWork:
             if len(self._known) > _ORGS_REMEMBERED_MAX:
                 self._known.clear()
                 self._tests.clear()
+                unseen = sorted(orgs)  # those of this group that were seen before, too
             found = known_orgs(connection, unseen)
             self._tests |= clocks_of(connection, sorted(found)).keys()  # an org is a test org from its beginning
             self._known |= found
