@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from tallystick.app.verify_invoices import InvoiceChecks, check_numbers
+from tallystick.app.verify_invoices import InvoiceChecks, check_numbers, check_unknown
 from tallystick.app.verify_report import Findings
 from tallystick.app.verify_settlements import SettledCosts
 from tallystick.contract.decision import Decision
@@ -71,6 +71,7 @@ def check_org_accounts(
     for head in heads:
         if head.org_id in with_accounts:
             count += _Account(connection, blocks, head, contracts, findings).check()
+    check_unknown(connection, org_id, with_accounts & {head.org_id for head in heads}, findings)
     if org_id is None:
         check_numbers(connection, findings)
     for org, accounts in odd_accounts(connection, org_id):

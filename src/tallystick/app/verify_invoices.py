@@ -6,18 +6,23 @@ each was of an invoice that is stored, no number is missing, and who is billed i
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from datetime import UTC
 from typing import Any
 
 from tallystick.app.verify_report import Findings
 from tallystick.billing.fold import InvoiceFold
+from tallystick.billing.model import InvoiceEvent
 from tallystick.billing.party import profile_sha256
 from tallystick.journal.account_rows import CreditTransfer
-from tallystick.journal.billing import invoice_events, list_issued, list_profiles
+from tallystick.journal.billing import list_issued, list_profiles
 from tallystick.journal.billing_checks import (
+    all_invoice_events,
+    billed_to,
     money_balances,
     money_transfers,
     numbers_given,
+    orgs_with_invoices,
     orgs_with_profiles,
     stored_invoices,
 )
@@ -68,15 +73,17 @@ class InvoiceChecks:
                     what = f"says {found.balance}, number {found.number}, and its entries come to {due.balance}, "
                     what += f"number {due.number}" if found.balance != due.balance else "and other terms"
                 self._add("state", f"invoice_accounts: the invoice {invoice_id} {what}", due.seq if due else None)
-            events = invoice_events(self._connection, self._org, invoice_id)
-            if events != [one for one in self._fold.events if one.invoice_id == invoice_id]:
+        kept, due_events = by_invoice(all_invoice_events(self._connection, self._org)), by_invoice(self._fold.events)
+        for invoice_id in sorted(kept.keys() | due_events.keys()):
+            if kept.get(invoice_id) != due_events.get(invoice_id):
                 self._add("state", f"invoice_events: what has happened to {invoice_id} is not what its entries say")
+        self._check_billed()
         balances = money_balances(self._connection, self._org)
         for account in sorted(balances.keys() | self._fold.debits.keys() | self._fold.credits.keys()):
             moved = (self._fold.debits.get(account, 0), self._fold.credits.get(account, 0))
-            kept = balances.get(account, (0, 0))
-            if moved != kept:
-                what = f"account {account} says {kept[0]} debited and {kept[1]} credited in money"
+            says = balances.get(account, (0, 0))
+            if moved != says:
+                what = f"account {account} says {says[0]} debited and {says[1]} credited in money"
                 self._add("balance", f"{what}, its entries come to {moved[0]} and {moved[1]}")
 
     def _check_transfers(self) -> None:
@@ -99,25 +106,59 @@ class InvoiceChecks:
                 what = "is not stored" if request.invoice_id not in stored else "has another digest, total or month"
                 self._add("invoice", f"the invoice {request.invoice_id} that it issues {what}", seq)
 
+    def _check_billed(self) -> None:
+        """Who is billed is who the entry says, with the hash that it pins."""
+        named = billed_to(self._connection, self._org)
+        said = {row.version: row.sha256.hex() for row in list_profiles(self._connection, self._org)}
+        for seq, request in self._issues:
+            invoice_id, version = request.invoice_id, request.bill_to
+            if invoice_id in named and named[invoice_id] != version:
+                what = f"names version {named[invoice_id]} of the billing profile, and its entry version {version}"
+                self._add("state", f"invoice_accounts: the invoice {invoice_id} {what}", seq)
+            if version is not None and said.get(version) != request.bill_to_sha256:
+                what = "is not there" if version not in said else "is not the one"
+                self._add("profile", f"version {version} of the billing profile {what} that its invoice pins", seq)
+
     def _add(self, check: str, detail: str, seq: int | None = None) -> None:
         self._findings.add(check, detail, self._org, seq)
 
 
+def by_invoice(events: Iterable[InvoiceEvent]) -> dict[str, list[InvoiceEvent]]:
+    """What has happened to each invoice, in order."""
+    found: dict[str, list[InvoiceEvent]] = {}
+    for one in events:
+        found.setdefault(one.invoice_id, []).append(one)
+    return found
+
+
 def check_numbers(connection: Connection, findings: Findings) -> None:
     """Every place that was given in a series of numbers is borne by one document."""
-    for series, last, documents in numbers_given(connection):
-        if last != documents:
+    for series, last, documents, last_borne in numbers_given(connection):
+        if not last == documents == last_borne:
             what = f"of the series {series}, {last} numbers were given, and {documents} documents bear one"
-            findings.add("invoice", what)
+            findings.add("invoice", f"{what}, up to {last_borne}")
+
+
+def check_unknown(connection: Connection, org_id: str | None, checked: Collection[str], findings: Findings) -> None:
+    """No issued invoice is kept of an org that has no entries on any."""
+    for org in orgs_with_invoices(connection, org_id):
+        if org not in checked:
+            findings.add("state", f"issued invoices are kept of {org}, and no entry knows of any", org)
 
 
 def check_profiles(connection: Connection, org_id: str | None, findings: Findings) -> None:
     """What billing profiles say is what was said, or was erased with a record of it."""
     for org in orgs_with_profiles(connection, org_id):
+        for version in sorted(org.unsaid):
+            findings.add("profile", f"nobody has said version {version} of the billing profile", org.org_id)
         for row in list_profiles(connection, org.org_id):
             named = f"version {row.version} of the billing profile"
             if row.salt is None or row.profile is None:
                 if row.version not in org.erased:
                     findings.add("profile", f"{named} is gone, and no erasure is recorded", org.org_id)
+                elif row.version in org.named:
+                    findings.add("profile", f"{named} is erased, and an issued invoice names it", org.org_id)
+            elif row.version in org.erased:
+                findings.add("profile", f"{named} was erased, and what it says is there", org.org_id)
             elif profile_sha256(row.salt, row.profile.encode()) != row.sha256:
                 findings.add("profile", f"{named} says something else than what was said", org.org_id)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from tallystick.billing.model import InvoiceEvent
 from tallystick.journal.account_rows import CreditTransfer
 from tallystick.journal.database import Connection
 from tallystick.journal.named_sql import load_queries
@@ -16,10 +17,18 @@ _ACCOUNTS = list(MONEY_ACCOUNTS)
 
 
 class ProfiledOrg(NamedTuple):
-    """An org with billing profiles; `erased` are the versions whose text was erased."""
+    """An org with billing profiles, and which versions are what.
+
+    Attributes:
+        erased: their text was erased.
+        unsaid: there is a text of them, and no record that it was said.
+        named: issued invoices name them.
+    """
 
     org_id: str
     erased: frozenset[int]
+    unsaid: frozenset[int]
+    named: frozenset[int]
 
 
 def money_transfers(connection: Connection, org_id: str) -> list[CreditTransfer]:
@@ -43,12 +52,27 @@ def stored_invoices(connection: Connection, org_id: str) -> dict[str, tuple[str,
     return {invoice_id: (digest, total_cents, period) for invoice_id, digest, total_cents, period in rows}
 
 
-def numbers_given(connection: Connection) -> list[tuple[str, int, int]]:
-    """Series of numbers, how many places were given in each, and how many documents bear one."""
+def all_invoice_events(connection: Connection, org_id: str) -> list[InvoiceEvent]:
+    """What has happened to all of the org's issued invoices, in order."""
+    return [InvoiceEvent(*row) for row in connection.execute(_SQL["events_of_org"], {"org": org_id})]
+
+
+def orgs_with_invoices(connection: Connection, org_id: str | None) -> list[str]:
+    """Orgs of which issued invoices are kept."""
+    return [org for (org,) in connection.execute(_SQL["orgs_with_invoices"], {"org": org_id})]
+
+
+def billed_to(connection: Connection, org_id: str) -> dict[str, int | None]:
+    """By issued invoice of the org, the version of the billing profile that it names."""
+    return dict(connection.execute(_SQL["billed_to"], {"org": org_id}).fetchall())
+
+
+def numbers_given(connection: Connection) -> list[tuple[str, int, int, int]]:
+    """Series of numbers: how many places were given in each, how many documents bear one, and the last one borne."""
     return connection.execute(_SQL["numbers_given"]).fetchall()
 
 
 def orgs_with_profiles(connection: Connection, org_id: str | None) -> list[ProfiledOrg]:
     """Orgs that have billing profiles."""
     rows = connection.execute(_SQL["orgs_with_profiles"], {"org": org_id})
-    return [ProfiledOrg(org, frozenset(erased)) for org, erased in rows]
+    return [ProfiledOrg(org, *map(frozenset, versions)) for org, *versions in rows]

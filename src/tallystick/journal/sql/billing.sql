@@ -75,6 +75,20 @@ order by due_at, number
 select invoice_id, seq, kind, at, amount_cents, number from invoice_events
 where org_id = %(org)s and invoice_id = %(invoice)s order by seq
 
+-- name: events_of_org
+-- What has happened to all invoices of an org, in order.
+select invoice_id, seq, kind, at, amount_cents, number from invoice_events where org_id = %(org)s order by seq
+
+-- name: orgs_with_invoices
+-- Orgs of which issued invoices are kept.
+select org_id from invoice_accounts where %(org)s::text is null or org_id = %(org)s
+union select org_id from invoice_events where %(org)s::text is null or org_id = %(org)s
+order by 1
+
+-- name: billed_to
+-- The version of the profile that each issued invoice of an org names.
+select invoice_id, bill_to from invoice_accounts where org_id = %(org)s
+
 -- name: bill_to_names
 -- Who is billed by issued invoices, by name.
 select account.org_id, account.invoice_id, what.profile::jsonb ->> 'name'
@@ -144,10 +158,15 @@ select %(org)s, coalesce(max(ordinal), 0) + 1, %(at)s, %(author)s, %(recorded_at
 select ordinal, at, author, recorded_at from test_clocks where org_id = %(org)s order by ordinal
 
 -- name: numbers_given
--- Series, how many places were given, and how many documents bear one.
-select series, last, (
-    select count(*) from invoice_events where number is not null and left(number, length(series) + 1) = series || '-'
-) from number_series order by series
+-- Series, how many places were given, how many documents bear one, and the last place that one bears.
+select series, coalesce(last, 0), coalesce(documents, 0), coalesce(last_borne, 0)
+from number_series
+full join (
+    select regexp_replace(number, '-[^-]*$', '') collate "C" as series, count(*) as documents,
+        max(substring(number from '-([0-9]{1,18})$')::bigint) as last_borne
+    from invoice_events where number is not null group by 1
+) as borne using (series)
+order by series
 
 -- name: money_transfers
 -- An org's transfers of money for its invoices, in their order.
@@ -165,9 +184,18 @@ where org_id = %(org)s and asset = 'USD' and account = any(%(accounts)s::text[])
 select invoice_id, digest, total_cents, period from invoices where org_id = %(org)s
 
 -- name: orgs_with_profiles
--- Orgs with billing profiles, and the versions whose text was erased.
+-- Orgs with billing profiles; the versions whose text was erased, those of texts that no version is of, and those that
+-- issued invoices name.
 select org_id, array(
     select version from billing_profile_erasures as erased where erased.org_id = said.org_id order by version
+), array(
+    select version from billing_profile_texts as what where what.org_id = said.org_id and not exists (
+        select from billing_profiles as own where own.org_id = what.org_id and own.version = what.version
+    ) order by version
+), array(
+    select distinct bill_to from invoice_accounts as issued
+    where issued.org_id = said.org_id and bill_to is not null order by bill_to
 )
-from billing_profiles as said where %(org)s::text is null or org_id = %(org)s
-group by org_id order by org_id
+from (select org_id from billing_profiles union select org_id from billing_profile_texts) as said
+where %(org)s::text is null or org_id = %(org)s
+order by org_id
