@@ -24,10 +24,12 @@ from tallystick.core.errors import BadInput, Conflict
 from tallystick.core.instants import format_instant
 from tallystick.core.periods import load_zone
 from tallystick.journal.test_clocks import ClockRow, clock_history, clock_of, lock_org, next_end, put_clock
-from tallystick.usage.event_problems import check_text
+from tallystick.usage.event_problems import OLDEST, check_text
 
 ADVANCE_MAX = timedelta(days=366 * 5)
 """How far a clock is put forward at a time."""
+CLOCK_MIN, CLOCK_MAX = OLDEST, datetime(9000, 1, 1, tzinfo=UTC)
+"""Where a clock may stand: not before the oldest event that there can be, and where every term still has its end."""
 _STEP = re.compile(r"([1-9][0-9]{0,3})(h|d|w|mo|y)")
 Progress = Callable[[str], object]
 
@@ -84,11 +86,19 @@ def make_test_org(runtime: Runtime, org_id: str, at: datetime, *, author: str) -
         org_id: of whom nothing is recorded yet.
 
     Raises:
-        BadInput: `invalid_text`.
+        BadInput: `invalid_text`, `invalid_time`.
         Conflict: `not_a_test_org`, when it was there before; `test_clock_exists`, when its clock began otherwise.
         Unavailable: `database_unreachable`.
     """
     check_text("org_id", org_id)
+    check_text("author", author)
+    if not CLOCK_MIN <= at <= CLOCK_MAX:
+        raise BadInput(
+            "invalid_time",
+            f"no clock stands at {format_instant(at)}",
+            next_step=f"begin between {format_instant(CLOCK_MIN)} and {format_instant(CLOCK_MAX)}",
+            where="test_clock",
+        )
     with runtime.database.writer() as connection:
         is_new = lock_org(connection, org_id)
         history = clock_history(connection, org_id)
@@ -151,6 +161,7 @@ def advance_clock(
         Conflict: `not_a_test_org`, `clock_goes_forward`.
         Unavailable: `database_unreachable`, `journal_busy`, …; doing it again is safe.
     """
+    check_text("author", author)
     clock = show_clock(runtime, org_id)
     zone = _zone(runtime, org_id)
     target = _target(clock, zone, to, by)
@@ -204,6 +215,8 @@ def _target(clock: TestClock, zone: str, to: datetime | None, by: str | None) ->
         raise BadInput(
             "invalid_advance", "that is more than five years at once", next_step="go there in several steps", where="to"
         )
+    if target > CLOCK_MAX:
+        raise _beyond("to")
     return target
 
 
@@ -224,6 +237,13 @@ def later(at: datetime, by: str, zone: str) -> datetime:
             where="by",
         )
     count, unit = int(match[1]), match[2]
+    try:
+        return _stepped(at, count, unit, zone)
+    except (OverflowError, ValueError):
+        raise _beyond("by") from None
+
+
+def _stepped(at: datetime, count: int, unit: str, zone: str) -> datetime:
     if unit == "h":
         return at + timedelta(hours=count)
     tz = load_zone(zone)
@@ -233,10 +253,17 @@ def later(at: datetime, by: str, zone: str) -> datetime:
     else:
         months = here.year * 12 + here.month - 1 + count * (12 if unit == "y" else 1)
         year, month = divmod(months, 12)
-        if year > 9998:
-            raise BadInput("invalid_advance", "that is beyond all calendars", next_step="go less far", where="by")
         there = here.replace(year=year, month=month + 1, day=min(here.day, calendar.monthrange(year, month + 1)[1]))
     return there.replace(tzinfo=tz).astimezone(UTC)
+
+
+def _beyond(where: str) -> BadInput:
+    return BadInput(
+        "invalid_advance",
+        f"no clock goes beyond {format_instant(CLOCK_MAX)}",
+        next_step="go less far, or begin anew with another test org",
+        where=where,
+    )
 
 
 def _not_a_test_org(org_id: str, why: str) -> Conflict:
