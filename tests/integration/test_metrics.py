@@ -10,15 +10,20 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
+from accounts import CONTRACT as SHOP
 from conftest import NOW
 from invoicing import event, record
 from journal_helpers import raw_event
 from tallystick.api.app import create_app
+from tallystick.app.authorize import authorize as hold
+from tallystick.app.contracts import apply_contract
 from tallystick.app.keys import create_key
 from tallystick.app.metrics import metrics_text
+from tallystick.app.orgs import set_subscription
 from tallystick.app.rollup import roll_up
 from tallystick.app.rollup_health import LATE_AFTER, rollup_health
 from tallystick.app.runtime import Runtime
+from tallystick.app.test_clock import advance_clock, make_test_org
 
 
 @pytest.fixture
@@ -127,6 +132,31 @@ def test_a_rollup_that_is_late_degrades_and_names_the_days_that_lack_entries(
     assert rollup_health(runtime).ok
     (check,) = [one for one in client.get("/readyz").json()["checks"] if one["name"] == "rollups"]
     assert check["ok"]
+
+
+@pytest.mark.parametrize("months", [0, 4])
+def test_test_orgs_raise_no_alarm_by_their_clocks_and_their_money_is_nobodys(
+    runtime: Runtime, client: TestClient, months: int
+) -> None:
+    apply_contract(runtime, SHOP, "shop.yaml")
+    make_test_org(runtime, "sandbox", datetime(2026, 10, 1, tzinfo=UTC), author="ann")
+    set_subscription(runtime, "sandbox", contract="shop", plan="monthly", time_zone="UTC")
+    asked = {"org_id": "sandbox", "user_id": "u", "session_id": "s", "feature": "f", "environment": "production"}
+    hold(runtime, {**asked, "request_id": "a1", "action": "tailor", "work_key": "d1"})
+    if months:
+        advance_clock(runtime, "sandbox", by=f"{months}mo", author="ann")
+    health = rollup_health(runtime)
+    assert (health.ok, health.lag_seconds, health.missing) == (True, 0, ())
+    assert health.entries_behind > 1
+    found = figures(runtime)
+    for quiet in ("overdue_holds", "sealed_lag_seconds", "invoices_total", "invoiced_usd", "credits_available"):
+        assert found[f"tallystick_{quiet}", ()] == 0, quiet
+    assert ("tallystick_ingest_age_seconds", ()) not in found
+    record(runtime, [event("r1", time=NOW)])
+    runtime.clock = lambda: NOW + timedelta(minutes=1)
+    found = figures(runtime)
+    for aged in ("ingest_age_seconds", "sealed_lag_seconds", "rollup_lag_seconds"):
+        assert found[f"tallystick_{aged}", ()] == 60, aged
 
 
 def test_jobs_are_listed_with_their_runs(runtime: Runtime, client: TestClient) -> None:
