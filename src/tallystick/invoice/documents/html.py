@@ -97,7 +97,7 @@ def _lines(view: View) -> Iterator[str]:
     if not view["groups"]:
         yield '<tbody><tr class="line"><td colspan="4">Nothing is due for this month.</td></tr></tbody>'
     yield "<tfoot>"
-    for total in [*view["totals"], view["summary"]]:
+    for total in [*view["totals"], view["total"]]:
         label, amount = _text(total["label"]), _text(total["amount"])
         yield f'<tr><th scope="row" colspan="3">{label}</th><td class="n">{amount}</td></tr>'
     yield "</tfoot></table>"

@@ -49,6 +49,10 @@ def document_view(invoice: Invoice, issue: Issue) -> View:
         "summary": _summary(invoice, issue, writer),
         "groups": _groups(invoice, writer),
         "totals": _totals(invoice, writer),
+        "total": {
+            "label": "Total, in your favour" if invoice.total_cents < 0 else "Total due",
+            "amount": writer.usd(invoice.totals.total_usd),
+        },
         "pay": _pay(invoice, issue, writer),
         "wallet": [] if invoice.wallet is None else _wallet(invoice.wallet, writer),
         "not_charged": _not_charged(invoice, writer),
@@ -124,7 +128,7 @@ def _group_title(invoice: Invoice, line: InvoiceLine, writer: Writer) -> str:
 
 def _line(invoice: Invoice, line: InvoiceLine, writer: Writer) -> View:
     kind = line.kind if line.adjusts is None else line.adjusts.kind
-    has_quantity = kind in ("usage", "top_up", "credits_owed")
+    has_quantity = kind in ("usage", "top_up", "credits_owed") and line.adjusts is None
     rows = line_rows(invoice, line, writer)
     only = rows[0] if len(rows) == 1 and not rows[0]["label"] else None
     return {
@@ -236,7 +240,7 @@ def _evidence(invoice: Invoice, issue: Issue, writer: Writer) -> list[list[str]]
     rows += [
         [
             "Late for " + writer.month(one.period.label),
-            f"{one.ledger.entries} entries after {one.ledger.billed_through_seq}",
+            f"{counted(one.ledger.entries, 'entry', 'entries')} after ledger entry {one.ledger.billed_through_seq}",
         ]
         for one in invoice.adjustments
     ]
