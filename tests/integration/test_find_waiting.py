@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -145,3 +146,40 @@ def test_giving_up_what_ended_otherwise_changes_nothing_in_the_ledger(halted: St
     done = give_up_settlement(halted.runtime, "acme", hold, author="ann", reason="done by hand")
     assert (done["release_id"], done["hold_is"]) == (None, "hold_resolved")
     assert halted.entries() == before
+
+
+def test_what_is_given_up_is_not_tried_again_by_somebody_else_meanwhile(halted: Stand) -> None:
+    halted.post(x_tally_request_id="later")
+    hold = refuse(halted)
+    back: list[int] = []
+    meanwhile = threading.Thread(
+        target=lambda: back.append(retry_settlements(halted.runtime.settings, lambda: NOW, "acme"))
+    )
+
+    def try_again(step: str) -> None:
+        if step == "settlements.read":
+            raise RuntimeError("it cannot be drained now")
+        if step == "operations.taken" and not meanwhile.ident:
+            meanwhile.start()
+            meanwhile.join(0.3)
+
+    install(try_again)
+    done = give_up_settlement(halted.runtime, "acme", hold, author="ann", reason="it was a test")
+    meanwhile.join()
+    assert (done["given_up"], done["hold_is"], back) == (1, "released", [0])
+    install(None)
+    drain_queue(halted.runtime)
+    assert halted.usage() == []
+
+
+def test_what_is_tried_again_cannot_be_given_up_and_keeps_its_hold(halted: Stand) -> None:
+    halted.post(x_tally_request_id="later")
+    hold = refuse(halted)
+    assert retry_settlements(halted.runtime.settings, lambda: NOW, "acme", hold) == 1
+    with pytest.raises(NotFound):
+        give_up_settlement(halted.runtime, "acme", hold, author="ann", reason="too late")
+    assert halted.open_holds() == 1
+    install(None)
+    drain_queue(halted.runtime)
+    wait_until(lambda: queue_state(halted.runtime).waiting == 0)
+    assert len(halted.settlements()) == 1

@@ -85,12 +85,22 @@ def give_up_settlement(runtime: Runtime, org_id: str, hold_id: str, *, author: s
     parse_operation_id("hold", hold_id, where="HOLD")
     check_text("--author", author)
     check_text("--reason", reason)
+    said = f"its settlement was given up by {author}: {reason}"
+    now = format_instant(runtime.clock())
+    ended: list[tuple[str | None, str]] = []
     with closing(SettlementFile(runtime.settings.data_dir)) as file:
-        if not any((one.org_id, one.name) == (org_id, hold_id) for one in file.refused_rows()):
-            raise _not_refused(org_id, hold_id)
-        released, left = _release(runtime, org_id, hold_id, f"its settlement was given up by {author}: {reason}")
-        now = format_instant(runtime.clock())
-        count = file.give_up(org_id, hold_id, author=author, why=reason, now=now)
+        # Nobody tries it again while its hold is released: it would be charged nothing, and recorded all the same.
+        count = file.give_up(
+            org_id,
+            hold_id,
+            author=author,
+            why=reason,
+            now=now,
+            first=lambda: ended.append(_release(runtime, org_id, hold_id, said)),
+        )
+    if not count:
+        raise _not_refused(org_id, hold_id)
+    ((released, left),) = ended
     _log.warning("the end of hold %s of %s was given up by %s: %s", hold_id, org_id, author, reason)
     return {
         "org_id": org_id,

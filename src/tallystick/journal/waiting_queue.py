@@ -165,8 +165,14 @@ class WaitingQueue(QueueFile):
         with self._transaction(write=True) as connection:
             return connection.execute("delete from refused where org_id = ? and name = ?", [org_id, name]).rowcount
 
-    def give_up(self, org_id: str, name: str, *, author: str, why: str, now: str) -> int:
-        """Leave what was refused under this name at that, and keep who says so and why; how many that were."""
+    def give_up(
+        self, org_id: str, name: str, *, author: str, why: str, now: str, first: Callable[[], object] = lambda: None
+    ) -> int:
+        """Leave what was refused under this name at that, and keep who says so and why; how many that were.
+
+        `first` is what has to be done besides, where there are any: nobody puts them back into the queue meanwhile, and
+        when it raises, nothing has changed.
+        """
         if not self._file.exists():
             return 0
         with self._transaction(write=True) as connection:
@@ -176,7 +182,10 @@ class WaitingQueue(QueueFile):
                 " where org_id = ? and name = ? order by place",
                 [now, author, why, org_id, name],
             )
-            return connection.execute("delete from refused where org_id = ? and name = ?", [org_id, name]).rowcount
+            found = connection.execute("delete from refused where org_id = ? and name = ?", [org_id, name]).rowcount
+            if found:
+                first()
+            return found
 
     def tidy(self) -> None:
         """When nothing waits any more: say so to the other processes, and give the disk back."""
