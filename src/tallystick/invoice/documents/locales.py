@@ -24,6 +24,9 @@ _STEERING = re.compile(
 """Control characters, halves of characters, and what turns the direction of writing."""
 
 
+_SPACE = re.compile("[ \t\n]+")
+
+
 class Writer:
     """Writes dates and numbers by one locale; `STAND_IN` where the language is none that is known."""
 
@@ -68,7 +71,7 @@ class Writer:
 
 def plain(text: str) -> str:
     """Text from outside as one line, without what steers a terminal or a page."""
-    return " ".join(_STEERING.sub("", unicodedata.normalize("NFC", text)).split())
+    return _SPACE.sub(" ", _STEERING.sub("", unicodedata.normalize("NFC", text))).strip(" ")
 
 
 @cache
