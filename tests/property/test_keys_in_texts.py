@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -27,9 +29,14 @@ BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 words = st.text(st.characters(min_codepoint=32, max_codepoint=0x2FF, exclude_characters="\x7f"), max_size=20)
 ours = st.binary(min_size=RANDOM_BYTES, max_size=RANDOM_BYTES).map(lambda random: new_token(random)[0])
 providers = st.one_of(
-    st.tuples(st.sampled_from(["sk-proj-", "sk-ant-api03-", "sk-or-v1-"]), st.text(BASE62 + "_-", min_size=40)),
-    st.tuples(st.just("sk-"), st.text(BASE62, min_size=32, max_size=48)),
-    st.tuples(st.just("gsk_"), st.text(BASE62, min_size=52, max_size=52)),
+    # What is drawn at random is no word: it has a part without a break, and digits.
+    st.tuples(
+        st.sampled_from(["sk-proj-", "sk-ant-api03-", "sk-or-v1-"]),
+        st.text(BASE62 + "_-", min_size=10, max_size=60),
+        st.text(BASE62, min_size=20),
+    ),
+    st.tuples(st.just("sk-"), st.text(BASE62, min_size=30, max_size=40), st.sampled_from("0123456789")),
+    st.tuples(st.just("gsk_"), st.text(BASE62, min_size=40, max_size=40), st.text("0123456789", min_size=12)),
     st.tuples(st.just("AIza"), st.text(BASE62 + "_-", min_size=35, max_size=35)),
 ).map("".join)
 
@@ -86,6 +93,16 @@ def test_a_line_shows_no_more_of_a_key_than_what_it_is_called(before: str, token
     assert line_without_secrets(text.encode()) == without_secrets(text).encode()
 
 
+@given(words, st.sampled_from(["\n", "\t", "\x85", " ", '"']), st.one_of(ours, providers))
+def test_nor_does_a_line_of_json_or_an_address_where_a_space_is_written_otherwise(
+    before: str, space: str, key: str
+) -> None:
+    secret = key[12:]
+    for line in (json.dumps(before + space + key), quote(before + space + key), json.dumps(json.dumps(space + key))):
+        assert holds_key(line)
+        assert secret not in without_secrets(line)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -93,6 +110,12 @@ def test_a_line_shows_no_more_of_a_key_than_what_it_is_called(before: str, token
             "task-force-of-many-long-names-and-more",
             "sk-550e8400-e29b-41d4-a716-446655440000",
             "sk-SK-bratislava-region-1",
+            "sk-admin-dashboard-overview",
+            "sk-or-other-words-of-a-sentence",
+            "sk-proj-review-of-the-year-2026",
+            "sk-internationalizationmodule",
+            "stk_checkout_transactionhistory",
+            "task-proj-550e8400-e29b-41d4-a716-446655440000",
         ),
         *("tk_acme_2026", "key_oBh2MLAy", "disk-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "gpt-4o", "AIza", "sk-"),
     ],

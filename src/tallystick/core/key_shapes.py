@@ -10,8 +10,11 @@ import re
 from typing import Final
 
 _OURS: Final = re.compile(r"(tk_[0-9A-Za-z]{8})_[0-9A-Za-z]+")
+_BEGINS = r"(?:(?<![0-9A-Za-z])|(?<=%[0-9A-Fa-f]{2})|(?<=\\[nrt])|(?<=\\u[0-9A-Fa-f]{4}))"
+"""Where a provider's key may begin: not within a word, but right after a space as addresses and JSON write it."""
 _PROVIDERS: Final = re.compile(
-    r"""(?<![0-9A-Za-z])(?:
+    _BEGINS
+    + r"""(?:
         (sk-(?:proj|ant|or|svcacct|admin|None)-)[0-9A-Za-z_-]{16,}
       | (sk-)[0-9A-Za-z]{20,}
       | (gsk_)[0-9A-Za-z]{32,}
@@ -19,8 +22,25 @@ _PROVIDERS: Final = re.compile(
     )""",
     re.VERBOSE,
 )
-_OUR_KEY: Final = re.compile(r"tk_[0-9A-Za-z]{8}_[0-9A-Za-z]{16,}")
-"""So much of a secret is in no name. Less of one is shown nowhere, but refused nowhere."""
+_NO_WORDS = r"(?=[0-9A-Za-z_-]{0,80}?(?:[0-9A-Za-z]{20}|[0-9][0-9A-Za-z_-]{0,80}?[A-Z]|[A-Z][0-9A-Za-z_-]{0,80}?[0-9]))"
+"""What is drawn at random soon has digits and capitals, or goes on without a break; `sk-admin-dashboard-overview` does
+not.
+"""
+_KEYS: Final = re.compile(
+    r"""tk_[0-9A-Za-z]{8}_(?:[0-9A-Za-z]{43} | (?=[a-z]{0,15}[0-9A-Z])[0-9A-Za-z]{16,})
+      | """
+    + _BEGINS
+    + r"""(?:
+        sk-(?:proj|ant|or|svcacct|admin|None)-"""
+    + _NO_WORDS
+    + r"""[0-9A-Za-z_-]{16,}
+      | sk-(?=[a-z]{0,40}[0-9A-Z])[0-9A-Za-z]{20,}
+      | gsk_(?=[a-z]{0,40}[0-9A-Z])[0-9A-Za-z]{32,}
+      | AIza[0-9A-Za-z_-]{30,}
+    )""",
+    re.VERBOSE,
+)
+"""What is refused: a secret whole or in large part, and no name. Less of one is shown nowhere, but refused nowhere."""
 
 
 def may_hold_key(text: str) -> bool:
@@ -32,7 +52,7 @@ def holds_key(text: str) -> bool:
     """Whether a key stands in the text, ours or a provider's."""
     if not may_hold_key(text):
         return False
-    return _OUR_KEY.search(text) is not None or _PROVIDERS.search(text) is not None
+    return _KEYS.search(text) is not None
 
 
 def without_secrets(text: str) -> str:
