@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from tallystick.app.invoice_life import InvoiceLife, contract_of, find_stored, show_life, stored_line_cents
+from tallystick.app.invoice_life import InvoiceLife, find_stored, show_life, stored_line_cents
+from tallystick.app.issue_invoices import contract_of
 from tallystick.app.left_entries import submit_and_wait
 from tallystick.app.operate import new_salt
 from tallystick.app.parties import profile_names

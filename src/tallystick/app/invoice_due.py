@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from tallystick.app.ended_months import ended_months
-from tallystick.app.invoice_life import FinalResult, finalize_month, issue_invoice
+from tallystick.app.invoice_life import FinalResult, final_result, finalize_month
+from tallystick.app.issue_invoices import issue_stored
 from tallystick.app.runtime import Runtime
-from tallystick.journal.billing import list_issued
-from tallystick.journal.invoices import list_invoice_rows
+from tallystick.journal.billing import unissued_rows
 
 
 def finalize_due(runtime: Runtime, org_id: str | None = None) -> list[FinalResult]:
@@ -21,19 +21,13 @@ def finalize_due(runtime: Runtime, org_id: str | None = None) -> list[FinalResul
     Raises:
         Unavailable: `database_unreachable`, `journal_busy`, …; running it again is safe.
     """
-    results = []
+    due: dict[str, list[str]] = {}
     for org, period, final_at in list(ended_months(runtime, org_id)):
         if final_at is not None and runtime.now(org) >= final_at:
-            results += finalize_month(runtime, period.label, [org])
-    for org, invoice_id, label in _unissued(runtime, org_id):
-        results.append(FinalResult(org, label, "issued", issue_invoice(runtime, invoice_id)))
-    return results
-
-
-def _unissued(runtime: Runtime, org_id: str | None) -> list[tuple[str, str, str]]:
-    """Stored invoices that have no number, the oldest first."""
+            due.setdefault(period.label, []).append(org)
+    results = []
+    for label, orgs in sorted(due.items()):
+        results += finalize_month(runtime, label, orgs)
     with runtime.database.operator() if org_id is None else runtime.database.org(org_id) as connection:
-        issued = {one.account.invoice_id for one in list_issued(connection, org_id)}
-        rows = list_invoice_rows(connection, org_id)
-    left = [row for row in rows if row.invoice_id not in issued]
-    return [(row.org_id, row.invoice_id, row.period) for row in sorted(left, key=lambda row: (row.period, row.org_id))]
+        left = unissued_rows(connection, org_id)
+    return results + [final_result(runtime, issue) for issue in issue_stored(runtime, left)]

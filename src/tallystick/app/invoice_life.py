@@ -15,35 +15,29 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from tallystick.app.billing_terms import load_stored_contract
 from tallystick.app.close_month import MonthResult, close_month, orgs_to_close, preview_invoice
 from tallystick.app.ended_months import ended_months
 from tallystick.app.invoices import find_invoice, unknown_invoice
-from tallystick.app.left_entries import submit_and_wait
-from tallystick.app.operate import new_salt
+from tallystick.app.issue_invoices import Issue, contract_of, issue_stored
 from tallystick.app.parties import BillingProfile, find_profile
 from tallystick.app.runtime import Runtime
 from tallystick.billing.model import INVOICE_STATES, InvoiceAccount, InvoiceEvent, InvoiceState
-from tallystick.billing.numbers import number_prefix
-from tallystick.billing.party import seller_members, seller_sha256
-from tallystick.contract.model import Contract
-from tallystick.core.errors import BadInput, Conflict, NotFound, TallyError, Unavailable
+from tallystick.billing.party import seller_members
+from tallystick.core.errors import BadInput, NotFound, TallyError, Unavailable
 from tallystick.core.instants import format_instant
 from tallystick.core.money import cents_to_usd
 from tallystick.invoice.model import Invoice, parse_invoice
 from tallystick.journal.billing import (
-    IssuedInvoice,
     bill_to_of,
     invoice_events,
+    invoice_rows_of,
     list_issued,
-    list_profiles,
 )
-from tallystick.journal.contracts import list_contract_versions
 from tallystick.journal.invoices import InvoiceRow, StoredInvoice, list_invoice_rows
-from tallystick.ledger.invoice_operations import IssueInvoice
-from tallystick.ledger.operations import Operation
 
 Progress = Callable[[int], object]
+FINALIZED_AT_ONCE = 100
+"""How many orgs are closed, and then issued together."""
 FinalStatus = Literal["issued", "already_issued", "failed"]
 
 
@@ -143,55 +137,10 @@ def issue_invoice(runtime: Runtime, reference: str) -> InvoiceLife:
         NotFound: `unknown_invoice`.
         Unavailable: `journal_busy`, `database_unreachable`, `journal_closed`; sending it again is safe.
     """
-    stored = find_stored(runtime, reference)
-    return _issue(runtime, stored)[0]
-
-
-def _issue(runtime: Runtime, stored: StoredInvoice) -> tuple[InvoiceLife, bool]:
-    """The invoice as it stands, and whether it was issued now."""
-    row = stored.row
-    found = _issued(runtime, row.org_id, row.invoice_id)
-    if found is None:
-        operation = _issue_operation(runtime, stored)
-        try:
-            is_new = submit_and_wait(runtime, operation).is_new
-        except Conflict as error:
-            # Another process was first, and the billing profile was another one then.
-            if error.code not in ("request_id_conflict", "invoice_issued"):
-                raise
-            is_new = False
-        found = _issued(runtime, row.org_id, row.invoice_id)
-        if found is None:
-            raise RuntimeError(f"invoice {row.invoice_id} is issued, and not there")
-        return _life(runtime, row, found), is_new
-    return _life(runtime, row, found), False
-
-
-def _issue_operation(runtime: Runtime, stored: StoredInvoice) -> Operation:
-    row = stored.row
-    contract = contract_of(runtime, row.contract, row.contract_sha256)
-    with runtime.database.org(row.org_id) as connection:
-        profiles = [one for one in list_profiles(connection, row.org_id) if one.profile is not None]
-    is_test = runtime.is_test_org(row.org_id)
-    seller = contract.seller
-    request = IssueInvoice(
-        invoice_id=row.invoice_id,
-        period=row.period,
-        digest=row.digest,
-        total_cents=row.total_cents,
-        prefix=number_prefix(None if seller is None else seller.number_prefix, "invoice", is_test=is_test),
-        terms_seconds=int(contract.invoicing.payment_terms.total_seconds()),
-        contract=contract.name,
-        contract_version=contract.version,
-        contract_sha256=contract.sha256,
-        seller_sha256=seller_sha256(seller),
-        bill_to=profiles[-1].version if profiles else None,
-        bill_to_sha256=profiles[-1].sha256.hex() if profiles else None,
-        is_test=is_test,
-    )
-    return Operation(
-        org_id=row.org_id, kind="invoice", request_id=row.invoice_id, request=request, salt=new_salt(runtime)
-    )
+    (issue,) = issue_stored(runtime, [find_stored(runtime, reference).row])
+    if issue.error is not None:
+        raise issue.error
+    return _life(runtime, issue.row, issue.account)
 
 
 def finalize_month(
@@ -208,31 +157,43 @@ def finalize_month(
 
     Args:
         before_late_window: also while late usage may still come in, by the contract.
-        progress: called with 1 after each org.
+        progress: called with how many orgs are done, some at a time.
 
     Raises:
         BadInput: `invalid_month`, or `invalid_text` for what cannot be an org's id.
         Unavailable: `database_unreachable`; doing it again is safe.
     """
     results = []
-    for org_id in dict.fromkeys(orgs_to_close(runtime, label) if orgs is None else orgs):
-        (closed,) = close_month(runtime, label, [org_id], before_late_window=before_late_window)
-        results.append(_finalized(runtime, label, closed))
+    chosen = list(dict.fromkeys(orgs_to_close(runtime, label) if orgs is None else orgs))
+    for start in range(0, len(chosen), FINALIZED_AT_ONCE):
+        batch = chosen[start : start + FINALIZED_AT_ONCE]
+        closed = close_month(runtime, label, batch, before_late_window=before_late_window)
+        results += _finalized(runtime, label, closed)
         if progress is not None:
-            progress(1)
+            progress(len(batch))
     return results
 
 
-def _finalized(runtime: Runtime, label: str, closed: MonthResult) -> FinalResult:
-    if closed.invoice is None:
-        return FinalResult(closed.org_id, label, "failed", error=closed.error)
-    try:
-        life, is_new = _issue(runtime, find_invoice(runtime, closed.invoice.invoice_id))
-    except Unavailable:
-        raise
-    except TallyError as error:
-        return FinalResult(closed.org_id, label, "failed", error=error)
-    return FinalResult(closed.org_id, label, "issued" if is_new else "already_issued", life)
+def _finalized(runtime: Runtime, label: str, closed: Sequence[MonthResult]) -> list[FinalResult]:
+    stored = {one.org_id: one.invoice.invoice_id for one in closed if one.invoice is not None}
+    with runtime.database.operator() as connection:
+        rows = invoice_rows_of(connection, stored.items())
+    issues = {one.row.org_id: one for one in issue_stored(runtime, [rows[each] for each in stored.values()])}
+    return [
+        final_result(runtime, issues[one.org_id])
+        if one.org_id in issues
+        else FinalResult(one.org_id, label, "failed", error=one.error)
+        for one in closed
+    ]
+
+
+def final_result(runtime: Runtime, issue: Issue) -> FinalResult:
+    """What became of an invoice that was to be issued, as the result of its month."""
+    row = issue.row
+    if issue.error is not None:
+        return FinalResult(row.org_id, row.period, "failed", error=issue.error)
+    status: FinalStatus = "issued" if issue.is_new else "already_issued"
+    return FinalResult(row.org_id, row.period, status, _life(runtime, row, issue.account))
 
 
 def find_stored(runtime: Runtime, reference: str) -> StoredInvoice:
@@ -272,7 +233,7 @@ def show_life(runtime: Runtime, reference: str, *, org_id: str | None = None) ->
         version = bill_to_of(connection, row.org_id, row.invoice_id)
     seller = contract_of(runtime, row.contract, row.contract_sha256).seller
     return ShownLife(
-        life=_life(runtime, row, issued[0] if issued else None),
+        life=_life(runtime, row, issued[0].account if issued else None),
         events=tuple(events),
         seller=None if seller is None else seller_members(seller),
         bill_to=None if version is None else find_profile(runtime, row.org_id, version),
@@ -301,11 +262,11 @@ def list_life(
         )
     with runtime.database.operator() if org_id is None else runtime.database.org(org_id) as connection:
         rows = list_invoice_rows(connection, org_id, month)
-        issued = {(one.org_id, one.account.invoice_id): one for one in list_issued(connection, org_id, period=month)}
+        issued = {one.account.invoice_id: one.account for one in list_issued(connection, org_id, period=month)}
     if state == "draft" or (state is None and org_id is not None):
         yield from _drafts(runtime, org_id, month)
     for row in rows:
-        life = _life(runtime, row, issued.get((row.org_id, row.invoice_id)))
+        life = _life(runtime, row, issued.get(row.invoice_id))
         if state in (None, life.state):
             yield life
 
@@ -329,38 +290,13 @@ def _drafts(runtime: Runtime, org_id: str | None, month: str | None) -> Iterator
             )
 
 
-def contract_of(runtime: Runtime, name: str, sha256: str) -> Contract:
-    """The stored contract version of that hash.
-
-    Raises:
-        Unavailable: `database_unreachable`.
-    """
-    with runtime.database.operator() as connection:
-        for version in list_contract_versions(connection, name):
-            if version.sha256 == sha256:
-                return load_stored_contract(version)
-    raise NotFound(
-        "unknown_contract",
-        f"the version of {name} that the invoice names is not stored",
-        next_step="run `tally verify`: a contract version was taken away",
-        where="contract",
-    )
-
-
 def stored_line_cents(stored: StoredInvoice) -> dict[int, int]:
     """The amounts of an invoice's lines by number, in cents."""
     lines = parse_invoice(stored.document).lines
     return {line.number: int(line.amount_usd.replace(".", "")) for line in lines}
 
 
-def _issued(runtime: Runtime, org_id: str, invoice_id: str) -> IssuedInvoice | None:
-    with runtime.database.org(org_id) as connection:
-        found = list_issued(connection, org_id, invoice_id=invoice_id)
-    return found[0] if found else None
-
-
-def _life(runtime: Runtime, row: InvoiceRow, issued: IssuedInvoice | None) -> InvoiceLife:
-    account = None if issued is None else issued.account
+def _life(runtime: Runtime, row: InvoiceRow, account: InvoiceAccount | None) -> InvoiceLife:
     return InvoiceLife(
         org_id=row.org_id,
         invoice_id=row.invoice_id,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import NamedTuple
 
 from tallystick.billing.model import InvoiceAccount, InvoiceEvent
 from tallystick.journal.database import Connection
 from tallystick.journal.invoice_group import account_of
+from tallystick.journal.invoices import InvoiceRow
 from tallystick.journal.named_sql import load_queries
 
 _SQL = load_queries("billing")
@@ -32,6 +34,13 @@ class ProfileRow(NamedTuple):
     profile: str | None
 
 
+class NewestProfile(NamedTuple):
+    """The version of an org's billing profile that a new invoice names, and its salted hash."""
+
+    version: int
+    sha256: bytes
+
+
 def list_issued(
     connection: Connection,
     org_id: str | None = None,
@@ -43,6 +52,31 @@ def list_issued(
     """Issued invoices, those first that were issued last."""
     values = {"org": org_id, "period": period, "invoice": invoice_id, "number": number}
     return [IssuedInvoice(row[0], account_of(row[1:])) for row in connection.execute(_SQL["list_accounts"], values)]
+
+
+def issued_of(connection: Connection, invoices: Collection[tuple[str, str]]) -> dict[str, InvoiceAccount]:
+    """By id, those of these invoices, each given with its org, that are issued. An operator's transaction."""
+    values = {"orgs": [org_id for org_id, _ in invoices], "invoices": [invoice_id for _, invoice_id in invoices]}
+    accounts = [account_of(row[1:]) for row in connection.execute(_SQL["accounts"], values)]
+    return {account.invoice_id: account for account in accounts}
+
+
+def unissued_rows(connection: Connection, org_id: str | None = None) -> list[InvoiceRow]:
+    """Closed months whose invoices have no number, of one org or of all, the oldest first."""
+    return [InvoiceRow(*row) for row in connection.execute(_SQL["unissued"], {"org": org_id})]
+
+
+def invoice_rows_of(connection: Connection, invoices: Collection[tuple[str, str]]) -> dict[str, InvoiceRow]:
+    """By id, these closed months, each given with its org. An operator's transaction."""
+    values = {"orgs": [org_id for org_id, _ in invoices], "invoices": [invoice_id for _, invoice_id in invoices]}
+    rows = [InvoiceRow(*row) for row in connection.execute(_SQL["rows_of"], values)]
+    return {row.invoice_id: row for row in rows}
+
+
+def newest_profiles(connection: Connection, orgs: Collection[str]) -> dict[str, NewestProfile]:
+    """By org, the newest version of its billing profile that is not erased. An operator's transaction."""
+    rows = connection.execute(_SQL["newest_profiles"], {"orgs": list(orgs)})
+    return {org_id: NewestProfile(version, sha256) for org_id, version, sha256 in rows}
 
 
 def list_due(connection: Connection, org_id: str | None = None, *, tests: bool = False) -> list[IssuedInvoice]:

@@ -17,6 +17,7 @@ import msgspec
 from tallystick.billing.machine import Change, decide
 from tallystick.billing.model import InvoiceAccount, InvoiceEvent
 from tallystick.billing.numbers import number_at, series_of
+from tallystick.core.errors import Conflict
 from tallystick.journal.database import Connection
 from tallystick.journal.named_sql import load_queries
 from tallystick.journal.steps import reached
@@ -64,6 +65,7 @@ class InvoiceGroup:
         self._accounts: dict[tuple[str, str], InvoiceAccount] = {}
         self._bill_to: dict[tuple[str, str], int | None] = {}
         self._series: dict[str, int] = {}
+        self._profiles: set[tuple[str, int]] = set()
         self._changed: set[tuple[str, str]] = set()
         self._numbered: set[str] = set()
         self._events: list[tuple[str, InvoiceEvent]] = []
@@ -77,15 +79,24 @@ class InvoiceGroup:
         orgs, invoices = zip(*{(org_id, request.invoice_id) for org_id, request in asked}, strict=True)
         rows = connection.execute(_SQL["accounts"], {"orgs": list(orgs), "invoices": list(invoices)})
         self._accounts = {(row[0], row[1]): account_of(row[1:]) for row in rows}
+        named = {
+            (org_id, request.bill_to)
+            for org_id, request in asked
+            if isinstance(request, IssueInvoice) and request.bill_to is not None
+        }
+        if named:
+            of, versions = zip(*named, strict=True)
+            there = connection.execute(_SQL["profiles_there"], {"orgs": list(of), "versions": list(versions)})
+            self._profiles = set(there.fetchall())
         series = {
             series_of(request.prefix, self._now)
             for _, request in asked
             if isinstance(request, IssueInvoice | CreditInvoice)
         }
         if series:
-            named = {"series": sorted(series)}
-            connection.execute(_SQL["add_series"], named)
-            self._series = dict(connection.execute(_SQL["lock_series"], named).fetchall())
+            values = {"series": sorted(series)}
+            connection.execute(_SQL["add_series"], values)
+            self._series = dict(connection.execute(_SQL["lock_series"], values).fetchall())
             reached("invoices.series_locked")
 
     def decide(self, org_id: str, seq: int, request: InvoiceRequest) -> Step:
@@ -95,6 +106,8 @@ class InvoiceGroup:
             TallyError: what the operation is refused for; no number is taken then.
         """
         key = (org_id, request.invoice_id)
+        if isinstance(request, IssueInvoice) and request.bill_to is not None:
+            self._check_profile(org_id, request.bill_to)
         series = None
         if isinstance(request, IssueInvoice | CreditInvoice):
             series = series_of(request.prefix, self._now)
@@ -111,6 +124,16 @@ class InvoiceGroup:
         result: Any = change.step.result
         self._moves += [(org_id, seq, *move) for move in transfers_in_money(request, result)]
         return change.step
+
+    def _check_profile(self, org_id: str, version: int) -> None:
+        """What an invoice names is there, and is not erased from then on: both happen under the head's lock."""
+        if (org_id, version) not in self._profiles:
+            raise Conflict(
+                "billing_profile_erased",
+                f"version {version} of the billing profile of {org_id} was erased meanwhile",
+                next_step="issue the invoice again: it names who is billed now",
+                where="bill_to",
+            )
 
     def save(self, connection: Connection) -> None:
         """Save what was decided, in the transaction that stores the entries."""

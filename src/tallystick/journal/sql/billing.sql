@@ -100,6 +100,38 @@ where %(org)s::text is null or account.org_id = %(org)s
 -- The version of the profile that an issued invoice names.
 select bill_to from invoice_accounts where org_id = %(org)s and invoice_id = %(invoice)s
 
+-- name: newest_profiles
+-- The newest version of these orgs' profiles that is not erased, and its hash.
+select given.org_id, said.version, said.sha256
+from unnest(%(orgs)s::text[]) as given (org_id)
+cross join lateral (
+    select version from billing_profile_texts as what where what.org_id = given.org_id order by version desc limit 1
+) as newest
+join billing_profiles as said on said.org_id = given.org_id and said.version = newest.version
+
+-- name: profiles_there
+-- Which of these versions of these orgs' profiles are not erased.
+select what.org_id, what.version
+from unnest(%(orgs)s::text[], %(versions)s::integer[]) as given (org_id, version)
+join billing_profile_texts as what on what.org_id = given.org_id and what.version = given.version
+
+-- name: unissued
+-- Closed months whose invoices have no number, the oldest first.
+select invoice_id, org_id, period, period_start, period_end, contract, contract_version, contract_sha256, plan, through_seq,
+       digest, total_cents, closed_at
+from invoices as stored
+where (%(org)s::text is null or org_id = %(org)s) and not exists (
+    select from invoice_accounts as issued where issued.org_id = stored.org_id and issued.invoice_id = stored.invoice_id
+)
+order by period, org_id
+
+-- name: rows_of
+-- These closed months of these orgs, without their documents.
+select stored.invoice_id, stored.org_id, period, period_start, period_end, contract, contract_version, contract_sha256, plan,
+       through_seq, digest, total_cents, closed_at
+from unnest(%(orgs)s::text[], %(invoices)s::text[]) as given (org_id, invoice_id)
+join invoices as stored on stored.invoice_id = given.invoice_id and stored.org_id = given.org_id
+
 -- name: lock_profiles
 -- One process at a time numbers the org's profiles.
 select pg_advisory_xact_lock(hashtextextended('tallystick billing profiles ' || %(org)s, 0))
