@@ -139,14 +139,17 @@ class InvoiceGroup:
         """Save what was decided, in the transaction that stores the entries."""
         if not self._changed:
             return
+        accounts = []
         for org_id, invoice_id in sorted(self._changed):
             account = self._accounts[org_id, invoice_id]
             values: dict[str, Any] = msgspec.structs.asdict(account)
             values["line_credits"] = msgspec.json.encode(account.line_credits).decode()
-            values |= {"org_id": org_id, "bill_to": self._bill_to.get((org_id, invoice_id))}
-            connection.execute(_SQL["save_account"], values)
-        for org_id, event in self._events:
-            connection.execute(_SQL["add_event"], {"org_id": org_id, **event._asdict()})
+            accounts.append({**values, "org_id": org_id, "bill_to": self._bill_to.get((org_id, invoice_id))})
+        with connection.cursor() as cursor:  # of many rows, the database is not waited for after each
+            cursor.executemany(_SQL["save_account"], accounts)
+            cursor.executemany(
+                _SQL["add_event"], [{"org_id": org_id, **event._asdict()} for org_id, event in self._events]
+            )
         if self._numbered:
             series = sorted(self._numbered)
             lasts = [self._series[name] for name in series]
@@ -156,13 +159,16 @@ class InvoiceGroup:
 
     def _move(self, connection: Connection) -> None:
         sums: dict[tuple[str, str], list[int]] = {}
+        rows = []
         for org_id, seq, debit, credit, amount_pico in self._moves:
             values = {"org_id": org_id, "seq": seq, "debit": debit, "credit": credit, "asset": USD}
-            connection.execute(_SQL["add_transfer"], {**values, "amount_pico": amount_pico, "at": self._now})
+            rows.append({**values, "amount_pico": amount_pico, "at": self._now})
             sums.setdefault((org_id, debit), [0, 0])[0] += amount_pico
             sums.setdefault((org_id, credit), [0, 0])[1] += amount_pico
         if not sums:
             return
+        with connection.cursor() as cursor:
+            cursor.executemany(_SQL["add_transfer"], rows)
         moved = {
             "orgs": [org_id for org_id, _ in sums],
             "accounts": [account for _, account in sums],
