@@ -16,6 +16,7 @@ NAMES = (
     "decisions",
     "gateway",
     "close",
+    "documents",
     "rollup",
     "seal",
     "replay",

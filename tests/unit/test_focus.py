@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import re
+from collections.abc import Callable
 from fractions import Fraction
 
 import pytest
@@ -34,7 +35,7 @@ def shared() -> Invoice:
     return invoice_of("pro", event("r1", meters={"tokens_in": 1_234_567, "tool_calls": 27, "pages_reviewed": 7}))
 
 
-SAMPLES = {
+SAMPLES: dict[str, Callable[[], Invoice]] = {
     "tiers": usage,
     "packages": shared,
     "adjustments": lambda: with_adjustments(usage()),

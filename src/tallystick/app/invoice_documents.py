@@ -112,22 +112,19 @@ def document_pages(view: View, *, ppi: float = 110) -> list[bytes]:
 
 
 def _typeset(view: View, **more: Any) -> Any:
-    source = _template(view["template"])
     data = json.dumps(view, ensure_ascii=True, separators=(",", ":"))
     with _PRINTING:  # the typesetter's one world is for one document at a time
-        return _typesetter().compile(input=source, sys_inputs={"view": data}, **more)
+        return _typesetter(view["template"]).compile(sys_inputs={"view": data}, **more)
 
 
 @cache
-def _typesetter() -> typst.Compiler:
-    return typst.Compiler(ignore_system_fonts=True)
+def _typesetter(template: str) -> typst.Compiler:
+    """The typesetter for that template, which can read nothing beside it. No name comes from outside.
 
-
-@cache
-def _template(name: str) -> bytes:
-    """The typesetter's source of that template; no name comes from outside."""
-    place = files("tallystick.invoice.documents") / "templates" / f"{name.replace('/', '-')}.typ"
-    return place.read_bytes()
+    It is given the file and not its text: of texts it numbers each one that it is given, and its numbers end.
+    """
+    folder = files("tallystick.invoice.documents") / "templates"
+    return typst.Compiler(str(folder / f"{template.replace('/', '-')}.typ"), root=str(folder), ignore_system_fonts=True)
 
 
 def _issue(runtime: Runtime, shown: ShownLife) -> Issue:
