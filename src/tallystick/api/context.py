@@ -23,7 +23,7 @@ def get_runtime(request: Request) -> Runtime:
 
 OpenRuntime = Annotated[Runtime, Depends(get_runtime)]
 OrgId = Annotated[str, Path(description="The customer.", min_length=1, max_length=512)]
-InvoiceId = Annotated[str, Path(description="The invoice's id.", min_length=1, max_length=128)]
+InvoiceId = Annotated[str, Path(description="The invoice's id, or its number.", min_length=1, max_length=128)]
 
 
 async def refuse_nul(request: Request) -> None:

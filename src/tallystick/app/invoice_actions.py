@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from tallystick.app.invoice_life import InvoiceLife, find_stored, show_life, stored_line_cents
+from tallystick.app.invoice_life import InvoiceLife, show_life, stored_line_cents
+from tallystick.app.invoices import find_invoice
 from tallystick.app.issue_invoices import contract_of
 from tallystick.app.left_entries import submit_and_wait
 from tallystick.app.operate import new_salt
@@ -67,7 +68,7 @@ def record_payment(runtime: Runtime, reference: str, raw: object, *, org_id: str
         Conflict: `invoice_void`, `more_than_was_paid`, `request_id_conflict`.
         Unavailable: `journal_busy`, `database_unreachable`, `journal_closed`; sending it again is safe.
     """
-    row = find_stored(runtime, reference).row
+    row = find_invoice(runtime, reference).row
     operation = payment_operation(row.org_id, row.invoice_id, raw, salt=new_salt(runtime))
     return _done(runtime, operation, row.invoice_id)
 
@@ -85,7 +86,7 @@ def credit_invoice(runtime: Runtime, reference: str, raw: object) -> Done:
         Conflict: `credit_exceeds_invoice`, `credit_exceeds_line`, `invoice_void`, `request_id_conflict`.
         Unavailable: as `record_payment`.
     """
-    stored = find_stored(runtime, reference)
+    stored = find_invoice(runtime, reference)
     row = stored.row
     seller = contract_of(runtime, row.contract, row.contract_sha256).seller
     operation = credit_note_operation(
@@ -114,7 +115,7 @@ def void_invoice(runtime: Runtime, reference: str, raw: object) -> Done:
         Conflict: `invoice_paid`, `invoice_void`, `request_id_conflict`.
         Unavailable: as `record_payment`.
     """
-    row = find_stored(runtime, reference).row
+    row = find_invoice(runtime, reference).row
     operation = void_operation(row.org_id, row.invoice_id, raw, salt=new_salt(runtime))
     return _done(runtime, operation, row.invoice_id)
 

@@ -14,7 +14,8 @@ import msgspec
 import typst
 
 from tallystick.app.export import FORMATS, MEDIA_TYPES, export_invoice
-from tallystick.app.invoice_life import ShownLife, find_stored, show_life
+from tallystick.app.invoice_life import ShownLife, show_life
+from tallystick.app.invoices import find_invoice
 from tallystick.app.parties import find_profile
 from tallystick.app.runtime import Runtime
 from tallystick.core.errors import BadInput, NotFound
@@ -66,7 +67,7 @@ def render_document(
             next_step=f"choose one of {', '.join(DOCUMENT_FORMATS)}",
             where="format",
         )
-    invoice = parse_invoice(find_stored(runtime, reference).document)
+    invoice = parse_invoice(find_invoice(runtime, reference).document)
     if document_format in FORMATS:
         pieces = export_invoice(
             runtime, invoice.invoice_id, document_format, for_customer=for_customer, progress=progress

@@ -23,7 +23,7 @@ from tallystick.app.parties import BillingProfile, find_profile
 from tallystick.app.runtime import Runtime
 from tallystick.billing.model import INVOICE_STATES, InvoiceAccount, InvoiceEvent, InvoiceState
 from tallystick.billing.party import seller_members
-from tallystick.core.errors import BadInput, NotFound, TallyError, Unavailable
+from tallystick.core.errors import BadInput, TallyError, Unavailable
 from tallystick.core.instants import format_instant
 from tallystick.core.money import cents_to_usd
 from tallystick.invoice.model import Invoice, parse_invoice
@@ -137,7 +137,7 @@ def issue_invoice(runtime: Runtime, reference: str) -> InvoiceLife:
         NotFound: `unknown_invoice`.
         Unavailable: `journal_busy`, `database_unreachable`, `journal_closed`; sending it again is safe.
     """
-    (issue,) = issue_stored(runtime, [find_stored(runtime, reference).row])
+    (issue,) = issue_stored(runtime, [find_invoice(runtime, reference).row])
     if issue.error is not None:
         raise issue.error
     return _life(runtime, issue.row, issue.account)
@@ -196,23 +196,6 @@ def final_result(runtime: Runtime, issue: Issue) -> FinalResult:
     return FinalResult(row.org_id, row.period, status, _life(runtime, row, issue.account))
 
 
-def find_stored(runtime: Runtime, reference: str) -> StoredInvoice:
-    """The stored invoice of that id, number ("INV-2026-000001") or ORG/MONTH.
-
-    Raises:
-        NotFound: `unknown_invoice`.
-        BadInput: `invalid_month`.
-    """
-    try:
-        return find_invoice(runtime, reference)
-    except NotFound:
-        with runtime.database.operator() as connection:
-            found = list_issued(connection, number=reference)
-        if not found:
-            raise
-        return find_invoice(runtime, found[0].account.invoice_id)
-
-
 def show_life(runtime: Runtime, reference: str, *, org_id: str | None = None) -> ShownLife:
     """How a stored invoice stands, and all that has happened to it.
 
@@ -224,7 +207,7 @@ def show_life(runtime: Runtime, reference: str, *, org_id: str | None = None) ->
         NotFound: `unknown_invoice`.
         Unavailable: `database_unreachable`.
     """
-    row = find_stored(runtime, reference).row
+    row = find_invoice(runtime, reference).row
     if org_id not in (None, row.org_id):
         raise unknown_invoice(reference)
     with runtime.database.org(row.org_id) as connection:

@@ -20,6 +20,7 @@ from tallystick.invoice.explain import Explanation, explain
 from tallystick.invoice.facts import StoredFact
 from tallystick.invoice.model import Invoice, InvoiceLine, parse_invoice
 from tallystick.invoice.terms import Terms
+from tallystick.journal.billing import list_issued
 from tallystick.journal.database import Connection
 from tallystick.journal.invoices import (
     InvoiceRow,
@@ -85,7 +86,7 @@ class ShownInvoice:
 
 
 def find_invoice(runtime: Runtime, reference: str) -> StoredInvoice:
-    """The closed invoice of that id, or of ORG/MONTH ("globex/2026-10").
+    """The closed invoice of that id, of that number ("INV-2026-000001"), or of ORG/MONTH ("globex/2026-10").
 
     Raises:
         NotFound: `unknown_invoice`.
@@ -101,6 +102,8 @@ def find_invoice(runtime: Runtime, reference: str) -> StoredInvoice:
     else:
         with runtime.database.operator() as connection:
             found = invoice_by_id(connection, reference)
+            if found is None and (numbered := list_issued(connection, number=reference)):
+                found = invoice_by_id(connection, numbered[0].account.invoice_id)
     if found is not None:
         return found
     if by_month:

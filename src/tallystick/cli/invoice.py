@@ -212,7 +212,7 @@ def export_command(
 ) -> None:
     """Write the invoice as a file: requests, lines, the document, a page as text, HTML or PDF, or rows of FOCUS."""
     from tallystick.app.invoice_documents import render_document
-    from tallystick.app.invoice_life import find_stored
+    from tallystick.app.invoices import find_invoice
     from tallystick.invoice.model import parse_invoice
 
     if export_format == "pdf" and output is None and sys.stdout.isatty():
@@ -223,7 +223,7 @@ def export_command(
             where="--output",
         )
     with _open_runtime() as runtime:
-        events = parse_invoice(find_stored(runtime, invoice_id).document).ledger.events
+        events = parse_invoice(find_invoice(runtime, invoice_id).document).ledger.events
         with progress_bar("exporting", events if export_format == "csv" else None) as advance:
             pieces = render_document(runtime, invoice_id, export_format, for_customer=for_customer, progress=advance)
             _write(pieces, output)
