@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
@@ -22,12 +23,11 @@ from tallystick.api.billing_shapes import (
 )
 from tallystick.api.context import InvoiceId, OpenRuntime, OrgId
 from tallystick.api.openapi import problems
-from tallystick.api.paging import page_after
 from tallystick.api.shapes import Asked
 from tallystick.api.strict import StrictRoute
 from tallystick.app.invoice_actions import credit_invoice, due_csv, due_invoices, record_payment, void_invoice
 from tallystick.app.invoice_due import finalize_due
-from tallystick.app.invoice_life import finalize_month, list_life, show_life
+from tallystick.app.invoice_life import finalize_month, life_cursor, list_life, show_life
 from tallystick.app.parties import profile_history, set_profile
 from tallystick.app.test_clock import advance_clock, make_test_org, show_clock
 from tallystick.core.instants import parse_instant
@@ -73,15 +73,17 @@ def get_lives(
     org_id: Annotated[str | None, Query(description="Only this org's.", max_length=512)] = None,
     month: Annotated[str | None, Query(description="Only of this month, such as 2026-10.")] = None,
     state: Annotated[State | None, Query(description="Only those that stand so.")] = None,
-    cursor: Annotated[str | None, Query(description="The `next_cursor` of the page before.", max_length=128)] = None,
+    cursor: Annotated[str | None, Query(description="The `next_cursor` of the page before.", max_length=600)] = None,
     limit: Annotated[int, Query(description="Most invoices on the page.", ge=1, le=1000)] = 100,
 ) -> LifeList:
     """Newest month first. Drafts are computed as they are asked for: of one org, or with the state `draft`. With a key
     of an org, its own.
     """
     org = org_id if own_org is None else own_org
-    found = list(list_life(runtime, org_id=org, month=month, state=state))
-    page, next_cursor = page_after(found, cursor, limit, name=lambda one: one.invoice_id)
+    found = list_life(runtime, org_id=org, month=month, state=state, after=cursor)
+    page = list(islice(found, limit))
+    more = next(found, None) if len(page) == limit else None
+    next_cursor = None if more is None else life_cursor(page[-1])
     return LifeList.model_validate({"invoices": [one.as_dict() for one in page], "next_cursor": next_cursor})
 
 

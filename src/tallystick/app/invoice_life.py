@@ -36,6 +36,7 @@ from tallystick.journal.billing import (
 from tallystick.journal.invoices import InvoiceRow, StoredInvoice, list_invoice_rows
 
 Progress = Callable[[int], object]
+_DRAFT = "draft:"
 FINALIZED_AT_ONCE = 100
 """How many orgs are closed, and then issued together."""
 FinalStatus = Literal["issued", "already_issued", "failed"]
@@ -224,16 +225,22 @@ def show_life(runtime: Runtime, reference: str, *, org_id: str | None = None) ->
 
 
 def list_life(
-    runtime: Runtime, *, org_id: str | None = None, month: str | None = None, state: str | None = None
+    runtime: Runtime,
+    *,
+    org_id: str | None = None,
+    month: str | None = None,
+    state: str | None = None,
+    after: str | None = None,
 ) -> Iterator[InvoiceLife]:
     """Invoices with their states, newest month first; drafts before them where they are asked for.
 
     Args:
-        org_id, month, state: only those; None for any. Drafts are computed as they are asked for: they are listed
-            where `state` is `draft`, and for one org.
+        org_id, month, state: only those; None for any. Drafts are listed where `state` is `draft`, and for one org.
+            Each is computed as it is asked for, and not before.
+        after: what comes after this one, named by `life_cursor`; nothing is computed of what is before.
 
     Raises:
-        BadInput: `invalid_month`, `unknown_state`.
+        BadInput: `invalid_month`, `unknown_state`, `invalid_cursor`.
         Unavailable: `database_unreachable`.
     """
     if state is not None and state not in INVOICE_STATES:
@@ -243,20 +250,41 @@ def list_life(
             next_step="name one of " + ", ".join(INVOICE_STATES),
             where="state",
         )
+    after_draft = None if after is None or not after.startswith(_DRAFT) else after.removeprefix(_DRAFT)
+    if (state == "draft" or (state is None and org_id is not None)) and (after is None or after_draft is not None):
+        yield from _drafts(runtime, org_id, month, after_draft)
+    if state == "draft":
+        return
     with runtime.database.operator() if org_id is None else runtime.database.org(org_id) as connection:
         rows = list_invoice_rows(connection, org_id, month)
         issued = {one.account.invoice_id: one.account for one in list_issued(connection, org_id, period=month)}
-    if state == "draft" or (state is None and org_id is not None):
-        yield from _drafts(runtime, org_id, month)
-    for row in rows:
+    for row in rows if after is None or after_draft is not None else _rows_after(rows, after):
         life = _life(runtime, row, issued.get(row.invoice_id))
         if state in (None, life.state):
             yield life
 
 
-def _drafts(runtime: Runtime, org_id: str | None, month: str | None) -> Iterator[InvoiceLife]:
+def life_cursor(life: InvoiceLife) -> str:
+    """What names an invoice's place in a list; it holds when its state has changed since, or a draft is closed."""
+    return f"{_DRAFT}{life.org_id}/{life.period}" if life.state == "draft" else life.invoice_id
+
+
+def _rows_after(rows: Sequence[InvoiceRow], after: str) -> Sequence[InvoiceRow]:
+    for place, row in enumerate(rows, 1):
+        if row.invoice_id == after:
+            return rows[place:]
+    raise BadInput(
+        "invalid_cursor",
+        f"{after[:60]!r} is no cursor of this list",
+        next_step="use the next_cursor of the page before, or none for the first page",
+        where="cursor",
+    )
+
+
+def _drafts(runtime: Runtime, org_id: str | None, month: str | None, after: str | None) -> Iterator[InvoiceLife]:
+    last = ("", "") if after is None else (after.rpartition("/")[0], after.rpartition("/")[2])
     for draft_org, period, _ in ended_months(runtime, org_id):
-        if month in (None, period.label):
+        if month in (None, period.label) and (draft_org, period.label) > last:
             try:
                 invoice: Invoice = preview_invoice(runtime, draft_org, period.label)
             except Unavailable:
