@@ -73,8 +73,8 @@ def test_rows_that_the_owner_writes_are_found(runtime: Runtime, database_url: st
 
 
 AMOUNTS: list[Any] = [
-    "0", "-1", "1e3", "0.001", "1" + "0" * 30, 5, 5.5, None, "", " 5", "5 ", "٥", "1_000", "NaN", "0x10", "1" * 5000, True,
-    [], {},
+    "0", "-1", "1e3", "0.001", "1" + "0" * 30, 5, 5.5, None, "", " 5", "5 ", "٥", "1_000", "NaN", "0x10", "1" * 5000,
+    True, [], {},
 ]  # fmt: skip
 BAD: list[tuple[str, dict[str, Any]]] = [
     *[("pay", {"amount_usd": each}) for each in AMOUNTS],

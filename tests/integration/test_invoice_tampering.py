@@ -67,7 +67,8 @@ def test_states_and_ids_stay_when_entries_leave_for_blocks(runtime: Runtime) -> 
     assert first is not None
     assert second is not None
     paid = record_payment(runtime, first.invoice_id, payment("p1", "3"))
-    void_invoice(runtime, second.invoice_id, VOID)
+    noted = credit_invoice(runtime, first.invoice_id, note("n1", "1", line=1))
+    voided = void_invoice(runtime, second.invoice_id, VOID)
     before = [one.as_dict() for one in list_life(runtime)]
     let_go(runtime, runtime.clock())
     with runtime.database.operator() as connection:
@@ -77,10 +78,20 @@ def test_states_and_ids_stay_when_entries_leave_for_blocks(runtime: Runtime) -> 
     with pytest.raises(Conflict) as other:
         record_payment(runtime, first.invoice_id, payment("p1", "4"))
     assert other.value.code == "request_id_conflict"
+    for same, done in (
+        (credit_invoice(runtime, first.invoice_id, note("n1", "1", line=1)), noted),
+        (void_invoice(runtime, second.invoice_id, VOID), voided),
+    ):
+        assert (same.recorded.is_new, same.recorded.leaf) == (False, done.recorded.leaf)
+    for changed in ({"amount_usd": "2"}, {"line": None}, {"reason": "else"}):
+        with pytest.raises(Conflict) as conflict:
+            credit_invoice(runtime, first.invoice_id, {**note("n1", "1", line=1), **changed})
+        assert conflict.value.code == "request_id_conflict"
+    assert {one.status for one in finalize_month(runtime, "2026-07")} == {"already_issued"}
     kept = [{**one, "state": ""} for one in before]
     assert [{**one.as_dict(), "state": ""} for one in list_life(runtime)] == kept
-    assert [one.kind for one in show_life(runtime, first.invoice_id).events] == ["invoice", "payment"]
-    more = record_payment(runtime, first.invoice_id, payment("p2", "7"))
+    assert [one.kind for one in show_life(runtime, first.invoice_id).events] == ["invoice", "payment", "credit_note"]
+    more = record_payment(runtime, first.invoice_id, payment("p2", "6"))
     assert more.life.state == "paid"
     assert findings(runtime) == []
 
