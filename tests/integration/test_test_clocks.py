@@ -5,10 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from starlette.testclient import TestClient
 
 from accounts import CONTRACT as SHOP
 from billing import findings, payment
 from invoicing import event
+from tallystick.api.app import create_app
+from tallystick.api.decisions import SETTLE
 from tallystick.app.authorize import authorize
 from tallystick.app.contracts import apply_contract
 from tallystick.app.ingest import ingest_events
@@ -95,6 +98,33 @@ def test_a_settlement_brings_usage_of_the_orgs_own_present(runtime: Runtime) -> 
     assert done.recorded_at == datetime(2027, 3, 1, tzinfo=UTC)
     assert [one.status for one in done.usage] == ["accepted"]
     assert findings(runtime) == []
+
+
+def test_the_short_way_waits_for_no_clock_and_the_long_one_asks_for_it(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox(runtime)
+    advance_clock(runtime, "sandbox", to=datetime(2027, 3, 1, tzinfo=UTC), author="ann")
+    asked = {"org_id": "sandbox", "user_id": "u", "session_id": "s", "feature": "f", "environment": "production"}
+    held = authorize(runtime, {**asked, "request_id": "a1", "action": "tailor", "work_key": "d1"})
+    used = {"request_id": "r1", "time": "2027-03-01T00:00:00Z", "provider": "openai", "model": "gpt-4o"}
+    ended = {
+        "org_id": "sandbox", "hold_id": f"h{held.seq}", "outcome": "success",
+        "events": [{**used, "meters": {"tokens_in": 1000}}],
+    }  # fmt: skip
+    with monkeypatch.context() as patched:
+        patched.setattr(runtime.database, "operator", lambda: pytest.fail("the event loop would wait for it"))
+        runtime.org_clocks.forget()
+        with pytest.raises(BadInput) as refused:
+            SETTLE.check(runtime, ended, runtime.known_meters())
+    assert refused.value.code == "time_in_future"
+    with TestClient(create_app(runtime)) as client:
+        done = client.post("/v1/settle", json=ended)
+        later = client.post(
+            "/v1/settle", json={**ended, "events": [{**ended["events"][0], "time": "2027-03-02T00:00:00Z"}]}
+        )
+    assert done.status_code == 200, done.text
+    assert (later.status_code, later.json()["code"]) == (422, "time_in_future")
 
 
 def test_clocks_go_forward_only_and_only_of_test_orgs(runtime: Runtime) -> None:

@@ -40,7 +40,7 @@ from tallystick.app.operate import with_meters
 from tallystick.app.refund import checked_refund
 from tallystick.app.release import checked_release
 from tallystick.app.runtime import Runtime
-from tallystick.app.settle import checked_settle
+from tallystick.app.settle import checked_settle, settle_by_own_clock
 from tallystick.contract.policy import DENIALS, HTTP_STATUS
 from tallystick.core.errors import BadInput, TallyError
 from tallystick.core.json_text import read_json, without_bom
@@ -59,15 +59,17 @@ class OperationAddress(NamedTuple):
     Attributes:
         scope: what a caller's key must be for.
         check: makes the operation of a decoded body, by the meters that are known; it waits for nothing.
+        check_patiently: the same on the long way, where it may wait for the database; None where that is no other.
     """
 
     path: str
     scope: str
     check: Callable[[Runtime, object, frozenset[str]], Operation]
+    check_patiently: Callable[[Runtime, object, frozenset[str]], Operation] | None = None
 
 
 AUTHORIZE: Final = OperationAddress("/v1/authorize", "authorize", checked_authorize)
-SETTLE: Final = OperationAddress("/v1/settle", "authorize", checked_settle)
+SETTLE: Final = OperationAddress("/v1/settle", "authorize", checked_settle, settle_by_own_clock)
 RELEASE: Final = OperationAddress("/v1/release", "authorize", checked_release)
 REFUND: Final = OperationAddress("/v1/refunds", "admin", checked_refund)
 ADDRESSES: Final = (AUTHORIZE, SETTLE, RELEASE, REFUND)
@@ -264,6 +266,6 @@ def _offer(
         )
     check_values(body, VALUES_MAX)
     raw = read_json(without_bom(body))
-    operation = with_meters(runtime, partial(address.check, runtime, raw))
+    operation = with_meters(runtime, partial(address.check_patiently or address.check, runtime, raw))
     require_org(request, operation.org_id)
     return operation, runtime.operations.submit(operation)

@@ -29,24 +29,29 @@ def settle(runtime: Runtime, raw: object) -> Recorded:
             event is not this hold's work). Nothing moved then.
         TallyError: of a hold that has left the database what `left_entries.answer_from_blocks` raises.
     """
-    return submit_and_wait(runtime, with_meters(runtime, partial(checked_settle, runtime, raw)))
+    return submit_and_wait(runtime, with_meters(runtime, partial(settle_by_own_clock, runtime, raw)))
 
 
 def checked_settle(runtime: Runtime, raw: object, known_meters: frozenset[str]) -> Operation:
-    """The operation that a request asks for, by the meters that are known. It asks the database for nothing, but for a
-    test org's clock when an event is ahead of the machine's.
+    """The operation that a request asks for, by the machine's clock; it asks the database for nothing.
 
     Raises:
-        BadInput, Problems: as `settle`.
+        BadInput, Problems: as `settle`; `time_in_future` also where a test org's own clock is ahead.
     """
-    salt, now = new_salt(runtime), runtime.clock()
+    return settle_operation(raw, salt=new_salt(runtime), known_meters=known_meters, now=runtime.clock())
+
+
+def settle_by_own_clock(runtime: Runtime, raw: object, known_meters: frozenset[str]) -> Operation:
+    """As `checked_settle`, but where an event is ahead of the machine's clock the org's own is looked at, which may ask
+    the database: nothing for an event loop.
+    """
     try:
-        return settle_operation(raw, salt=salt, known_meters=known_meters, now=now)
+        return checked_settle(runtime, raw, known_meters)
     except BadInput as error:
         problems = error.problems if isinstance(error, Problems) else (error,)
-        its_now = now
-        if isinstance(raw, Mapping) and any(problem.code == "time_in_future" for problem in problems):
-            its_now = runtime.now(str(raw.get("org_id")))
-        if its_now <= now:
+        if not isinstance(raw, Mapping) or all(problem.code != "time_in_future" for problem in problems):
             raise
-    return settle_operation(raw, salt=salt, known_meters=known_meters, now=its_now)  # a test org's clock is ahead
+        its_now = runtime.now(str(raw.get("org_id")))
+        if its_now <= runtime.clock():
+            raise
+    return settle_operation(raw, salt=new_salt(runtime), known_meters=known_meters, now=its_now)
