@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
 import pytest
+from starlette.testclient import TestClient
 
-from billing import SELLER, VOID, billed_org, findings, money, note, payment
+from billing import OCTOBER, SELLER, VOID, billed_org, findings, money, note, payment
 from invoicing import apply, subscribe
+from tallystick.api.app import create_app
 from tallystick.app.invoice_actions import credit_invoice, record_payment, void_invoice
+from tallystick.app.invoice_due import finalize_due
+from tallystick.app.invoice_life import finalize_month
 from tallystick.app.parties import set_profile
 from tallystick.app.runtime import Runtime
 from tallystick.app.test_clock import advance_clock, make_test_org
@@ -126,3 +131,33 @@ def test_no_clock_goes_beyond_all_calendars(runtime: Runtime, by: str) -> None:
         advance_clock(runtime, "sandbox", by=by, author="ann")
     assert refused.value.code == "invalid_advance"
     assert advance_clock(runtime, "sandbox", to=last, author="ann").at == last
+
+
+@pytest.mark.parametrize("month", ["2026-13", "2026-1", "0000-01", "10000-01", "now", "2026-10' or 1=1", ""])
+def test_what_is_no_month_is_said_and_no_empty_list(runtime: Runtime, month: str) -> None:
+    billed_org(runtime)
+    with TestClient(create_app(runtime)) as client:
+        for answer in (
+            client.get("/v1/billing/invoices", params={"month": month}),
+            client.get("/v1/billing/invoices", params={"month": month, "state": "draft"}),
+            client.post("/v1/billing/finalize", json={"month": month}),
+        ):
+            assert (answer.status_code, answer.json()["code"]) == (422, "invalid_month")
+
+
+@pytest.mark.parametrize("org_id", ["", "a\x00", "x" * 600, "\ud800"])
+def test_what_can_be_no_org_is_refused_and_not_passed_over(runtime: Runtime, org_id: str) -> None:
+    billed_org(runtime)
+    body = json.dumps({"orgs": [org_id]}).encode()
+    with TestClient(create_app(runtime), raise_server_exceptions=False) as client:
+        for sent in (body, json.dumps({"orgs": [org_id], "month": OCTOBER}).encode()):
+            answer = client.post("/v1/billing/finalize", content=sent, headers={"content-type": "application/json"})
+            assert answer.status_code in (207, 400, 422), answer.text  # 207: of a month, each org says why
+
+
+def test_an_org_that_is_not_there_has_nothing_to_finalize(runtime: Runtime) -> None:
+    billed_org(runtime)
+    (failed,) = finalize_month(runtime, OCTOBER, ["ghost"])
+    assert failed.error is not None
+    assert failed.error.code == "no_subscription"
+    assert finalize_due(runtime, "ghost") == []

@@ -7,6 +7,7 @@ from tallystick.app.invoice_life import FinalResult, final_result, finalize_mont
 from tallystick.app.issue_invoices import issue_stored
 from tallystick.app.runtime import Runtime
 from tallystick.journal.billing import unissued_rows
+from tallystick.usage.event_problems import check_text
 
 
 def finalize_due(runtime: Runtime, org_id: str | None = None) -> list[FinalResult]:
@@ -19,8 +20,11 @@ def finalize_due(runtime: Runtime, org_id: str | None = None) -> list[FinalResul
         org_id: only this org; None for all.
 
     Raises:
+        BadInput: what cannot be an org's id.
         Unavailable: `database_unreachable`, `journal_busy`, …; running it again is safe.
     """
+    if org_id is not None:
+        check_text("org_id", org_id)
     due: dict[str, list[str]] = {}
     for org, period, final_at in list(ended_months(runtime, org_id)):
         if final_at is not None and runtime.now(org) >= final_at:

@@ -26,6 +26,7 @@ from tallystick.billing.party import seller_members
 from tallystick.core.errors import BadInput, TallyError, Unavailable
 from tallystick.core.instants import format_instant
 from tallystick.core.money import cents_to_usd
+from tallystick.core.periods import month_period
 from tallystick.invoice.model import Invoice, parse_invoice
 from tallystick.journal.billing import (
     bill_to_of,
@@ -250,6 +251,8 @@ def list_life(
             next_step="name one of " + ", ".join(INVOICE_STATES),
             where="state",
         )
+    if month is not None:
+        month_period(month)
     after_draft = None if after is None or not after.startswith(_DRAFT) else after.removeprefix(_DRAFT)
     if (state == "draft" or (state is None and org_id is not None)) and (after is None or after_draft is not None):
         yield from _drafts(runtime, org_id, month, after_draft)
