@@ -14,6 +14,8 @@ from tallystick.api.app import create_app
 from tallystick.api.decisions import SETTLE
 from tallystick.app.authorize import authorize
 from tallystick.app.contracts import apply_contract
+from tallystick.app.hold_expiry import expire_due
+from tallystick.app.included_credits import give_included
 from tallystick.app.ingest import ingest_events
 from tallystick.app.invoice_actions import due_invoices, record_payment
 from tallystick.app.invoice_life import list_life
@@ -24,6 +26,7 @@ from tallystick.app.test_clock import advance_clock, later, make_test_org, show_
 from tallystick.app.wallet import show_wallet, wallet_entries
 from tallystick.core.errors import BadInput, Conflict
 from tallystick.core.instants import parse_instant
+from tallystick.journal.steps import install
 
 START = datetime(2026, 10, 1, tzinfo=UTC)
 
@@ -125,6 +128,19 @@ def test_the_short_way_waits_for_no_clock_and_the_long_one_asks_for_it(
         )
     assert done.status_code == 200, done.text
     assert (later.status_code, later.json()["code"]) == (422, "time_in_future")
+
+
+def test_loops_leave_test_orgs_to_whoever_puts_their_clocks_forward(runtime: Runtime) -> None:
+    sandbox(runtime)
+    advance_clock(runtime, "sandbox", to=datetime(2027, 3, 1, tzinfo=UTC), author="ann")
+    written: list[str] = []
+    install(written.append)
+    try:
+        assert give_included(runtime) == 0
+        assert expire_due(runtime) == 0
+    finally:
+        install(None)
+    assert written == []
 
 
 def test_clocks_go_forward_only_and_only_of_test_orgs(runtime: Runtime) -> None:

@@ -320,11 +320,13 @@ where not exists (select from test_clocks as own where own.org_id = due.org_id)
 group by org_id order by min(since), org_id limit %(limit)s
 
 -- name: subscribed
--- Orgs on a plan at an instant, with their time zone and what they were given last; after org_id, so many at a time.
+-- Orgs on a plan at an instant, with their time zone and what they were given last; after org_id, so many at a time, and
+-- without those that have clocks of their own.
 select subscription.org_id, subscription.contract, subscription.plan, subscription.time_zone, coalesce(state.progress, '{}')
 from (
     select distinct on (org_id) org_id, contract, plan, time_zone from subscriptions
     where effective_from <= %(now)s and org_id > %(after)s
+        and not exists (select from test_clocks as own where own.org_id = subscriptions.org_id)
     order by org_id, effective_from desc, ordinal desc
     limit %(limit)s
 ) as subscription
