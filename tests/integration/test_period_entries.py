@@ -60,7 +60,7 @@ periods = st.one_of(
         lambda found: Period("some hours", found[0], found[0] + timedelta(hours=found[1]))
     ),
 )
-unhurried = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
+unhurried = {"suppress_health_check": [HealthCheck.function_scoped_fixture]}
 
 
 def arrive(runtime: Runtime, org_id: str, arriving: Arrivals) -> None:
@@ -139,8 +139,10 @@ def test_what_bisection_finds_is_what_a_look_at_every_row_finds(
         assert [one.refers_to_seq for one in streamed] == sorted(corrections)
         assert period_meters(connection, scope) == (["tokens_in", "tokens_out"] if seen else [])
         row = InvoiceRow("", org_id, "", period.start, period.end, "", "", "", "", through, "", 0, period.end)
-        count, late = late_requests(connection, row, 3)
+        billed = through + 2  # by a later invoice
+        count, unbilled, late = late_requests(connection, row, billed, 3)
         assert (count, [one.seq for one in late]) == (len(later), later[:3])
+        assert unbilled == sum(seq > billed for seq in later)
 
     with runtime.database.operator() as connection:
         used = [org_id] if requests else []
@@ -243,13 +245,17 @@ def test_looking_for_a_few_entries_reads_few_pages_of_a_long_ledger(runtime: Run
         assert whole > 1000
         span = Span(Scope(*asked.values()), 460, 600)
         late = {**span.parameters(), "first_seq": 40001, "last_seq": 40000, "limit": 20, "kinds": ["grant"]}
+        late["billed_through_seq"] = 40000
+        requests = {**span.parameters(), "meters": None, "uncharged": [], "limit": None}
         for file, query_name, parameters in (
             ("period", "span", asked),
             ("invoices", "unsubscribed_orgs", asked),
             ("invoices", "orgs_that_used", {"orgs": ["globex"], "starts": [asked["start"]], "ends": [end]}),
             ("invoices", "late_requests", late),
-            ("period", "requests_late", {**span.parameters(), "meters": None, "uncharged": [], "limit": None}),
-            ("period", "requests", {**span.parameters(), "meters": None, "uncharged": [], "limit": None}),
+            ("period", "requests_late", {**requests, "after_seq": 0}),
+            ("period", "requests", {**requests, "after_seq": 0}),
+            ("period", "requests_late", {**requests, "after_seq": 500}),
+            ("period", "requests", {**requests, "after_seq": 500}),
             ("period", "corrections", span.parameters()),
             ("period", "operations", {**span.parameters(), "kinds": ["grant"]}),
             ("period", "operations_late", {**span.parameters(), "kinds": ["grant"]}),
