@@ -140,3 +140,15 @@ def test_days_whose_entries_have_left_the_database_are_the_same_from_their_block
         connection.execute("delete from rollup_states")
     roll_up(now)
     assert stored(now) == before
+
+
+@pytest.mark.parametrize("day", [date.min, date.max])
+def test_the_calendars_ends_are_days_as_any_other(runtime: Runtime, day: date) -> None:
+    record(runtime, some(3))
+    assert list_day_requests(runtime, "globex", day) == {"requests": [], "next_cursor": None}
+    assert show_usage(runtime, UsageQuestion("globex", day, day)).rows == []
+    rebuild(runtime, org_id="globex", first=day, last=day)
+    rebuild(runtime, first=date.min, last=date.max)
+    before = stored(runtime)
+    rebuild(runtime, first=date.max, last=date.max)
+    assert stored(runtime) == before

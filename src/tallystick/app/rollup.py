@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 
 from tallystick.app.entries import stream_entries
 from tallystick.app.runtime import Runtime
@@ -21,7 +21,7 @@ from tallystick.journal.listing import knows_org
 from tallystick.journal.rollup import ALL_TIME, Task
 from tallystick.journal.steps import reached
 from tallystick.rollup.fold import Fold
-from tallystick.rollup.model import start_of
+from tallystick.rollup.model import end_of, start_of
 
 ENTRIES_AT_ONCE = 100_000
 """Most entries that one transaction adds up: about a second."""
@@ -169,7 +169,7 @@ def _rebuild_org(runtime: Runtime, org_id: str, first: date | None, last: date |
     with runtime.database.writer() as connection:
         journal.begin_rolling(connection)
         through = journal.claim_orgs(connection, [org_id], runtime.clock(), wait=True)[org_id]
-        journal.clear_days(connection, org_id, first, None if last is None else last + timedelta(days=1))
+        journal.clear_days(connection, org_id, first, last)
         after = 0
         while after < through:
             _, kept = journal.read_heads(connection, [org_id])[org_id]
@@ -183,7 +183,7 @@ def _rebuild_org(runtime: Runtime, org_id: str, first: date | None, last: date |
 
 def _bounds(first: date | None, last: date | None) -> tuple[Instant, Instant]:
     since, until = ALL_TIME
-    return since if first is None else start_of(first), until if last is None else start_of(last + timedelta(days=1))
+    return since if first is None else start_of(first), until if last is None else end_of(last)
 
 
 def _tasks(connection: Connection, claimed: dict[str, int], entries_max: int) -> list[Task]:

@@ -23,7 +23,7 @@ from tallystick.journal import rollup_read as journal
 from tallystick.journal.period_scope import Scope, begin_reading, find_span, read_head
 from tallystick.journal.rollup_read import SLICES, MeterRow, RequestRow, UsageRow, Wanted
 from tallystick.ledger.entry import Entry
-from tallystick.rollup.model import OPEN_FOR, start_of
+from tallystick.rollup.model import OPEN_FOR, end_of, start_of
 
 ROWS_MAX = 10_000
 """Most rows in one answer."""
@@ -227,7 +227,7 @@ def _requests(runtime: Runtime, question: UsageQuestion, after: int, limit: int)
     with runtime.database.org(org_id) as connection:
         begin_reading(connection)
         head = read_head(connection, org_id)
-        scope = Scope(org_id, start, start + timedelta(days=1), head.last_seq)
+        scope = Scope(org_id, start, end_of(question.first), head.last_seq)
         if not head.has_left(start):
             return journal.requests_of_span(connection, find_span(connection, scope), filters, after, limit)
         first_seq = first_seq_since(connection, org_id, head, start)

@@ -99,9 +99,9 @@ def add_fold(connection: Connection, org_id: str, fold: Fold) -> None:
             connection.execute(_SQL[query], {"org": org_id, **given})
 
 
-def clear_days(connection: Connection, org_id: str, first: date | None, end: date | None) -> None:
-    """Forget the org's days from `first` on, before `end`; None for from the beginning, and to the end."""
-    connection.execute(_SQL["clear"], {"org": org_id, "first": first or "-infinity", "end": end or "infinity"})
+def clear_days(connection: Connection, org_id: str, first: date | None, last: date | None) -> None:
+    """Forget the org's days from `first` to `last`, both included; None for from the beginning, and to the end."""
+    connection.execute(_SQL["clear"], {"org": org_id, "first": first or "-infinity", "last": last or "infinity"})
 
 
 def advance(connection: Connection, tasks: Sequence[Task], now: datetime) -> None:

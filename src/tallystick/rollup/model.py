@@ -98,6 +98,11 @@ def start_of(day: date) -> datetime:
     return datetime.combine(day, time.min, UTC)
 
 
+def end_of(day: date) -> datetime:
+    """When a UTC day is over: the next one's first instant, and of the calendar's last day its last instant."""
+    return start_of(day + timedelta(days=1)) if day < date.max else datetime.max.replace(tzinfo=UTC)
+
+
 def is_over_at(day: date) -> datetime:
     """From when on what is recorded reopens the day."""
     return start_of(day + timedelta(days=1)) + OPEN_FOR

@@ -42,15 +42,15 @@ update rollup_states as state set rolled_through_seq = given.through_seq, rolled
 from unnest(%(orgs)s::text[], %(through)s::bigint[]) as given (org_id, through_seq) where state.org_id = given.org_id
 
 -- name: clear
--- Forget an org's days from one on and before another.
+-- Forget an org's days from one to another, both included.
 with requests as (
-    delete from rollup_requests where org_id = %(org)s and day >= %(first)s and day < %(end)s
+    delete from rollup_requests where org_id = %(org)s and day >= %(first)s and day <= %(last)s
 ), meters as (
-    delete from rollup_meters where org_id = %(org)s and day >= %(first)s and day < %(end)s
+    delete from rollup_meters where org_id = %(org)s and day >= %(first)s and day <= %(last)s
 ), operations as (
-    delete from rollup_operations where org_id = %(org)s and day >= %(first)s and day < %(end)s
+    delete from rollup_operations where org_id = %(org)s and day >= %(first)s and day <= %(last)s
 )
-delete from reopened_days where org_id = %(org)s and day >= %(first)s and day < %(end)s
+delete from reopened_days where org_id = %(org)s and day >= %(first)s and day <= %(last)s
 
 -- name: orphans
 -- Corrections of the tasks whose request has left the database: they are added with what its block says of it.
