@@ -53,6 +53,7 @@ def test_a_month_is_shown_by_model_and_drilled_down_to_the_request(environment: 
     assert (one["request_id"], one["cost_usd"]) == ("r3", None)
     assert "nobody" in run(environment, "usage", "nobody", code=2).stderr
     assert "invalid_day" in run(environment, "usage", "globex", "--from", "soon", code=2).stderr
+    assert json.loads(run(environment, "usage", "globex", "--to", "0001-01-01", "--json").stdout)["rows"] == []
     assert "invalid_usage_question" in run(environment, "usage", "globex", "--only", "model", code=2).stderr
 
 

@@ -55,7 +55,7 @@ def usage(
             _list_requests(runtime, org, begin or end or today, filters)
             return
         end = end or (today if begin is None or begin <= today else begin)
-        begin = begin or end - timedelta(days=_DAYS - 1)
+        begin = begin or end - min(timedelta(days=_DAYS - 1), end - date.min)
         names = tuple(name.strip() for name in by.split(",") if name.strip())
         answer = show_usage(runtime, UsageQuestion(org, begin, end, period, names, filters))
     if as_json:
