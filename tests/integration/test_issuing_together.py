@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from billing import OCTOBER, SELLER, findings
+from conftest import NOW
 from invoicing import apply, event, record, subscribe
 from journal_helpers import query
 from tallystick.app.close_month import close_month
@@ -15,7 +17,8 @@ from tallystick.app.invoice_due import finalize_due
 from tallystick.app.invoice_life import finalize_month, issue_invoice, list_life, show_life
 from tallystick.app.issue_invoices import issue_stored
 from tallystick.app.parties import erase_org_profiles, set_profile
-from tallystick.app.runtime import Runtime
+from tallystick.app.runtime import Runtime, open_runtime
+from tallystick.app.settings import Settings
 from tallystick.journal import steps
 from tallystick.journal.billing import unissued_rows
 
@@ -84,3 +87,11 @@ def test_no_invoice_names_a_profile_that_was_erased_meanwhile(runtime: Runtime, 
     assert (None if shown is None else shown.version) == (1 if left else None)
     assert query(runtime, "select count(*) from invoice_events") == [(1,)]
     assert findings(runtime) == []
+
+
+def test_a_queue_that_is_shorter_than_a_batch_is_waited_for(database_url: str, tmp_path: Path) -> None:
+    settings = Settings(database_url=database_url, data_dir=tmp_path, queue_events_max=4)
+    with open_runtime(settings, lambda: NOW) as runtime:
+        ready(runtime, *ORGS)
+        assert {one.status for one in finalize_month(runtime, OCTOBER)} == {"issued"}
+        assert findings(runtime) == []

@@ -7,7 +7,7 @@ the writer refuses it (`billing_profile_erased`), and it is made again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
@@ -141,10 +141,21 @@ def _submitted(
             answers.append((row, error))
             continue
         operation = _operation(runtime, row, contract, profiles.get(row.org_id), is_test=row.org_id in tests)
-        waiting.append((row, operation, runtime.operations.submit(operation)))
+        waiting.append((row, operation, _submit(runtime, operation, [future for _, _, future in waiting])))
     for row, operation, future in waiting:
         answers.append((row, _answer(runtime, operation, future)))
     return answers
+
+
+def _submit(runtime: Runtime, operation: Operation, before: Sequence[Future[Recorded]]) -> Future[Recorded]:
+    """Have it written; where the queue is full of those before it, once they are."""
+    try:
+        return runtime.operations.submit(operation)
+    except Unavailable as error:
+        if error.code != "journal_busy" or not before:
+            raise
+    wait(before)
+    return runtime.operations.submit(operation)
 
 
 def _answer(runtime: Runtime, operation: Operation, future: Future[Recorded]) -> Recorded | TallyError:
