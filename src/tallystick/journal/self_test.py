@@ -29,6 +29,7 @@ _POLICY = "(org_id = NULLIF(current_setting('tallystick.org'::text, true), ''::t
 _ISOLATION = ("powers", "memberships", "owned", "unwalled", "views", "functions", "schema")
 _HISTORY = ("rights", "guards")
 _SQL = load_queries("self_test")
+_LOOK = sql.SQL("select from {} limit 1")
 
 _Fault = tuple[str, str]  # what is wrong, naming role and table; the statement that mends it
 
@@ -57,7 +58,9 @@ def check_walls(database: Database) -> None:
 def _faults(connection: Connection, queries: tuple[str, ...]) -> list[_Fault]:
     values = {"app": APP, "writer": WRITER, "keeper": KEEPER, "roles": list(ALL_LOGINS), "readers": list(LOGINS)}
     values |= {"moving": list(MOVING), "passing": list(PASSING), "removed": list(REMOVED_BY_WRITER), "policy": _POLICY}
-    return [fault for query in queries for fault in connection.execute(_SQL[query], values)]
+    with connection.pipeline():
+        found = [connection.execute(_SQL[query], values) for query in queries]
+    return [fault for one in found for fault in one]
 
 
 def _seen_without_org(database: Database) -> list[_Fault]:
@@ -68,15 +71,18 @@ def _seen_without_org(database: Database) -> list[_Fault]:
             user = connection.execute("select current_user").fetchall()[0][0]
             if user != APP:
                 return [(f"sessions for tenants work as role {user}", f"grant {APP} to the configured login")]
-            for table, active in connection.execute(_SQL["tables_of_orgs"]).fetchall():
+            tables = connection.execute(_SQL["tables_of_orgs"]).fetchall()
+            walled = [table for table, active in tables if active]
+            with connection.pipeline():
+                looks = [connection.execute(_LOOK.format(sql.SQL(table))) for table in walled]
+            for table, active in tables:
                 if not active:
-                    faults.append(
-                        (f"row-level security does not apply to role {APP} on table {table}", f"see {table}'s owner")
-                    )
-                elif connection.execute(sql.SQL("select from {} limit 1").format(sql.SQL(table))).rowcount:
-                    faults.append(
-                        (f"role {APP} sees rows of table {table} without naming an org", f"see {table}'s policies")
-                    )
+                    said = f"row-level security does not apply to role {APP} on table {table}"
+                    faults.append((said, f"see {table}'s owner"))
+            for table, seen in zip(walled, looks, strict=True):
+                if seen.rowcount:
+                    said = f"role {APP} sees rows of table {table} without naming an org"
+                    faults.append((said, f"see {table}'s policies"))
     except psycopg.OperationalError as error:
         raise unreachable(error) from error
     return faults
