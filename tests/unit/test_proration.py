@@ -40,9 +40,7 @@ plans:
 """,
     "twins.yaml",
 )
-NOTHING = LedgerPin(
-    first_seq=0, through_seq=0, billed_through_seq=0, events=0, entries_sha256="", tree_size=0, root=""
-)
+NOTHING = LedgerPin(first_seq=0, through_seq=0, billed_through_seq=0, events=0, entries_sha256="", tree_size=0, root="")
 
 
 @cache
