@@ -140,7 +140,9 @@ def serving(data_dir: Path, workers: int = WORKERS) -> Iterator[int]:
     command += ["--workers", str(workers), "--data-dir", str(data_dir)]
     log = data_dir / "serve.log"
     with log.open("w") as stream:
-        server = subprocess.Popen(command, stderr=stream, env={**os.environ, "TALLY_SEAL_SECONDS": "0"})
+        server = subprocess.Popen(
+            command, stderr=stream, env={**os.environ, "TALLY_SEAL_SECONDS": "0", "TALLY_JOBS": "false"}
+        )
     try:
         while not (found := re.search(r"listening on \S+:(\d+)", log.read_text())):
             assert server.poll() is None, log.read_text()
