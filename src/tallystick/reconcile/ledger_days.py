@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from typing import Final, NamedTuple
@@ -173,10 +172,6 @@ class LedgerDays:
             self.estimates[key] = Estimate(estimate.entry, estimate.priced, meters, estimate.adjusted + 1)
         elif request.of_seq is None:
             self.booked[entry.org_id, day, request.provider, request.model, request.environment] += 1
-
-    def of_payer(self, payers: frozenset[str]) -> Iterator[tuple[Group, Sums]]:
-        """The groups that these have paid for."""
-        return ((group, sums) for group, sums in self.groups.items() if group.payer in payers)
 
 
 def group_of(entry: Entry) -> Group:

@@ -22,7 +22,6 @@ from tallystick.invoice.model import Invoice, InvoiceLine, InvoicePeriod, Invoic
 from tallystick.invoice.tables import csv_table, text_cell
 from tallystick.invoice.wording import cut, tier_arithmetic
 
-FOCUS_VERSION: Final = "1.3"
 FOCUS_COLUMNS: Final = (
     "AvailabilityZone", "BilledCost", "BillingAccountId", "BillingAccountName", "BillingAccountType", "BillingCurrency",
     "BillingPeriodEnd", "BillingPeriodStart", "CapacityReservationId", "CapacityReservationStatus", "ChargeCategory",
