@@ -67,7 +67,7 @@ create table ledger_entries (
     seq                bigint not null check (seq > 0),
     kind               text not null check (kind in (
         'usage', 'correction', 'grant', 'hold', 'denial', 'settlement', 'release', 'expiry', 'refund', 'override', 'budget', 'standing',
-        'adjustment', 'invoice', 'payment', 'credit_note', 'void'
+        'adjustment', 'invoice', 'payment', 'credit_note', 'void', 'promo', 'invoice_credit', 'dispute'
     )),
     request_id         text collate "C" not null,
     time               timestamptz not null,

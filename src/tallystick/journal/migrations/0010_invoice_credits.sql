@@ -1,0 +1,1 @@
+-- Credits in money, and promo codes.

@@ -1,0 +1,1 @@
+-- Recorded breaches of promised service.

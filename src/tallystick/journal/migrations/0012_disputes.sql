@@ -1,0 +1,1 @@
+-- What customers dispute, and what became of it.
