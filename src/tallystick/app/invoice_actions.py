@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tallystick.app.invoice_life import InvoiceLife, show_life, stored_line_cents
-from tallystick.app.invoices import find_invoice
+from tallystick.app.invoices import find_invoice, unknown_invoice
 from tallystick.app.issue_invoices import contract_of
 from tallystick.app.left_entries import submit_and_wait
 from tallystick.app.operate import new_salt
@@ -55,7 +55,8 @@ class Done:
 
 
 def record_payment(runtime: Runtime, reference: str, raw: object, *, org_id: str | None = None) -> Done:
-    """Record that money came in for an invoice, or went back; the same event of the same provider is recorded once.
+    """Record that money came in for an invoice, or went back; the same payment of the same provider counts once,
+    over all orgs.
 
     Args:
         reference: the invoice's id, number or ORG/MONTH.
@@ -69,6 +70,8 @@ def record_payment(runtime: Runtime, reference: str, raw: object, *, org_id: str
         Unavailable: `journal_busy`, `database_unreachable`, `journal_closed`; sending it again is safe.
     """
     row = find_invoice(runtime, reference).row
+    if org_id not in (None, row.org_id):
+        raise unknown_invoice(reference)
     operation = payment_operation(row.org_id, row.invoice_id, raw, salt=new_salt(runtime))
     return _done(runtime, operation, row.invoice_id)
 

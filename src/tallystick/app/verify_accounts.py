@@ -203,7 +203,14 @@ class _Account:
             if self._texts_of(request) != stored.texts:
                 self._add("body", "its columns are not what its body, or its hold's, says was asked for", stored.seq)
             entry = FoldEntry(
-                stored.seq, stored.kind, stored.recorded_at, request, result, stored.refers_to_seq, stored.user_id
+                stored.seq,
+                stored.kind,
+                stored.recorded_at,
+                request,
+                result,
+                stored.refers_to_seq,
+                stored.user_id,
+                stored.request_id,
             )
             self._invoices.take(entry)
             try:

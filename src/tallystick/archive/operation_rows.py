@@ -15,7 +15,7 @@ from tallystick.archive.format import named_faults
 from tallystick.archive.org_rows import groups_of_org, is_wanted, people_of
 
 _TEXTS = ("feature", "environment", "provider", "model", "api_key_id", "action")
-_COLUMNS = ("seq", "kind", "recorded_at", "refers_to_seq", "body", *_TEXTS)
+_COLUMNS = ("seq", "kind", "recorded_at", "refers_to_seq", "body", "request_id", *_TEXTS)
 _ROWS = 16_384
 
 
@@ -25,8 +25,8 @@ def iterate_operations(
     """The org's operations among its entries first_seq to last_seq that the block holds, in order.
 
     Yields:
-        seq, kind, recorded_at, refers_to_seq, user_id, body, and (feature, environment, provider, model, api_key_id,
-        action).
+        seq, kind, recorded_at, refers_to_seq, user_id, body, request_id, and (feature, environment, provider, model,
+        api_key_id, action).
 
     Raises:
         BadInput: `broken_block`, `missing_block`.
@@ -39,6 +39,6 @@ def iterate_operations(
             wanted = pc.and_(is_wanted(batch, org_id, first_seq, last_seq), pc.is_valid(batch.column("body")))
             rows = batch.filter(wanted)
             columns = [rows.column(name).to_pylist() for name in _COLUMNS]
-            for seq, kind, recorded_at, refers_to_seq, body, *texts in zip(*columns, strict=True):
+            for seq, kind, recorded_at, refers_to_seq, body, request_id, *texts in zip(*columns, strict=True):
                 at = recorded_at.replace(tzinfo=UTC)
-                yield seq, kind, at, refers_to_seq, users.get(seq), body, tuple(texts)
+                yield seq, kind, at, refers_to_seq, users.get(seq), body, request_id, tuple(texts)

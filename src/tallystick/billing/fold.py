@@ -60,7 +60,8 @@ class InvoiceFold:
         if (change.step.kind, change.step.result, change.step.refers_to_seq) != due:
             raise DoesNotFollow(entry.seq, f"its result is not what follows from it, {change.step.result}")
         self.accounts[request.invoice_id] = change.account
-        self.events.append(change.event)
+        payment_id = entry.request_id if entry.kind == "payment" else None
+        self.events.append(change.event._replace(payment_id=payment_id))
         for debited, credited, amount_pico in transfers_in_money(request, result):
             self.debits[debited] = self.debits.get(debited, 0) + amount_pico
             self.credits[credited] = self.credits.get(credited, 0) + amount_pico

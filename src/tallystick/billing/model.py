@@ -22,6 +22,7 @@ class InvoiceEvent(NamedTuple):
         seq: its entry.
         amount_cents: the invoice's total, what was paid (below nothing: went back), or what was taken back.
         number: of the invoice, or of a credit note; None of what has none.
+        payment_id: of a payment, the provider's name, a colon and its id of the payment; None of everything else.
     """
 
     invoice_id: str
@@ -30,6 +31,7 @@ class InvoiceEvent(NamedTuple):
     at: datetime
     amount_cents: int
     number: str | None
+    payment_id: str | None = None
 
 
 class InvoiceAccount(msgspec.Struct, kw_only=True):

@@ -28,6 +28,7 @@ class StoredOperation(NamedTuple):
     refers_to_seq: int | None
     user_id: str | None
     body: str
+    request_id: str
     texts: tuple[str | None, ...]
 
 
@@ -80,8 +81,9 @@ def stream_operations(connection: Connection, org_id: str) -> Iterator[StoredOpe
     with connection.cursor("operations") as cursor:
         cursor.itersize = _FETCH_ROWS
         cursor.execute(_SQL["operations"], {"org": org_id}, binary=True)
-        for seq, kind, recorded_at, refers_to_seq, user_id, body, *texts in cursor:
-            yield StoredOperation(seq, kind, recorded_at.astimezone(UTC), refers_to_seq, user_id, body, tuple(texts))
+        for seq, kind, recorded_at, refers_to_seq, user_id, body, request_id, *texts in cursor:
+            at = recorded_at.astimezone(UTC)
+            yield StoredOperation(seq, kind, at, refers_to_seq, user_id, body, request_id, tuple(texts))
 
 
 def stream_credit_transfers(connection: Connection, org_id: str) -> Iterator[CreditTransfer]:

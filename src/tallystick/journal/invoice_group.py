@@ -22,7 +22,7 @@ from tallystick.journal.database import Connection
 from tallystick.journal.named_sql import load_queries
 from tallystick.journal.steps import reached
 from tallystick.ledger.accounts import USD
-from tallystick.ledger.invoice_operations import CreditInvoice, InvoiceRequest, IssueInvoice
+from tallystick.ledger.invoice_operations import CreditInvoice, InvoiceRequest, IssueInvoice, Pay
 from tallystick.ledger.operation_transfers import transfers_in_money
 from tallystick.ledger.operations import Operation
 from tallystick.ledger.org_account import Step
@@ -69,11 +69,17 @@ class InvoiceGroup:
         self._changed: set[tuple[str, str]] = set()
         self._numbered: set[str] = set()
         self._events: list[tuple[str, InvoiceEvent]] = []
+        self._payments: dict[str, tuple[str, int]] = {}
         self._moves: list[tuple[str, int, str, str, int]] = []
         asked = [(one.org_id, one.request) for one in items if isinstance(one, Operation)]
         on_invoices = [(org_id, request) for org_id, request in asked if isinstance(request, InvoiceRequest)]
         if on_invoices:
             self._load(connection, on_invoices)
+        payments = sorted({one.request_id for one in items if isinstance(one, Operation) and one.kind == "payment"})
+        if payments:
+            connection.execute(_SQL["lock_payments"], {"payments": payments})
+            rows = connection.execute(_SQL["payments_counted"], {"payments": payments})
+            self._payments = {row[0]: (row[1], row[2]) for row in rows}
 
     def _load(self, connection: Connection, asked: list[tuple[str, InvoiceRequest]]) -> None:
         orgs, invoices = zip(*{(org_id, request.invoice_id) for org_id, request in asked}, strict=True)
@@ -99,13 +105,15 @@ class InvoiceGroup:
             self._series = dict(connection.execute(_SQL["lock_series"], values).fetchall())
             reached("invoices.series_locked")
 
-    def decide(self, org_id: str, seq: int, request: InvoiceRequest) -> Step:
+    def decide(self, org_id: str, seq: int, request: InvoiceRequest, request_id: str) -> Step:
         """What becomes of an operation: its entry. It counts for what comes after it in the group.
 
         Raises:
             TallyError: what the operation is refused for; no number is taken then.
         """
         key = (org_id, request.invoice_id)
+        if isinstance(request, Pay) and request_id in self._payments:
+            raise _counted(request_id, *self._payments[request_id])
         if isinstance(request, IssueInvoice) and request.bill_to is not None:
             self._check_profile(org_id, request.bill_to)
         series = None
@@ -120,7 +128,10 @@ class InvoiceGroup:
         if isinstance(request, IssueInvoice):
             self._bill_to[key] = request.bill_to
         self._changed.add(key)
-        self._events.append((org_id, change.event))
+        payment_id = None
+        if isinstance(request, Pay):
+            payment_id, self._payments[request_id] = request_id, (org_id, seq)
+        self._events.append((org_id, change.event._replace(payment_id=payment_id)))
         result: Any = change.step.result
         self._moves += [(org_id, seq, *move) for move in transfers_in_money(request, result)]
         return change.step
@@ -176,3 +187,13 @@ class InvoiceGroup:
             "credits": [credit for _, credit in sums.values()],
         }
         connection.execute(_SQL["move_balances"], {**moved, "asset": USD})
+
+
+def _counted(payment_id: str, org_id: str, seq: int) -> Conflict:
+    """The refusal of money that has been counted: of the org that asks, its own entry has answered before."""
+    return Conflict(
+        "request_id_conflict",
+        f"the payment {payment_id!r} is counted already, as entry {seq} of {org_id!r}",
+        next_step="nothing moved: a payment counts once, over all orgs; record another one under its own id",
+        where="request_id",
+    )

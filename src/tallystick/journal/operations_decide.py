@@ -141,7 +141,7 @@ class Decider:
             case SetStanding() as request:
                 return set_standing(account, seq, now, request)
             case IssueInvoice() | Pay() | CreditInvoice() | VoidInvoice() as request:
-                return [self._invoices.decide(org.org_id, seq, request)]
+                return [self._invoices.decide(org.org_id, seq, request, operation.request_id)]
         raise TypeError(f"there is no operation {operation.kind}")
 
     def _authorize(self, org: OrgWork, operation: Operation, request: Authorize) -> Recorded:

@@ -24,6 +24,7 @@ from tallystick.contract.model import Contract
 from tallystick.contract.policy import reserves
 from tallystick.ledger.adjustment import Adjust
 from tallystick.ledger.budget_index import BudgetIndex
+from tallystick.ledger.credit_operations import CREDIT_KINDS, CreditResult
 from tallystick.ledger.invoice_operations import INVOICE_KINDS, InvoiceResult
 from tallystick.ledger.operation_transfers import total, transfers_of
 from tallystick.ledger.operations import (
@@ -75,6 +76,7 @@ class FoldEntry(NamedTuple):
     result: OperationResult
     refers_to_seq: int | None = None
     user_id: str | None = None
+    request_id: str = ""
 
 
 class OrgFold:
@@ -118,8 +120,8 @@ class OrgFold:
             self._refuse(seq, f"it comes after entry {self._seq}")
         self._seq = seq
         self.wallet.reach(entry.recorded_at)
-        if isinstance(result, InvoiceResult):  # they move no credits: `billing.fold` follows them
-            if kind not in INVOICE_KINDS or self.due_again:
+        if isinstance(result, InvoiceResult | CreditResult):  # they move no wallet: `billing.fold` follows them
+            if kind not in (*INVOICE_KINDS, *CREDIT_KINDS) or self.due_again:
                 self._refuse(seq, f"a {kind} does not have the result {type(result).__name__} there")
             return
         handle = _HANDLERS.get((kind, type(request), type(result)))

@@ -39,12 +39,16 @@ create table invoice_events (
     at           timestamptz not null,
     amount_cents bigint not null,
     number       text collate "C",
+    payment_id   text collate "C",
     primary key (org_id, seq),
-    check ((kind in ('invoice', 'credit_note')) = (number is not null))
+    check ((kind in ('invoice', 'credit_note')) = (number is not null)),
+    check ((kind = 'payment') = (payment_id is not null))
 );
+-- The same money comes in once, whichever org's invoice it is said to be for.
+create unique index invoice_events_payment on invoice_events (payment_id) where payment_id is not null;
 create unique index invoice_events_number on invoice_events (number) where number is not null;
 create index invoice_events_of on invoice_events (org_id, invoice_id, seq);
-comment on table invoice_events is 'What has happened to issued invoices, an entry each; it stays when the entry leaves for a block.';
+comment on table invoice_events is 'What has happened to issued invoices, an entry each; it stays when the entry leaves for a block. payment_id: the provider and its id of the payment, which counts once over all orgs.';
 
 -- ── who is billed ───────────────────────────────────────────────────────────────────────────────────────────────────
 

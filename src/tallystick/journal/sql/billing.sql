@@ -35,8 +35,17 @@ on conflict (org_id, invoice_id) do update set
     line_credits = excluded.line_credits
 
 -- name: add_event
-insert into invoice_events (org_id, seq, invoice_id, kind, at, amount_cents, number)
-values (%(org_id)s, %(seq)s, %(invoice_id)s, %(kind)s, %(at)s, %(amount_cents)s, %(number)s)
+insert into invoice_events (org_id, seq, invoice_id, kind, at, amount_cents, number, payment_id)
+values (%(org_id)s, %(seq)s, %(invoice_id)s, %(kind)s, %(at)s, %(amount_cents)s, %(number)s, %(payment_id)s)
+
+-- name: lock_payments
+-- Nobody else counts these payments until the transaction ends; always in the same order.
+select pg_advisory_xact_lock(hashtextextended('tallystick payment ' || payment_id, 0))
+from (select unnest(%(payments)s::text[]) as payment_id order by 1) as given
+
+-- name: payments_counted
+-- Which of these payments are counted already, and as which entry.
+select payment_id, org_id, seq, invoice_id, amount_cents from invoice_events where payment_id = any(%(payments)s::text[])
 
 -- name: add_transfer
 insert into transfers (org_id, seq, first_seq, debit_account, credit_account, asset, amount_pico, recorded_at)
@@ -72,12 +81,12 @@ order by due_at, number
 
 -- name: events_of
 -- What has happened to an invoice, in order.
-select invoice_id, seq, kind, at, amount_cents, number from invoice_events
+select invoice_id, seq, kind, at, amount_cents, number, payment_id from invoice_events
 where org_id = %(org)s and invoice_id = %(invoice)s order by seq
 
 -- name: events_of_org
 -- What has happened to all invoices of an org, in order.
-select invoice_id, seq, kind, at, amount_cents, number from invoice_events where org_id = %(org)s order by seq
+select invoice_id, seq, kind, at, amount_cents, number, payment_id from invoice_events where org_id = %(org)s order by seq
 
 -- name: orgs_with_invoices
 -- Orgs of which issued invoices are kept.

@@ -145,7 +145,7 @@ union select org_id from transfers where asset = %(asset)s and (%(org)s::text is
 
 -- name: operations
 -- An org's operations, in their order.
-select seq, kind, recorded_at, refers_to_seq, user_id, body, feature, environment, provider, model, api_key_id, action
+select seq, kind, recorded_at, refers_to_seq, user_id, body, request_id, feature, environment, provider, model, api_key_id, action
 from ledger_entries where org_id = %(org)s and body is not null order by seq
 
 -- name: credit_transfers
