@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tallystick.contract.model import Action, Contract, Limit, Plan, Repeat, Seller
+from tallystick.contract.sla_words import sla_terms
 from tallystick.contract.words import duration, number, percent, price_words, usd
 from tallystick.core.instants import format_instant
 
@@ -88,6 +89,8 @@ def plan_terms(plan: Plan) -> dict[str, str]:
         terms["models.allow"] = ", ".join(plan.models.allow)
     if plan.models.deny:
         terms["models.deny"] = ", ".join(plan.models.deny)
+    if plan.sla is not None:
+        terms |= {f"sla.{key}": text for key, text in sla_terms(plan.sla)}
     return terms if plan.upgrade_to is None else {**terms, "upgrade_to": plan.upgrade_to}
 
 

@@ -12,15 +12,21 @@ from types import MappingProxyType
 from tallystick.contract.fields import did_you_mean, one_of
 from tallystick.contract.model import ModelRules, Plan, Price
 from tallystick.contract.read_plans import PlanTerms
+from tallystick.contract.sla import Sla
 from tallystick.usage.meters import meter_order
 
 GENERATIONS_MAX = 8
 """How many plans may stand above a plan."""
 
 
-def resolve_plans(terms: Mapping[str, PlanTerms]) -> dict[str, Plan]:
-    """Every plan, whole. Unknown parents and cycles are noted as problems, and not followed."""
-    return {name: _resolve(_lineage(plan, terms)) for name, plan in terms.items()}
+def resolve_plans(terms: Mapping[str, PlanTerms], sla: Sla | None = None) -> dict[str, Plan]:
+    """Every plan, whole. Unknown parents and cycles are noted as problems, and not followed.
+
+    Args:
+        terms: the plans as they are written.
+        sla: what the contract promises where no plan says.
+    """
+    return {name: _resolve(_lineage(plan, terms), sla) for name, plan in terms.items()}
 
 
 def _lineage(plan: PlanTerms, terms: Mapping[str, PlanTerms]) -> list[PlanTerms]:
@@ -46,7 +52,7 @@ def _lineage(plan: PlanTerms, terms: Mapping[str, PlanTerms]) -> list[PlanTerms]
     return lineage
 
 
-def _resolve(lineage: list[PlanTerms]) -> Plan:
+def _resolve(lineage: list[PlanTerms], of_contract: Sla | None) -> Plan:
     plan = lineage[0]
     prices: dict[str, Price] = {}
     for each in reversed(lineage):
@@ -55,6 +61,7 @@ def _resolve(lineage: list[PlanTerms]) -> Plan:
                 prices[meter] = price
             elif prices.pop(meter, None) is None:
                 each.at("prices", meter).note("missing_value", "null takes an inherited price away, and there is none")
+    sla = next((each.sla for each in lineage if each.sla is not None), of_contract)
     return Plan(
         name=plan.name,
         title=next((each.title for each in lineage if each.title is not None), plan.name),
@@ -71,4 +78,5 @@ def _resolve(lineage: list[PlanTerms]) -> Plan:
         enforcement=next((each.enforcement for each in lineage if each.enforcement is not None), None),
         upgrade_to=next((each.upgrade_to for each in lineage if each.upgrade_to is not None), None),
         extends=plan.extends,
+        sla=sla if sla is not None and sla.promises else None,
     )

@@ -19,6 +19,7 @@ from tallystick.contract.model import COST_ADJUSTMENT, Contract, Credit, Declare
 from tallystick.contract.read_actions import read_action
 from tallystick.contract.read_plans import PlanTerms, read_enforcement, read_plan
 from tallystick.contract.read_seller import read_invoicing, read_seller
+from tallystick.contract.read_sla import read_sla
 from tallystick.contract.words import duration
 from tallystick.core.errors import Problems
 from tallystick.usage.meters import METER_NAME, METERS
@@ -33,7 +34,7 @@ HOLD_LIFE_MAX = timedelta(days=7)
 
 KEYS = (
     "contract", "version", "effective_from", "currency", "credit", "meters", "actions", "plans", "environments",
-    "enforcement", "holds", "refunds", "invoicing", "seller",
+    "enforcement", "holds", "refunds", "invoicing", "seller", "sla",
 )  # fmt: skip
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]*(_[0-9]+)*)")
 
@@ -106,7 +107,7 @@ def _read(place: Place, sha256: str, text: str) -> Contract:
     terms = fields.need("plans", lambda at: at.table(lambda name, entry: read_plan(name, entry, known)), no_plans)
     if not terms and "plans" in fields.given and not place.problems:
         fields.at("plans").note("missing_value", "a contract has at least one plan")
-    plans = resolve_plans(terms)
+    plans = resolve_plans(terms, fields.get("sla", read_sla, None))
     check_plans(plans, terms, actions, credit)
     for action in actions.values():
         if credit is None and (action.credits or action.cost_plus is not None):

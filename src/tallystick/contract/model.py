@@ -13,6 +13,7 @@ from fractions import Fraction
 from typing import Literal
 
 from tallystick.contract.shapes import Shape
+from tallystick.contract.sla import Sla
 from tallystick.usage.event import Outcome
 from tallystick.usage.meters import METERS
 
@@ -113,6 +114,7 @@ class Plan:
         actions: what may be used; None for all of the contract's.
         overage: whether a `cost_plus` settlement may exceed what was held for it, up to `max_credits`.
         enforcement: the plan's own mode; None for the contract's.
+        sla: what is promised of service, the plan's own or the contract's; None for nothing.
     """
 
     name: str
@@ -130,6 +132,7 @@ class Plan:
     enforcement: Enforcement | None
     upgrade_to: str | None
     extends: str | None
+    sla: Sla | None = None
 
     @property
     def has_wallet(self) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from tallystick.contract.describe import action_price, action_terms, contract_terms, limit_words, plan_terms
 from tallystick.contract.model import Action, Contract, Plan
+from tallystick.contract.sla_words import sla_terms
 from tallystick.contract.words import number, price_words, usd
 from tallystick.core.errors import BadInput
 from tallystick.core.instants import format_instant
@@ -15,6 +16,8 @@ _KINDS = {
     "credits": "paid from a wallet of credits",
     "byok": "with the customer's own provider key",
 }
+
+_PROMISES = {"availability": "service", "latency": "latency", "cap": "credited", "features": "promised of"}
 
 
 def find_plan(contract: Contract, name: str) -> Plan:
@@ -90,6 +93,8 @@ def _plan(plan: Plan, contract: Contract) -> Iterator[str]:
     for limit in plan.limits:
         effect = "" if limit.kind == "hard" else "; more is let through"
         rows.append(("limit", f"{' + '.join(limit.meters)}: {limit_words(limit)}{effect}"))
+    if plan.sla is not None:
+        rows += [(_PROMISES[key], text) for key, text in sla_terms(plan.sla)]
     if plan.models.allow:
         rows.append(("models", ", ".join(plan.models.allow)))
     if plan.models.deny:

@@ -12,13 +12,15 @@ from typing import cast, get_args
 from tallystick.contract.fields import Place
 from tallystick.contract.model import Enforcement, Limit, LimitKind, LimitWindow, ModelRules, PlanKind, Price
 from tallystick.contract.read_prices import read_meter, read_price, unknown_meter
+from tallystick.contract.read_sla import read_plan_sla
+from tallystick.contract.sla import Sla
 
 _PATTERN = re.compile(r"[A-Za-z0-9*][A-Za-z0-9*._:/@-]{0,199}")
 INCLUDED_MAX = 10**18
 """The most credits that come in at once."""
 PLAN_KEYS = (
     "title", "extends", "kind", "base", "commit", "prices", "limits", "included_credits", "top_up", "actions",
-    "models", "overage", "enforcement", "upgrade_to",
+    "models", "overage", "enforcement", "upgrade_to", "sla",
 )  # fmt: skip
 
 
@@ -46,6 +48,7 @@ class PlanTerms:
     overage: bool | None
     enforcement: Enforcement | None
     upgrade_to: str | None
+    sla: Sla | None
 
     def at(self, *keys: str) -> Place:
         """The place of the entry at that path of keys, as far down as it is written."""
@@ -80,6 +83,7 @@ def read_plan(name: str, place: Place, meters: Collection[str]) -> PlanTerms:
         overage=fields.get("overage", Place.flag, None),
         enforcement=fields.get("enforcement", read_enforcement, None),
         upgrade_to=fields.get("upgrade_to", Place.name, None),
+        sla=fields.get("sla", read_plan_sla, None),
     )
     return replace(terms, readable=len(place.problems) == noted)
 
