@@ -54,6 +54,17 @@ BY_ORG: dict[str, str] = {
     "billing_profile_texts": "insert into billing_profile_texts values"
     " (%(org)s, 1, decode(repeat('00', 16), 'hex'), '{}')",
     "billing_profile_erasures": "insert into billing_profile_erasures values (%(org)s, 1, now())",
+    "administrative_acts": "insert into administrative_acts (at, org_id, act, subject, actor_kind, actor, via)"
+    " values (now(), %(org)s, 'key.create', 'k1', 'os_user', 'ann', 'tally keys create')",
+    "webhook_endpoints": "insert into webhook_endpoints values ('we_' || %(org)s, %(org)s, 'https://a.example', '{*}',"
+    " '', 'enabled', '', null, 0, 'ann', now(), now())",
+    "webhook_secrets": "insert into webhook_secrets values ('we_' || %(org)s, %(org)s, 1, '', 'k', null, 'ann', now())",
+    "webhook_events": "insert into webhook_events values"
+    " ('msg_' || %(org)s, %(org)s, 'invoice.paid', '1', now(), '{}', now())",
+    "webhook_deliveries": "insert into webhook_deliveries (delivery_id, event_id, endpoint_id, org_id, ordinal,"
+    " attempts_max) values ('dlv_' || %(org)s, 'msg_' || %(org)s, 'we_' || %(org)s, %(org)s, 1, 10)",
+    "webhook_attempts": "insert into webhook_attempts values"
+    " ('dlv_' || %(org)s, %(org)s, 1, now(), 5, 500, null, 'no')",
 }
 """Every table whose rows belong to an org, and an insert of one for `org`; in the order in which that works."""
 
@@ -72,7 +83,7 @@ SHARED: dict[str, str] = {
 ROLLUPS = ("rollup_states", "rollup_requests", "rollup_meters", "rollup_operations", "reopened_days")
 MOVING = (
     "org_heads", "account_balances", "org_states", "grants", "open_holds", "finished_work", "counters",
-    "invoice_accounts", "number_series", *ROLLUPS,
+    "invoice_accounts", "number_series", "webhook_endpoints", "webhook_deliveries", *ROLLUPS,
 )  # fmt: skip
 """The tables that say where an org stands; all of it follows from its entries."""
 APPEND_ONLY = [table for table in (*BY_ORG, *SHARED) if table not in MOVING]

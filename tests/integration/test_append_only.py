@@ -40,6 +40,9 @@ KEY = {
     "billing_profile_texts": "org_id, version",
     "billing_profile_erasures": "org_id, version",
     "test_clocks": "org_id, ordinal",
+    "webhook_secrets": "endpoint_id, ordinal",
+    "webhook_events": "event_id",
+    "webhook_attempts": "delivery_id, attempt",
 }
 
 
@@ -97,6 +100,8 @@ def test_nobody_changes_or_removes_what_was_recorded(filled_url: str, table: str
         ("grants", "available_pico"),
         ("invoice_accounts", "paid_cents"),
         ("number_series", "last"),
+        ("webhook_endpoints", "failures"),
+        ("webhook_deliveries", "attempts"),
     ],
 )
 def test_heads_and_accounts_stay_and_only_the_writer_moves_them(

@@ -20,7 +20,7 @@ PASSING = ("counters", "finished_work", "open_holds", *_ROLLUPS)
 """Tables that only remember what the ledger's entries come to, whose rows may go; `tally verify` compares them."""
 MOVING = (
     "account_balances", "counters", "finished_work", "grants", "invoice_accounts", "number_series", "org_heads",
-    "org_states", *_ROLLUPS,
+    "org_states", "webhook_deliveries", "webhook_endpoints", *_ROLLUPS,
 )  # fmt: skip
 """The tables whose rows are updated, by the writer; everything else is append-only."""
 REMOVED_BY_WRITER = ("counters", "open_holds", *_ROLLUPS)

@@ -235,11 +235,15 @@ with kept (relation, named, org_id, seq, digest) as (
     union all
     select 'billing_profile_erasures', 'the erasure of billing profile ' || version, org_id, null, to_jsonb(t) from billing_profile_erasures as t
     union all
+    select 'administrative_acts', 'act ' || n, org_id, seq, to_jsonb(t) from administrative_acts as t
+    union all
     select 'test_clocks', 'place ' || ordinal || ' of its clock', org_id, null, to_jsonb(t) from test_clocks as t
     union all
     select 'api_keys', 'key ' || key_id, org_id, null, to_jsonb(t) from api_keys as t
     union all
     select 'api_key_endings', 'the end of ' || key_id, org_id, null, to_jsonb(t) from api_key_endings as t
+    union all
+    select 'webhook_secrets', 'secret ' || ordinal || ' of ' || endpoint_id, org_id, null, to_jsonb(t) from webhook_secrets as t
 ), hashed as (
     select relation, named, org_id, seq, sha256(convert_to(relation || E'\n' || digest::text, 'UTF8')) as digest from kept
 )
