@@ -19,6 +19,7 @@ from fastapi import Depends
 from starlette.requests import Request
 
 from tallystick.api.auth import KEY
+from tallystick.app.acting import Actor, ActorKind, act_as
 from tallystick.app.invoices import find_invoice, unknown_invoice
 from tallystick.app.keys import Key
 from tallystick.core.errors import Forbidden
@@ -48,7 +49,7 @@ _ADDRESSES: Final[tuple[tuple[Rule, str], ...]] = (
     (Rule("read", QUERY), "list_invoices list_invoice_states list_due"),
     (Rule("read", INVOICE), "show_invoice explain_invoice export_invoice render_document show_invoice_life"),
     (Rule("read", NOBODY), "show_latest_checkpoint show_checkpoint list_rate_versions show_rates price_answer"),
-    (Rule("read", OPERATOR), "get_metrics list_jobs list_job_runs show_rollups "
+    (Rule("read", OPERATOR), "get_metrics list_acts show_act list_jobs list_job_runs show_rollups "
                              "list_orgs list_org_events show_entry find list_requests_behind_line invoice_proof "
                              "replay_invoice list_contracts show_contract check_contract quote get_versions"),
     (_ADMIN, "grant_credits refund set_budget remove_budget add_override set_standing set_subscription leave "
@@ -112,10 +113,14 @@ async def allow(request: Request) -> None:
         NotFound: `unknown_invoice`: to a key of an org, an invoice of another one is none.
         Unavailable: the database cannot be reached.
     """
-    rule = RULES.get(getattr(request.scope["route"], "operation_id", ""), _ADMIN)
+    operation_id = getattr(request.scope["route"], "operation_id", "")
+    rule = RULES.get(operation_id, _ADMIN)
     if rule.scope is None:
         return
     key = require_scope(request, rule.scope)
+    kind: ActorKind = "anyone" if key is None else "key"
+    name = "" if key is None else key.key_id
+    act_as(Actor(kind, name, f"api {operation_id}", request.scope.get("request_id")))
     if key is None or key.org_id is None:
         return
     match rule.about:

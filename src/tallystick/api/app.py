@@ -29,6 +29,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from tallystick import __version__
 from tallystick.api import (
     accounts,
+    audit,
     billing,
     checkpoints,
     contracts,
@@ -157,6 +158,7 @@ def build_api(settings: Settings) -> FastAPI:
         versions,
         health,
         metrics,
+        audit,
     ):
         api.include_router(module.router)
     describe(api)

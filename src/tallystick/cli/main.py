@@ -10,7 +10,9 @@ import typer
 from typer.core import TyperGroup
 
 from tallystick import __version__
+from tallystick.app.acting import Actor, act_as, login_name
 from tallystick.cli import (
+    audit,
     authorize,
     budgets,
     checkpoint,
@@ -53,9 +55,21 @@ from tallystick.core.errors import Unavailable
 
 
 class _Commands(TyperGroup):
+    def _named(self, ctx: Any) -> list[str]:
+        """The names of the command that is called: nothing else of what was typed."""
+        names: list[str] = []
+        group: Any = self
+        for word in (*ctx._protected_args, *ctx.args):
+            group = getattr(group, "commands", {}).get(word)
+            if group is None:
+                break
+            names.append(word)
+        return names
+
     def invoke(self, ctx: Any) -> Any:  # Typer keeps the type of its context to itself
         # Here, and not around the app, because Click would take a closed pipe for a failure of ours.
         with errors_to_exit_codes():
+            act_as(Actor("os_user", login_name(), " ".join(("tally", *self._named(ctx)))))
             try:
                 return super().invoke(ctx)
             except BrokenPipeError:
@@ -114,6 +128,7 @@ for _module in (
     serve,
     worker,
     jobs,
+    audit,
     versions,
     demo,
 ):

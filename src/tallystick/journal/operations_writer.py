@@ -23,6 +23,7 @@ import psycopg
 
 from tallystick.core.errors import TallyError
 from tallystick.core.instants import Clock
+from tallystick.journal.audit import record_operations, with_actor
 from tallystick.journal.database import Connection
 from tallystick.journal.group_writer import GroupWriter, WriterState
 from tallystick.journal.invoice_group import InvoiceGroup
@@ -179,6 +180,7 @@ class OperationWork:
         changed = [org for _, org in sorted(found.orgs.items()) if org.is_changed]
         if changed:
             invoices.save(connection)
+            record_operations(connection, _new_acts(items, answers), self._clock())
             save(connection, changed, decider.rows, now)
         else:
             connection.rollback()
@@ -209,6 +211,15 @@ class OperationWork:
 
     def _since(self, now: datetime) -> datetime | None:
         return None if self._retention is None else now - self._retention
+
+
+def _new_acts(items: Sequence[Item], answers: Sequence[Answer]) -> list[tuple[Operation, Recorded]]:
+    """Which of the items have become entries now, and are acts of somebody's."""
+    return [
+        (item, answer)
+        for item, answer in zip(items, answers, strict=True)
+        if isinstance(item, Operation) and item.by is not None and isinstance(answer, Recorded) and answer.is_new
+    ]
 
 
 def _answer(decider: Decider, item: Item) -> Answer:
@@ -271,6 +282,7 @@ class Operations:
         Raises:
             Unavailable: `journal_busy`, `database_unreachable`, `journal_closed`.
         """
+        operation = with_actor(operation)
         future = None
         if self.elsewhere is not None and self._writer.callers_under_way >= BUSY_CALLERS:
             future = self.elsewhere(operation)
@@ -280,7 +292,7 @@ class Operations:
         """As `submit`, by this process's own writer."""
         if self._check is not None:
             self._check()
-        return self._writer.submit(operation)  # type: ignore[return-value]
+        return self._writer.submit(with_actor(operation))  # type: ignore[return-value]
 
     def keep_up(self, org_id: str) -> Future[KeptUp]:
         """Have what is over in an org's account ended, and the month's included credits given; as `submit`."""

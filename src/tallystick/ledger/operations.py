@@ -20,7 +20,10 @@ name says USD.
     standing                  the org is suspended or taken up again, or its enforcement changes
     adjustment   usage        what was recorded of usage is not what the provider counted (`ledger.adjustment`)
 
-What becomes of stored invoices is in `ledger.invoice_operations`: `invoice`, `payment`, `credit_note`, `void`.
+What becomes of stored invoices is in `ledger.invoice_operations`: `invoice`, `payment`, `credit_note`, `void`. What is
+given for them in money is in `ledger.credit_operations`: `invoice_credit`, `promo`.
+
+What customers dispute is in `ledger.dispute_operations`: `dispute`.
 """
 
 from __future__ import annotations
@@ -31,7 +34,10 @@ from typing import Literal
 import msgspec
 
 from tallystick.contract.decision import Budget, Decision, Override
+from tallystick.ledger.acts import Actor
 from tallystick.ledger.adjustment import Adjust
+from tallystick.ledger.credit_operations import CreditRequest, CreditResult
+from tallystick.ledger.dispute_operations import StepDispute, Stepped
 from tallystick.ledger.invoice_operations import InvoiceRequest, InvoiceResult
 from tallystick.ledger.receipt import Receipt
 from tallystick.usage.event import Outcome, Payer, UsageEvent
@@ -52,6 +58,9 @@ OperationKind = Literal[
     "payment",
     "credit_note",
     "void",
+    "invoice_credit",
+    "promo",
+    "dispute",
 ]
 
 GrantSource = Literal["top_up", "included", "promo", "sla", "dispute", "goodwill", "refund"]
@@ -316,8 +325,10 @@ OperationRequest = (
     | SetStanding
     | Adjust
     | InvoiceRequest
+    | StepDispute
+    | CreditRequest
 )
-OperationResult = Held | Denied | Settled | Returned | Ended | Granted | Noted | InvoiceResult
+OperationResult = Held | Denied | Settled | Returned | Ended | Granted | Noted | Stepped | InvoiceResult | CreditResult
 
 
 class SettleEvent(msgspec.Struct, frozen=True, gc=False):
@@ -338,6 +349,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
         worst_cost_pico: of an `Authorize`: what its meters cost us at most; None when there is no price.
         events: of a `Settle`.
         settled: of a `Refund` whose settlement has left the database: what that charged, as it stands in its block.
+        charges: the same of a dispute that is upheld, by settlement.
+        by: who asks for it, where its entry is to be on the audit trail; no part of the entry.
     """
 
     org_id: str
@@ -351,6 +364,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     worst_cost_pico: int | None = 0
     events: tuple[SettleEvent, ...] = ()
     settled: Settled | None = None
+    charges: dict[int, Settled] = {}
+    by: Actor | None = None
 
 
 class Recorded(msgspec.Struct, frozen=True, kw_only=True):
