@@ -25,6 +25,7 @@ from tallystick.contract.policy import reserves
 from tallystick.ledger.adjustment import Adjust
 from tallystick.ledger.budget_index import BudgetIndex
 from tallystick.ledger.credit_operations import CREDIT_KINDS, CreditResult
+from tallystick.ledger.dispute_operations import DISPUTE, Stepped
 from tallystick.ledger.invoice_operations import INVOICE_KINDS, InvoiceResult
 from tallystick.ledger.operation_transfers import total, transfers_of
 from tallystick.ledger.operations import (
@@ -122,6 +123,10 @@ class OrgFold:
         self.wallet.reach(entry.recorded_at)
         if isinstance(result, InvoiceResult | CreditResult):  # they move no wallet: `billing.fold` follows them
             if kind not in (*INVOICE_KINDS, *CREDIT_KINDS) or self.due_again:
+                self._refuse(seq, f"a {kind} does not have the result {type(result).__name__} there")
+            return
+        if isinstance(result, Stepped):  # likewise: `dispute.fold`
+            if kind != DISPUTE or self.due_again:
                 self._refuse(seq, f"a {kind} does not have the result {type(result).__name__} there")
             return
         handle = _HANDLERS.get((kind, type(request), type(result)))

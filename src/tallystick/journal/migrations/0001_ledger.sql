@@ -106,7 +106,7 @@ create table ledger_entries (
     body               text,
     leaf               bytea not null check (length(leaf) = 32),
     primary key (org_id, seq),
-    check ((kind in ('correction', 'settlement', 'release', 'expiry', 'refund', 'payment', 'credit_note', 'void')) = (refers_to_seq is not null) or kind = 'adjustment'),
+    check ((kind in ('correction', 'settlement', 'release', 'expiry', 'refund', 'payment', 'credit_note', 'void')) = (refers_to_seq is not null) or kind in ('adjustment', 'dispute')),
     check ((kind in ('usage', 'correction')) = (body is null)),
     check ((kind = 'correction') = (fingerprint is null)),
     check ((status = 'unpriced') = (cost_pico is null))
