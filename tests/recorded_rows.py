@@ -65,6 +65,7 @@ BY_ORG: dict[str, str] = {
     " attempts_max) values ('dlv_' || %(org)s, 'msg_' || %(org)s, 'we_' || %(org)s, %(org)s, 1, 10)",
     "webhook_attempts": "insert into webhook_attempts values"
     " ('dlv_' || %(org)s, %(org)s, 1, now(), 5, 500, null, 'no')",
+    "sla_looks": "insert into sla_looks values (%(org)s, 'inv_1', 1, 5)",
 }
 """Every table whose rows belong to an org, and an insert of one for `org`; in the order in which that works."""
 
@@ -76,6 +77,8 @@ SHARED: dict[str, str] = {
     "signing_keys": "insert into signing_keys values ('k', 'name', decode(repeat('07', 32), 'hex'), now())",
     "checkpoints": "insert into checkpoints values (1, 'note', now())",
     "number_series": "insert into number_series values ('INV-2026', 1)",
+    "incidents": "insert into incidents values"
+    " (1, 'downtime', now(), now() + interval '1 day', null, null, 'down', 'ann', 'i1', now(), null)",
     "register": "insert into register values (1000000, 'x', sha256('x'), sha256('x'))",
 }
 """Every table whose rows belong to no org, apart from Alembic's own."""

@@ -73,13 +73,13 @@ where polpermissive and not (
     and (polwithcheck is null or pg_get_expr(polwithcheck, polrelid) = %(policy)s::text)
 )
 union all
--- How many documents a seller issues is no tenant's business: there are no rows of a tenant's own, and no policy shows any.
+-- How many documents a seller issues, and whom an incident concerned, is no tenant's business: there are no rows of a tenant's own, and no policy shows any.
 select format('table %%s shows tenants rows of all orgs', relname),
        format('alter table %%I enable row level security', relname)
            || coalesce((select string_agg(format('; drop policy %%I on %%I', polname, relname), '' order by polname)
                         from pg_policy where polrelid = class.oid and polpermissive), '')
 from pg_class as class
-where relnamespace = 'public'::regnamespace and relname = 'number_series'
+where relnamespace = 'public'::regnamespace and relname in ('number_series', 'incidents')
     and (not relrowsecurity or exists (select from pg_policy where polrelid = class.oid and polpermissive))
 order by 1
 

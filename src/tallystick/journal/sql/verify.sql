@@ -239,6 +239,8 @@ with kept (relation, named, org_id, seq, digest) as (
     union all
     select 'test_clocks', 'place ' || ordinal || ' of its clock', org_id, null, to_jsonb(t) from test_clocks as t
     union all
+    select 'incidents', 'incident ' || incident, null, null, to_jsonb(t) from incidents as t
+    union all
     select 'api_keys', 'key ' || key_id, org_id, null, to_jsonb(t) from api_keys as t
     union all
     select 'api_key_endings', 'the end of ' || key_id, org_id, null, to_jsonb(t) from api_key_endings as t
