@@ -260,6 +260,8 @@ def _check_award(account: DisputeAccount, award: Award) -> None:
     disputed = {one.settlement_seq: one.amount_pico for one in account.charges}
     beyond = [one for one in award.charges if one.amount_pico > disputed.get(one.settlement_seq, 0)]
     named = [one.settlement_seq for one in award.charges]
+    if (award.invoice_id, award.line) != (account.invoice_id, account.line):
+        raise ValueError("what is given back is not of what is disputed")
     if award.cents > account.disputed_cents or beyond or named != sorted(set(named)):
         what = f"{_usd(account.disputed_cents)} and {_credits(account.charges)} pico-credits are disputed"
         raise Conflict(

@@ -26,7 +26,7 @@ class StateCount(NamedTuple):
     """How many disputes stand so, and how many of them should have been answered by now."""
 
     state: DisputeState
-    count: int
+    disputes: int
     overdue: int
 
 

@@ -18,11 +18,14 @@ from tallystick.billing.machine import Change, decide
 from tallystick.billing.model import InvoiceAccount, InvoiceEvent
 from tallystick.billing.numbers import number_at, series_of
 from tallystick.core.errors import Conflict
+from tallystick.dispute.awards import awards_of
+from tallystick.dispute.model import InvoiceLeft
 from tallystick.journal.database import Connection
 from tallystick.journal.named_sql import load_queries
 from tallystick.journal.steps import reached
 from tallystick.ledger.accounts import USD
 from tallystick.ledger.invoice_operations import CreditInvoice, InvoiceRequest, IssueInvoice, Pay
+from tallystick.ledger.dispute_operations import StepDispute
 from tallystick.ledger.operation_transfers import transfers_in_money
 from tallystick.ledger.operations import Operation
 from tallystick.ledger.org_account import Step
@@ -71,18 +74,21 @@ class InvoiceGroup:
         self._events: list[tuple[str, InvoiceEvent]] = []
         self._payments: dict[str, tuple[str, int]] = {}
         self._moves: list[tuple[str, int, str, str, int]] = []
-        asked = [(one.org_id, one.request) for one in items if isinstance(one, Operation)]
+        asked = [(one.org_id, request) for one in items if isinstance(one, Operation) for request in _requests_of(one)]
         on_invoices = [(org_id, request) for org_id, request in asked if isinstance(request, InvoiceRequest)]
-        if on_invoices:
-            self._load(connection, on_invoices)
+        disputed = [(one.org_id, named) for one in items if (named := _disputed(one)) is not None]
+        if on_invoices or disputed:
+            self._load(connection, on_invoices, disputed)
         payments = sorted({one.request_id for one in items if isinstance(one, Operation) and one.kind == "payment"})
         if payments:
             connection.execute(_SQL["lock_payments"], {"payments": payments})
             rows = connection.execute(_SQL["payments_counted"], {"payments": payments})
             self._payments = {row[0]: (row[1], row[2]) for row in rows}
 
-    def _load(self, connection: Connection, asked: list[tuple[str, InvoiceRequest]]) -> None:
-        orgs, invoices = zip(*{(org_id, request.invoice_id) for org_id, request in asked}, strict=True)
+    def _load(
+        self, connection: Connection, asked: list[tuple[str, InvoiceRequest]], disputed: list[tuple[str, str]]
+    ) -> None:
+        orgs, invoices = zip(*{*((org_id, one.invoice_id) for org_id, one in asked), *disputed}, strict=True)
         rows = connection.execute(_SQL["accounts"], {"orgs": list(orgs), "invoices": list(invoices)})
         self._accounts = {(row[0], row[1]): account_of(row[1:]) for row in rows}
         named = {
@@ -135,6 +141,13 @@ class InvoiceGroup:
         result: Any = change.step.result
         self._moves += [(org_id, seq, *move) for move in transfers_in_money(request, result)]
         return change.step
+
+    def left_of(self, org_id: str, invoice_id: str) -> InvoiceLeft | None:
+        """What can be taken back of an invoice that is disputed; None where it is not issued."""
+        found = self._accounts.get((org_id, invoice_id))
+        if found is None:
+            return None
+        return InvoiceLeft(found.total_cents, found.credited_cents, found.voided, found.line_credits)
 
     def _check_profile(self, org_id: str, version: int) -> None:
         """What an invoice names is there, and is not erased from then on: both happen under the head's lock."""
@@ -197,3 +210,17 @@ def _counted(payment_id: str, org_id: str, seq: int) -> Conflict:
         next_step="nothing moved: a payment counts once, over all orgs; record another one under its own id",
         where="request_id",
     )
+
+
+def _requests_of(operation: Operation) -> list[Any]:
+    """What is asked for; and what a dispute that is upheld gives back."""
+    request = operation.request
+    more = awards_of(request) if isinstance(request, StepDispute) else []
+    return [request, *(one.request for one in more)]
+
+
+def _disputed(item: Any) -> str | None:
+    """The invoice that is disputed anew; None of what disputes none."""
+    request = item.request if isinstance(item, Operation) else None
+    scope = request.scope if isinstance(request, StepDispute) else None
+    return None if scope is None else scope.invoice_id

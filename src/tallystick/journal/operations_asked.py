@@ -9,11 +9,13 @@ from typing import Any
 from tallystick.contract.windows import window_at
 from tallystick.core.errors import NotFound
 from tallystick.core.periods import load_zone
+from tallystick.dispute.awards import awards_of
 from tallystick.journal.database import Connection
 from tallystick.journal.operations_group import OrgWork
 from tallystick.journal.operations_load import Place
 from tallystick.journal.operations_script import Script
 from tallystick.journal.round_trips import texts
+from tallystick.ledger.dispute_operations import StepDispute
 from tallystick.ledger.operations import Authorize, Operation, Refund, ReleaseHold, Settle, Settled
 
 
@@ -71,9 +73,22 @@ class Asked:
                 self.settlements.add((org_id, request.settlement_seq))
                 if one.settled is not None:
                     self.settled[org_id, request.settlement_seq] = one.settled
+            elif isinstance(request, StepDispute):
+                self._add_awards(one, request)
             elif one.kind == "budget":
                 self.budgets.add(org_id)
         self.orgs = sorted(orgs)
+
+    def _add_awards(self, one: Operation, request: StepDispute) -> None:
+        """What a dispute gives back is looked for as if somebody had asked for it."""
+        for award in awards_of(request):
+            self.ids.append((one.org_id, award.kind, award.request_id))
+            self.claims.append(self.ids[-1])
+            if isinstance(award.request, Refund):
+                place = (one.org_id, award.request.settlement_seq)
+                self.settlements.add(place)
+                if place[1] in one.charges:
+                    self.settled[place] = one.charges[place[1]]
 
 
 def included_month(org: OrgWork, now: datetime) -> tuple[str, datetime] | None:

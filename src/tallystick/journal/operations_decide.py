@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,6 +11,8 @@ import msgspec
 from tallystick.contract.loader import REFUND_GRACE
 from tallystick.core.errors import Conflict, NotFound, TallyError
 from tallystick.core.instants import format_instant
+from tallystick.journal.disputes_decide import dispute_steps
+from tallystick.journal.disputes_group import DisputeGroup
 from tallystick.journal.invoice_group import InvoiceGroup
 from tallystick.journal.operations_asked import included_id, included_month
 from tallystick.journal.operations_group import Appender, OrgWork, Who
@@ -18,6 +20,7 @@ from tallystick.journal.operations_known import is_same, recorded_of
 from tallystick.journal.operations_load import HoldCache, HoldRow
 from tallystick.journal.operations_read import Found
 from tallystick.journal.operations_usage import SettledUsage
+from tallystick.ledger.dispute_operations import StepDispute
 from tallystick.ledger.invoice_operations import CreditInvoice, IssueInvoice, Pay, VoidInvoice
 from tallystick.ledger.operations import (
     CREDIT,
@@ -51,6 +54,7 @@ class Decider:
         random_bytes: where salts come from.
         cache: remembers the group's holds once it is committed.
         invoices: decides what becomes of invoices.
+        disputes: decides what becomes of disputes.
         known_since: since when repeated events are known as such; None for ever.
     """
 
@@ -62,6 +66,7 @@ class Decider:
         random_bytes: Callable[[int], bytes],
         cache: HoldCache,
         invoices: InvoiceGroup,
+        disputes: DisputeGroup,
         *,
         known_since: datetime | None,
     ) -> None:
@@ -69,6 +74,7 @@ class Decider:
         self._now = now
         self._cache = cache
         self._invoices = invoices
+        self._disputes = disputes
         self._appender = Appender(now, card.version, random_bytes)
         self._usage = SettledUsage(found, self._appender, cache, card, random_bytes, known_since)
         self._made: list[tuple[str, int, bytes, Authorize, Held]] = []
@@ -142,6 +148,19 @@ class Decider:
                 return set_standing(account, seq, now, request)
             case IssueInvoice() | Pay() | CreditInvoice() | VoidInvoice() as request:
                 return [self._invoices.decide(org.org_id, seq, request, operation.request_id)]
+            case StepDispute() as request:
+                return dispute_steps(
+                    self._disputes,
+                    self._invoices.decide,
+                    org.org_id,
+                    account,
+                    request,
+                    operation.request_id,
+                    seq,
+                    now,
+                    grace=_grace(org),
+                    taken=self._is_taken,
+                )
         raise TypeError(f"there is no operation {operation.kind}")
 
     def _authorize(self, org: OrgWork, operation: Operation, request: Authorize) -> Recorded:
@@ -212,6 +231,10 @@ class Decider:
             self._resolved.append(row)
             who = Who(operation.user_id or row.user_id, operation.session_id or row.session_id, operation.attributes)
         return self._appender.add_steps(org, steps, operation, who, None if hold is None else hold.request)
+
+    def _is_taken(self, ids: Collection[tuple[str, str, str]]) -> bool:
+        found = self._found
+        return any(one in found.stored or one in found.claimed or one in self._appender.stored for one in ids)
 
     # ── what was there before ───────────────────────────────────────────────────────────────────
 

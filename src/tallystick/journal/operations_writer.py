@@ -25,6 +25,7 @@ from tallystick.core.errors import TallyError
 from tallystick.core.instants import Clock
 from tallystick.journal.audit import record_operations, with_actor
 from tallystick.journal.database import Connection
+from tallystick.journal.disputes_group import DisputeGroup
 from tallystick.journal.group_writer import GroupWriter, WriterState
 from tallystick.journal.invoice_group import InvoiceGroup
 from tallystick.journal.operations_asked import known_orgs, unknown_org
@@ -168,7 +169,8 @@ class OperationWork:
             return self._write(connection, items, now, probe=probe)
         reached("operations.loaded")
         invoices = InvoiceGroup(connection, existing, now)
-        common = (found, now, self._card(), self._random_bytes, self._cache, invoices)
+        disputes = DisputeGroup(connection, existing, now, invoices.left_of)
+        common = (found, now, self._card(), self._random_bytes, self._cache, invoices, disputes)
         decider = Decider(*common, known_since=self._since(now))
         decider.prepare(items)
         try:
@@ -180,6 +182,7 @@ class OperationWork:
         changed = [org for _, org in sorted(found.orgs.items()) if org.is_changed]
         if changed:
             invoices.save(connection)
+            disputes.save(connection)
             record_operations(connection, _new_acts(items, answers), self._clock())
             save(connection, changed, decider.rows, now)
         else:

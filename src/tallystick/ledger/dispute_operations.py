@@ -91,11 +91,18 @@ class DisputeEvidence(msgspec.Struct, frozen=True, kw_only=True):
 class Award(msgspec.Struct, frozen=True, kw_only=True):
     """What is given back: cents of USD, and credits by the settlement that charged them.
 
-    `prefix` is that of the credit note's number; None where no note follows.
+    Attributes:
+        cents: taken back of the invoice by a credit note; without an invoice, a credit for those to come.
+        charges: in the order of their settlements.
+        invoice_id, line, line_cents: those of the dispute.
+        prefix: of the credit note's number.
     """
 
     cents: int = 0
     charges: tuple[DisputedCharge, ...] = ()
+    invoice_id: str | None = None
+    line: int | None = None
+    line_cents: int | None = None
     prefix: str | None = None
 
     @property
