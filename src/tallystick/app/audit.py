@@ -24,6 +24,7 @@ from tallystick.journal.audit import (
     find_act,
     record_act,
     record_acts,
+    record_entries,
     said_before,
 )
 from tallystick.ledger.acts import Act
@@ -40,6 +41,7 @@ __all__ = [
     "newest_acts",
     "record_act",
     "record_acts",
+    "record_entries",
     "show_act",
 ]
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal, NamedTuple
 
+from tallystick.app.acting import acting, current_actor
+from tallystick.app.audit import Act, record_act
 from tallystick.app.billing_terms import Versions, choose_terms, org_period, plans_of
 from tallystick.app.late_months import billed_through, find_late, has_late
 from tallystick.app.pinned import pinned_terms
@@ -127,8 +129,11 @@ def close_month(
         check_org_id(org_id)
     versions = contract_versions(runtime)
 
+    actor = current_actor()  # threads of their own would not know who it is
+
     def close(org_id: str) -> MonthResult:
-        return _close_org(runtime, org_id, label, versions, before_late_window=before_late_window)
+        with acting(actor):
+            return _close_org(runtime, org_id, label, versions, before_late_window=before_late_window)
 
     results = []
     chosen = list(dict.fromkeys(orgs_to_close(runtime, label) if orgs is None else orgs))
@@ -246,6 +251,9 @@ def _store(runtime: Runtime, computed: _Computed) -> bool:
         if {one.invoice_id for one in list_invoice_rows(connection, terms.org_id)} != follows:
             return False
         insert_invoice(connection, StoredInvoice(row, canonical_json(invoice.document()).decode()))
+        if current_actor().kind != "job":  # by itself, a month is closed when it is over
+            after = {"month": row.period, "digest": row.digest, "total_cents": row.total_cents}
+            record_act(connection, Act("invoice.close", row.invoice_id, runtime.clock(), row.org_id, after=after))
     return True
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from tallystick.app.audit import Act, record_act
 from tallystick.app.runtime import Runtime
 from tallystick.contract.loader import load_contract
 from tallystick.contract.model import Contract
@@ -72,8 +73,25 @@ def apply_contract(runtime: Runtime, text: str, name: str, effective_from: datet
             source_text=text,
         )
         add_contract_version(connection, version, list(contract.meters))
+        act = Act(
+            "contract.apply",
+            f"{version.contract}@{version.version}",
+            version.applied_at,
+            before=_told(versions[-1]) if versions else None,
+            after=_told(version),
+        )
+        record_act(connection, act)
     runtime.known_meters(reload=True)
     return Applied(version, contract, is_new=True)
+
+
+def _told(version: ContractVersion) -> dict[str, str]:
+    return {
+        "version": version.version,
+        "sha256": version.sha256,
+        "effective_from": format_instant(version.effective_from),
+        "source_name": version.source_name,
+    }
 
 
 def _check_same(version: ContractVersion, contract: Contract, begins: datetime) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from tallystick.app.audit import Act, record_act
 from tallystick.app.runtime import Runtime
 from tallystick.app.seal import alone, block_store, full_disks_named
 from tallystick.archive.paths import people_path
@@ -71,15 +72,18 @@ def erase_person(runtime: Runtime, org_id: str, user_id: str, progress: Progress
         with runtime.database.operator() as connection:
             rows = erase_rows(connection, org_id, user_id)
             keys = erase_person_of_keys(connection, org_id, user_id, runtime.clock())
-            erase_profiles(connection, org_id, user_id, runtime.clock())
+            profiles = erase_profiles(connection, org_id, user_id, runtime.clock())
+            erased = {"entries": rows, "keys": keys, "billing_profiles": profiles}
+            # Who it was is what is erased: the act says that a person was, and never which.
+            record_act(connection, Act("person.erase", "a person", runtime.clock(), org_id, after=erased))
         if keys:
             runtime.keys.forget()
         reached("erase.rows_erased")
         archived_rows = files = 0
         for block in blocks_of_org(lock, org_id, 1, _SEQ_MAX):
-            erased = _erase_in_block(runtime, store, block, org_id, user_id)
-            archived_rows += erased
-            files += erased > 0
+            archived = _erase_in_block(runtime, store, block, org_id, user_id)
+            archived_rows += archived
+            files += archived > 0
             if progress:
                 progress(1)
         reached("erase.done")

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from tallystick.app.acting import Actor, acting
 from tallystick.app.runtime import Runtime
 from tallystick.core.errors import TallyError
 from tallystick.journal import jobs as journal
@@ -95,7 +96,8 @@ def run_job(runtime: Runtime, job: Job, *, by: str, is_stopping: Callable[[], bo
             number = journal.begin_run(connection, job.name, runtime.clock(), by)
         reached("job.begun")
         try:
-            done = job.run(JobRun(runtime, is_stopping))
+            with acting(Actor("job", job.name, by)):
+                done = job.run(JobRun(runtime, is_stopping))
         except BaseException as error:
             _end(runtime, job, number, Done(0, ""), sentence_of(error))
             raise

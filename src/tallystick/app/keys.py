@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from psycopg.errors import UniqueViolation
 
+from tallystick.app.audit import Act, record_act
 from tallystick.app.runtime import Runtime
 from tallystick.core.errors import BadInput, Conflict, NotFound
 from tallystick.core.instants import format_instant
@@ -19,6 +20,7 @@ from tallystick.journal.database import Connection
 from tallystick.ledger.api_key import (
     OF_AN_ORG,
     OF_OPERATORS,
+    PERSONAL,
     RANDOM_BYTES,
     SCOPES,
     TAGS,
@@ -117,7 +119,8 @@ def revoke_key(runtime: Runtime, key_id: str, *, reason: str, author: str) -> Ke
         if key.is_ended:  # one whose time is over by this clock may go on by that of another machine
             return key
         rows.end_key(connection, key, ends_at=now, reason=reason, author=author, recorded_at=now)
-        key = _existing(connection, key_id)
+        before, key = key, _existing(connection, key_id)
+        record_act(connection, _act("key.revoke", key, now, author=author, reason=reason, before=before))
     runtime.keys.forget()
     return key
 
@@ -192,10 +195,40 @@ def _add(runtime: Runtime, key: Key, *, ends_old_at: datetime | None = None) -> 
                 if key.replaces is not None and ends_old_at is not None:
                     _end_old(connection, made, key.replaces, ends_old_at)
                 rows.add_key(connection, made, token_sha256(token), secrets.token_bytes(SALT_BYTES))
+                record_act(connection, _act("key.rotate" if key.replaces else "key.create", made, runtime.clock()))
         except UniqueViolation:  # two keys of the same public part, of which there are 2 to the power of 47
             continue
         runtime.keys.forget()
         return NewKey(made, token)
+
+
+def _act(
+    act: str,
+    key: Key,
+    at: datetime,
+    *,
+    author: str | None = None,
+    reason: str | None = None,
+    before: Key | None = None,
+) -> Act:
+    """What was done to a key. Whom it stands for is not told: that can be erased, and this cannot."""
+
+    def told(key: Key) -> dict[str, Any]:
+        document = key_document(key, at)
+        document["defaults"] = {name: text for name, text in document["defaults"].items() if name not in PERSONAL}
+        wanted = ("prefix", "scopes", "defaults", "status", "expires_at", "ends_at", "replaces")
+        return {name: document[name] for name in wanted}
+
+    return Act(
+        act=act,
+        subject=key.key_id,
+        at=at,
+        org_id=key.org_id,
+        author=author or key.author,
+        reason=reason,
+        before=None if before is None else told(before),
+        after=told(key),
+    )
 
 
 def _end_old(connection: Connection, new: Key, old_id: str, ends_at: datetime) -> None:

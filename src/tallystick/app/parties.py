@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from tallystick.app.audit import Act, record_act
 from tallystick.app.operate import existing_org, new_salt
 from tallystick.app.runtime import Runtime
 from tallystick.billing.party import Profile, parse_profile, profile_json, profile_sha256, read_profile
@@ -93,6 +94,16 @@ def set_profile(runtime: Runtime, org_id: str, raw: object) -> BillingProfile:
             profile=text.decode(),
         )
         add_profile(connection, org_id, row)
+        act = Act(
+            "billing_profile.set",
+            f"version {row.version}",
+            runtime.clock(),
+            org_id,
+            author,
+            before=_told(rows[-1]) if rows else None,
+            after=_told(row),
+        )
+        record_act(connection, act)
     return _shown(org_id, row, is_new=True)
 
 
@@ -149,7 +160,15 @@ def erase_org_profiles(runtime: Runtime, org_id: str, *, user_id: str | None = N
     """
     existing_org(runtime, org_id)
     with runtime.database.operator() as connection:
-        return erase_profiles(connection, org_id, user_id, runtime.now(org_id))
+        versions = erase_profiles(connection, org_id, user_id, runtime.now(org_id))
+        act = Act("billing_profile.erase", org_id, runtime.clock(), org_id, after={"versions": versions})
+        record_act(connection, act)
+    return versions
+
+
+def _told(row: ProfileRow) -> dict[str, Any]:
+    """Of what was said only a salted hash: it can be erased, and an act cannot."""
+    return {"version": row.version, "sha256": row.sha256.hex()}
 
 
 def _shown(org_id: str, row: ProfileRow, *, is_new: bool = False) -> BillingProfile:

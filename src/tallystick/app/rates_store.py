@@ -14,13 +14,15 @@ from functools import lru_cache
 
 from tallystick.app.cards import read_card_files
 from tallystick.app.settings import Settings
-from tallystick.journal.database import Database
+from tallystick.journal.audit import record_act
+from tallystick.journal.database import Connection, Database
 from tallystick.journal.rate_versions import (
     add_rate_version,
     list_rate_versions,
     lock_rate_versions,
     read_cards,
 )
+from tallystick.ledger.acts import Act
 from tallystick.rates.card import CardHistory
 from tallystick.rates.cardfile import CardVersion, parse_card_file
 
@@ -38,7 +40,8 @@ def load_cards(database: Database, settings: Settings, now: datetime) -> CardHis
         if _next_files(contents, stored):
             lock_rate_versions(connection)
             stored = [version.sha256 for version in list_rate_versions(connection)]
-            for content, version in _next_files(contents, stored):
+            added = _next_files(contents, stored)
+            for content, version in added:
                 add_rate_version(
                     connection,
                     version=version.name,
@@ -48,8 +51,17 @@ def load_cards(database: Database, settings: Settings, now: datetime) -> CardHis
                     source=version.header.source,
                     card=content,
                 )
+            if added:
+                _record(connection, stored, [version for _, version in added], now)
         cards = read_cards(connection)
     return _history(tuple(cards))
+
+
+def _record(connection: Connection, stored: Sequence[str], added: Sequence[CardVersion], now: datetime) -> None:
+    before = {"sha256": stored[-1], "versions": len(stored)} if stored else None
+    newest = added[-1]
+    after = {"sha256": newest.sha256, "versions": len(stored) + len(added), "added": [one.name for one in added]}
+    record_act(connection, Act("rates.load", newest.name, now, before=before, after=after))
 
 
 @lru_cache(maxsize=2)

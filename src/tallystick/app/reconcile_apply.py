@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from tallystick.app.audit import record_entries
 from tallystick.app.reconcile import Reconciliation, is_over
 from tallystick.app.runtime import Runtime
 from tallystick.core.errors import BadInput, Conflict
@@ -85,6 +86,8 @@ def _apply_org(
         if new and last > compared_seq:
             raise _moved(org_id, last)
         places = add_adjustments(connection, head, org_id, new, runtime.clock(), runtime.card.version)
+        written = [("adjustment", one.request, seq) for one, seq in zip(new, places, strict=True)]
+        record_entries(connection, org_id, written, runtime.clock())
     places_of = dict(zip((one.request_id for one in new), places, strict=True))
     return [
         Written(

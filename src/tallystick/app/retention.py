@@ -8,18 +8,20 @@ all that follow it. The database checks again, by its own clock, that what goes 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import psycopg
 
+from tallystick.app.audit import Act, record_act
 from tallystick.app.runtime import Runtime
 from tallystick.app.seal import alone, block_store, full_disks_named
 from tallystick.archive.paths import people_path
 from tallystick.archive.store import BlockStore, file_sha256
 from tallystick.core.errors import BadInput, Conflict, TallyError, Unavailable
+from tallystick.core.instants import format_instant
 from tallystick.journal.database import Connection
 from tallystick.journal.retention import BlockFile, KeptRange, block_files, forget_entries, kept_ranges, may_leave
 from tallystick.journal.sealing import OrgRange, lock_folder, read_entries
@@ -79,6 +81,7 @@ def run_retention(runtime: Runtime) -> Retention:
         lock_folder(lock)  # nobody seals or erases while files and rows are compared
         reached("forget.begun")
         by_block = _old_ranges(lock, before)
+        _record(runtime, days, before, by_block)
         held: set[str] = set()  # orgs of which an earlier range has stayed
         for file in block_files(lock, list(by_block)):
             ranges = [one for one in by_block[file.block] if one.org_id not in held]
@@ -172,6 +175,21 @@ def _first_difference(kept: pa.Table, sealed: pa.Table) -> str:
             if other[name] != value:
                 return f"entry {row['seq']} of {row['org_id']} has another {name}"
     return f"{sealed.num_rows - kept.num_rows:,} of them are not in the database"
+
+
+def _record(runtime: Runtime, days: int, before: datetime, by_block: Mapping[int, Sequence[KeptRange]]) -> None:
+    """Write down that entries are about to leave, before the first one does: where any are old enough."""
+    ranges = [one for listed in by_block.values() for one in listed]
+    if ranges:
+        after = {
+            "retention_days": days,
+            "recorded_before": format_instant(before),
+            "blocks": len(by_block),
+            "orgs": len({one.org_id for one in ranges}),
+            "entries_at_most": sum(one.last_seq - one.first_seq + 1 for one in ranges),
+        }
+        with runtime.database.operator() as connection:
+            record_act(connection, Act("retention.run", "ledger_entries", runtime.clock(), after=after))
 
 
 def _forget(runtime: Runtime, one: KeptRange) -> int:

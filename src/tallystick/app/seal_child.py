@@ -36,10 +36,12 @@ def main() -> None:
 
 
 def _work(settings: Settings, *, retention: bool) -> dict[str, object]:
+    from tallystick.app.acting import Actor, act_as
     from tallystick.app.retention import run_retention
     from tallystick.app.runtime import open_runtime
     from tallystick.app.seal import seal_once
 
+    act_as(Actor("job", "seal", "serve"))
     with open_runtime(settings) as runtime:
         sealed = seal_once(runtime)
         answer: dict[str, object] = {

@@ -6,6 +6,7 @@ import logging
 from contextlib import closing
 from typing import Any, NamedTuple
 
+from tallystick.app.audit import Act, record_act
 from tallystick.app.release import checked_release
 from tallystick.app.runtime import Runtime
 from tallystick.app.settings import Settings
@@ -96,7 +97,7 @@ def give_up_settlement(runtime: Runtime, org_id: str, hold_id: str, *, author: s
             author=author,
             why=reason,
             now=now,
-            first=lambda: ended.append(_release(runtime, org_id, hold_id, said)),
+            first=lambda: ended.append(_release(runtime, org_id, hold_id, said, author=author, said=reason)),
         )
     if not count:
         raise _not_refused(org_id, hold_id)
@@ -114,15 +115,21 @@ def give_up_settlement(runtime: Runtime, org_id: str, hold_id: str, *, author: s
     }
 
 
-def _release(runtime: Runtime, org_id: str, hold_id: str, reason: str) -> tuple[str | None, str]:
+def _release(
+    runtime: Runtime, org_id: str, hold_id: str, reason: str, *, author: str, said: str
+) -> tuple[str | None, str]:
     """The id of the hold's release, when it was open; and how the hold stands."""
     raw = {"org_id": org_id, "hold_id": hold_id, "reason": reason[:TEXT_CHARS_MAX]}
     operation = checked_release(runtime, raw)
+    release_id, left = None, "released"
     try:
-        recorded = runtime.operations.submit(operation).result()
+        release_id = f"r{runtime.operations.submit(operation).result().seq}"
     except (Conflict, NotFound) as error:
-        return None, error.code
-    return f"r{recorded.seq}", "released"
+        left = error.code
+    with runtime.database.operator() as connection:
+        after = {"release": release_id, "hold_is": left}
+        record_act(connection, Act("settlement.give_up", hold_id, runtime.clock(), org_id, author, said, after=after))
+    return release_id, left
 
 
 def refused_members(one: RefusedRow) -> Members:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tallystick.app.audit import Act, record_act
 from tallystick.app.runtime import Runtime
 from tallystick.app.settings import Settings
 from tallystick.core.errors import BadInput, Conflict, NotFound
@@ -64,6 +65,7 @@ def open_signing_key(runtime: Runtime) -> SigningKey:
             )
         if not known:
             add_signing_key(connection, key.public, runtime.clock())
+            record_act(connection, _act("signing_key.make", key, [], runtime))
         elif key.public not in known:
             raise Conflict(
                 "signing_key_unknown",
@@ -89,7 +91,8 @@ def rotate_signing_key(runtime: Runtime) -> SigningKey:
     key = SigningKey(_checked_origin(runtime.settings), os.urandom(_SEED_BYTES))
     with runtime.database.operator() as connection:
         lock_signing_keys(connection)
-        for other in list_signing_keys(connection):
+        known = list_signing_keys(connection)
+        for other in known:
             if other.name != key.name:
                 raise Conflict(
                     "log_origin_changed",
@@ -98,6 +101,7 @@ def rotate_signing_key(runtime: Runtime) -> SigningKey:
                     where="TALLY_LOG_ORIGIN",
                 )
         add_signing_key(connection, key.public, runtime.clock())
+        record_act(connection, _act("signing_key.rotate", key, known, runtime))
     _store_new(path, key, replace=True)
     return key
 
@@ -136,6 +140,12 @@ def find_checkpoint(runtime: Runtime, size: int | None = None) -> StoredCheckpoi
         next_step="see the newest one: tally checkpoint show",
         where="checkpoint",
     )
+
+
+def _act(act: str, key: SigningKey, known: list[PublicKey], runtime: Runtime) -> Act:
+    before = {"key_id": known[-1].key_id.hex()} if known else None
+    after = {"key_id": key.public.key_id.hex(), "origin": key.name}
+    return Act(act, key.public.key_id.hex(), runtime.clock(), before=before, after=after)
 
 
 def _checked_origin(settings: Settings) -> str:

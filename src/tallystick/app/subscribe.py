@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
+from typing import Any
 
+from tallystick.app.audit import Act, record_act
 from tallystick.app.billing_terms import load_stored_contract
 from tallystick.app.contracts import list_contracts, unknown_contract
 from tallystick.app.plan_change import (
@@ -252,7 +254,27 @@ def _record(
         )
         for instant in instants
     ]
+    if added:
+        held = subscription_in_force(history, change.begins)
+        act = Act(
+            "subscription.leave" if change.plan is None else "subscription.set",
+            change.contract if change.plan is None else f"{change.contract}/{change.plan}",
+            runtime.clock(),
+            org_id,
+            before=None if held is None else _told(held),
+            after={"changes": [_told(one) for one in added]},
+        )
+        record_act(connection, act)
     return subscription_in_force([*history, *added], change.begins)
+
+
+def _told(one: Subscription) -> dict[str, Any]:
+    return {
+        "contract": one.contract,
+        "plan": one.plan,
+        "time_zone": one.time_zone,
+        "effective_from": format_instant(one.effective_from),
+    }
 
 
 def _says_the_same(last: Subscription, change: _Change) -> bool:

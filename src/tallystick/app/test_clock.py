@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from tallystick.app.audit import Act, record_act
 from tallystick.app.ended_months import ended_months, next_final
 from tallystick.app.invoice_due import finalize_due
 from tallystick.app.invoice_life import FinalResult
@@ -114,6 +115,8 @@ def make_test_org(runtime: Runtime, org_id: str, at: datetime, *, author: str) -
             raise _not_a_test_org(org_id, "it was there before, and lives by the machine's clock")
         else:
             put_clock(connection, org_id, at, author, runtime.clock())
+            made = Act("clock.make", org_id, runtime.clock(), org_id, author, after={"at": format_instant(at)})
+            record_act(connection, made)
     runtime.org_clocks.forget()
     with runtime.database.org(org_id) as connection:
         history = clock_history(connection, org_id)
@@ -171,18 +174,24 @@ def advance_clock(
         invoiced += [one for one in finalize_due(runtime, org_id) if one.status == "issued"]
         if at >= target:
             return Advanced(org_id, clock.at, at, entries, tuple(invoiced))
+        act = None
+        if at == clock.at:  # one act, however often it stops on the way
+            stands, to_be = format_instant(at), format_instant(target)
+            act = Act("clock.advance", org_id, runtime.clock(), org_id, author, None, {"at": stands}, {"at": to_be})
         at = min(_next_instant(runtime, org_id, at, zone), target)
-        _put(runtime, org_id, at, author)
+        _put(runtime, org_id, at, author, act)
         if progress is not None:
             progress(format_instant(at))
 
 
-def _put(runtime: Runtime, org_id: str, at: datetime, author: str) -> None:
+def _put(runtime: Runtime, org_id: str, at: datetime, author: str, act: Act | None) -> None:
     with runtime.database.writer() as connection:
         lock_org(connection, org_id)
         stands = clock_of(connection, org_id)
         if stands is None or stands < at:  # another may have put it further
             put_clock(connection, org_id, at, author, runtime.clock())
+            if act is not None:
+                record_act(connection, act)
     runtime.org_clocks.forget()
 
 

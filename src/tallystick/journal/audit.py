@@ -74,6 +74,20 @@ def record_operations(connection: Connection, operations: Sequence[tuple[Operati
     record_acts(connection, acts)
 
 
+def record_entries(
+    connection: Connection, org_id: str, entries: Sequence[tuple[str, Any, int]], at: datetime, by: Actor | None = None
+) -> None:
+    """Write down entries that are acts, in their transaction, where they have not come through the group writer.
+
+    Args:
+        entries: of each its kind, what its body says was asked for, and its place.
+        at: the machine's clock.
+    """
+    actor = by or current_actor()
+    acts = [entry_act(kind, request, org_id=org_id, seq=seq, at=at) for kind, request, seq in entries]
+    record_acts(connection, [(act, actor) for act in acts])
+
+
 def entry_act(kind: str, request: Any, *, org_id: str, seq: int, at: datetime) -> Act:
     """The act that an entry is; see `ledger.acts.act_of`."""
     return act_of(kind, request, org_id=org_id, seq=seq, entry_id=operation_id(kind, seq), at=at)
