@@ -32,6 +32,8 @@ def contract_terms(contract: Contract) -> dict[str, str]:
         "refunds.grace": duration(contract.refund_grace),
         "invoicing.late_window": duration(contract.invoicing.late_window),
         "invoicing.payment_terms": duration(contract.invoicing.payment_terms),
+        "disputes.window": duration(contract.disputes.window),
+        "disputes.answer_within": duration(contract.disputes.answer_within),
     }
 
 

@@ -86,7 +86,7 @@ def _is_about(part: str, name: str, term: str, plan: Plan) -> bool:
             return plan.has_wallet
         case "enforcement":
             return plan.enforcement is None
-        case "environments" | "holds" | "currency" | "seller" | "invoicing":
+        case "environments" | "holds" | "currency" | "seller" | "invoicing" | "disputes":
             return True
     return False
 

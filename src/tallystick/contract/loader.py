@@ -15,9 +15,18 @@ from tallystick.contract.cross_checks import check_plans
 from tallystick.contract.document import NEXT_STEP, Node, Scalar, Sequence, Table, parse_document
 from tallystick.contract.fields import Place
 from tallystick.contract.inherit import resolve_plans
-from tallystick.contract.model import COST_ADJUSTMENT, Contract, Credit, DeclaredMeter, EnvironmentTerms, Invoicing
+from tallystick.contract.model import (
+    COST_ADJUSTMENT,
+    Contract,
+    Credit,
+    DeclaredMeter,
+    Disputes,
+    EnvironmentTerms,
+    Invoicing,
+)
 from tallystick.contract.read_actions import read_action
 from tallystick.contract.read_plans import PlanTerms, read_enforcement, read_plan
+from tallystick.contract.read_disputes import read_disputes
 from tallystick.contract.read_seller import read_invoicing, read_seller
 from tallystick.contract.read_sla import read_sla
 from tallystick.contract.words import duration
@@ -34,7 +43,7 @@ HOLD_LIFE_MAX = timedelta(days=7)
 
 KEYS = (
     "contract", "version", "effective_from", "currency", "credit", "meters", "actions", "plans", "environments",
-    "enforcement", "holds", "refunds", "invoicing", "seller", "sla",
+    "enforcement", "holds", "refunds", "invoicing", "disputes", "seller", "sla",
 )  # fmt: skip
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]*(_[0-9]+)*)")
 
@@ -129,6 +138,7 @@ def _read(place: Place, sha256: str, text: str) -> Contract:
         source_text=text,
         seller=fields.get("seller", read_seller, None),
         invoicing=fields.get("invoicing", read_invoicing, Invoicing()),
+        disputes=fields.get("disputes", read_disputes, Disputes()),
     )
 
 

@@ -181,6 +181,19 @@ class Invoicing:
 
 
 @dataclass(frozen=True, slots=True)
+class Disputes:
+    """Until when what was charged can be disputed, and how long the seller has to answer.
+
+    Attributes:
+        window: for how long after it is issued an invoice can be disputed, and charged credits after their charge.
+        answer_within: how long after it is opened a dispute is to be decided.
+    """
+
+    window: timedelta = timedelta(days=60)
+    answer_within: timedelta = timedelta(days=14)
+
+
+@dataclass(frozen=True, slots=True)
 class Contract:
     """One version of a contract.
 
@@ -207,6 +220,7 @@ class Contract:
     source_text: str
     seller: Seller | None = None
     invoicing: Invoicing = Invoicing()
+    disputes: Disputes = Disputes()
 
     def __hash__(self) -> int:
         return hash(self.sha256)
