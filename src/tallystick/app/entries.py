@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Protocol
 
-from tallystick.app.runtime import Runtime
 from tallystick.app.seal import block_store
+from tallystick.app.settings import Settings
 from tallystick.archive.paths import people_path
 from tallystick.core.errors import Conflict
 from tallystick.journal.accounts import entries_of
+from tallystick.journal.database import Database
 from tallystick.journal.retention import entries_page
 from tallystick.journal.sealing import blocks_of_org
 from tallystick.ledger.entry import Entry
@@ -16,7 +18,16 @@ from tallystick.ledger.entry import Entry
 _PAGE = 4_000
 
 
-def stream_entries(runtime: Runtime, org_id: str, first_seq: int, last_seq: int) -> Iterator[Entry]:
+class Ledger(Protocol):
+    """What reading entries needs of a running system, or of a ledger that is opened for a check alone."""
+
+    @property
+    def settings(self) -> Settings: ...
+    @property
+    def database(self) -> Database: ...
+
+
+def stream_entries(runtime: Ledger, org_id: str, first_seq: int, last_seq: int) -> Iterator[Entry]:
     """Entries first_seq to last_seq of an org, in order and without a gap; memory does not grow with their number.
 
     It stays exact while entries leave the database: what is no longer found there is read from its block. Files are
@@ -45,7 +56,7 @@ def stream_entries(runtime: Runtime, org_id: str, first_seq: int, last_seq: int)
             next_seq += 1
 
 
-def entries_at(runtime: Runtime, org_id: str, seqs: Iterable[int]) -> dict[int, Entry]:
+def entries_at(runtime: Ledger, org_id: str, seqs: Iterable[int]) -> dict[int, Entry]:
     """The entries at these places of an org's sequence, by place; those in the database are read at once.
 
     Raises:
@@ -60,7 +71,7 @@ def entries_at(runtime: Runtime, org_id: str, seqs: Iterable[int]) -> dict[int, 
     return found
 
 
-def _from_blocks(runtime: Runtime, org_id: str, first_seq: int, last_seq: int) -> Iterator[Entry]:
+def _from_blocks(runtime: Ledger, org_id: str, first_seq: int, last_seq: int) -> Iterator[Entry]:
     from tallystick.archive.leaves import batch_entries
     from tallystick.archive.org_rows import iterate_org
 

@@ -102,3 +102,7 @@ where (%(org)s::text is null or invoice.org_id = %(org)s) and exists (
     )
 )
 order by invoice.period, invoice.org_id
+
+-- name: lots
+-- Of an org, the entries that gave it credits for breaches; the row of a lot stays.
+select seq from invoice_credit_lots where org_id = %(org)s and source = 'sla' order by seq
