@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tallystick.billing.fold import InvoiceFold
 from tallystick.billing.machine import decide
-from tallystick.billing.model import InvoiceAccount
+from tallystick.billing.model import Book
 from tallystick.billing.numbers import number_at, place_of, series_of
 from tallystick.core.errors import TallyError
 from tallystick.ledger.fold import FoldEntry
@@ -37,7 +37,7 @@ class InvoiceLives(RuleBasedStateMachine):
         super().__init__()
         self.now = START
         self.seq = 0
-        self.accounts: dict[str, InvoiceAccount] = {}
+        self.book = Book()
         self.entries: list[FoldEntry] = []
         self.places: dict[str, int] = {}
         self.totals: dict[str, int] = {}
@@ -51,13 +51,13 @@ class InvoiceLives(RuleBasedStateMachine):
         series = None if prefix is None else series_of(prefix, self.now)
         number = None if series is None else number_at(series, self.places.get(series, 0) + 1)
         try:
-            change = decide(self.accounts.get(request.invoice_id), self.seq + 1, self.now, request, number)
+            change = decide(self.book, self.seq + 1, self.now, request, number)
         except TallyError:
             return False
         self.seq += 1
         if series is not None:
             self.places[series] = self.places.get(series, 0) + 1
-        self.accounts[request.invoice_id] = change.account
+        self.book.put(change.accounts, change.lots)
         step = change.step
         read = decode_body(step.kind, encode_body(step.request, step.result))
         assert read == (step.request, step.result)
@@ -90,7 +90,7 @@ class InvoiceLives(RuleBasedStateMachine):
             assert cents > 0
         else:
             wrong = not 0 < cents <= 10**15 or (returned and cents > self.paid.get(name, 0))
-            assert wrong or name not in self.totals or self.accounts[name].voided
+            assert wrong or name not in self.totals or self.book.accounts[name].voided
 
     @rule(name=NAMES, cents=CENTS, line=st.none() | st.integers(1, 2))
     def credit(self, name: str, cents: int, line: int | None) -> None:
@@ -117,7 +117,7 @@ class InvoiceLives(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_taken_back_or_returned_beyond_what_there_was(self) -> None:
-        for name, account in self.accounts.items():
+        for name, account in self.book.accounts.items():
             assert account.paid_cents >= 0
             assert account.credited_cents <= max(account.total_cents, 0) or account.voided
             assert all(cents <= 300 for cents in account.line_credits.values())
@@ -131,7 +131,7 @@ class InvoiceLives(RuleBasedStateMachine):
         fold = InvoiceFold()
         for entry in self.entries:
             fold.add(entry)
-        assert fold.accounts == self.accounts
+        assert fold.book.accounts == self.book.accounts
         numbers = [event.number for event in fold.events if event.number is not None]
         assert len(set(numbers)) == len(numbers) == sum(self.places.values())
         assert {place_of(number)[0] for number in numbers} <= self.places.keys()

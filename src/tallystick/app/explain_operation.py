@@ -14,9 +14,11 @@ from tallystick.app.answer_parts import (
     wallet_change,
 )
 from tallystick.app.invoice_words import invoice_members
+from tallystick.app.money_credit_words import credit_members
 from tallystick.app.operation_words import sentence, why
 from tallystick.core.instants import format_instant
 from tallystick.ledger.adjustment import Adjust
+from tallystick.ledger.credit_operations import GiveCredit, RedeemPromo
 from tallystick.ledger.entry import Entry
 from tallystick.ledger.invoice_operations import CreditInvoice, IssueInvoice, Pay, VoidInvoice
 from tallystick.ledger.operation_body import read_body
@@ -134,6 +136,8 @@ def operation_members(entry: Entry) -> dict[str, Any]:
             }
         case IssueInvoice() | Pay() | CreditInvoice() | VoidInvoice(), _:
             members |= {"invoice": invoice_members(request, result)}
+        case GiveCredit() | RedeemPromo(), _:
+            members |= {"credit": credit_members(request, result)}
         case SetStanding(), _:
             members |= {"suspended": request.suspended, "enforcement": request.enforcement, "keep": list(request.keep)}
     return members
@@ -151,6 +155,8 @@ def _wallets(result: Any) -> tuple[WalletState | None, WalletState | None]:
 def _author(entry: Entry, request: Any) -> str | None:
     match request:
         case Grant() | Refund() | SetBudget() | SetStanding() | Adjust() | Pay() | CreditInvoice() | VoidInvoice():
+            return request.author
+        case GiveCredit() | RedeemPromo():
             return request.author
         case SetOverride():
             return request.override.author

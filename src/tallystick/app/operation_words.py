@@ -8,9 +8,11 @@ from typing import Any
 
 from tallystick.app.answer_parts import pico_to_credits
 from tallystick.app.invoice_words import invoice_sentence
+from tallystick.app.money_credit_words import credit_sentence
 from tallystick.contract.decision import Decision
 from tallystick.core.instants import format_instant
 from tallystick.ledger.adjustment import Adjust
+from tallystick.ledger.credit_operations import CreditRequest, GiveCredit, RedeemPromo
 from tallystick.ledger.invoice_operations import CreditInvoice, InvoiceRequest, IssueInvoice, Pay, VoidInvoice
 from tallystick.ledger.operation_ids import operation_id
 from tallystick.ledger.operations import (
@@ -51,7 +53,7 @@ def why(request: Any, result: Any) -> str | None:
             reason = result.decision.message
         case Settle():
             reason = result.why
-        case Grant() | Refund() | ReleaseHold() | Adjust() | CreditInvoice() | VoidInvoice():
+        case Grant() | Refund() | ReleaseHold() | Adjust() | CreditInvoice() | VoidInvoice() | GiveCredit():
             reason = request.reason
         case SetOverride():
             reason = request.override.reason
@@ -165,6 +167,12 @@ def _(request: Adjust, _result: Any) -> str:
 @sentence.register(VoidInvoice)
 def _(request: InvoiceRequest, result: Any) -> str:
     return invoice_sentence(request, result)
+
+
+@sentence.register(GiveCredit)
+@sentence.register(RedeemPromo)
+def _(request: CreditRequest, result: Any) -> str:
+    return credit_sentence(request, result)
 
 
 def credits_words(pico: int) -> str:

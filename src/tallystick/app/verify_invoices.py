@@ -27,6 +27,7 @@ from tallystick.journal.billing_checks import (
     stored_invoices,
 )
 from tallystick.journal.database import Connection
+from tallystick.ledger.credit_operations import CREDIT_KINDS
 from tallystick.ledger.fold import DoesNotFollow, FoldEntry
 from tallystick.ledger.invoice_operations import INVOICE_KINDS, IssueInvoice
 from tallystick.ledger.operation_transfers import transfers_in_money
@@ -46,7 +47,7 @@ class InvoiceChecks:
 
     def take(self, entry: FoldEntry) -> None:
         """The org's next operation."""
-        if entry.kind not in INVOICE_KINDS or not self._follows:
+        if entry.kind not in (*INVOICE_KINDS, *CREDIT_KINDS) or not self._follows:
             return
         try:
             self._fold.add(entry)
@@ -65,8 +66,8 @@ class InvoiceChecks:
         self._check_transfers()
         self._check_stored()
         issued = {one.account.invoice_id: one.account for one in list_issued(self._connection, self._org)}
-        for invoice_id in sorted(issued.keys() | self._fold.accounts.keys()):
-            due, found = self._fold.accounts.get(invoice_id), issued.get(invoice_id)
+        for invoice_id in sorted(issued.keys() | self._fold.book.accounts.keys()):
+            due, found = self._fold.book.accounts.get(invoice_id), issued.get(invoice_id)
             if due != found:
                 what = "is missing" if found is None else "is there, and its entries know of none"
                 if due is not None and found is not None:

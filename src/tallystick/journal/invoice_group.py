@@ -1,4 +1,4 @@
-"""Invoices in a group of operations: their accounts and the series of numbers, read, decided on and saved.
+"""Invoices in a group of operations: their accounts, credits and the series of numbers, read, decided on and saved.
 
 It all happens in the group's transaction, under the locks of the orgs' heads. The rows of the series are locked after
 those, in one order, so that whoever numbers documents waits for the one before to commit or to fail: a place is then
@@ -15,28 +15,39 @@ from typing import Any
 import msgspec
 
 from tallystick.billing.machine import Change, decide
-from tallystick.billing.model import InvoiceAccount, InvoiceEvent
+from tallystick.billing.model import Book, InvoiceAccount, InvoiceEvent
 from tallystick.billing.numbers import number_at, series_of
 from tallystick.core.errors import Conflict
 from tallystick.dispute.awards import awards_of
 from tallystick.dispute.model import InvoiceLeft
+from tallystick.journal.credit_group import NO_TERMS, CreditGroup, Terms
 from tallystick.journal.database import Connection
 from tallystick.journal.named_sql import load_queries
 from tallystick.journal.steps import reached
 from tallystick.ledger.accounts import USD
-from tallystick.ledger.invoice_operations import CreditInvoice, InvoiceRequest, IssueInvoice, Pay
+from tallystick.ledger.credit_operations import CreditRequest
 from tallystick.ledger.dispute_operations import StepDispute
+from tallystick.ledger.invoice_operations import (
+    Applied,
+    CreditInvoice,
+    InvoiceRequest,
+    IssueInvoice,
+    Pay,
+    VoidInvoice,
+)
 from tallystick.ledger.operation_transfers import transfers_in_money
 from tallystick.ledger.operations import Operation
 from tallystick.ledger.org_account import Step
 
 _SQL = load_queries("billing")
-_read_lines = msgspec.json.Decoder(dict[int, int]).decode
+_read_cents = msgspec.json.Decoder(dict[int, int]).decode
+_read_applied = msgspec.json.Decoder(tuple[Applied, ...]).decode
 
 
 def account_of(row: tuple[Any, ...]) -> InvoiceAccount:
     """An issued invoice from its row, without the org."""
-    invoice_id, seq, number, period, digest, issued_at, due_at, total, paid, credited, voided, is_test, lines = row
+    invoice_id, seq, number, period, digest, issued_at, due_at, total, paid, credited, voided, is_test, *rest = row
+    lines, applied, applied_cents, carried, carried_cents = rest
     return InvoiceAccount(
         invoice_id=invoice_id,
         seq=seq,
@@ -50,22 +61,25 @@ def account_of(row: tuple[Any, ...]) -> InvoiceAccount:
         credited_cents=credited,
         voided=voided,
         is_test=is_test,
-        line_credits=_read_lines(lines),
+        line_credits=_read_cents(lines),
+        applied=_read_applied(applied),
+        applied_cents=applied_cents,
+        carried=_read_cents(carried),
+        carried_cents=carried_cents,
     )
 
 
 class InvoiceGroup:
-    """What a group of operations does with invoices.
+    """What a group of operations does with invoices, and with what is given for them in money.
 
     Args:
         connection: in the group's transaction; the heads of the items' orgs are locked.
-        items: the group; what is no operation on an invoice is none of its business.
+        items: the group; what is no operation on invoices or credits in money is none of its business.
         now: the group's instant.
     """
 
     def __init__(self, connection: Connection, items: Iterable[Any], now: datetime) -> None:
         self._now = now
-        self._accounts: dict[tuple[str, str], InvoiceAccount] = {}
         self._bill_to: dict[tuple[str, str], int | None] = {}
         self._series: dict[str, int] = {}
         self._profiles: set[tuple[str, int]] = set()
@@ -77,6 +91,9 @@ class InvoiceGroup:
         asked = [(one.org_id, request) for one in items if isinstance(one, Operation) for request in _requests_of(one)]
         on_invoices = [(org_id, request) for org_id, request in asked if isinstance(request, InvoiceRequest)]
         disputed = [(one.org_id, named) for one in items if (named := _disputed(one)) is not None]
+        on_money = [(org_id, one) for org_id, one in asked if isinstance(one, InvoiceRequest | CreditRequest)]
+        self._books = {org_id: Book() for org_id in {org_id for org_id, _ in (*on_money, *disputed)}}
+        self._credits = CreditGroup(connection, on_money, self._books, now)
         if on_invoices or disputed:
             self._load(connection, on_invoices, disputed)
         payments = sorted({one.request_id for one in items if isinstance(one, Operation) and one.kind == "payment"})
@@ -89,8 +106,11 @@ class InvoiceGroup:
         self, connection: Connection, asked: list[tuple[str, InvoiceRequest]], disputed: list[tuple[str, str]]
     ) -> None:
         orgs, invoices = zip(*{*((org_id, one.invoice_id) for org_id, one in asked), *disputed}, strict=True)
-        rows = connection.execute(_SQL["accounts"], {"orgs": list(orgs), "invoices": list(invoices)})
-        self._accounts = {(row[0], row[1]): account_of(row[1:]) for row in rows}
+        self._put(connection, "accounts", {"orgs": list(orgs), "invoices": list(invoices)})
+        for kind, query in ((IssueInvoice, "accounts_beyond"), (VoidInvoice, "accounts_of_orgs")):
+            of = sorted({org_id for org_id, request in asked if isinstance(request, kind)})
+            if of:
+                self._put(connection, query, {"orgs": of})
         named = {
             (org_id, request.bill_to)
             for org_id, request in asked
@@ -111,12 +131,29 @@ class InvoiceGroup:
             self._series = dict(connection.execute(_SQL["lock_series"], values).fetchall())
             reached("invoices.series_locked")
 
-    def decide(self, org_id: str, seq: int, request: InvoiceRequest, request_id: str) -> Step:
+    def _put(self, connection: Connection, query: str, values: dict[str, Any]) -> None:
+        for row in connection.execute(_SQL[query], values):
+            account = account_of(row[1:])
+            self._books[row[0]].accounts[account.invoice_id] = account
+
+    def decide(
+        self,
+        org_id: str,
+        seq: int,
+        request: InvoiceRequest | CreditRequest,
+        request_id: str,
+        terms: Terms = NO_TERMS,
+    ) -> Step:
         """What becomes of an operation: its entry. It counts for what comes after it in the group.
 
+        Args:
+            terms: the contract and the plan that the org is on, which a promo code may ask for.
+
         Raises:
-            TallyError: what the operation is refused for; no number is taken then.
+            TallyError: what the operation is refused for; no number, and no place of a code, is taken then.
         """
+        if isinstance(request, CreditRequest):
+            return self._take(org_id, self._credits.decide(org_id, seq, request, terms))
         key = (org_id, request.invoice_id)
         if isinstance(request, Pay) and request_id in self._payments:
             raise _counted(request_id, *self._payments[request_id])
@@ -126,28 +163,35 @@ class InvoiceGroup:
         if isinstance(request, IssueInvoice | CreditInvoice):
             series = series_of(request.prefix, self._now)
         number = None if series is None else number_at(series, self._series[series] + 1)
-        change: Change = decide(self._accounts.get(key), seq, self._now, request, number)
+        change = decide(self._books[org_id], seq, self._now, request, number)
         if series is not None:
             self._series[series] += 1
             self._numbered.add(series)
-        self._accounts[key] = change.account
         if isinstance(request, IssueInvoice):
             self._bill_to[key] = request.bill_to
-        self._changed.add(key)
-        payment_id = None
         if isinstance(request, Pay):
-            payment_id, self._payments[request_id] = request_id, (org_id, seq)
-        self._events.append((org_id, change.event._replace(payment_id=payment_id)))
-        result: Any = change.step.result
-        self._moves += [(org_id, seq, *move) for move in transfers_in_money(request, result)]
-        return change.step
+            self._payments[request_id] = (org_id, seq)
+        return self._take(org_id, change, request_id if isinstance(request, Pay) else None)
+
+    def _take(self, org_id: str, change: Change, payment_id: str | None = None) -> Step:
+        """What was decided holds for what comes after it."""
+        step = change.step
+        self._books[org_id].put(change.accounts, change.lots)
+        self._credits.put(org_id, change)
+        self._changed |= {(org_id, account.invoice_id) for account in change.accounts}
+        if change.event is not None:
+            self._events.append((org_id, change.event._replace(payment_id=payment_id)))
+        self._moves += [(org_id, step.seq, *move) for move in transfers_in_money(step.request, step.result)]
+        return step
 
     def left_of(self, org_id: str, invoice_id: str) -> InvoiceLeft | None:
         """What can be taken back of an invoice that is disputed; None where it is not issued."""
-        found = self._accounts.get((org_id, invoice_id))
+        found = self._books[org_id].accounts.get(invoice_id)
         if found is None:
             return None
-        return InvoiceLeft(found.total_cents, found.credited_cents, found.voided, found.line_credits)
+        return InvoiceLeft(
+            found.total_cents - found.applied_cents, found.credited_cents, found.voided, found.line_credits
+        )
 
     def _check_profile(self, org_id: str, version: int) -> None:
         """What an invoice names is there, and is not erased from then on: both happen under the head's lock."""
@@ -161,13 +205,15 @@ class InvoiceGroup:
 
     def save(self, connection: Connection) -> None:
         """Save what was decided, in the transaction that stores the entries."""
+        self._credits.save(connection)
         if not self._changed:
             return
         accounts = []
         for org_id, invoice_id in sorted(self._changed):
-            account = self._accounts[org_id, invoice_id]
+            account = self._books[org_id].accounts[invoice_id]
             values: dict[str, Any] = msgspec.structs.asdict(account)
-            values["line_credits"] = msgspec.json.encode(account.line_credits).decode()
+            for name in ("line_credits", "applied", "carried"):
+                values[name] = msgspec.json.encode(values[name]).decode()
             accounts.append({**values, "org_id": org_id, "bill_to": self._bill_to.get((org_id, invoice_id))})
         with connection.cursor() as cursor:  # of many rows, the database is not waited for after each
             cursor.executemany(_SQL["save_account"], accounts)

@@ -20,6 +20,7 @@ from tallystick.journal.operations_known import is_same, recorded_of
 from tallystick.journal.operations_load import HoldCache, HoldRow
 from tallystick.journal.operations_read import Found
 from tallystick.journal.operations_usage import SettledUsage
+from tallystick.ledger.credit_operations import GiveCredit, RedeemPromo
 from tallystick.ledger.dispute_operations import StepDispute
 from tallystick.ledger.invoice_operations import CreditInvoice, IssueInvoice, Pay, VoidInvoice
 from tallystick.ledger.operations import (
@@ -146,8 +147,9 @@ class Decider:
                 return set_override(account, seq, now, request)
             case SetStanding() as request:
                 return set_standing(account, seq, now, request)
-            case IssueInvoice() | Pay() | CreditInvoice() | VoidInvoice() as request:
-                return [self._invoices.decide(org.org_id, seq, request, operation.request_id)]
+            case IssueInvoice() | Pay() | CreditInvoice() | VoidInvoice() | GiveCredit() | RedeemPromo() as request:
+                terms = (org.row.contract, org.row.plan)
+                return [self._invoices.decide(org.org_id, seq, request, operation.request_id, terms)]
             case StepDispute() as request:
                 return dispute_steps(
                     self._disputes,

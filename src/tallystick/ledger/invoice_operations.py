@@ -1,7 +1,7 @@
 """What happens to an invoice once it is stored, each a ledger entry of the org's: operations in money, not in credits.
 
     kind          refers to   what it is
-    invoice                   a stored invoice is issued: it has a number, and is due
+    invoice                   a stored invoice is issued: it has a number, uses up credits, and is due
     payment       invoice     money came in for it, or went back
     credit_note   invoice     a part of it is taken back, on a note with a number of its own
     void          invoice     all that is left of it is taken back, before anything was paid
@@ -9,11 +9,14 @@
 Amounts are whole cents, as the invoice's total is. What each moves, in pico-USD, `operation_transfers` says:
 
     invoice       receivable -> revenue                   the total; the other way round where that is below nothing
+                  the expense -> receivable               what credits pay of it, by what they were given for
     payment       cash -> receivable                      what came in; the other way round for what went back
     credit_note   revenue, or the expense -> receivable   what is taken back
-    void          revenue -> receivable                   what is left; the other way round where that is below nothing
+    void          revenue -> receivable                   all that no note has taken back; the other way round where
+                                                          that is below nothing
+                  receivable -> the expense               what credits had paid of it: they have it again
 
-So what `receivable` has is always invoices less credit notes and voids less payments.
+So what `receivable` has is always invoices less credits less notes and voids less payments.
 """
 
 from __future__ import annotations
@@ -36,17 +39,46 @@ CENTS_MAX = 10**15
 """The most that one payment or credit note may move."""
 
 
+AppliedSource = Literal["promo", "sla", "dispute", "goodwill", "carried"]
+
+
+class Applied(msgspec.Struct, frozen=True, kw_only=True):
+    """What an invoice uses of one credit, or of what the customer had too much on another invoice.
+
+    Attributes:
+        seq: the entry that gave the credit, or by which the other invoice was issued.
+        amount_cents: above nothing.
+        percent_bp: of a share: how much, in basis points of what was left.
+        label: the promo code, or the other invoice's number.
+    """
+
+    seq: int
+    source: AppliedSource
+    amount_cents: int
+    percent_bp: int | None = None
+    label: str | None = None
+
+
 class InvoiceBalance(msgspec.Struct, frozen=True, kw_only=True):
-    """What an invoice comes to, in cents: its total, what was paid, and what was taken back."""
+    """What an invoice comes to, in cents: its total, what was paid, and what was taken back.
+
+    Attributes:
+        applied_cents: what credits pay of it.
+        carried_cents: what is paid of it by what the customer had too much on other invoices, less what it had too much
+            itself that others used.
+    """
 
     total_cents: int
     paid_cents: int
     credited_cents: int
+    applied_cents: int = 0
+    carried_cents: int = 0
 
     @property
     def due_cents(self) -> int:
         """What is still to be paid; below nothing where more was paid or taken back than was due."""
-        return self.total_cents - self.paid_cents - self.credited_cents
+        covered_cents = self.applied_cents + self.carried_cents
+        return self.total_cents - covered_cents - self.paid_cents - self.credited_cents
 
 
 class IssueInvoice(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,11 +111,12 @@ class IssueInvoice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Issued(msgspec.Struct, frozen=True, kw_only=True):
-    """Of an invoice: its number, and until when it is to be paid."""
+    """Of an invoice: its number, until when it is to be paid, and what it uses of credits, in the order of that."""
 
     number: str
     due_at: datetime
     balance: InvoiceBalance
+    applied: tuple[Applied, ...] = ()
 
 
 class Pay(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,10 +181,11 @@ class VoidInvoice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Voided(msgspec.Struct, frozen=True, kw_only=True):
-    """Of a void: how much was left, and what the invoice comes to then."""
+    """Of a void: how much of it no note had taken back, what credits have again, and what the invoice comes to then."""
 
     amount_cents: int
     balance: InvoiceBalance
+    returned: tuple[Applied, ...] = ()
 
 
 InvoiceRequest = IssueInvoice | Pay | CreditInvoice | VoidInvoice

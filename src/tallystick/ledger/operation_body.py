@@ -25,9 +25,11 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import msgspec
 
+from tallystick.ledger import credit_operations as credit
 from tallystick.ledger import invoice_operations as inv
 from tallystick.ledger import operations as op
 from tallystick.ledger.adjustment import Adjust
+from tallystick.ledger.dispute_operations import StepDispute, Stepped
 from tallystick.ledger.operation_entry import body_parts
 
 REQUESTS: Mapping[str, type[msgspec.Struct]] = types.MappingProxyType(
@@ -47,6 +49,9 @@ REQUESTS: Mapping[str, type[msgspec.Struct]] = types.MappingProxyType(
         "payment": inv.Pay,
         "credit_note": inv.CreditInvoice,
         "void": inv.VoidInvoice,
+        "dispute": StepDispute,
+        "invoice_credit": credit.GiveCredit,
+        "promo": credit.RedeemPromo,
     }
 )
 """What is asked for, by the kind of operation."""
@@ -67,6 +72,9 @@ _RESULTS: Mapping[str, type[msgspec.Struct]] = types.MappingProxyType(
         "payment": inv.Paid,
         "credit_note": inv.Credited,
         "void": inv.Voided,
+        "dispute": Stepped,
+        "invoice_credit": credit.CreditGiven,
+        "promo": credit.Redeemed,
     }
 )
 

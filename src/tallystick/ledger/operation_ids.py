@@ -24,6 +24,9 @@ IdKind = Literal[
     "payment",
     "credit_note",
     "void",
+    "dispute",
+    "invoice_credit",
+    "promo",
 ]
 
 LETTERS = MappingProxyType[str, str](
@@ -43,6 +46,9 @@ LETTERS = MappingProxyType[str, str](
         "payment": "p",
         "credit_note": "c",
         "void": "v",
+        "dispute": "q",
+        "invoice_credit": "k",
+        "promo": "m",
     }
 )
 """The first character of an id, by the kind of the entry."""

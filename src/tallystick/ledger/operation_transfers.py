@@ -11,8 +11,8 @@
     refund               revenue, rounding -> wallet_available, expired, receivable
     expiry of a grant    wallet_available -> expired
 
-The account on the left is debited, the one on the right credited. Denials, overrides, budgets and standings move
-nothing. What goes to `expired` because it came back too late is followed by a grant of source refund, an operation of
+The account on the left is debited, the one on the right credited. Denials, overrides, budgets, standings and
+disputes move nothing. What goes to `expired` because it came back too late is followed by a grant of source refund, an operation of
 its own, which takes it out again.
 
 What becomes of invoices moves no credits, but money: `transfers_in_money`.
@@ -33,8 +33,11 @@ from tallystick.ledger.accounts import (
     WALLET_AVAILABLE,
     WALLET_HELD,
 )
+from tallystick.ledger.credit_operations import CreditGiven, GiveCredit, Redeemed, RedeemPromo
+from tallystick.ledger.dispute_operations import Stepped
 from tallystick.ledger.invoice_operations import (
     CENT_PICO,
+    Applied,
     Credited,
     CreditInvoice,
     Issued,
@@ -95,7 +98,9 @@ def transfers_of(kind: OperationKind, request: OperationRequest, result: Operati
             moves = ((WALLET_AVAILABLE, EXPIRED, total(result.lots)),)
         case Denied() | Noted() if kind in ("denial", "override", "budget", "standing", "adjustment"):
             pass
-        case Issued() | Paid() | Credited() | Voided():  # money, not credits
+        case Stepped() if kind == "dispute":  # what it gives back are entries of their own
+            pass
+        case Issued() | Paid() | Credited() | Voided() | CreditGiven() | Redeemed():  # money, not credits
             transfers_in_money(request, result)
         case _:
             raise ValueError(f"a {kind} has no result of the type {type(result).__name__}")
@@ -105,25 +110,40 @@ def transfers_of(kind: OperationKind, request: OperationRequest, result: Operati
 
 
 def transfers_in_money(request: OperationRequest, result: OperationResult) -> list[tuple[str, str, int]]:
-    """What an operation on an invoice moves: (debited, credited, pico-USD above zero); none of nothing.
+    """What an operation on invoices moves: (debited, credited, pico-USD above zero); none of nothing. A credit that is
+    given moves nothing until an invoice uses it.
 
     Raises:
         ValueError: the request and the result do not belong together.
     """
+    moves: list[_Move] = []
     match request, result:
         case IssueInvoice(), Issued():
-            debit, credit, cents = RECEIVABLE, REVENUE, request.total_cents
+            moves = [(RECEIVABLE, REVENUE, request.total_cents)]
+            moves += [(expense, RECEIVABLE, cents) for expense, cents in _by_expense(result.applied).items()]
         case Pay(), Paid():
-            debit, credit, cents = CASH, RECEIVABLE, -request.amount_cents if request.returned else request.amount_cents
+            moves = [(CASH, RECEIVABLE, -request.amount_cents if request.returned else request.amount_cents)]
         case CreditInvoice(), Credited():
-            debit, credit, cents = request.account, RECEIVABLE, request.amount_cents
+            moves = [(request.account, RECEIVABLE, request.amount_cents)]
         case VoidInvoice(), Voided():
-            debit, credit, cents = REVENUE, RECEIVABLE, result.amount_cents
+            moves = [(REVENUE, RECEIVABLE, result.amount_cents)]
+            moves += [(RECEIVABLE, expense, cents) for expense, cents in _by_expense(result.returned).items()]
+        case (GiveCredit(), CreditGiven()) | (RedeemPromo(), Redeemed()):
+            pass
         case _:
             raise ValueError(f"{type(request).__name__} has no result of the type {type(result).__name__}")
-    if cents < 0:
-        debit, credit, cents = credit, debit, -cents
-    return [(debit, credit, cents * CENT_PICO)] if cents else []
+    turned = [(to, of, -cents) if cents < 0 else (of, to, cents) for of, to, cents in moves]
+    return [(debit, credit, cents * CENT_PICO) for debit, credit, cents in turned if cents]
+
+
+def _by_expense(applied: Iterable[Applied]) -> dict[str, int]:
+    """What credits pay, in cents, by the account of what they were given for. What is carried stays owed or ours."""
+    found: dict[str, int] = {}
+    for one in applied:
+        if one.source != "carried":
+            expense = GRANTED_FROM[one.source]
+            found[expense] = found.get(expense, 0) + one.amount_cents
+    return found
 
 
 def total(lots: Iterable[Lot]) -> int:

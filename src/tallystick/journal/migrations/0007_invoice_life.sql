@@ -24,12 +24,17 @@ create table invoice_accounts (
     voided         boolean not null,
     is_test        boolean not null,
     line_credits   text not null,
+    applied        text not null,
+    applied_cents  bigint not null check (applied_cents >= 0),
+    carried        text not null,
+    carried_cents  bigint not null,
     bill_to        integer,
     primary key (org_id, invoice_id)
 ) with (fillfactor = 50);
-create index invoice_accounts_due on invoice_accounts (due_at) where not voided and total_cents > paid_cents + credited_cents;
+create index invoice_accounts_due on invoice_accounts (due_at) where not voided and total_cents > paid_cents + credited_cents + applied_cents + carried_cents;
+create index invoice_accounts_beyond on invoice_accounts (org_id) where total_cents < paid_cents + credited_cents + applied_cents + carried_cents;
 comment on table invoice_accounts is
-    'Issued invoices, and what was paid for and taken back of each. seq is the entry by which it was issued; whether it is overdue follows from due_at. bill_to: the version of the billing profile that it names.';
+    'Issued invoices, and what was paid for and taken back of each. applied: what it used of credits as it was issued; applied_cents: what they pay of it now; carried: by the entry of another invoice, what is paid by what was too much there. seq is the entry by which it was issued; whether it is overdue follows from due_at. bill_to: the version of the billing profile that it names.';
 
 create table invoice_events (
     org_id       text collate "C" not null,

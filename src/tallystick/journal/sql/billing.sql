@@ -3,9 +3,24 @@
 -- name: accounts
 -- These invoices of these orgs, as far as they are issued; their heads are locked.
 select account.org_id, account.invoice_id, seq, number, period, digest, issued_at, due_at, total_cents, paid_cents,
-       credited_cents, voided, is_test, line_credits
+       credited_cents, voided, is_test, line_credits, applied, applied_cents, carried, carried_cents
 from unnest(%(orgs)s::text[], %(invoices)s::text[]) as given (org_id, invoice_id)
 join invoice_accounts as account using (org_id, invoice_id)
+
+-- name: accounts_beyond
+-- Issued invoices of these orgs on which the customer has too much.
+select account.org_id, account.invoice_id, seq, number, period, digest, issued_at, due_at, total_cents, paid_cents,
+       credited_cents, voided, is_test, line_credits, applied, applied_cents, carried, carried_cents
+from unnest(%(orgs)s::text[]) as given (org_id)
+join invoice_accounts as account using (org_id)
+where total_cents < paid_cents + credited_cents + applied_cents + carried_cents
+
+-- name: accounts_of_orgs
+-- All issued invoices of these orgs.
+select account.org_id, account.invoice_id, seq, number, period, digest, issued_at, due_at, total_cents, paid_cents,
+       credited_cents, voided, is_test, line_credits, applied, applied_cents, carried, carried_cents
+from unnest(%(orgs)s::text[]) as given (org_id)
+join invoice_accounts as account using (org_id)
 
 -- name: add_series
 -- Series that there may not be yet, always in the same order.
@@ -25,14 +40,16 @@ where kept.series = given.series
 -- name: save_account
 insert into invoice_accounts (
     org_id, invoice_id, seq, number, period, digest, issued_at, due_at, total_cents, paid_cents, credited_cents, voided,
-    is_test, line_credits, bill_to
+    is_test, line_credits, applied, applied_cents, carried, carried_cents, bill_to
 ) values (
     %(org_id)s, %(invoice_id)s, %(seq)s, %(number)s, %(period)s, %(digest)s, %(issued_at)s, %(due_at)s, %(total_cents)s,
-    %(paid_cents)s, %(credited_cents)s, %(voided)s, %(is_test)s, %(line_credits)s, %(bill_to)s
+    %(paid_cents)s, %(credited_cents)s, %(voided)s, %(is_test)s, %(line_credits)s, %(applied)s, %(applied_cents)s,
+    %(carried)s, %(carried_cents)s, %(bill_to)s
 )
 on conflict (org_id, invoice_id) do update set
     paid_cents = excluded.paid_cents, credited_cents = excluded.credited_cents, voided = excluded.voided,
-    line_credits = excluded.line_credits
+    line_credits = excluded.line_credits, applied_cents = excluded.applied_cents, carried = excluded.carried,
+    carried_cents = excluded.carried_cents
 
 -- name: add_event
 insert into invoice_events (org_id, seq, invoice_id, kind, at, amount_cents, number, payment_id)
@@ -64,7 +81,7 @@ on conflict (org_id, account, asset) do update set
 -- name: list_accounts
 -- Issued invoices, of one org or of all, of one month or of all, those first that were issued last.
 select org_id, invoice_id, seq, number, period, digest, issued_at, due_at, total_cents, paid_cents, credited_cents, voided,
-       is_test, line_credits
+       is_test, line_credits, applied, applied_cents, carried, carried_cents
 from invoice_accounts
 where (%(org)s::text is null or org_id = %(org)s) and (%(period)s::text is null or period = %(period)s)
     and (%(invoice)s::text is null or invoice_id = %(invoice)s) and (%(number)s::text is null or number = %(number)s)
@@ -73,9 +90,10 @@ order by issued_at desc, number desc
 -- name: list_due
 -- What is still to be paid, what is due first coming first.
 select org_id, invoice_id, seq, number, period, digest, issued_at, due_at, total_cents, paid_cents, credited_cents, voided,
-       is_test, line_credits
+       is_test, line_credits, applied, applied_cents, carried, carried_cents
 from invoice_accounts
-where not voided and total_cents > paid_cents + credited_cents and (%(org)s::text is null or org_id = %(org)s)
+where not voided and total_cents > paid_cents + credited_cents + applied_cents + carried_cents
+    and (%(org)s::text is null or org_id = %(org)s)
     and (%(tests)s or not is_test)
 order by due_at, number
 

@@ -79,7 +79,7 @@ select format('table %%s shows tenants rows of all orgs', relname),
            || coalesce((select string_agg(format('; drop policy %%I on %%I', polname, relname), '' order by polname)
                         from pg_policy where polrelid = class.oid and polpermissive), '')
 from pg_class as class
-where relnamespace = 'public'::regnamespace and relname in ('number_series', 'incidents')
+where relnamespace = 'public'::regnamespace and relname in ('number_series', 'incidents', 'promo_codes', 'promo_counts')
     and (not relrowsecurity or exists (select from pg_policy where polrelid = class.oid and polpermissive))
 order by 1
 

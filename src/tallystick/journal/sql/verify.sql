@@ -139,6 +139,7 @@ union select org_id from finished_work where %(org)s::text is null or org_id = %
 union select org_id from counters where %(org)s::text is null or org_id = %(org)s
 union select org_id from settled_usage where %(org)s::text is null or org_id = %(org)s
 union select org_id from invoice_accounts where %(org)s::text is null or org_id = %(org)s
+union select org_id from invoice_credit_lots where %(org)s::text is null or org_id = %(org)s
 union select org_id from invoice_events where %(org)s::text is null or org_id = %(org)s
 union select org_id from account_balances where asset = %(asset)s and (%(org)s::text is null or org_id = %(org)s)
 union select org_id from transfers where asset = %(asset)s and (%(org)s::text is null or org_id = %(org)s)
@@ -236,6 +237,11 @@ with kept (relation, named, org_id, seq, digest) as (
     select 'billing_profile_erasures', 'the erasure of billing profile ' || version, org_id, null, to_jsonb(t) from billing_profile_erasures as t
     union all
     select 'administrative_acts', 'act ' || n, org_id, seq, to_jsonb(t) from administrative_acts as t
+    union all
+    select 'payment_events', 'event ' || event_id || ' of ' || provider, null, null, to_jsonb(t) from payment_events as t
+    union all
+    select 'payment_outcomes', 'outcome ' || n || ' of event ' || event_id || ' of ' || provider, org_id, null, to_jsonb(t)
+    from payment_outcomes as t
     union all
     select 'test_clocks', 'place ' || ordinal || ' of its clock', org_id, null, to_jsonb(t) from test_clocks as t
     union all
