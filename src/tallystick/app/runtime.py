@@ -19,6 +19,7 @@ from tallystick.app.disk import DiskGuard
 from tallystick.app.key_ring import KeyRing
 from tallystick.app.late_start import LateStart, recall_meters, remember_meters
 from tallystick.app.rates_store import load_cards
+from tallystick.app.restore_mark import refuse_unfinished
 from tallystick.app.settings import Settings
 from tallystick.app.spool import SpoolGate
 from tallystick.app.spool_drain import Drainer
@@ -229,20 +230,26 @@ class Runtime:
 
 
 @contextmanager
-def open_runtime(settings: Settings, clock: Clock = utc_now, *, may_start_late: bool = False) -> Iterator[Runtime]:
+def open_runtime(
+    settings: Settings, clock: Clock = utc_now, *, may_start_late: bool = False, restoring: bool = False
+) -> Iterator[Runtime]:
     """Start or join the database, bring its schema and rate cards up to date, and close it all in the end.
 
     Args:
         settings: what the operator has set.
         clock: the present instant.
         may_start_late: while the database is away, start all the same where events are spooled: see `app.late_start`.
+        restoring: whether the caller is who fills this place from a backup, and may work on what is not whole yet.
 
     Raises:
         BadInput: `invalid_database_url`.
+        Unavailable: `restore_unfinished`.
         Unavailable: the database cannot be started or reached, or does not keep tenants apart or history unchanged; see
             `journal.server`, `journal.migrate` and `journal.self_test`.
         Conflict: a rate-card file contradicts the version of that name in the database.
     """
+    if not restoring:
+        refuse_unfinished(settings.data_dir)
     with ExitStack() as stack:
         server = None
         if settings.database_url is None:
@@ -256,7 +263,7 @@ def open_runtime(settings: Settings, clock: Clock = utc_now, *, may_start_late: 
         stack.callback(database.close)
         away: Unavailable | None = None
         try:
-            cards = _look_over(database, settings, clock)
+            cards = _look_over(database, settings, clock, restoring=restoring)
         except Unavailable as error:
             if not may_start_late or settings.when_database_away != "spool" or error.code != "database_unreachable":
                 raise
@@ -280,9 +287,9 @@ def open_runtime(settings: Settings, clock: Clock = utc_now, *, may_start_late: 
         yield runtime
 
 
-def _look_over(database: Database, settings: Settings, clock: Clock) -> CardHistory:
+def _look_over(database: Database, settings: Settings, clock: Clock, *, restoring: bool = False) -> CardHistory:
     """Bring the database up to date and make sure that it keeps its promises; its rate cards."""
-    migrate(database.url, role_logins=database.role_logins)
+    migrate(database.url, role_logins=database.role_logins, restoring=restoring)
     check_walls(database)
     return load_cards(database, settings, clock())
 

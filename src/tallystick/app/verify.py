@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Protocol
 
+from tallystick.app.restore_mark import refuse_unfinished
 from tallystick.app.rollup_verify import check_rollups
 from tallystick.app.runtime import checked_url
 from tallystick.app.seal import block_store
@@ -75,6 +76,7 @@ def open_ledger(settings: Settings) -> Iterator[OpenLedger]:
         BadInput: `invalid_database_url`.
         Unavailable: the database cannot be started or reached.
     """
+    refuse_unfinished(settings.data_dir)
     with ExitStack() as stack:
         own = settings.database_url is None
         url = (

@@ -14,18 +14,21 @@ _LOCK_KEY = 0x7A11_5713  # any fixed number; advisory locks are counted within o
 _SERVER_VERSION_MIN = 15_00_00
 
 
-def migrate(url: str, *, role_logins: bool = False) -> None:
+def migrate(url: str, *, role_logins: bool = False, revision: str | None = None, restoring: bool = False) -> None:
     """Run the migrations that are missing, under an advisory lock; quick when there are none. Roles are made first.
 
     Args:
         url: of the database, with the login that will own its tables.
         role_logins: whether the roles may log in themselves.
+        revision: how far to go; None: to the newest.
+        restoring: whether the caller is who fills the database from a backup, and may work on what is not whole yet.
 
     Raises:
         Unavailable: `database_unreachable`, `database_too_old` (PostgreSQL below 15), `database_encoding` (not UTF-8),
             `database_is_newer` (a later release of Tallystick has migrated it), `roles_missing` (with what an
-            administrator must run) or `migration_failed`.
+            administrator must run), `restore_unfinished` (a restore into it did not end) or `migration_failed`.
     """
+    wanted = revision or revisions()[-1]
     try:
         with psycopg.connect(session_conninfo(url), autocommit=True) as connection:
             if connection.info.server_version < _SERVER_VERSION_MIN:
@@ -41,13 +44,15 @@ def migrate(url: str, *, role_logins: bool = False) -> None:
                     f"the database's encoding is {encoding}, which cannot hold every text",
                     next_step="create one for Tallystick with: create database NAME encoding 'UTF8' template template0",
                 )
+            if not restoring and _is_being_restored(connection):
+                raise restore_unfinished("the database")
             # A login that owns nothing reads even the revision by right of those roles.
             ensure_roles(connection, may_log_in=role_logins, will_migrate=not _has_revision(connection))
-            if current_revision(connection) == revisions()[-1]:
+            if current_revision(connection) == wanted:
                 return
             ensure_roles(connection, may_log_in=role_logins, will_migrate=True)
             connection.execute("select pg_advisory_lock(%s)", [_LOCK_KEY])
-            _upgrade(connection)
+            _upgrade(connection, wanted)
     except psycopg.OperationalError as error:
         raise unreachable(error) from None
     except psycopg.Error as error:
@@ -64,6 +69,16 @@ def unreachable(error: Exception) -> Unavailable:
         "database_unreachable",
         f"the database cannot be reached: {' '.join(str(error).split())}",
         next_step="check DATABASE_URL and that the server runs, then send the same again: nothing is counted twice",
+    )
+
+
+def restore_unfinished(place: str) -> Unavailable:
+    """The error for a place that a restore has begun to fill and has not finished."""
+    return Unavailable(
+        "restore_unfinished",
+        f"a restore into {place} was begun and has not ended; what is there is not whole",
+        next_step="wait for the restore if it still runs; else remove the place (delete the data directory, drop the "
+        "database) and restore the backup again into an empty one",
     )
 
 
@@ -99,7 +114,11 @@ def _has_revision(connection: psycopg.Connection[tuple[object, ...]]) -> bool:
     return connection.execute("select to_regclass('alembic_version')").fetchone() != (None,)
 
 
-def _upgrade(connection: psycopg.Connection[tuple[object, ...]]) -> None:
+def _is_being_restored(connection: psycopg.Connection[tuple[object, ...]]) -> bool:
+    return connection.execute("select to_regnamespace('tallystick_restore')").fetchone() != (None,)
+
+
+def _upgrade(connection: psycopg.Connection[tuple[object, ...]], revision: str) -> None:
     # Alembic and SQLAlchemy take half a second to import: only a database that needs them pays for it.
     from alembic import command
     from alembic.config import Config
@@ -114,7 +133,7 @@ def _upgrade(connection: psycopg.Connection[tuple[object, ...]]) -> None:
         config.set_main_option("script_location", str(folder).replace("%", "%%"))
         config.set_main_option("path_separator", "os")
         try:
-            command.upgrade(config, "head")
+            command.upgrade(config, revision)
             alembic_connection.commit()
         except DBAPIError as error:
             # The database's own words, without SQLAlchemy's around them.

@@ -1,0 +1,328 @@
+"""`tally restore`: a backup becomes a place that goes on where it was taken, or nothing at all.
+
+    check       the whole file is read, and is what its manifest says; nothing was touched yet
+    claim       the place is empty; from here on it says that it is not whole, and nothing else works with it
+    tables      the schema from our own migrations, the rows in one transaction, then up to this release's schema
+    files       blocks, notes, the key, rate cards, queues
+    compare     what every table comes to now, with what it came to then
+    erasures    what was erased of persons after the backup is erased again
+    release     the mark is taken away
+
+Killed anywhere, it leaves a place that refuses to be used; the next attempt takes another one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from tallystick.app.backup import QUEUES
+from tallystick.app.backup_erasures import ErasedAgain, erase_again, read_erasures
+from tallystick.app.backup_file import Manifest, check_backup, read_members, unpack_part
+from tallystick.app.restore_mark import flush_folder, mark_unfinished, unmark
+from tallystick.app.runtime import checked_url, open_runtime, utc_now
+from tallystick.app.settings import Settings
+from tallystick.app.signing import signing_key_path
+from tallystick.core.errors import BadInput, Conflict
+from tallystick.core.instants import Clock, format_instant
+from tallystick.journal.backup_load import claim_database, load_tables, release_database
+from tallystick.journal.backup_tables import begin_snapshot, list_tables, sum_rows
+from tallystick.journal.database import Database
+from tallystick.journal.migrations import revisions
+from tallystick.journal.os_user import server_user
+from tallystick.journal.server import EmbeddedServer
+from tallystick.journal.server_folder import prepare_folder
+from tallystick.journal.steps import reached
+
+RESTORE_STEPS = (
+    "restore.checked",
+    "restore.claimed",
+    "restore.loaded",
+    "restore.files",
+    "restore.compared",
+    "restore.erased",
+    "restore.done",
+)
+"""The named steps of a restore, in their order."""
+
+_READ_BYTES = 1 << 20
+Progress = Callable[[str, int, int], object]
+"""Called with what is being done, the number of bytes read so far, and how many there are."""
+
+
+class RestoreReport(NamedTuple):
+    """What was restored.
+
+    Attributes:
+        manifest: what the backup is of.
+        bytes, sha256: of the file.
+        seconds: how long it took.
+        erased: what was erased again; None when no list was given.
+        notes: what the place still needs, and what to know of it, in sentences.
+    """
+
+    manifest: Manifest
+    bytes: int
+    sha256: str
+    seconds: float
+    erased: ErasedAgain | None
+    notes: tuple[str, ...]
+
+
+def check_file(path: Path, *, sha256: str | None = None, progress: Progress = lambda *_: None) -> tuple[Manifest, str]:
+    """Read a backup as a whole; what it is of, and its SHA-256 in hex.
+
+    Args:
+        path: the file.
+        sha256: what it must be, when that was kept.
+        progress: see `Progress`.
+
+    Raises:
+        BadInput: `backup_unreadable`, `backup_foreign`, `backup_newer`, `backup_cut`, `backup_changed`.
+    """
+    total, done = path.stat().st_size if path.exists() else 0, 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        progress("checking the backup", done, total)
+
+    manifest, found = check_backup(path, advance)
+    if sha256 is not None and found != sha256.lower():
+        raise BadInput(
+            "backup_changed",
+            f"{path} has the SHA-256 {found}, and not the one that was given",
+            next_step="copy it again from where it was written; nothing was restored",
+            where=str(path),
+        )
+    if manifest.schema_revision not in revisions():
+        raise BadInput(
+            "backup_newer",
+            f"{path} is of schema {manifest.schema_revision}, which this release does not know",
+            next_step="restore it with the release of Tallystick that made it, or a newer one",
+            where=str(path),
+        )
+    return manifest, found
+
+
+def restore(
+    path: Path,
+    settings: Settings,
+    *,
+    sha256: str | None = None,
+    erasures: Path | None = None,
+    clock: Clock = utc_now,
+    progress: Progress = lambda *_: None,
+) -> RestoreReport:
+    """Fill an empty place with a backup.
+
+    Args:
+        path: the file.
+        settings: of the place: its data directory, which is missing or empty, and its database where that is not the
+            embedded one, which has no tables.
+        sha256: what the file must have, when that was kept.
+        erasures: a list that `tally erasures` has written: these entries' persons are erased again.
+        clock: the present instant.
+        progress: see `Progress`.
+
+    Raises:
+        BadInput: as `check_file`; `backup_schema_differs`; `invalid_erasures`.
+        Conflict: `restore_not_empty`; `restore_differs`: what was restored is not what was backed up.
+        Unavailable: `restore_unfinished`, `storage_full`, `database_unreachable`, as a start.
+    """
+    begun = time.monotonic()
+    erased_since = None if erasures is None else read_erasures(erasures)
+    manifest, found = check_file(path, sha256=sha256, progress=progress)
+    _expect_empty(settings)
+    reached("restore.checked")
+    data_dir = settings.data_dir
+    prepare_folder(Path(os.path.abspath(data_dir)), server_user() if settings.database_url is None else None)
+    mark_unfinished(data_dir, path, format_instant(clock()))
+    with ExitStack() as stack:
+        if settings.database_url is None:
+            url = stack.enter_context(EmbeddedServer(data_dir))
+        else:
+            url = checked_url(settings.database_url)
+        logins = settings.database_url is None or settings.database_role_logins
+        claim_database(url)
+        reached("restore.claimed")
+        filler = _Filler(path, manifest, settings, progress)
+        filler.fill(url, logins)
+        reached("restore.loaded")
+        filler.flush()
+        reached("restore.files")
+        with closing(Database(url, role_logins=logins)) as database:
+            _compare(database, manifest, progress)
+        reached("restore.compared")
+        again = None
+        with open_runtime(settings, clock, restoring=True) as runtime:  # every check of a start, too
+            if erased_since is not None:
+                again = erase_again(runtime, erased_since)
+        reached("restore.erased")
+        release_database(url)
+        unmark(data_dir)
+    reached("restore.done")
+    notes = _notes(manifest, settings, again)
+    return RestoreReport(manifest, path.stat().st_size, found, time.monotonic() - begun, again, notes)
+
+
+class _Filler:
+    """Goes through the archive once: tables into the database as they come, files into the data directory."""
+
+    def __init__(self, path: Path, manifest: Manifest, settings: Settings, progress: Progress) -> None:
+        self._path = path
+        self._settings = settings
+        self._manifest = manifest
+        self._unpacked = {member.name: member.unpacked for member in manifest.members}
+        self._total = sum(member.bytes for member in manifest.members)
+        self._done = 0
+        self._progress = progress
+        self._folders: set[Path] = set()
+
+    def fill(self, url: str, role_logins: bool) -> None:
+        """Fill the database, then the folders."""
+        given = {table.name: table.columns for table in self._manifest.tables}
+        places = self._places_of_parts()
+        with self._path.open("rb") as file:
+
+            def rows_of(table: str) -> Iterator[bytes]:
+                for name, offset, size in places.get(table, ()):
+                    file.seek(offset)
+                    self._advance(size)
+                    yield unpack_part(file.read(size), self._unpacked[name])
+
+            load_tables(url, self._manifest.schema_revision, given, rows_of, role_logins=role_logins)
+        for name, member in read_members(self._path):
+            target = self._target(name)
+            if target is not None:
+                self._write(target, member)
+
+    def _places_of_parts(self) -> dict[str, list[tuple[str, int, int]]]:
+        """Of each table its parts: name, place in the file and size, in order. The file is sought through, not read."""
+        import tarfile
+
+        places: dict[str, list[tuple[str, int, int]]] = {}
+        with tarfile.open(self._path, "r:") as tar:
+            for info in tar:
+                kind, _, rest = info.name.partition("/")
+                if kind == "tables":
+                    table = rest.rpartition("/")[0]
+                    places.setdefault(table, []).append((info.name, info.offset_data, info.size))
+        return places
+
+    def _target(self, name: str) -> Path | None:
+        """Where a file goes; None for what is no file. Every name was checked: none leads out of these folders."""
+        data_dir, (kind, _, rest) = self._settings.data_dir, name.partition("/")
+        if kind == "tables":
+            return None
+        if kind == "blocks":
+            return (self._settings.blocks_dir or data_dir / "blocks") / rest
+        if kind == "keys":
+            return signing_key_path(self._settings)
+        return data_dir / name
+
+    def _write(self, target: Path, member: IO[bytes]) -> None:
+        for folder in reversed([one for one in target.parents if not one.exists()]):
+            folder.mkdir(mode=0o700)
+            self._folders |= {folder, folder.parent}
+        self._folders.add(target.parent)
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with open(descriptor, "wb") as file:
+            while data := member.read(_READ_BYTES):
+                file.write(data)
+                self._advance(len(data))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def flush(self) -> None:
+        """Have all names on the disk; say that there may be something in the queues."""
+        for folder, name in QUEUES.items():
+            if (self._settings.data_dir / name).exists():
+                (self._settings.data_dir / folder / "waiting").touch(mode=0o600)
+        for folder_path in self._folders:
+            flush_folder(folder_path)
+
+    def _advance(self, count: int) -> None:
+        self._done += count
+        self._progress("restoring", min(self._done, self._total), self._total)
+
+
+def _expect_empty(settings: Settings) -> None:
+    blocks, key = settings.blocks_dir, signing_key_path(settings)
+    for folder in (settings.data_dir, blocks):
+        if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise _not_empty(folder, "TALLY_DATA_DIR" if folder == settings.data_dir else "TALLY_BLOCKS_DIR")
+    if key.exists():
+        raise _not_empty(key, "TALLY_SIGNING_KEY_FILE")
+
+
+def _not_empty(place: Path, where: str) -> Conflict:
+    return Conflict(
+        "restore_not_empty",
+        f"{place} is there already and not empty; a restore fills an empty place and replaces nothing",
+        next_step="name a folder that is missing or empty, with --data-dir or the setting",
+        where=where,
+    )
+
+
+def _compare(database: Database, manifest: Manifest, progress: Progress) -> None:
+    """Refuse what is not what was backed up. A schema that has moved on since may rightly hold other columns."""
+    same_schema = manifest.schema_revision == revisions()[-1]
+    wanted = {table.name: table for table in manifest.tables}
+    differing = []
+    with database.operator() as connection:
+        begin_snapshot(connection)
+        tables = list_tables(connection)
+        for number, table in enumerate(tables, 1):
+            progress("comparing", number, len(tables))
+            then = wanted.get(table.full_name)
+            if then is None:
+                continue
+            # The columns in the order that they had then.
+            now = sum_rows(connection, table._replace(columns=tuple(then.columns))) if same_schema else None
+            if now is not None and (now.rows, now.digest) != (then.rows, then.digest):
+                differing.append(table.full_name)
+    if differing:
+        raise Conflict(
+            "restore_differs",
+            f"what was restored is not what was backed up, in: {', '.join(differing)}",
+            next_step="restore it again into another place, and look after that machine's memory and disk; "
+            "this one stays marked as not whole",
+        )
+
+
+def _notes(manifest: Manifest, settings: Settings, again: ErasedAgain | None) -> tuple[str, ...]:
+    taken_at = format_instant(manifest.taken_at)
+    notes: list[str] = []
+    if manifest.log_origin != settings.log_origin:
+        notes.append(f"its checkpoints are signed as {manifest.log_origin}: set TALLY_LOG_ORIGIN={manifest.log_origin}")
+    if not manifest.has_key and manifest.checkpoint_size:
+        notes.append(
+            f"the key that signs checkpoints is not in the backup: put it at {signing_key_path(settings)}, mode 0600"
+        )
+    if any(member.name == "gateway.yaml" for member in manifest.members):
+        notes.append(f"the gateway's file is {settings.data_dir / 'gateway.yaml'}: set TALLY_GATEWAY_FILE to it")
+    if again is None:
+        notes.append(f"persons who were erased after {taken_at} are named again: erase them again")
+    notes.append(f"what was accepted after {taken_at} is not here: let senders send it again, nothing counts twice")
+    notes += [f"when it was backed up: {said}" for said in manifest.unsound]
+    return tuple(notes)
+
+
+def noted_restore(data_dir: Path) -> dict[str, str] | None:
+    """What an unfinished restore says of itself; None where there is none."""
+    try:
+        found = json.loads((data_dir / "restore-unfinished.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def manifest_rows(manifest: Manifest) -> Sequence[tuple[str, int]]:
+    """The tables of a backup and how many rows they have."""
+    return [(table.name, table.rows) for table in manifest.tables]
