@@ -48,7 +48,7 @@ BY_ORG: dict[str, str] = {
     "reopened_days": "insert into reopened_days values (%(org)s, '2026-10-01', '2026-10-03', 1, 1, 1, 1, 0, 30)",
     "invoice_accounts": "insert into invoice_accounts values (%(org)s, 'inv_1', 1, 'INV-2026-00000' || %(org)s,"
     " '2026-09', 'digest', now(), now(), 5, 0, 0, false, false, '{}', 1)",
-    "invoice_events": "insert into invoice_events values (%(org)s, 1, 'inv_1', 'payment', now(), 5, null)",
+    "invoice_events": "insert into invoice_events values (%(org)s, 1, 'inv_1', 'payment', now(), 5, null, 'manual:' || %(org)s)",
     "billing_profiles": "insert into billing_profiles values"
     " (%(org)s, 1, decode(repeat('09', 32), 'hex'), 'ann', 'p1', now())",
     "billing_profile_texts": "insert into billing_profile_texts values"

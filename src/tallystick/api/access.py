@@ -39,7 +39,7 @@ _ADMIN: Final = Rule("admin", OPERATOR)
 
 # fmt: off
 _ADDRESSES: Final[tuple[tuple[Rule, str], ...]] = (
-    (Rule(None, NOBODY), "get_health get_readiness"),
+    (Rule(None, NOBODY), "get_health get_readiness take_payment_callback"),
     (Rule("events", BODY), "post_events"),
     (Rule("authorize", BODY), "authorize settle release"),
     (Rule("read", ORG), "show_usage list_usage_requests "
@@ -51,8 +51,9 @@ _ADDRESSES: Final[tuple[tuple[Rule, str], ...]] = (
     (Rule("read", NOBODY), "show_latest_checkpoint show_checkpoint list_rate_versions show_rates price_answer"),
     (Rule("read", OPERATOR), "get_metrics list_acts show_act list_jobs list_job_runs show_rollups "
                              "list_orgs list_org_events show_entry find list_requests_behind_line invoice_proof "
-                             "replay_invoice list_contracts show_contract check_contract quote get_versions"),
+                             "list_payment_events replay_invoice list_contracts show_contract check_contract quote get_versions"),
     (_ADMIN, "grant_credits refund set_budget remove_budget add_override set_standing set_subscription leave "
+             "assign_payment_event retry_payment_event "
              "apply_contract close_month finalize_invoices record_payment credit_invoice void_invoice "
              "set_billing_profile make_test_org advance_test_clock"),
 )

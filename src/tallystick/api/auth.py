@@ -27,6 +27,9 @@ KEY: Final = "tallystick.key"
 GUARDED: Final = ("/v1/", "/metrics")
 """What addresses begin with that keys guard. Others tell whether the server is well, and what it takes."""
 
+SIGNED: Final = "/v1/payments/callbacks/"
+"""What addresses begin with where no key is shown: a payment provider signs what it sends there."""
+
 _PREFIX: Final = "tk_"
 
 
@@ -107,7 +110,8 @@ class Authentication:
         self._callers = callers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].startswith(GUARDED):
+        guarded = scope["type"] == "http" and scope["path"].startswith(GUARDED)
+        if guarded and not scope["path"].startswith(SIGNED):
             try:
                 scope[KEY] = await self._callers.find(self._callers.token_of(scope["headers"]))
             except TallyError as error:

@@ -44,6 +44,8 @@ _STATUS_OF_CODE = {
     "duplicate_key": 400,
     "nested_too_deep": 400,
     "number_out_of_range": 400,
+    "invalid_signature": 400,
+    "invalid_callback": 400,
     "body_too_large": 413,
     "too_many_events": 413,
     "too_many_values": 413,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import platformdirs
-from pydantic import AliasChoices, Field, ValidationError
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tallystick.core.errors import BadInput, Problems
@@ -102,6 +102,37 @@ class Settings(BaseSettings):
         default=None,
         description="YAML file of the gateway's providers and tools [default: openai, anthropic and gemini].",
     )
+    stripe_api_key: SecretStr | None = Field(
+        default=None, description="Stripe's secret or restricted key, to ask about events with; reading is enough."
+    )
+    stripe_api_key_file: Path | None = Field(default=None, description="File that holds it, instead.")
+    stripe_webhook_secret: SecretStr | None = Field(
+        default=None, description="The endpoint's signing secret (whsec_…); several, with spaces between, to change it."
+    )
+    stripe_webhook_secret_file: Path | None = Field(default=None, description="File that holds them, instead.")
+    stripe_account: str | None = Field(
+        default=None, description="The connected account (acct_…) whose payments these are [default: the key's own]."
+    )
+    stripe_api_base: str | None = Field(default=None, description="Where Stripe's API is [default: Stripe's own].")
+    webhook_seconds: int = Field(
+        default=2, description="How often `tally serve` looks for webhooks to send, in seconds; 0: never.", ge=0
+    )
+    webhook_allow: str = Field(
+        default="",
+        description="Hosts and networks, with commas between, that webhooks may reach besides the public internet.",
+    )
+    webhook_ca_file: Path | None = Field(
+        default=None, description="PEM file of authorities that webhooks trust besides the system's."
+    )
+    webhook_key_file: Path | None = Field(
+        default=None, description="Key that webhooks' secrets are kept under [default: DATA_DIR/keys/webhooks.key]."
+    )
+    webhook_failing_days: int = Field(
+        default=5, description="After how many days of nothing but failure an endpoint is disabled.", ge=1
+    )
+    webhook_log_days: int = Field(
+        default=90, description="How long events for webhooks, and the log of sending them, are kept.", ge=7
+    )
     log_origin: str = Field(
         default="tallystick.local/ledger", description="Name of this ledger in its signed checkpoints.", min_length=1
     )
@@ -113,6 +144,39 @@ class Settings(BaseSettings):
     def keys_are_needed(self) -> bool:
         """Whether callers must show keys: as was set, or unless the address is one that only this machine reaches."""
         return not is_loopback(self.host) if self.require_keys is None else self.require_keys
+
+    @property
+    def stripe_key(self) -> str | None:
+        """Stripe's key, from the variable or its file.
+
+        Raises:
+            BadInput: `invalid_setting`.
+        """
+        found = _secrets(self.stripe_api_key, self.stripe_api_key_file, "TALLY_STRIPE_API_KEY_FILE")
+        return found[0] if found else None
+
+    @property
+    def stripe_secrets(self) -> tuple[str, ...]:
+        """The signing secrets of Stripe's endpoint, from the variable or its file.
+
+        Raises:
+            BadInput: `invalid_setting`.
+        """
+        return _secrets(self.stripe_webhook_secret, self.stripe_webhook_secret_file, "TALLY_STRIPE_WEBHOOK_SECRET_FILE")
+
+
+def _secrets(given: SecretStr | None, file: Path | None, name: str) -> tuple[str, ...]:
+    if given is not None:
+        text = given.get_secret_value()
+    elif file is None:
+        return ()
+    else:
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            why = (error.strerror or "").lower() if isinstance(error, OSError) else "it is no text"
+            raise _invalid(name, f"{file} cannot be read: {why}") from None
+    return tuple(text.replace(",", " ").split())
 
 
 def is_loopback(host: str) -> bool:

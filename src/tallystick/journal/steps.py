@@ -32,3 +32,6 @@ APPEND_STEPS = (
     "append.answered",
 )
 """The steps of writing a group, in order."""
+
+PAYMENT_STEPS = ("payments.verified", "payments.kept", "payments.settled")
+"""The steps of taking a payment provider's callback, in order; between the last two its money is counted."""

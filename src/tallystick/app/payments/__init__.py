@@ -1,0 +1,1 @@
+"""Payment providers: what each needs to be asked, behind one small interface."""
