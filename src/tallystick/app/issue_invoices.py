@@ -16,6 +16,7 @@ from tallystick.app.billing_terms import load_stored_contract
 from tallystick.app.left_entries import answer_from_blocks, may_have_left
 from tallystick.app.operate import new_salt
 from tallystick.app.runtime import Runtime
+from tallystick.app.sla_credits import credit_breaches
 from tallystick.billing.model import InvoiceAccount
 from tallystick.billing.numbers import number_prefix
 from tallystick.billing.party import seller_sha256
@@ -83,8 +84,9 @@ def contract_of(runtime: Runtime, name: str, sha256: str) -> Contract:
 def _issue(runtime: Runtime, rows: Sequence[InvoiceRow], contracts: Callable[[str, str], Contract]) -> list[Issue]:
     found = _issued(runtime, rows)
     new: set[str] = set()
-    errors: dict[str, TallyError] = {}
     left = [row for row in rows if row.invoice_id not in found]
+    errors = credit_breaches(runtime, left)  # what a month is credited is taken off its own invoice
+    left = [row for row in left if row.invoice_id not in errors]
     for _ in range(_TRIES):
         if not left:
             break

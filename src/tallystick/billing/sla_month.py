@@ -1,8 +1,8 @@
-"""What each plan of an invoice's month promises, in which times, and what it charges: read off the invoice and its terms.
+"""What each plan of an invoice's month promises, in which times, and what it charges: from the invoice and its terms.
 
-The base of a plan's credit is what the invoice charges for it in its own month, to the cent: of `charges` all of its lines
-(base fee, usage, true-up, credits that were topped up or are owed), of `base_fee` that line alone; never less than
-nothing. Lines that adjust earlier months belong to those.
+The base of a plan's credit is what the invoice charges for it in its own month, to the cent: of `charges` all of its
+lines (base fee, usage, true-up, credits that were topped up or are owed), of `base_fee` that line alone; never less
+than nothing. Lines that adjust earlier months belong to those.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from tallystick.contract.model import Contract
 from tallystick.contract.sla import SlaBase
 from tallystick.core.money import parse_decimal
 from tallystick.invoice.model import Invoice
-from tallystick.invoice.terms import Section, Terms
+from tallystick.invoice.terms import Terms
 
 
 def promises_of(invoice: Invoice, terms: Terms) -> list[Promise]:
@@ -43,11 +43,6 @@ def promises_of(invoice: Invoice, terms: Terms) -> list[Promise]:
             )
         )
     return sorted(found, key=lambda one: one.section)
-
-
-def promising(section: Section) -> bool:
-    """Whether a plan promises something."""
-    return section.plan.sla is not None
 
 
 def _base_cents(invoice: Invoice, section: int, base: SlaBase) -> int:
