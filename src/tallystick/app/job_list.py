@@ -25,6 +25,9 @@ def jobs_of(settings: Settings) -> Mapping[str, Job]:
         Job("close", "invoices of months that are over", _HOUR, _close, offset=timedelta(minutes=12)),
         Job("rates", "newer rate cards, and prices for requests that had none", _HOUR, _check_rates,
             offset=timedelta(minutes=22)),
+        Job("alerts", "what is to be looked at", timedelta(minutes=5), _alert, offset=timedelta(minutes=4)),
+        Job("verify", "the whole ledger is as it was written", timedelta(days=settings.verify_daily), _verify,
+            offset=timedelta(hours=3, minutes=42)),
     )  # fmt: skip
     return MappingProxyType({job.name: job for job in listed})
 
@@ -102,3 +105,19 @@ def _check_rates(given: JobRun) -> Done:
     waiting = sum(one.requests for one in done.still_unpriced)
     said = f"rate card {done.rate_version}; {done.corrected:,} requests got their price"
     return Done(done.corrected, f"{said}, {waiting:,} have none yet" if waiting else said)
+
+
+def _alert(given: JobRun) -> Done:
+    from tallystick.app.alerts import evaluate
+
+    done = evaluate(given.runtime)
+    if done.error is not None:
+        raise done.error
+    return Done(len(done.changes), f"{done.fired:,} alerts began to fire, {done.resolved:,} were resolved")
+
+
+def _verify(given: JobRun) -> Done:
+    from tallystick.app.verify_job import verified_sentence, verify_all
+
+    report = verify_all(given.runtime)
+    return Done(report.entries, verified_sentence(report))

@@ -90,6 +90,9 @@ class Settings(BaseSettings):
     jobs: bool = Field(
         default=True, description="Whether `tally serve` runs jobs itself; false where `tally worker` does."
     )
+    verify_daily: bool = Field(
+        default=True, description="Whether the whole ledger is checked once a day, as `tally verify` does."
+    )
     block_entries_max: int = Field(
         default=500_000, description="Most entries in one block; making one takes about 2 KB of memory for each.", gt=0
     )

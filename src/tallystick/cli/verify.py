@@ -47,10 +47,13 @@ def verify(
 
 def _verify_ledger(org: str | None, checkpoint: Path | None, keys: list[str], as_json: bool) -> None:
     from tallystick.app.proof_files import parse_keys, read_note
+    from tallystick.app.runtime import utc_now
     from tallystick.app.verify import open_ledger, verify_ledger
+    from tallystick.app.verify_job import note_verification
 
     trusted = parse_keys(keys)
     kept = None if checkpoint is None else read_note(checkpoint)
+    started_at = utc_now()
     with open_ledger(Settings()) as ledger, new_progress(transient=True) as display:
         task = display.add_task("verifying", total=None)
         report = verify_ledger(
@@ -60,6 +63,7 @@ def _verify_ledger(org: str | None, checkpoint: Path | None, keys: list[str], as
             keys=trusted,
             progress=lambda done, total: display.update(task, completed=done, total=total),
         )
+        note_verification(ledger, report, org_id=org, started_at=started_at, now=utc_now())
     if as_json:
         print_json(report.as_dict())
     elif report.sound:

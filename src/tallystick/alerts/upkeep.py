@@ -1,0 +1,170 @@
+"""What the operator is to look at: sums, prices, jobs, sealing, the check of the ledger, disputes, endpoints."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from tallystick.alerts.model import Condition
+from tallystick.core.instants import format_instant
+from tallystick.core.money import cents_to_usd
+
+_DAY = timedelta(days=1)
+_FAILURES_CRITICAL = 3
+_DISPUTE_CRITICAL_DAYS = 3
+_DISPUTED = {"invoice": "an invoice", "line": "a line of an invoice"}
+
+
+def rollup_condition(
+    entries: int, orgs: int, lag_seconds: float, missing: list[tuple[str, date]], *, late_after: timedelta
+) -> Condition | None:
+    """Entries wait to be added up for longer than they may; level 0 for half of that."""
+    late = late_after.total_seconds()
+    if lag_seconds <= late / 2:
+        return None
+    level = 0 if lag_seconds <= late else 2 if missing else 1
+    days = sorted({day for _, day in missing})
+    over = f"; {len(days)} days that are over lack some, the first {days[0]}" if days else ""
+    return _ours(
+        "missing_rollup",
+        "rollups",
+        level,
+        "critical" if level > 1 else "warning",
+        f"{entries:,} entries of {orgs:,} orgs are not added up, some for {_hours(lag_seconds)}{over}",
+        {"entries": entries, "orgs": orgs, "lag_seconds": int(lag_seconds), "missing_days": len(days)},
+        "see why with tally jobs runs rollups; then tally rollup run",
+    )
+
+
+def unpriced_condition(provider: str | None, model: str, requests: int, orgs: int, since: datetime) -> Condition:
+    """Requests of a model have no price."""
+    named = f"{provider or 'no provider'}/{model}"
+    return _ours(
+        "unpriced_usage",
+        named,
+        1,
+        "warning",
+        f"{requests:,} requests of {named} have no price, since {format_instant(since)}: they are on no invoice",
+        {"provider": provider, "model": model, "requests": requests, "orgs": orgs, "since": format_instant(since)},
+        "add a rate (docs/rates.md); the job rates, or tally rates reprice, gives them their price",
+    )
+
+
+def job_condition(
+    name: str, *, failures: int, late: bool, lag_seconds: float, error: str | None, error_at: datetime | None
+) -> Condition | None:
+    """A job's last run failed, or none went well for longer than it may."""
+    if not failures and not late:
+        return None
+    level = 2 if failures >= _FAILURES_CRITICAL else 1
+    if failures:
+        times = "once" if failures == 1 else f"{failures:,} times in a row"
+        said = f"the job {name} failed {times}" + (f": {_cut(error)}" if error else "")
+    else:
+        said = f"the job {name} is late by {_hours(lag_seconds)}"
+    return _ours(
+        "failed_job",
+        name,
+        level,
+        "critical" if level > 1 else "warning",
+        said,
+        {
+            "job": name,
+            "failures": failures,
+            "lag_seconds": int(lag_seconds),
+            "error_at": None if error_at is None else format_instant(error_at),
+        },
+        f"see tally jobs runs {name}; mend what it names, then tally jobs run {name}",
+    )
+
+
+def verification_condition(error: str, at: datetime) -> Condition:
+    """The last check of the ledger has found that something is not as it was written."""
+    return _ours(
+        "verification_failure",
+        "ledger",
+        1,
+        "critical",
+        f"the check of the ledger of {format_instant(at)} did not go well: {_cut(error)}",
+        {"checked_at": format_instant(at)},
+        "run tally verify, which names what was changed; then docs/runbooks/billing-incident.md",
+    )
+
+
+def seal_condition(entries: int, oldest_at: datetime | None, now: datetime, lag_minutes: int) -> Condition | None:
+    """Entries wait to be sealed for longer than they may; level 0 for half of that."""
+    lag = timedelta(0) if oldest_at is None else now - oldest_at
+    allowed = timedelta(minutes=lag_minutes)
+    if lag <= allowed / 2:
+        return None
+    seconds = lag.total_seconds()
+    level = 0 if lag <= allowed else 2 if lag > 24 * allowed else 1
+    return _ours(
+        "seal_lag",
+        "seal",
+        level,
+        "critical" if level > 1 else "warning",
+        f"{entries:,} entries are not sealed, some for {_hours(seconds)}",
+        {"entries": entries, "lag_seconds": int(seconds)},
+        "see tally jobs runs seal; then tally seal",
+    )
+
+
+def dispute_condition(org_id: str, seq: int, what: str, due_at: datetime, cents: int, now: datetime) -> Condition:
+    """A dispute should have been answered."""
+    days = max(0, (now - due_at) // _DAY)
+    late = f"{days} days ago" if days else "today"
+    level = 2 if days >= _DISPUTE_CRITICAL_DAYS else 1
+    return _ours(
+        "dispute_overdue",
+        f"{org_id} {seq}",
+        level,
+        "critical" if level > 1 else "warning",
+        f"the dispute of {org_id} on {_DISPUTED.get(what, what)} was to be answered {late}",
+        {
+            "org": org_id,
+            "dispute_seq": seq,
+            "disputed_usd": cents_to_usd(cents),
+            "answer_due_at": format_instant(due_at),
+            "overdue_days": days,
+        },
+        f"see tally dispute show {org_id}; docs/runbooks/disputed-invoice.md says how to decide",
+    )
+
+
+def endpoint_condition(
+    endpoint_id: str, org_id: str | None, reason: str, failures: int, since: datetime, *, is_test: bool
+) -> Condition:
+    """A webhook endpoint gets nothing any more."""
+    return Condition(
+        org_id=org_id,
+        rule="webhook_disabled",
+        subject=endpoint_id,
+        level=1,
+        severity="warning",
+        summary=f"the webhook endpoint {endpoint_id} is switched off since {format_instant(since)}: {_cut(reason)}",
+        figures={"endpoint_id": endpoint_id, "failures": failures, "since": format_instant(since)},
+        next_step="mend the receiver, then enable the endpoint again; what it missed can be replayed",
+        is_test=is_test,
+    )
+
+
+def _ours(
+    rule: str, subject: str, level: int, severity: Any, summary: str, figures: dict[str, Any], next_step: str
+) -> Condition:
+    return Condition(
+        org_id=None, rule=rule, subject=subject, level=level, severity=severity, summary=summary, figures=figures,
+        next_step=next_step,
+    )  # fmt: skip
+
+
+def _hours(seconds: float) -> str:
+    minutes = int(seconds) // 60
+    if minutes < 120:
+        return f"{minutes:,} minutes"
+    return f"{minutes // 60:,} hours" if minutes < 48 * 60 else f"{minutes // 1440:,} days"
+
+
+def _cut(text: str | None) -> str:
+    said = " ".join((text or "").split())
+    return said if len(said) <= 300 else f"{said[:299]}…"

@@ -1,0 +1,90 @@
+"""Evidence of how the service fares: sums, prices, jobs, sealing, the check of the ledger, disputes, endpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tallystick.alerts.model import Condition
+from tallystick.alerts.preferences import Preferences
+from tallystick.alerts.upkeep import (
+    dispute_condition,
+    endpoint_condition,
+    job_condition,
+    rollup_condition,
+    seal_condition,
+    unpriced_condition,
+    verification_condition,
+)
+from tallystick.app.rollup_health import LATE_AFTER, rollup_health
+from tallystick.app.runtime import Runtime
+from tallystick.app.verify_job import NOT_SOUND, VERIFY
+from tallystick.journal.alert_evidence import (
+    View,
+    disabled_endpoints,
+    overdue_disputes,
+    unpriced_models,
+    unsealed,
+)
+from tallystick.journal.jobs import latest_runs
+
+Wanted = Callable[[str | None], Preferences]
+SUBJECTS_MAX = 100
+"""Of unpriced models and overdue disputes, so many are alerts of their own."""
+
+
+def operators(runtime: Runtime, view: View, wanted: Wanted) -> list[Condition]:
+    """All that the operator alone is to look at."""
+    preferences, now = wanted(None), view.now
+    health = rollup_health(runtime)
+    with runtime.database.operator() as connection:
+        unpriced = unpriced_models(connection, SUBJECTS_MAX)
+        waiting, oldest_at = unsealed(connection)
+        disputes = overdue_disputes(connection, now, SUBJECTS_MAX)
+    found = [
+        rollup_condition(
+            health.entries_behind,
+            health.orgs_behind,
+            health.lag_seconds,
+            [(one.org_id, one.day) for one in health.missing],
+            late_after=LATE_AFTER,
+        ),
+        *_jobs(runtime),
+        *(unpriced_condition(one.provider, one.model, one.requests, one.orgs, one.since) for one in unpriced),
+        *(dispute_condition(*one, now=now) for one in disputes),
+    ]
+    if runtime.settings.seal_seconds:
+        found.append(seal_condition(waiting, oldest_at, now, preferences.seal_lag_minutes))
+    return [one for one in found if one is not None]
+
+
+def endpoints(runtime: Runtime, view: View) -> list[Condition]:
+    """Webhook endpoints that get nothing any more."""
+    with runtime.database.operator() as connection:
+        rows = disabled_endpoints(connection, view)
+    return [endpoint_condition(*row, is_test=row.org_id in view.clocks) for row in rows]
+
+
+def _jobs(runtime: Runtime) -> list[Condition | None]:
+    from tallystick.app.job_list import list_jobs
+
+    with runtime.database.operator() as connection:
+        verified = latest_runs(connection).get(VERIFY)
+    found: list[Condition | None] = []
+    unsound = verified is not None and verified.failures > 0 and NOT_SOUND in (verified.last_error or "")
+    if verified is not None and unsound and verified.last_error_at is not None:
+        found.append(verification_condition(verified.last_error or "", verified.last_error_at))
+    for row in list_jobs(runtime):
+        latest = row.latest
+        # What the check of the ledger has found is an alert of its own.
+        failures = 0 if latest is None or (row.name == VERIFY and unsound) else latest.failures
+        found.append(
+            job_condition(
+                row.name,
+                failures=failures,
+                late=row.late,
+                lag_seconds=row.lag_seconds,
+                error=None if latest is None else latest.last_error,
+                error_at=None if latest is None else latest.last_error_at,
+            )
+        )
+    return found
