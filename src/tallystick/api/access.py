@@ -45,14 +45,16 @@ _ADDRESSES: Final[tuple[tuple[Rule, str], ...]] = (
     (Rule("read", ORG), "show_usage list_usage_requests "
                         "show_org show_wallet list_wallet_entries list_holds show_limits list_actions list_budgets "
                         "list_overrides preview_invoice preview_subscription "
-                        "show_billing_profile show_test_clock"),
+                        "show_billing_profile show_test_clock show_sla"),
     (Rule("read", QUERY), "list_invoices list_invoice_states list_due"),
     (Rule("read", INVOICE), "show_invoice explain_invoice export_invoice render_document show_invoice_life"),
     (Rule("read", NOBODY), "show_latest_checkpoint show_checkpoint list_rate_versions show_rates price_answer"),
-    (Rule("read", OPERATOR), "get_metrics list_acts show_act list_jobs list_job_runs show_rollups "
+    (Rule("read", OPERATOR), "get_metrics list_incidents list_acts show_act list_jobs list_job_runs show_rollups "
                              "list_orgs list_org_events show_entry find list_requests_behind_line invoice_proof "
-                             "list_payment_events replay_invoice list_contracts show_contract check_contract quote get_versions"),
-    (_ADMIN, "grant_credits refund set_budget remove_budget add_override set_standing set_subscription leave "
+                             "replay_invoice list_contracts show_contract check_contract quote get_versions "
+                             "list_payment_events"),
+    (_ADMIN, "record_incident withdraw_incident "
+             "grant_credits refund set_budget remove_budget add_override set_standing set_subscription leave "
              "assign_payment_event retry_payment_event "
              "apply_contract close_month finalize_invoices record_payment credit_invoice void_invoice "
              "set_billing_profile make_test_org advance_test_clock"),

@@ -45,6 +45,7 @@ from tallystick.api import (
     quotes,
     rates,
     rollups,
+    sla,
     versions,
     wallets,
 )
@@ -152,6 +153,7 @@ def build_api(settings: Settings) -> FastAPI:
         accounts,
         wallets,
         rollups,
+        sla,
         orgs,
         find,
         contracts,
