@@ -48,7 +48,10 @@ BY_ORG: dict[str, str] = {
     "reopened_days": "insert into reopened_days values (%(org)s, '2026-10-01', '2026-10-03', 1, 1, 1, 1, 0, 30)",
     "invoice_accounts": "insert into invoice_accounts values (%(org)s, 'inv_1', 1, 'INV-2026-00000' || %(org)s,"
     " '2026-09', 'digest', now(), now(), 5, 0, 0, false, false, '{}', 1)",
-    "invoice_events": "insert into invoice_events values (%(org)s, 1, 'inv_1', 'payment', now(), 5, null, 'manual:' || %(org)s)",
+    "invoice_events": "insert into invoice_events values"
+    " (%(org)s, 1, 'inv_1', 'payment', now(), 5, null, 'manual:' || %(org)s)",
+    "payment_outcomes": "insert into payment_outcomes values ('stripe', 'evt_1',"
+    " (select count(*) + 1 from payment_outcomes), 'recorded', null, '', %(org)s, 'inv_1', '{1}', 'stripe', now())",
     "billing_profiles": "insert into billing_profiles values"
     " (%(org)s, 1, decode(repeat('09', 32), 'hex'), 'ann', 'p1', now())",
     "billing_profile_texts": "insert into billing_profile_texts values"
@@ -79,6 +82,8 @@ SHARED: dict[str, str] = {
     "number_series": "insert into number_series values ('INV-2026', 1)",
     "incidents": "insert into incidents values"
     " (1, 'downtime', now(), now() + interval '1 day', null, null, 'down', 'ann', 'i1', now(), null)",
+    "payment_events": "insert into payment_events values"
+    " ('stripe', 'evt_1', 'charge.succeeded', 'pi_1', false, sha256('x'), '{}', now())",
     "register": "insert into register values (1000000, 'x', sha256('x'), sha256('x'))",
 }
 """Every table whose rows belong to no org, apart from Alembic's own."""

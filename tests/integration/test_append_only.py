@@ -40,6 +40,8 @@ KEY = {
     "billing_profile_texts": "org_id, version",
     "billing_profile_erasures": "org_id, version",
     "test_clocks": "org_id, ordinal",
+    "payment_events": "provider, event_id",
+    "payment_outcomes": "provider, event_id, n",
     "incidents": "incident",
     "sla_looks": "org_id, invoice_id, incidents_through",
     "webhook_secrets": "endpoint_id, ordinal",

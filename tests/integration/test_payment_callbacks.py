@@ -81,3 +81,263 @@ def test_a_payment_is_counted_once_whichever_of_its_events_come(
     assert money(runtime) == {"cash": 1000, "receivable": 0, "revenue": -1000}
     assert findings(runtime) == []
     assert stripe.keys == {f"Bearer {KEY}"}
+
+
+def refund(stripe: FakeStripe, amount: int = 400, **members: Any) -> dict[str, Any]:
+    return stripe.put(
+        "refunds", **{"id": "re_1", "payment_intent": "pi_1", "status": "succeeded", "amount": amount, **members}
+    )
+
+
+def state(answered: Any) -> tuple[int, str, str | None]:
+    return answered.status_code, answered.json()["state"], answered.json()["code"]
+
+
+RECORDED = (200, "recorded", None)
+
+
+@pytest.mark.parametrize("first", ["payment", "refund"])
+def test_a_refund_goes_back_once_whichever_comes_first(
+    client: TestClient, runtime: Runtime, stripe: FakeStripe, life: InvoiceLife, first: str
+) -> None:
+    intent = stripe.intent(metadata=named(life))
+    charge = stripe.put("charges", id="ch_1", payment_intent="pi_1", paid=True, captured=True, status="succeeded")
+    told = refund(stripe, charge="ch_1")
+    bodies = [
+        stripe.event("payment_intent.succeeded", intent, "evt_1"),
+        stripe.event("refund.created", told, "evt_2"),
+        stripe.event("charge.refunded", charge, "evt_3"),
+    ]
+    for body in bodies if first == "payment" else reversed(bodies):
+        assert state(send(client, body)) == RECORDED
+    assert money(runtime) == {"cash": 600, "receivable": 400, "revenue": -1000}
+    # the bank refuses it: what went back has come in again, once
+    told["status"] = "failed"
+    for name in ("evt_4", "evt_5"):
+        assert state(send(client, stripe.event("refund.failed", told, name))) == RECORDED
+    assert money(runtime) == {"cash": 1000, "receivable": 0, "revenue": -1000}
+    assert findings(runtime) == []
+
+
+def test_a_refund_that_has_not_happened_and_one_that_failed_before_it_was_told_move_nothing(
+    client: TestClient, runtime: Runtime, stripe: FakeStripe, life: InvoiceLife
+) -> None:
+    stripe.intent(metadata=named(life))
+    told = refund(stripe, status="pending")
+    assert state(send(client, stripe.event("refund.created", told, "evt_1"))) == (200, "ignored", "moves_nothing")
+    told["status"] = "failed"
+    assert state(send(client, stripe.event("refund.failed", told, "evt_2"))) == RECORDED  # the payment itself
+    assert money(runtime)["cash"] == 1000
+
+
+def test_a_dispute_that_is_lost_takes_the_money_back(
+    client: TestClient, runtime: Runtime, stripe: FakeStripe, life: InvoiceLife
+) -> None:
+    charge = stripe.put(
+        "charges", id="ch_1", paid=True, captured=True, status="succeeded", amount_captured=1000, metadata=named(life)
+    )
+    dispute = stripe.put("disputes", id="du_1", charge="ch_1", amount=1000, status="needs_response")
+    assert state(send(client, stripe.event("charge.dispute.created", dispute, "evt_1"))) == (
+        200,
+        "ignored",
+        "moves_nothing",
+    )
+    dispute["status"] = "lost"
+    assert state(send(client, stripe.event("charge.dispute.closed", dispute, "evt_2"))) == RECORDED
+    assert state(send(client, stripe.event("charge.succeeded", charge, "evt_3"))) == RECORDED
+    assert money(runtime) == {"cash": 0, "receivable": 1000, "revenue": -1000}
+    assert findings(runtime) == []
+
+
+@pytest.mark.parametrize(
+    ("what", "status", "code"),
+    [
+        ("another secret", 400, "invalid_signature"),
+        ("another body", 400, "invalid_signature"),
+        ("no signature", 400, "invalid_signature"),
+        ("no header's form", 400, "invalid_signature"),
+        ("letters that are none", 400, "invalid_signature"),
+        ("long ago", 400, "invalid_signature"),
+        ("in the future", 400, "invalid_signature"),
+        ("no event", 400, "invalid_callback"),
+        ("a thin event", 400, "invalid_callback"),
+        ("no JSON", 400, "invalid_callback"),
+        ("an event that there is not", 422, "payment_event_unverified"),
+        ("real money", 422, "payment_mode_mismatch"),
+        ("another account", 422, "payment_account_mismatch"),
+        ("too much", 413, "body_too_large"),
+        ("nothing", 400, "empty_body"),
+        ("an unknown provider", 404, "unknown_provider"),
+        ("by hand", 404, "unknown_provider"),
+    ],
+)
+def test_what_the_provider_does_not_confirm_moves_nothing_and_is_not_kept(
+    client: TestClient, runtime: Runtime, stripe: FakeStripe, life: InvoiceLife, what: str, status: int, code: str
+) -> None:
+    import time
+
+    intent = stripe.intent(metadata=named(life))
+    body = stripe.event("payment_intent.succeeded", intent)
+    headers, provider = signed(body), "stripe"
+    match what:
+        case "another secret":
+            headers = signed(body, "whsec_other")
+        case "another body":
+            body = body.replace(b"1000", b"9000")
+        case "no signature":
+            headers = {"content-type": "application/json"}
+        case "no header's form":
+            headers["stripe-signature"] = "t=x,v1"
+        case "letters that are none":
+            headers["stripe-signature"] = headers["stripe-signature"][:-1] + "\xe9"
+        case "long ago":
+            headers = signed(body, at=int(time.time()) - 301)
+        case "in the future":
+            headers = signed(body, at=int(time.time()) + 3000)
+        case "no event":
+            body = b'{"object":"charge","id":"ch_1"}'
+        case "a thin event":
+            body = b'{"object":"v2.core.event","id":"evt_1"}'
+        case "no JSON":
+            body = b"{"
+        case "an event that there is not":
+            stripe.objects.clear()
+        case "real money":
+            body = stripe.event("payment_intent.succeeded", intent, livemode=True)
+        case "another account":
+            body = stripe.event("payment_intent.succeeded", intent, account="acct_2")
+        case "too much":
+            body = b"[" + b" " * 300_000 + b"]"
+        case "nothing":
+            body = b""
+        case "an unknown provider":
+            provider = "paypal"
+        case "by hand":
+            provider = "manual"
+    if status == 422 or code == "invalid_callback":
+        headers = signed(body)
+    raw = {name.encode(): value.encode("latin-1") for name, value in headers.items()}
+    answered = client.post(f"/v1/payments/callbacks/{provider}", content=body, headers=raw)
+    assert (answered.status_code, answered.json()["code"]) == (status, code)
+    for secret in (KEY, SECRET, "whsec_"):
+        assert secret not in answered.text
+    assert money(runtime)["receivable"] == 1000
+    assert client.get("/v1/payments/events").json()["events"] == []
+    if status == 400:
+        assert stripe.asked == []
+
+
+@pytest.mark.parametrize("status", [401, 403, 429, 500])
+def test_a_provider_that_cannot_be_asked_is_asked_again(
+    client: TestClient, runtime: Runtime, stripe: FakeStripe, life: InvoiceLife, status: int
+) -> None:
+    body = stripe.event("payment_intent.succeeded", stripe.intent(metadata=named(life)))
+    stripe.status = status
+    refused = send(client, body)
+    assert (refused.status_code, refused.json()["code"]) == (503, "payment_provider_unavailable")
+    assert (int(refused.headers["Retry-After"]) > 0, KEY in refused.text) == (True, False)
+    assert client.get("/v1/payments/events").json()["events"] == []
+    stripe.status = None
+    assert state(send(client, body)) == RECORDED
+
+
+@pytest.mark.parametrize(
+    ("members", "expected"),
+    [
+        ({"currency": "eur"}, ("refused", "currency_not_supported")),
+        ({"currency": "jpy"}, ("refused", "currency_not_supported")),
+        ({"amount": 10**15 + 1}, ("refused", "invalid_amount")),
+        ({"metadata": {}}, ("unmatched", "invoice_not_named")),
+        ({"metadata": {"invoice_number": "ACME-2026-000099"}}, ("unmatched", "unknown_invoice")),
+        ({"metadata": {"invoice_number": "globex/2026-99"}}, ("unmatched", "unknown_invoice")),
+        ({"metadata": {"invoice_number": "ACME-2026-000001", "org_id": "initech"}}, ("unmatched", "invoice_not_clear")),
+        (
+            {"metadata": {"invoice_number": "ACME-2026-000001", "invoice_id": "initech/2026-10"}},
+            ("unmatched", "invoice_not_clear"),
+        ),
+        ({"amount": 0}, ("ignored", "moves_nothing")),
+        ({"amount": 2500}, ("recorded", None)),
+    ],
+)
+def test_what_a_payment_is_for_and_in(
+    client: TestClient, runtime: Runtime, stripe: FakeStripe, members: dict[str, Any], expected: tuple[str, str | None]
+) -> None:
+    billed_org(runtime, "globex", "initech")
+    body = stripe.event(
+        "payment_intent.succeeded", stripe.intent(**{"metadata": {"invoice_number": "ACME-2026-000001"}, **members})
+    )
+    assert state(send(client, body))[1:] == expected
+    moved = members["amount"] if expected[0] == "recorded" else 0
+    assert money(runtime).get("cash", 0) == moved
+    (listed,) = client.get("/v1/payments/events", params={"state": expected[0]}).json()["events"]
+    assert (listed["code"], listed["payment_id"]) == (expected[1], "pi_1")
+
+
+def test_unknown_types_are_kept_and_ignored(client: TestClient, runtime: Runtime, stripe: FakeStripe) -> None:
+    body = stripe.event("customer.created", {"object": "customer", "id": "cus_1", "email": "ann@customer.example"})
+    assert state(send(client, body)) == (200, "ignored", "moves_nothing")
+    assert stripe.asked == ["events/evt_1"]
+    assert "ann@" not in client.get("/v1/payments/events").text
+
+
+def test_money_of_nobody_waits_for_somebody_and_its_refund_with_it(
+    client: TestClient, runtime: Runtime, stripe: FakeStripe
+) -> None:
+    billed_org(runtime, "globex", "initech")
+    bodies = [
+        stripe.event("refund.created", refund(stripe), "evt_2"),
+        stripe.event("payment_intent.succeeded", stripe.intent(), "evt_1"),
+    ]
+    for body in bodies:
+        assert state(send(client, body)) == (200, "unmatched", "invoice_not_named")
+    there = "/v1/payments/events/stripe/evt_1"
+    wrong = client.post(f"{there}/assign", json={"invoice": "ACME-2026-000009", "author": "ann"})
+    assert (wrong.status_code, wrong.json()["code"]) == (404, "unknown_invoice")
+    given = {"invoice": "globex/2026-10", "author": "ann"}
+    assigned = client.post(f"{there}/assign", json=given).json()
+    assert (assigned["state"], assigned["org_id"], assigned["author"]) == ("recorded", "globex", "ann")
+    assert client.post(f"{there}/assign", json=given).json() == assigned
+    other = client.post(f"{there}/assign", json={"invoice": "initech/2026-10", "author": "ann"})
+    assert (other.status_code, other.json()["code"]) == (409, "payment_event_settled")
+    states = {one["event_id"]: one["state"] for one in client.get("/v1/payments/events").json()["events"]}
+    assert states == {"evt_1": "recorded", "evt_2": "recorded"}
+    assert money(runtime) == {"cash": 600, "receivable": 400, "revenue": -1000}
+    assert findings(runtime) == []
+    missing = client.post("/v1/payments/events/stripe/evt_9/retry")
+    assert (missing.status_code, missing.json()["code"]) == (404, "unknown_payment_event")
+
+
+def test_a_payment_counts_once_over_all_orgs(client: TestClient, runtime: Runtime, stripe: FakeStripe) -> None:
+    from billing import payment
+
+    billed_org(runtime, "globex", "initech")
+    first = client.post("/v1/invoices/ACME-2026-000001/payments", json=payment("pi_1", "10", provider="stripe"))
+    assert first.status_code == 200
+    again = client.post("/v1/invoices/ACME-2026-000002/payments", json=payment("pi_1", "10", provider="stripe"))
+    assert (again.status_code, again.json()["code"]) == (409, "request_id_conflict")
+    told = stripe.intent(metadata={"invoice_number": "ACME-2026-000002"})
+    assert state(send(client, stripe.event("payment_intent.succeeded", told))) == RECORDED
+    (listed,) = client.get("/v1/payments/events").json()["events"]
+    assert listed["org_id"] == "globex"
+    assert money(runtime, "initech")["receivable"] == 1000
+
+
+def test_pages_of_events(client: TestClient, runtime: Runtime, stripe: FakeStripe) -> None:
+    for number in range(5):
+        send(client, stripe.event("customer.created", {"id": "cus_1"}, f"evt_{number}"))
+    first = client.get("/v1/payments/events", params={"limit": 3}).json()
+    rest = client.get("/v1/payments/events", params={"limit": 3, "cursor": first["next_cursor"]}).json()
+    names = [one["event_id"] for one in first["events"] + rest["events"]]
+    assert (names, rest["next_cursor"]) == ([f"evt_{number}" for number in (4, 3, 2, 1, 0)], None)
+    assert client.get("/v1/payments/events", params={"cursor": "x"}).json()["code"] == "invalid_cursor"
+
+
+def test_a_callback_needs_no_key_and_everything_beside_it_does(
+    client: TestClient, runtime: Runtime, stripe: FakeStripe, life: InvoiceLife
+) -> None:
+    runtime.settings.require_keys = True
+    with TestClient(create_app(runtime)) as guarded:
+        body = stripe.event("payment_intent.succeeded", stripe.intent(metadata=named(life)))
+        assert state(send(guarded, body)) == RECORDED
+        assert guarded.get("/v1/payments/events").status_code == 401
+        assert guarded.post("/v1/payments/events/stripe/evt_1/assign", json={}).status_code == 401

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
+from tallystick.app.audit import Act, record_act
 from tallystick.app.payment_settle import settle, settle_by_hand
 from tallystick.app.payments.providers import find_adapter
 from tallystick.app.runtime import Runtime
@@ -197,7 +198,7 @@ def assign_event(runtime: Runtime, provider: str, event_id: str, reference: str,
             where="event_id",
         )
     outcome = settle_by_hand(runtime, provider, stored.fact, wanted.invoice_id, author)
-    stored = _say(runtime, stored, outcome)
+    stored = _say(runtime, stored, outcome, by_hand=True)
     if outcome.invoice_id not in (None, wanted.invoice_id):
         raise Conflict(
             "payment_counted_elsewhere",
@@ -228,17 +229,32 @@ def _go_on(runtime: Runtime, stored: StoredEvent) -> None:
         _say(runtime, one, settle(runtime, one.provider, one.fact))
 
 
-def _say(runtime: Runtime, stored: StoredEvent, outcome: Outcome) -> StoredEvent:
-    """Keep what became of an event, where that is something new."""
+def _say(runtime: Runtime, stored: StoredEvent, outcome: Outcome, *, by_hand: bool = False) -> StoredEvent:
+    """Keep what became of an event, where that is something new; by hand, it is an act of somebody's."""
     said = stored.outcome
     if said is not None and (said.state, said.code, said.detail) == (outcome.state, outcome.code, outcome.detail):
         return stored
     reached("payments.settled")
     fact: PaymentFact = stored.fact
     with runtime.database.operator() as connection:
-        add_outcome(connection, stored.provider, fact.event_id, stored.n + 1, outcome)
+        is_said = add_outcome(connection, stored.provider, fact.event_id, stored.n + 1, outcome)
         found = find_event(connection, stored.provider, fact.event_id)
+        if is_said and by_hand:
+            record_act(connection, _act(stored, outcome))
     return stored if found is None else found
+
+
+def _act(stored: StoredEvent, outcome: Outcome) -> Act:
+    after = {"state": outcome.state, "invoice_id": outcome.invoice_id, "entries": list(outcome.seqs)}
+    return Act(
+        "payment_event.assign",
+        f"{stored.provider}/{stored.fact.event_id}",
+        outcome.at,
+        outcome.org_id,
+        outcome.author,
+        before={"state": stored.state},
+        after=after,
+    )
 
 
 def _find(runtime: Runtime, provider: str, event_id: str) -> StoredEvent | None:

@@ -26,6 +26,7 @@ from tallystick.app.restore_mark import refuse_unfinished
 from tallystick.app.rollup_verify import check_rollups
 from tallystick.app.runtime import checked_url
 from tallystick.app.seal import block_store
+from tallystick.app.payment_checks import check_payment_outcomes
 from tallystick.app.settings import Settings
 from tallystick.app.verify_accounts import check_counters, check_org_accounts
 from tallystick.app.verify_chunk import Checked, Piece, Place, check_piece
@@ -126,6 +127,7 @@ def verify_ledger(
         check_keys(connection, org_id, report.findings)
         check_invoices(connection, org_id, report, orgs.want_root)
         check_profiles(connection, org_id, report.findings)
+        check_payment_outcomes(connection, org_id, report.findings)
         check_accounts(connection, org_id, report.findings)
         if org_id is not None and not heads and not report.findings.count:
             raise NotFound(
