@@ -30,7 +30,7 @@ from tallystick.app.settings import Settings
 from tallystick.app.spool_drain import drain
 from tallystick.app.verify import OpenLedger, verify_ledger
 from tallystick.core.errors import BadInput, Conflict, NotFound, TallyError, Unavailable
-from tallystick.journal.backup_tables import list_tables, sum_rows
+from tallystick.journal.backup_tables import Sums, list_tables, sum_rows
 from tallystick.journal.migrate import migrate
 from tallystick.journal.spool import Spool
 from tallystick.journal.steps import install
@@ -47,7 +47,7 @@ def original(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 @pytest.fixture
 def ledger(server_url: str, original: tuple[str, Path], tmp_path: Path) -> Iterator[OpenLedger]:
-    """Four orgs, three blocks, a correction, an invoice, an erased person, two entries not sealed, a card of its own."""
+    """Four orgs, three blocks, a correction, an invoice, an erased person, two entries not sealed, a rate card."""
     with copied(server_url, *original, tmp_path / "data") as opened:
         yield opened
 
@@ -61,10 +61,10 @@ def backup(server_url: str, original: tuple[str, Path], tmp_path_factory: pytest
     return folder / "all.tar"
 
 
-def contents(url: str) -> dict[str, tuple[int, str]]:
+def contents(url: str) -> dict[str, Sums]:
     """Every table of ours, and what its rows come to."""
     with psycopg.connect(url, options="-c timezone=UTC") as connection:
-        return {table.full_name: tuple(sum_rows(connection, table)) for table in list_tables(connection)}
+        return {table.full_name: sum_rows(connection, table) for table in list_tables(connection)}
 
 
 def files(folder: Path) -> dict[str, str]:
@@ -101,7 +101,9 @@ def test_what_is_restored_is_what_was_backed_up(ledger: OpenLedger, empty_databa
         assert verify_ledger(runtime).sound
 
 
-def test_rows_that_were_restored_are_walled_and_unchangeable(backup: Path, empty_database_url: str, tmp_path: Path) -> None:
+def test_rows_that_were_restored_are_walled_and_unchangeable(
+    backup: Path, empty_database_url: str, tmp_path: Path
+) -> None:
     restore(backup, place(empty_database_url, tmp_path / "new"))
     with psycopg.connect(empty_database_url) as connection, pytest.raises(psycopg.errors.RestrictViolation):
         connection.execute("update transfers set amount_pico = 0")
@@ -158,14 +160,17 @@ def test_who_was_erased_after_the_backup_is_erased_again(
 
     settings = place(empty_database_url, tmp_path / "new")
     report = restore(tmp_path / "b.tar", settings, erasures=tmp_path / "erased.jsonl", clock=lambda: NOW)
-    assert report.erased is not None and report.erased.persons == 1
+    assert report.erased is not None
+    assert report.erased.persons == 1
     assert not any("named again" in note for note in report.notes)
     with open_runtime(settings, lambda: NOW) as restored:
         assert verify_ledger(restored).sound
         with restored.database.operator() as connection:
             users = connection.execute("select user_id from ledger_entries order by seq").fetchall()
     assert users == [(None,), ("john",), (None,), (None,)]
-    assert not [path for path in (tmp_path / "new" / "blocks").rglob("*") if path.is_file() and b"mary" in path.read_bytes()]
+    assert not [
+        path for path in (tmp_path / "new" / "blocks").rglob("*") if path.is_file() and b"mary" in path.read_bytes()
+    ]
 
 
 def test_what_waits_on_disk_comes_along_and_is_written_once(
@@ -178,7 +183,8 @@ def test_what_waits_on_disk_comes_along_and_is_written_once(
     settings = place(empty_database_url, tmp_path / "new")
     restore(tmp_path / "b.tar", settings, clock=lambda: NOW)
     with open_runtime(settings, lambda: NOW) as runtime:
-        drain(runtime.open_spool, runtime.write, lambda: NOW)
+        with closing(runtime.open_spool()) as spool:
+            drain(spool, runtime.write, lambda: NOW)
         assert runtime.spool_state().waiting == 0
         assert [one.status for one in runtime.append(waiting)] == ["duplicate", "duplicate"]
 
@@ -191,7 +197,9 @@ def test_without_keys_the_place_says_what_it_lacks(ledger: OpenLedger, empty_dat
     assert any("checkpoint.key" in note for note in report.notes)
 
 
-def test_nothing_is_restored_over_anything(backup: Path, database_url: str, empty_database_url: str, tmp_path: Path) -> None:
+def test_nothing_is_restored_over_anything(
+    backup: Path, database_url: str, empty_database_url: str, tmp_path: Path
+) -> None:
     full = tmp_path / "full"
     full.mkdir()
     (full / "letter").write_text("dear")
@@ -254,7 +262,17 @@ def test_a_backup_that_was_changed_is_refused_before_anything_is_touched(
 
 def test_a_backup_that_was_cut_anywhere_or_is_none_is_refused(backup: Path, tmp_path: Path) -> None:
     data = backup.read_bytes()
-    for size in {0, 1, 512, 1024, 1100, len(data) // 2, len(data) // 3, data.rindex(b"manifest.json"), len(data) - 11_000}:
+    for size in {
+        0,
+        1,
+        512,
+        1024,
+        1100,
+        len(data) // 2,
+        len(data) // 3,
+        data.rindex(b"manifest.json"),
+        len(data) - 11_000,
+    }:
         (tmp_path / "cut.tar").write_bytes(data[:size])
         with pytest.raises(BadInput) as caught:
             check_file(tmp_path / "cut.tar")

@@ -36,6 +36,7 @@ from tallystick.app.signing import signing_key_path
 from tallystick.archive.paths import note_path, people_path
 from tallystick.core.errors import BadInput, Conflict, NotFound, Unavailable
 from tallystick.core.instants import Clock, format_instant
+from tallystick.journal.backup_load import refuse_claimed
 from tallystick.journal.backup_tables import (
     Table,
     all_notes,
@@ -213,9 +214,7 @@ class _Run:
     def _add_block(self, block: Block) -> None:
         sha256 = self._add_file_of_blocks(block.path)
         if sha256 is not None and sha256 != block.file_sha256.hex():
-            self._unsound.append(
-                f"block {block.block} was changed: {block.path} has not the hash that was signed"
-            )
+            self._unsound.append(f"block {block.block} was changed: {block.path} has not the hash that was signed")
         self._advance(block.file_bytes)
 
     def _add_notes(self, connection: Connection) -> None:
@@ -251,6 +250,7 @@ def _database(settings: Settings) -> Iterator[tuple[Database, str, int]]:
             url = stack.enter_context(EmbeddedServer(settings.data_dir))
         else:
             url = checked_url(settings.database_url)
+        refuse_claimed(url)
         version, revision = probe(url)
         if revision is None:
             raise _nothing("the database has no schema of ours")

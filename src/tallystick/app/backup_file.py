@@ -20,7 +20,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import msgspec
 
@@ -116,15 +116,11 @@ class _Hashing(io.RawIOBase):
         self.digest = hashlib.sha256()
         self.written = 0
 
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: object) -> int:
-        view = memoryview(data)  # type: ignore[call-overload]
-        self._file.write(view)
-        self.digest.update(view)
-        self.written += view.nbytes
-        return int(view.nbytes)
+    def write(self, data: Any, /) -> int:
+        self._file.write(data)
+        self.digest.update(data)
+        self.written += len(data)
+        return len(data)
 
 
 class BackupWriter:
@@ -133,7 +129,7 @@ class BackupWriter:
     def __init__(self, file: IO[bytes], taken_at: datetime, advance: Advance) -> None:
         self._out = _Hashing(file)
         self._advance = advance
-        self._tar = tarfile.open(fileobj=self._out, mode="w|", format=tarfile.PAX_FORMAT, bufsize=_READ_BYTES)  # type: ignore[call-overload] # noqa: SIM115
+        self._tar = tarfile.open(fileobj=self._out, mode="w|", format=tarfile.PAX_FORMAT, bufsize=_READ_BYTES)  # noqa: SIM115
         self._mtime = int(taken_at.timestamp())
         self.members: list[Member] = []
         header = {"kind": _KIND, "format": FORMAT, "tallystick": __version__, "taken_at": format_instant(taken_at)}
@@ -154,7 +150,7 @@ class BackupWriter:
         with path.open("rb") as file:
             reader = _HashingReader(file, self._advance)
             size = os.fstat(file.fileno()).st_size
-            self._tar.addfile(self._info(name, size), reader)  # type: ignore[arg-type]
+            self._tar.addfile(self._info(name, size), reader)
         self.members.append(Member(name, size, reader.digest.hexdigest()))
         return self.members[-1].sha256
 

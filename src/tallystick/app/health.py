@@ -13,17 +13,20 @@ database is away they are refused.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Literal
 
 from tallystick.app.disk import RESERVE_BYTES
 from tallystick.app.runtime import Runtime
-from tallystick.app.settlement_queue import queue_state
+from tallystick.app.settings import Settings
 from tallystick.core.errors import TallyError
 from tallystick.journal.group_writer import WriterState
 from tallystick.journal.migrations import revisions
 from tallystick.journal.probe import probe
 from tallystick.journal.server_folder import free_bytes
+from tallystick.journal.settlement_file import SettlementFile
+from tallystick.journal.spool import Spool
 
 Mode = Literal["normal", "spooling", "refusing"]
 Figures = Mapping[str, int | float | str | None]
@@ -66,12 +69,12 @@ def check_readiness(runtime: Runtime, more: Sequence[Check] = ()) -> Readiness:
         runtime: an open one.
         more: checks of what runs beside it; they may degrade the service and never make it refuse.
     """
-    database, migrations = _check_database(runtime.database.url)
+    database, migrations = check_database(runtime.database.url)
     writer = _check_writer(runtime, "writer", "events", runtime.writer.state())
     # Decisions have no spool, and their writer no say in what becomes of events: it degrades, as it would alone.
     operations = _check_writer(runtime, "operations", "operations", runtime.operations.state())
-    cards, disk = _check_rate_cards(runtime), _check_disk(runtime)
-    spool, takes_more, is_empty = _check_spool(runtime)
+    cards, disk = _check_rate_cards(runtime), check_disk(runtime.settings)
+    spool, takes_more, is_empty = check_spool(runtime.settings)
     if database.ok and writer.ok:
         mode: Mode = "normal" if migrations.ok and cards.ok and disk.ok else "refusing"
     else:
@@ -83,7 +86,7 @@ def check_readiness(runtime: Runtime, more: Sequence[Check] = ()) -> Readiness:
         writer,
         operations,
         spool,
-        _check_settlements(runtime),
+        check_settlements(runtime.settings),
         _check_keys(runtime),
         disk,
         *_check_server(runtime),
@@ -97,7 +100,8 @@ def schema_revision() -> str:
     return revisions()[-1]
 
 
-def _check_database(url: str) -> tuple[Check, Check]:
+def check_database(url: str) -> tuple[Check, Check]:
+    """Whether the database answers, and whether its schema is the one that this release works with."""
     try:
         server_version, revision = probe(url)
     except TallyError as error:
@@ -137,11 +141,12 @@ def _check_writer(runtime: Runtime, name: str, what: str, state: WriterState) ->
     return Check(name, state.queue_events < state.queue_events_max, waiting, figures)
 
 
-def _check_spool(runtime: Runtime) -> tuple[Check, bool, bool]:
+def check_spool(settings: Settings) -> tuple[Check, bool, bool]:
     """The check, whether the spool takes more events, and whether none waits in it."""
-    spools, events_max = runtime.spools, runtime.settings.spool_events_max
+    spools, events_max = settings.when_database_away == "spool", settings.spool_events_max
     try:
-        state = runtime.spool_state()
+        with closing(Spool(settings.data_dir, events_max=events_max)) as spool:
+            state = spool.state()
     except TallyError as error:
         return Check("spool", False, error.detail), False, True
     figures = {
@@ -162,10 +167,11 @@ def _check_spool(runtime: Runtime) -> tuple[Check, bool, bool]:
     return Check("spool", ok, "; ".join(parts), figures), takes_more, not state.waiting
 
 
-def _check_settlements(runtime: Runtime) -> Check:
+def check_settlements(settings: Settings) -> Check:
     """The queue of settlements that are written a moment later; what waits there is no event, and refuses none."""
     try:
-        state = queue_state(runtime)
+        with closing(SettlementFile(settings.data_dir)) as file:
+            state = file.state()
     except TallyError as error:
         return Check("settlements", False, error.detail)
     figures = {"waiting": state.waiting, "oldest": state.oldest, "refused": state.refused}
@@ -190,11 +196,12 @@ def _check_keys(runtime: Runtime) -> Check:
     return Check("keys", False, detail, figures)
 
 
-def _check_disk(runtime: Runtime) -> Check:
-    folder = runtime.settings.data_dir
+def check_disk(settings: Settings) -> Check:
+    """Whether the data directory's disk has its reserve, where events need that disk."""
+    folder = settings.data_dir
     free = free_bytes(folder)
     # Somebody else's server has a disk of its own; ours, and the spool, need this one.
-    needed = RESERVE_BYTES if runtime.needs_disk else 0
+    needed = RESERVE_BYTES if settings.database_url is None or settings.when_database_away == "spool" else 0
     detail = f"{free // 1_000_000:,} MB are free in {folder}"
     if free < needed:
         detail += f", and {needed // 1_000_000:,} MB are kept in reserve"

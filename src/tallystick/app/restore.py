@@ -13,10 +13,9 @@ Killed anywhere, it leaves a place that refuses to be used; the next attempt tak
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -140,16 +139,16 @@ def restore(
     manifest, found = check_file(path, sha256=sha256, progress=progress)
     _expect_empty(settings)
     reached("restore.checked")
-    data_dir = settings.data_dir
-    prepare_folder(Path(os.path.abspath(data_dir)), server_user() if settings.database_url is None else None)
-    mark_unfinished(data_dir, path, format_instant(clock()))
+    data_dir, logins = settings.data_dir, settings.database_url is None or settings.database_role_logins
     with ExitStack() as stack:
-        if settings.database_url is None:
+        url = "" if settings.database_url is None else checked_url(settings.database_url)
+        if url:
+            claim_database(url)
+        prepare_folder(Path(os.path.abspath(data_dir)), server_user() if settings.database_url is None else None)
+        mark_unfinished(data_dir, path, format_instant(clock()))
+        if not url:
             url = stack.enter_context(EmbeddedServer(data_dir))
-        else:
-            url = checked_url(settings.database_url)
-        logins = settings.database_url is None or settings.database_role_logins
-        claim_database(url)
+            claim_database(url)
         reached("restore.claimed")
         filler = _Filler(path, manifest, settings, progress)
         filler.fill(url, logins)
@@ -312,17 +311,3 @@ def _notes(manifest: Manifest, settings: Settings, again: ErasedAgain | None) ->
     notes.append(f"what was accepted after {taken_at} is not here: let senders send it again, nothing counts twice")
     notes += [f"when it was backed up: {said}" for said in manifest.unsound]
     return tuple(notes)
-
-
-def noted_restore(data_dir: Path) -> dict[str, str] | None:
-    """What an unfinished restore says of itself; None where there is none."""
-    try:
-        found = json.loads((data_dir / "restore-unfinished.json").read_text())
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def manifest_rows(manifest: Manifest) -> Sequence[tuple[str, int]]:
-    """The tables of a backup and how many rows they have."""
-    return [(table.name, table.rows) for table in manifest.tables]

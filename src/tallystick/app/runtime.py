@@ -171,11 +171,6 @@ class Runtime:
         """Whether events are kept on this machine's disk while the database is away."""
         return self.settings.when_database_away == "spool"
 
-    @property
-    def needs_disk(self) -> bool:
-        """Whether events end up on the disk of the data directory, now or while the database is away."""
-        return self.server is not None or self.spools
-
     def open_spool(self) -> Spool:
         """The spool of this data directory, for the thread that calls; it is to be closed."""
         return Spool(self.settings.data_dir, events_max=self.settings.spool_events_max)

@@ -22,11 +22,11 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import Protocol
 
+from tallystick.app.payment_checks import check_payment_outcomes
 from tallystick.app.restore_mark import refuse_unfinished
 from tallystick.app.rollup_verify import check_rollups
 from tallystick.app.runtime import checked_url
 from tallystick.app.seal import block_store
-from tallystick.app.payment_checks import check_payment_outcomes
 from tallystick.app.settings import Settings
 from tallystick.app.verify_accounts import check_counters, check_org_accounts
 from tallystick.app.verify_chunk import Checked, Piece, Place, check_piece
@@ -34,6 +34,7 @@ from tallystick.app.verify_invoices import check_profiles
 from tallystick.app.verify_log import check_log
 from tallystick.app.verify_orgs import OrgChecker, last_forgotten
 from tallystick.app.verify_report import VerifyReport
+from tallystick.app.verify_sla import check_sla
 from tallystick.app.verify_tables import check_accounts, check_invoices, check_keys, check_register, check_versions
 from tallystick.core.errors import NotFound
 from tallystick.journal.database import Connection, Database
@@ -156,6 +157,7 @@ def verify_ledger(
         report.operations = check_org_accounts(connection, folder, org_id, heads, with_operations, report.findings)
         check_counters(runtime.database, org_id, report.findings)
         check_rollups(runtime, org_id, report.findings)
+        check_sla(runtime, org_id, report.findings)
     orgs.finish()
     return report
 

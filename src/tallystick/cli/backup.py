@@ -90,18 +90,17 @@ def restore(
     from tallystick.app.restore import check_file
     from tallystick.app.restore import restore as run
 
-    settings = Settings() if data_dir is None else Settings(data_dir=data_dir)
-    with _shown() as progress:
-        if check:
-            manifest, found = check_file(file, sha256=sha256, progress=progress)
-        else:
-            done = run(file, settings, sha256=sha256, erasures=erasures, progress=progress)
     if check:
+        with _shown() as progress:
+            manifest, found = check_file(file, sha256=sha256, progress=progress)
         if as_json:
             print_json({"file": str(file), "sha256": found, **_figures(manifest)})
         else:
             print_text(f"{file} is whole: {_held(manifest)}\nSHA-256 {found}")
         return
+    settings = Settings() if data_dir is None else Settings(data_dir=data_dir)
+    with _shown() as progress:
+        done = run(file, settings, sha256=sha256, erasures=erasures, progress=progress)
     if as_json:
         again = None if done.erased is None else {"persons": done.erased.persons, "rows": done.erased.rows}
         print_json(

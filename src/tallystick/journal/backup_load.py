@@ -46,6 +46,18 @@ def claim_database(url: str) -> None:
         connection.execute(_SQL["mark"])
 
 
+def refuse_claimed(url: str) -> None:
+    """Pass unless the database is being filled.
+
+    Raises:
+        Unavailable: `restore_unfinished`, `database_unreachable`.
+    """
+    with _login(url) as connection:
+        row = connection.execute(_SQL["occupied"]).fetchone()
+        if row and row[1]:
+            raise restore_unfinished("the database")
+
+
 def release_database(url: str) -> None:
     """Take the mark away: the database is whole."""
     with _login(url) as connection:
