@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import Field
@@ -137,7 +137,10 @@ class GivenCredit(Answer):
 
 
 class SlaMonth(Answer):
-    """What a month is credited: in all, given by now, and still to be given. `invoice_id` is null before it is closed."""
+    """What a month is credited: in all, given by now, and still to be given.
+
+    `invoice_id` is null before it is closed.
+    """
 
     org_id: str
     month: str
@@ -150,7 +153,9 @@ class SlaMonth(Answer):
     given: list[GivenCredit]
 
 
-_RECORDED = {200: {"model": RecordedIncident, "description": "It was recorded already."}}
+_RECORDED: dict[int | str, dict[str, Any]] = {
+    200: {"model": RecordedIncident, "description": "It was recorded already."}
+}
 
 
 @router.post(
