@@ -19,9 +19,11 @@ _PROVIDERS: Final = re.compile(
       | (sk-)[0-9A-Za-z]{20,}
       | (gsk_)[0-9A-Za-z]{32,}
       | (AIza)[0-9A-Za-z_-]{30,}
+      | (whsec_)[0-9A-Za-z+/_-]{16,}={0,2}
     )""",
     re.VERBOSE,
 )
+"""Of providers, and the secrets that webhooks are signed with."""
 _NO_WORDS = r"(?=[0-9A-Za-z_-]{0,80}?(?:[0-9A-Za-z]{20}|[0-9][0-9A-Za-z_-]{0,80}?[A-Z]|[A-Z][0-9A-Za-z_-]{0,80}?[0-9]))"
 """What is drawn at random soon has digits and capitals, or goes on without a break; `sk-admin-dashboard-overview` does
 not.
@@ -45,7 +47,7 @@ _KEYS: Final = re.compile(
 
 def may_hold_key(text: str) -> bool:
     """Whether it is worth looking for one: False means that there is none."""
-    return "tk_" in text or "sk-" in text or "gsk_" in text or "AIza" in text
+    return "tk_" in text or "sk-" in text or "gsk_" in text or "AIza" in text or "whsec_" in text
 
 
 def holds_key(text: str) -> bool:
@@ -64,7 +66,7 @@ def without_secrets(text: str) -> str:
 
 def line_without_secrets(line: bytes) -> bytes:
     """The same of a line of JSON; nothing in a key is escaped there."""
-    if b"tk_" in line or b"sk-" in line or b"gsk_" in line or b"AIza" in line:
+    if b"tk_" in line or b"sk-" in line or b"gsk_" in line or b"AIza" in line or b"whsec_" in line:
         return without_secrets(line.decode()).encode()
     return line
 

@@ -1,7 +1,7 @@
 """What webhooks tell of: the types of events, the patterns by which endpoints choose among them, and how one is known.
 
-An event is known by its org, its type and its key. Its id, which receivers see as `webhook-id`, follows from these three
-alone: added again, sent again or replayed, it stays the same.
+An event is known by its org, its type and its key. Its id, which receivers see as `webhook-id`, follows from these
+three alone: added again, sent again or replayed, it stays the same.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ comment on table webhook_events is
 create table webhook_deliveries (
     delivery_id   text collate "C" primary key,
     place         bigint generated always as identity,
-    event_id      text collate "C" not null references webhook_events on delete cascade,
+    event_id      text collate "C" not null references webhook_events,
     endpoint_id   text collate "C" not null references webhook_endpoints,
     org_id        text collate "C",
     ordinal       integer not null check (ordinal > 0),
@@ -70,12 +70,13 @@ create table webhook_deliveries (
 ) with (fillfactor = 70);
 create index webhook_deliveries_due on webhook_deliveries (endpoint_id, next_at, place) where state = 'waiting';
 create index webhook_deliveries_next on webhook_deliveries (next_at) where state = 'waiting';
+create index webhook_deliveries_busy on webhook_deliveries (endpoint_id, claimed_until) where claim is not null;
 create index webhook_deliveries_of on webhook_deliveries (endpoint_id, place);
 comment on table webhook_deliveries is
     'An event on its way to an endpoint. org_id: the endpoint''s. ordinal: above 1 where it was sent again by hand. claim: who is at it, until claimed_until at most.';
 
 create table webhook_attempts (
-    delivery_id text collate "C" not null references webhook_deliveries on delete cascade,
+    delivery_id text collate "C" not null references webhook_deliveries,
     org_id      text collate "C",
     attempt     integer not null check (attempt > 0),
     started_at  timestamptz not null,
