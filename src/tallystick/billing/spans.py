@@ -43,14 +43,17 @@ def without(spans: Iterable[Span], taken: Iterable[Span]) -> list[Span]:
     """The times that are in the first and not in the second."""
     left: list[Span] = []
     cuts = unite(taken)
+    place = 0
     for begins, end in unite(spans):
         start = begins
-        for cut_start, cut_end in cuts:
-            if cut_end <= start or cut_start >= end:
-                continue
+        while place < len(cuts) and cuts[place][0] < end:
+            cut_start, cut_end = cuts[place]
             if start < cut_start:
                 left.append((start, cut_start))
             start = max(start, cut_end)
+            if cut_end > end:  # it may reach into the next ones
+                break
+            place += 1
         if start < end:
             left.append((start, end))
     return left
