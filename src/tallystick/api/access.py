@@ -42,21 +42,24 @@ _ADDRESSES: Final[tuple[tuple[Rule, str], ...]] = (
     (Rule(None, NOBODY), "get_health get_readiness take_payment_callback"),
     (Rule("events", BODY), "post_events"),
     (Rule("authorize", BODY), "authorize settle release"),
+    (Rule("authorize", ORG), "redeem_promo"),
     (Rule("read", ORG), "show_usage list_usage_requests "
                         "show_org show_wallet list_wallet_entries list_holds show_limits list_actions list_budgets "
                         "list_overrides preview_invoice preview_subscription "
-                        "show_billing_profile show_test_clock show_sla"),
-    (Rule("read", QUERY), "list_invoices list_invoice_states list_due"),
+                        "show_billing_profile list_invoice_credits show_test_clock show_sla show_alert_preferences"),
+    (Rule("read", QUERY), "list_invoices list_invoice_states list_due list_alerts show_alert"),
     (Rule("read", INVOICE), "show_invoice explain_invoice export_invoice render_document show_invoice_life"),
     (Rule("read", NOBODY), "show_latest_checkpoint show_checkpoint list_rate_versions show_rates price_answer"),
     (Rule("read", OPERATOR), "get_metrics list_incidents list_acts show_act list_jobs list_job_runs show_rollups "
                              "list_orgs list_org_events show_entry find list_requests_behind_line invoice_proof "
                              "replay_invoice list_contracts show_contract check_contract quote get_versions "
-                             "list_payment_events"),
+                             "list_payment_events list_alert_silences show_own_alert_preferences"),
     (_ADMIN, "record_incident withdraw_incident "
              "grant_credits refund set_budget remove_budget add_override set_standing set_subscription leave "
              "assign_payment_event retry_payment_event "
+             "silence_alert silence_alerts end_alert_silence set_alert_preferences set_own_alert_preferences "
              "apply_contract close_month finalize_invoices record_payment credit_invoice void_invoice "
+             "give_invoice_credit create_promo end_promo list_promos show_promo "
              "set_billing_profile make_test_org advance_test_clock"),
 )
 # fmt: on
@@ -118,12 +121,12 @@ async def allow(request: Request) -> None:
     """
     operation_id = getattr(request.scope["route"], "operation_id", "")
     rule = RULES.get(operation_id, _ADMIN)
-    if rule.scope is None:
-        return
-    key = require_scope(request, rule.scope)
+    key = None if rule.scope is None else require_scope(request, rule.scope)
     kind: ActorKind = "anyone" if key is None else "key"
     name = "" if key is None else key.key_id
     act_as(Actor(kind, name, f"api {operation_id}", request.scope.get("request_id")))
+    if rule.scope is None:
+        return
     if key is None or key.org_id is None:
         return
     match rule.about:

@@ -29,6 +29,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from tallystick import __version__
 from tallystick.api import (
     accounts,
+    alerts,
     audit,
     billing,
     checkpoints,
@@ -38,6 +39,7 @@ from tallystick.api import (
     events,
     find,
     health,
+    invoice_credits,
     invoices,
     metrics,
     orgs,
@@ -147,12 +149,14 @@ def build_api(settings: Settings) -> FastAPI:
     for module in (
         decisions,
         billing,
+        invoice_credits,
         payments,
         invoices,
         checkpoints,
         accounts,
         wallets,
         rollups,
+        alerts,
         sla,
         orgs,
         find,

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from tallystick import __version__
 from tallystick.app.acting import Actor, act_as, login_name
 from tallystick.cli import (
+    alerts,
     audit,
     authorize,
     backup,
@@ -133,6 +134,7 @@ for _module in (
     settlements,
     serve,
     worker,
+    alerts,
     jobs,
     audit,
     versions,
