@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import NamedTuple
 
+from tallystick.app.audit import Act, record_act
 from tallystick.app.runtime import Runtime
 from tallystick.app.settings import Settings
 from tallystick.app.spool_drain import drain
@@ -64,21 +65,27 @@ def retry_refused(settings: Settings, clock: Clock) -> int:
         return spool.retry(lambda: os.urandom(SALT_BYTES), clock())
 
 
-def dismiss_refused(settings: Settings, org_id: str, request_id: str) -> int:
+def dismiss_refused(runtime: Runtime, org_id: str, request_id: str) -> int:
     """Drop what was refused under an id, because somebody has seen to it; how many events that were.
+
+    It is usage that is never recorded: that somebody has said so is on the audit trail, in the database.
 
     Raises:
         NotFound: `not_refused`.
-        Unavailable: `storage_full` or `spool_unusable`; then nothing has changed.
+        Unavailable: `storage_full`, `spool_unusable` or `database_unreachable`; then nothing has changed.
     """
-    with closing(_spool_of(settings)) as spool:
-        count = spool.dismiss(org_id, request_id)
-    if not count:
-        raise NotFound(
-            "not_refused",
-            f"no event {request_id!r} of {org_id!r} is among the refused",
-            next_step="see `tally spool` for those that are",
-        )
+    with closing(_spool_of(runtime.settings)) as spool:
+        codes = [one.code for one in spool.refused() if (one.org_id, one.request_id) == (org_id, request_id)]
+        with runtime.database.operator() as connection:
+            after = {"events": len(codes), "code": codes[0] if codes else None}
+            record_act(connection, Act("spool.dismiss", request_id, runtime.clock(), org_id, after=after))
+            count = spool.dismiss(org_id, request_id)
+            if not count:
+                raise NotFound(
+                    "not_refused",
+                    f"no event {request_id!r} of {org_id!r} is among the refused",
+                    next_step="see `tally spool` for those that are",
+                )
     return count
 
 

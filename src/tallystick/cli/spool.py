@@ -73,9 +73,11 @@ def dismiss_command(
     as_json: JsonOption = False,
 ) -> None:
     """Drop what was refused under an id, once you have seen to it. Nothing else ever drops it."""
+    from tallystick.app.runtime import open_runtime
     from tallystick.app.spool_view import dismiss_refused
 
-    count = dismiss_refused(Settings(), org, request_id)
+    with open_runtime(Settings()) as runtime:
+        count = dismiss_refused(runtime, org, request_id)
     if as_json:
         print_json({"dismissed": count})
     else:

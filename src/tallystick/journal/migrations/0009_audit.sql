@@ -30,6 +30,8 @@ alter table administrative_acts enable always trigger append_only;
 create trigger registered after insert on administrative_acts referencing new table as added
     for each statement execute function register_rows();
 alter table administrative_acts enable always trigger registered;
+-- Decisions look at where the register stands, to learn whether terms have changed: acts change none.
+create index register_learned on register (n) where relation <> 'administrative_acts';
 alter table administrative_acts enable row level security;
 alter table administrative_acts force row level security;
 create policy own_org on administrative_acts using (org_id = nullif(current_setting('tallystick.org', true), ''));

@@ -11,9 +11,9 @@ where exists (select from subscriptions where subscriptions.org_id = given.org_i
     or exists (select from org_heads where org_heads.org_id = given.org_id)
 
 -- name: learned
--- Where the register stands: as long as it stands there, no subscription, contract or erasure has come in.
+-- Where the register stands but for acts: as long as it stands there, no subscription, contract or erasure has come in.
 prepare tally_learned as
-select n from register order by n desc limit 1
+select n from register where relation <> 'administrative_acts' order by n desc limit 1
 
 -- name: accounts
 -- Of each org: its state, the terms in force at an instant, and until when they are.
