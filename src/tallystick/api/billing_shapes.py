@@ -18,6 +18,8 @@ class Life(Answer):
     state: Literal["draft", "final", "open", "partly_paid", "paid", "overdue", "void"]
     number: str | None
     total_usd: str
+    applied_usd: str
+    carried_usd: str
     paid_usd: str
     credited_usd: str
     due_usd: str | None
@@ -89,9 +91,28 @@ class ProfileHistory(Answer):
     profiles: list[ProfileAnswer]
 
 
-class LifeAnswer(Life):
-    """How an invoice stands, all that has happened to it, who sells, and who is billed."""
+class AppliedCredit(Answer):
+    """What an invoice used of one credit as it was issued; `carried`: of what was too much on the invoice `label`."""
 
+    entry_id: str
+    source: Literal["promo", "sla", "dispute", "goodwill", "carried"]
+    amount_usd: str
+    percent: str | None
+    label: str | None
+
+
+class CarriedMoney(Answer):
+    """What is paid by what was too much on the invoice that the entry issued; below nothing: of that one by this."""
+
+    entry_id: str
+    amount_usd: str
+
+
+class LifeAnswer(Life):
+    """How an invoice stands, what it used of credits, all that has happened to it, who sells, and who is billed."""
+
+    applied: list[AppliedCredit]
+    carried: list[CarriedMoney]
     history: list[LifeEvent]
     seller: Seller | None
     bill_to: ProfileAnswer | None
@@ -107,6 +128,8 @@ class FinalizeResult(Answer):
     state: str | None = None
     number: str | None = None
     total_usd: str | None = None
+    applied_usd: str | None = None
+    carried_usd: str | None = None
     paid_usd: str | None = None
     credited_usd: str | None = None
     due_usd: str | None = None
@@ -158,6 +181,8 @@ class Due(Answer):
     due_at: Instant
     state: str
     total_usd: str
+    applied_usd: str
+    carried_usd: str
     paid_usd: str
     credited_usd: str
     due_usd: str

@@ -24,8 +24,8 @@ from tallystick.ledger.operation_ids import operation_id
 from tallystick.ledger.operations import Operation, Recorded
 
 DUE_COLUMNS = (
-    "number", "org_id", "bill_to", "invoice_id", "month", "issued_at", "due_at", "state", "total_usd", "paid_usd",
-    "credited_usd", "due_usd", "currency",
+    "number", "org_id", "bill_to", "invoice_id", "month", "issued_at", "due_at", "state", "total_usd",
+    "applied_usd", "carried_usd", "paid_usd", "credited_usd", "due_usd", "currency",
 )  # fmt: skip
 
 
@@ -147,6 +147,8 @@ def due_invoices(runtime: Runtime, org_id: str | None = None, *, tests: bool = F
             "due_at": format_instant(one.account.due_at),
             "state": one.account.state(runtime.now(one.org_id)),
             "total_usd": cents_to_usd(one.account.total_cents),
+            "applied_usd": cents_to_usd(one.account.applied_cents),
+            "carried_usd": cents_to_usd(one.account.carried_cents),
             "paid_usd": cents_to_usd(one.account.paid_cents),
             "credited_usd": cents_to_usd(one.account.credited_cents),
             "due_usd": cents_to_usd(one.account.due_cents),

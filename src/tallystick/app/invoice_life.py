@@ -19,6 +19,7 @@ from tallystick.app.close_month import MonthResult, close_month, orgs_to_close, 
 from tallystick.app.ended_months import ended_months
 from tallystick.app.invoices import find_invoice, unknown_invoice
 from tallystick.app.issue_invoices import Issue, contract_of, issue_stored
+from tallystick.app.money_credit_words import applied_members
 from tallystick.app.parties import BillingProfile, find_profile
 from tallystick.app.runtime import Runtime
 from tallystick.billing.model import INVOICE_STATES, InvoiceAccount, InvoiceEvent, InvoiceState
@@ -35,6 +36,7 @@ from tallystick.journal.billing import (
     list_issued,
 )
 from tallystick.journal.invoices import InvoiceRow, StoredInvoice, list_invoice_rows
+from tallystick.ledger.operation_ids import operation_id
 
 Progress = Callable[[int], object]
 _DRAFT = "draft:"
@@ -92,6 +94,8 @@ class InvoiceLife:
             "state": self.state,
             "number": None if account is None else account.number,
             "total_usd": cents_to_usd(self.total_cents),
+            "applied_usd": cents_to_usd(0 if account is None else account.applied_cents),
+            "carried_usd": cents_to_usd(0 if account is None else account.carried_cents),
             "paid_usd": cents_to_usd(0 if account is None else account.paid_cents),
             "credited_usd": cents_to_usd(0 if account is None else account.credited_cents),
             "due_usd": None if account is None else cents_to_usd(account.due_cents),
@@ -126,7 +130,21 @@ class ShownLife:
             for one in self.events
         ]
         bill_to = None if self.bill_to is None else self.bill_to.as_dict()
-        return {**self.life.as_dict(), "history": history, "seller": self.seller, "bill_to": bill_to}
+        account = self.life.account
+        applied = [] if account is None else applied_members(account.applied)
+        carried = {} if account is None else account.carried
+        moved = [
+            {"entry_id": operation_id("invoice", seq), "amount_usd": cents_to_usd(cents)}
+            for seq, cents in carried.items()
+        ]
+        return {
+            **self.life.as_dict(),
+            "applied": applied,
+            "carried": moved,
+            "history": history,
+            "seller": self.seller,
+            "bill_to": bill_to,
+        }
 
 
 def issue_invoice(runtime: Runtime, reference: str) -> InvoiceLife:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tallystick.app.money_credit_words import applied_members
 from tallystick.core.instants import format_instant
 from tallystick.core.money import cents_to_usd
 from tallystick.ledger.invoice_operations import (
@@ -25,7 +26,8 @@ def invoice_sentence(request: InvoiceRequest, result: InvoiceResult) -> str:
     match request, result:
         case IssueInvoice(), Issued():
             due = f"due {format_instant(result.due_at)}"
-            return f"invoice {result.number} for {request.period} over {_usd(request.total_cents)} issued, {due}"
+            by = f", {_usd(_covered(result.balance))} of it by credits" if result.applied else ""
+            return f"invoice {result.number} for {request.period} over {_usd(request.total_cents)} issued{by}, {due}"
         case Pay(), _:
             what = f"{_usd(request.amount_cents)} {'went back for' if request.returned else 'came in for'} invoice"
             return f"{what} {request.invoice_id}, by {request.source}{_left(result)}"
@@ -34,7 +36,9 @@ def invoice_sentence(request: InvoiceRequest, result: InvoiceResult) -> str:
             note = f"credit note {result.number} over {_usd(request.amount_cents)}"
             return f"{note} on invoice {request.invoice_id}{line}{_left(result)}"
         case VoidInvoice(), Voided():
-            return f"invoice {request.invoice_id} voided: {_usd(result.amount_cents)} taken back"
+            had_cents = sum(one.amount_cents for one in result.returned)
+            back = f", {_usd(had_cents)} of credits given back" if had_cents else ""
+            return f"invoice {request.invoice_id} voided: {_usd(result.amount_cents)} taken back{back}"
     raise TypeError(f"{type(request).__name__} has no result of the type {type(result).__name__}")
 
 
@@ -49,6 +53,7 @@ def invoice_members(request: InvoiceRequest, result: InvoiceResult) -> dict[str,
                 "digest": request.digest,
                 "total_usd": cents_to_usd(request.total_cents),
                 "due_at": format_instant(result.due_at),
+                "applied": applied_members(result.applied),
                 "contract": request.contract,
                 "contract_version": request.contract_version,
                 "contract_sha256": request.contract_sha256,
@@ -72,7 +77,10 @@ def invoice_members(request: InvoiceRequest, result: InvoiceResult) -> dict[str,
                 "line": request.line,
             }
         case VoidInvoice(), Voided():
-            members |= {"amount_usd": cents_to_usd(result.amount_cents)}
+            members |= {
+                "amount_usd": cents_to_usd(result.amount_cents),
+                "returned": applied_members(result.returned),
+            }
     return members
 
 
@@ -80,10 +88,16 @@ def balance_members(balance: InvoiceBalance) -> dict[str, str]:
     """What an invoice comes to."""
     return {
         "total_usd": cents_to_usd(balance.total_cents),
+        "applied_usd": cents_to_usd(balance.applied_cents),
+        "carried_usd": cents_to_usd(balance.carried_cents),
         "paid_usd": cents_to_usd(balance.paid_cents),
         "credited_usd": cents_to_usd(balance.credited_cents),
         "due_usd": cents_to_usd(balance.due_cents),
     }
+
+
+def _covered(balance: InvoiceBalance) -> int:
+    return balance.applied_cents + balance.carried_cents
 
 
 def _left(result: InvoiceResult) -> str:

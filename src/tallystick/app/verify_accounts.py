@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from tallystick.app.verify_credits import check_promos, check_unknown_lots
 from tallystick.app.verify_invoices import InvoiceChecks, check_numbers, check_unknown
 from tallystick.app.verify_report import Findings
 from tallystick.app.verify_settlements import SettledCosts
@@ -72,8 +73,10 @@ def check_org_accounts(
         if head.org_id in with_accounts:
             count += _Account(connection, blocks, head, contracts, findings).check()
     check_unknown(connection, org_id, with_accounts & {head.org_id for head in heads}, findings)
+    check_unknown_lots(connection, org_id, with_accounts & {head.org_id for head in heads}, findings)
     if org_id is None:
         check_numbers(connection, findings)
+        check_promos(connection, findings)
     for org, accounts in odd_accounts(connection, org_id):
         what = "not those that every org has of which operations are recorded, and no other"
         findings.add("balance", f"it has the accounts of credits {', '.join(accounts) or 'none'}: {what}", org)

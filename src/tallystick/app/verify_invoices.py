@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable
 from datetime import UTC
 from typing import Any
 
+from tallystick.app.verify_credits import check_lots, check_redeemed
 from tallystick.app.verify_report import Findings
 from tallystick.billing.fold import InvoiceFold
 from tallystick.billing.model import InvoiceEvent
@@ -27,7 +28,7 @@ from tallystick.journal.billing_checks import (
     stored_invoices,
 )
 from tallystick.journal.database import Connection
-from tallystick.ledger.credit_operations import CREDIT_KINDS
+from tallystick.ledger.credit_operations import CREDIT_KINDS, Redeemed, RedeemPromo
 from tallystick.ledger.fold import DoesNotFollow, FoldEntry
 from tallystick.ledger.invoice_operations import INVOICE_KINDS, IssueInvoice
 from tallystick.ledger.operation_transfers import transfers_in_money
@@ -44,6 +45,7 @@ class InvoiceChecks:
         self._follows = True
         self._due: dict[int, tuple[set[tuple[str, str, int]], Any]] = {}
         self._issues: list[tuple[int, IssueInvoice]] = []
+        self._redeemed: list[tuple[int, RedeemPromo, Redeemed]] = []
 
     def take(self, entry: FoldEntry) -> None:
         """The org's next operation."""
@@ -58,6 +60,8 @@ class InvoiceChecks:
         self._due[entry.seq] = (set(transfers_in_money(entry.request, entry.result)), entry.recorded_at)
         if isinstance(entry.request, IssueInvoice):
             self._issues.append((entry.seq, entry.request))
+        if isinstance(entry.request, RedeemPromo) and isinstance(entry.result, Redeemed):
+            self._redeemed.append((entry.seq, entry.request, entry.result))
 
     def finish(self) -> None:
         """There are no more operations: what is kept is what they come to."""
@@ -65,6 +69,8 @@ class InvoiceChecks:
             return
         self._check_transfers()
         self._check_stored()
+        check_lots(self._connection, self._org, self._fold.book.lots, self._findings)
+        check_redeemed(self._connection, self._org, self._redeemed, self._findings)
         issued = {one.account.invoice_id: one.account for one in list_issued(self._connection, self._org)}
         for invoice_id in sorted(issued.keys() | self._fold.book.accounts.keys()):
             due, found = self._fold.book.accounts.get(invoice_id), issued.get(invoice_id)
