@@ -77,7 +77,7 @@ def replay_invoice(
     except TallyError as error:
         report.add(Difference("the invoice", "lines", "priced", f"nothing: {error.detail}"))
         return report
-    report.recomputed_digest = again.digest
+    report.recomputed, report.recomputed_digest = again, again.digest
     report.add(*document_differences(invoice.document(), again.document()))
     return report
 

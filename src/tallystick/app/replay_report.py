@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tallystick.invoice.compare import Difference
+from tallystick.invoice.model import Invoice
 
 DIFFERENCES_MAX = 1000
 """How many differences a report spells out; all are counted."""
@@ -20,6 +21,8 @@ class ReplayReport:
     period: str
     digest: str
     recomputed_digest: str | None = None
+    recomputed: Invoice | None = None
+    """The invoice as it comes out now; None where nothing does."""
     events: int = 0
     erased: int = 0
     """Requests whose personal data was erased: all of them but the opening of their fingerprint was checked."""

@@ -1,4 +1,4 @@
-"""What an upheld dispute gives back: the operations that follow its decision, in the same transaction and in this order."""
+"""What an upheld dispute gives back: operations that follow its decision, in the same transaction and in this order."""
 
 from __future__ import annotations
 

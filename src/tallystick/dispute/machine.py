@@ -7,9 +7,9 @@
                            ├─► rejected    what was charged stands
                            └─► withdrawn   by the customer
 
-Evidence is attached once, at any time. Nothing is changed in place: what is given holds once the entry is stored. `seq`
-is the entry's place, `now` the instant at which it is recorded. What an upheld dispute gives back are entries that follow
-in the same transaction; that they can be made is for those who make them to say.
+Evidence is attached once, at any time. Nothing is changed in place: what is given holds once the entry is stored.
+`seq` is the entry's place, `now` the instant at which it is recorded. What an upheld dispute gives back are entries
+that follow in the same transaction; that they can be made is for those who make them to say.
 """
 
 from __future__ import annotations
@@ -218,7 +218,7 @@ def _disputed_cents(
                 where="amount_usd",
             )
         return asked_cents
-    if not left_cents and not scope.charges:
+    if not left_cents and scope.what != "requests":  # what requests come to may be less than a cent
         raise Conflict(
             "nothing_to_dispute",
             f"it comes to {_usd(scope.cents)}, and nothing of that is left: it was taken back, is disputed already, or "

@@ -27,7 +27,7 @@ class DisputeAccount(msgspec.Struct, frozen=True, kw_only=True):
         closes_at: until when it could be opened; None where that was not billed yet.
         answer_due_at: until when the seller is to decide.
         evidence_seq: the entry that attached the evidence; None while there is none.
-        evidence_sha256: of the document; None where none could be made.
+        evidence_sha256: of the document.
         differences, proposed_cents: what a replay has found.
         decided_at: when it was upheld, rejected or withdrawn; `explanation` is the reason that was given then.
         upheld_cents, upheld: what was given back, in money, and in credits by settlement.

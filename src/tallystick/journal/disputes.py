@@ -121,3 +121,8 @@ def evidence_of_org(connection: Connection, org_id: str) -> list[KeptEvidence]:
 def count_disputes(connection: Connection, now: datetime) -> list[StateCount]:
     """How many disputes of all orgs stand how. An operator's transaction."""
     return [StateCount(*row) for row in connection.execute(_SQL["numbers"], {"now": now})]
+
+
+def orgs_of_dispute(connection: Connection, seq: int) -> list[str]:
+    """Orgs of which an entry at that place has opened a dispute, three at most. An operator's transaction."""
+    return [org for (org,) in connection.execute(_SQL["orgs_of_seq"], {"seq": seq})]

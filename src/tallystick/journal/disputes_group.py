@@ -27,9 +27,11 @@ InvoiceOf = Callable[[str, str], InvoiceLeft | None]
 
 def dispute_of(row: tuple[Any, ...]) -> DisputeAccount:
     """A dispute from its row, without the org."""
-    (seq, request_id, what, state, invoice_id, line, entries, charged_seqs, charged_pico, disputed_cents, author, reason,
-     opened_at, answer_due_at, evidence_seq, evidence_sha256, differences, proposed_cents, decided_at, explanation,
-     upheld_cents, upheld_seqs, upheld_pico) = row  # fmt: skip
+    (
+        seq, request_id, what, state, invoice_id, line, entries, charged_seqs, charged_pico, disputed_cents, author,
+        reason, opened_at, answer_due_at, evidence_seq, evidence_sha256, differences, proposed_cents, decided_at,
+        explanation, upheld_cents, upheld_seqs, upheld_pico,
+    ) = row  # fmt: skip
     return DisputeAccount(
         seq=seq,
         request_id=request_id,

@@ -77,13 +77,13 @@ class DisputeEvidence(msgspec.Struct, frozen=True, kw_only=True):
     """What a replay has found.
 
     Attributes:
-        sha256: of the evidence document; None where none could be made, for the reason that the entry gives.
+        sha256: of the evidence document.
         differences: how many differences it names.
         proposed_cents: what it proposes to take back: by how much what was billed is above what facts and versions
             come to.
     """
 
-    sha256: str | None
+    sha256: str
     differences: int
     proposed_cents: int = 0
 

@@ -91,3 +91,7 @@ where org_id = %(org)s order by dispute_seq, sha256
 -- How many disputes there are by state; how many of the undecided ones should have been answered by now.
 select state, count(*), count(*) filter (where state in ('open', 'under_review') and answer_due_at <= %(now)s)
 from disputes group by state order by state
+
+-- name: orgs_of_seq
+-- Whose dispute bears that number: each org numbers its own.
+select org_id from disputes where seq = %(seq)s order by org_id limit 3
