@@ -50,6 +50,11 @@ _ADDRESSES: Final[tuple[tuple[Rule, str], ...]] = (
     (Rule("read", QUERY), "list_invoices list_invoice_states list_due list_alerts show_alert"),
     (Rule("read", INVOICE), "show_invoice explain_invoice export_invoice render_document show_invoice_life"),
     (Rule("read", NOBODY), "show_latest_checkpoint show_checkpoint list_rate_versions show_rates price_answer"),
+    (Rule("webhooks", QUERY), "list_webhooks"),
+    # Of these the routes let a key of an org see and change its own alone.
+    (Rule("webhooks", NOBODY), "create_webhook list_webhook_types show_webhook change_webhook remove_webhook "
+                               "rotate_webhook_secret ping_webhook replay_webhook list_webhook_deliveries "
+                               "show_webhook_delivery"),
     (Rule("read", OPERATOR), "get_metrics list_incidents list_acts show_act list_jobs list_job_runs show_rollups "
                              "list_orgs list_org_events show_entry find list_requests_behind_line invoice_proof "
                              "replay_invoice list_contracts show_contract check_contract quote get_versions "

@@ -50,6 +50,7 @@ from tallystick.api import (
     sla,
     versions,
     wallets,
+    webhooks,
 )
 from tallystick.api.access import allow
 from tallystick.api.auth import Authentication, Callers
@@ -168,6 +169,7 @@ def build_api(settings: Settings) -> FastAPI:
         health,
         metrics,
         audit,
+        webhooks,
     ):
         api.include_router(module.router)
     describe(api)

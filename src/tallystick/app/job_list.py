@@ -22,6 +22,7 @@ def jobs_of(settings: Settings) -> Mapping[str, Job]:
         Job("seal", "entries into signed blocks", _seconds(settings.seal_seconds), _seal, in_loop=True),
         Job("accounts", "ends of holds and credits, included credits", _seconds(settings.account_seconds), _keep_up,
             in_loop=True),
+        Job("webhooks", "events to endpoints", _seconds(settings.webhook_seconds), _send_webhooks, in_loop=True),
         Job("close", "invoices of months that are over", _HOUR, _close, offset=timedelta(minutes=12)),
         Job("rates", "newer rate cards, and prices for requests that had none", _HOUR, _check_rates,
             offset=timedelta(minutes=22)),
@@ -75,6 +76,15 @@ def _keep_up(given: JobRun) -> Done:
 
     ended, included = expire_due(given.runtime), give_included(given.runtime)
     return Done(ended + included, f"{ended:,} entries for what was over, {included:,} for what plans include")
+
+
+def _send_webhooks(given: JobRun) -> Done:
+    from tallystick.app.webhook_courier import Courier
+    from tallystick.app.webhook_log import forget_old
+
+    delivered, failed = Courier(given.runtime).deliver_all(given.is_stopping)
+    forget_old(given.runtime)
+    return Done(delivered + failed, f"{delivered:,} deliveries arrived, {failed:,} attempts failed")
 
 
 def _close(given: JobRun) -> Done:

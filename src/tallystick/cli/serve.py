@@ -48,6 +48,7 @@ def serve(
         from tallystick.app.gateway_terms import check_gateway
         from tallystick.app.runtime import open_runtime
         from tallystick.app.seal_loop import SealLoop
+        from tallystick.app.webhook_loop import WebhookLoop
         from tallystick.jobs.worker import JobsWorker
 
         def on_listening() -> None:
@@ -64,6 +65,7 @@ def serve(
             if settings.jobs:
                 beside.enter_context(SealLoop(runtime))
                 beside.enter_context(AccountLoop(runtime))
+                beside.enter_context(WebhookLoop(runtime))
                 beside.enter_context(JobsWorker(runtime, wait_seconds=_JOBS_WAIT_SECONDS))
             if settings.workers == 1:
                 from tallystick.api.app import create_app

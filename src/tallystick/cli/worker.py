@@ -28,6 +28,7 @@ def worker() -> None:
         from tallystick.app.account_loop import AccountLoop
         from tallystick.app.runtime import open_runtime
         from tallystick.app.seal_loop import SealLoop
+        from tallystick.app.webhook_loop import WebhookLoop
         from tallystick.jobs.worker import JobsWorker
 
         configure_logging()
@@ -35,6 +36,7 @@ def worker() -> None:
         runtime = stack.enter_context(open_runtime(Settings()))
         stack.enter_context(SealLoop(runtime))
         stack.enter_context(AccountLoop(runtime))
+        stack.enter_context(WebhookLoop(runtime))
         stack.enter_context(JobsWorker(runtime))
         say("jobs run when they are due")
         stopping.wait()

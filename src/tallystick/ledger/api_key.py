@@ -25,6 +25,7 @@ SCOPES: Final[Mapping[str, str]] = {
     "authorize": "authorize, settle and release",
     "events": "record usage",
     "read": "the org's wallet, limits, actions, usage and invoices",
+    "webhooks": "where the org's events are sent",
     "admin": "everything, of every org",
 }
 """What keys may be for."""
