@@ -150,4 +150,5 @@ def _issue(runtime: Runtime, shown: ShownLife) -> Issue:
         purchase_order=None if profile is None else profile.purchase_order,
         language=None if profile is None else profile.language,
         is_test=account is not None and account.is_test,
+        applied=() if account is None else account.applied,
     )

@@ -18,7 +18,18 @@ export_app = typer.Typer(name="export", help="Files for other programs.", no_arg
 
 _MONTH = re.compile(r"\d{4}-\d{2}")
 _DUE = ("number", "org_id", "month", "due_at", "state", "total_usd", "due_usd")
-_LISTED = ("month", "org_id", "number", "state", "total_usd", "paid_usd", "credited_usd", "due_usd", "due_at")
+_LISTED = (
+    "month",
+    "org_id",
+    "number",
+    "state",
+    "total_usd",
+    "applied_usd",
+    "paid_usd",
+    "credited_usd",
+    "due_usd",
+    "due_at",
+)
 
 ByOption = Annotated[str | None, typer.Option("--by", "--author", help="Who does it [default: your login name].")]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why.")]
@@ -243,7 +254,12 @@ def _print_life(members: dict[str, Any], as_json: bool) -> None:
     print_text(
         f"{members['number'] or members['invoice_id']}: {members['org_id']}, {members['month']}, {members['state']}"
     )
-    rows = [(name.removesuffix("_usd"), members[name]) for name in ("total_usd", "paid_usd", "credited_usd", "due_usd")]
+    rows = [("total", members["total_usd"])]
+    rows += [
+        (f"{one['source']} {one['entry_id']}", f"-{one['amount_usd']}  {one['label'] or ''}".rstrip())
+        for one in members.get("applied", [])
+    ]
+    rows += [(name.removesuffix("_usd"), members[name]) for name in ("paid_usd", "credited_usd", "due_usd")]
     rows += [(name.replace("_", " "), members[name]) for name in ("closed_at", "issued_at", "due_at")]
     for name in ("seller", "bill_to"):
         party = members.get(name)

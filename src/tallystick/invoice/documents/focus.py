@@ -1,8 +1,9 @@
 """Cost and usage in the columns of FOCUS, the FinOps Open Cost and Usage Specification.
 
 The file has the columns of FOCUS 1.3, and of 1.2, which names the provider and the publisher in columns of their own.
-A row is a charge: a step of a line's arithmetic, or what was used and costs nothing. `BilledCost` adds up to the
-invoice's total, to the cent, and within a line to its amount: its largest row has what rounding the line took.
+A row is a charge: a step of a line's arithmetic, what was used and costs nothing, or a credit that was used up.
+`BilledCost` adds up to the invoice's total less those credits, to the cent, and within a line to its amount: its largest
+row has what rounding the line took. What is carried over from another invoice is a payment, and no row.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from typing import Final
 from msgspec import structs
 
 from tallystick.core.money import format_exact
+from tallystick.invoice.documents.applied import applied_label
 from tallystick.invoice.documents.issue import Issue
 from tallystick.invoice.documents.names import line_name, meter_title
 from tallystick.invoice.model import Invoice, InvoiceLine, InvoicePeriod, InvoiceTier, UnpricedMeter
 from tallystick.invoice.tables import csv_table, text_cell
 from tallystick.invoice.wording import cut, tier_arithmetic
+from tallystick.ledger.invoice_operations import Applied
 
 FOCUS_COLUMNS: Final = (
     "AvailabilityZone", "BilledCost", "BillingAccountId", "BillingAccountName", "BillingAccountType", "BillingCurrency",
@@ -77,6 +80,9 @@ def focus_rows(invoice: Invoice, issue: Issue) -> Iterator[dict[str, str]]:
         yield from _line_rows(invoice, line, common)
     for meter in invoice.not_charged.meters:
         yield _free_row(invoice, meter, common)
+    for used in issue.applied:
+        if used.source != "carried":
+            yield _credit_row(invoice, used, common)
 
 
 def _common(invoice: Invoice, issue: Issue) -> dict[str, str]:
@@ -229,6 +235,21 @@ def _free_row(invoice: Invoice, meter: UnpricedMeter, common: dict[str, str]) ->
         | _priced(charge)
         | _consumed(charge)
     )
+
+
+def _credit_row(invoice: Invoice, used: Applied, common: dict[str, str]) -> dict[str, str]:
+    """A credit lowers what is billed; it is of the month that is billed, and of no meter."""
+    amount = _decimal(Fraction(-used.amount_cents, 100))
+    costs = dict.fromkeys(
+        ("BilledCost", "ContractedCost", "EffectiveCost", "ListCost", "PricingCurrencyEffectiveCost"), amount
+    )
+    said = {
+        "ChargeCategory": "Credit",
+        "ChargeDescription": applied_label(used),
+        "ChargeFrequency": "One-Time",
+        "Tags": _object({"credit": used.source}),
+    }
+    return common | _period(invoice.period) | costs | said
 
 
 def _period(period: InvoicePeriod) -> dict[str, str]:

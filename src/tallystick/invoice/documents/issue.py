@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from tallystick.core.errors import BadInput
 from tallystick.invoice.model import FORMAT
+from tallystick.ledger.invoice_operations import Applied
 
 _TEMPLATES: Final[Mapping[str, tuple[tuple[str | None, str], ...]]] = {FORMAT: ((None, "invoice/1"),)}
 """By the invoice's format, its templates: from which instant of issue (RFC 3339 in UTC; None for ever) which one is
@@ -35,6 +36,7 @@ class Issue:
         bill_to: who is billed; the org's id alone where it has no billing profile.
         language: a BCP 47 tag by which dates and numbers are written; None for `en-US`.
         is_test: of an org with a test clock: no money is due.
+        applied: what it uses of credits, in the order of that.
     """
 
     bill_to: Party
@@ -47,6 +49,7 @@ class Issue:
     purchase_order: str | None = None
     language: str | None = None
     is_test: bool = False
+    applied: tuple[Applied, ...] = ()
 
 
 def template_of(invoice_format: str, issued_at: datetime | None) -> str:

@@ -11,8 +11,9 @@ from fractions import Fraction
 from typing import Any
 
 from tallystick.core.instants import format_instant, parse_instant
-from tallystick.core.money import format_decimal
+from tallystick.core.money import cents_to_usd, format_decimal
 from tallystick.core.periods import load_zone
+from tallystick.invoice.documents.applied import applied_rows, due_cents
 from tallystick.invoice.documents.issue import Issue, Party, template_of
 from tallystick.invoice.documents.locales import Writer, plain
 from tallystick.invoice.documents.names import line_name, meter_title
@@ -48,10 +49,10 @@ def document_view(invoice: Invoice, issue: Issue) -> View:
         "bill_to": _party(issue.bill_to),
         "summary": _summary(invoice, issue, writer),
         "groups": _groups(invoice, writer),
-        "totals": _totals(invoice, writer),
+        "totals": _totals(invoice, issue, writer),
         "total": {
-            "label": "Total, in your favour" if invoice.total_cents < 0 else "Total due",
-            "amount": writer.usd(invoice.totals.total_usd),
+            "label": "Total, in your favour" if invoice.total_cents < 0 else _due_label(issue),
+            "amount": writer.usd(cents_to_usd(due_cents(invoice, issue))),
         },
         "pay": _pay(invoice, issue, writer),
         "wallet": [] if invoice.wallet is None else _wallet(invoice.wallet, writer),
@@ -69,7 +70,7 @@ def _facts(invoice: Invoice, issue: Issue, writer: Writer) -> list[list[str]]:
     facts = [["Invoice number", issue.number or "none yet: this is a draft"]]
     if issue.issued_at is not None:
         facts.append(["Invoice date", writer.day(issue.issued_at.astimezone(load_zone(zone)).date())])
-    if issue.due_at is not None and invoice.total_cents > 0:
+    if issue.due_at is not None and due_cents(invoice, issue) > 0:
         facts.append(["Due date", writer.day(issue.due_at.astimezone(load_zone(zone)).date())])
     facts.append(["Billing month", writer.month(period.label)])
     facts += [["Plan", ", ".join(dict.fromkeys(one.plan for one in invoice.sections))]]
@@ -82,17 +83,17 @@ def _summary(invoice: Invoice, issue: Issue, writer: Writer) -> dict[str, str]:
     note = ""
     if invoice.total_cents < 0:
         label, note = "In your favour", "nothing is to be paid for this invoice"
-    elif invoice.total_cents == 0:
-        label, note = "Total due", "nothing is to be paid for this invoice"
+    elif due_cents(invoice, issue) == 0:
+        label, note = _due_label(issue), "nothing is to be paid for this invoice"
     else:
-        label = "Total due"
+        label = _due_label(issue)
         if issue.due_at is not None:
             note = f"by {writer.day(issue.due_at.astimezone(load_zone(invoice.period.time_zone)).date())}"
-    return {"label": label, "amount": writer.usd(_absolute(invoice)), "note": note}
+    return {"label": label, "amount": writer.usd(cents_to_usd(abs(due_cents(invoice, issue)))), "note": note}
 
 
-def _absolute(invoice: Invoice) -> str:
-    return invoice.totals.total_usd.removeprefix("-")
+def _due_label(issue: Issue) -> str:
+    return "Amount due" if issue.applied else "Total due"
 
 
 def _groups(invoice: Invoice, writer: Writer) -> list[View]:
@@ -142,8 +143,8 @@ def _line(invoice: Invoice, line: InvoiceLine, writer: Writer) -> View:
     }
 
 
-def _totals(invoice: Invoice, writer: Writer) -> list[View]:
-    """Subtotals where the invoice has parts, and the total."""
+def _totals(invoice: Invoice, issue: Issue, writer: Writer) -> list[View]:
+    """Subtotals where the invoice has parts; where credits are used, the total, and each of them."""
     found: list[View] = []
     if invoice.adjustments:
         own = sum((Fraction(line.amount_usd) for line in invoice.lines if line.adjusts is None), Fraction(0))
@@ -155,6 +156,9 @@ def _totals(invoice: Invoice, writer: Writer) -> list[View]:
             }
             for one in invoice.adjustments
         ]
+    if issue.applied:
+        found.append({"label": "Total", "amount": writer.amount(invoice.totals.total_usd)})
+        found += applied_rows(issue, writer)
     return found
 
 
@@ -162,7 +166,7 @@ def _pay(invoice: Invoice, issue: Issue, writer: Writer) -> View:
     """How to pay: the seller's words, and what to name."""
     if issue.is_test:
         return {"lines": ["This is the invoice of a test account: no money is due."], "reference": ""}
-    if invoice.total_cents <= 0:
+    if due_cents(invoice, issue) <= 0:
         return {"lines": [], "reference": ""}
     if issue.number is None:
         return {
