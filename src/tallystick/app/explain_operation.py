@@ -13,6 +13,7 @@ from tallystick.app.answer_parts import (
     terms_members,
     wallet_change,
 )
+from tallystick.app.dispute_words import dispute_members
 from tallystick.app.invoice_words import invoice_members
 from tallystick.app.money_credit_words import credit_members
 from tallystick.app.operation_words import sentence, why
@@ -20,6 +21,7 @@ from tallystick.core.instants import format_instant
 from tallystick.ledger.adjustment import Adjust
 from tallystick.ledger.credit_operations import GiveCredit, RedeemPromo
 from tallystick.ledger.entry import Entry
+from tallystick.ledger.dispute_operations import StepDispute, Stepped
 from tallystick.ledger.invoice_operations import CreditInvoice, IssueInvoice, Pay, VoidInvoice
 from tallystick.ledger.operation_body import read_body
 from tallystick.ledger.operation_ids import operation_id
@@ -136,6 +138,8 @@ def operation_members(entry: Entry) -> dict[str, Any]:
             }
         case IssueInvoice() | Pay() | CreditInvoice() | VoidInvoice(), _:
             members |= {"invoice": invoice_members(request, result)}
+        case StepDispute(), Stepped():
+            members |= {"dispute": dispute_members(request, result)}
         case GiveCredit() | RedeemPromo(), _:
             members |= {"credit": credit_members(request, result)}
         case SetStanding(), _:
@@ -158,6 +162,8 @@ def _author(entry: Entry, request: Any) -> str | None:
             return request.author
         case GiveCredit() | RedeemPromo():
             return request.author
+        case StepDispute():
+            return request.author
         case SetOverride():
             return request.override.author
     return entry.user_id
@@ -169,6 +175,8 @@ def _refers_to(entry: Entry, request: Any) -> str | None:
     match request:
         case Adjust():
             return str(entry.refers_to_seq)
+        case StepDispute():
+            return operation_id("dispute", entry.refers_to_seq)
         case Refund():
             return operation_id("settlement", entry.refers_to_seq)
         case Pay() | CreditInvoice() | VoidInvoice():

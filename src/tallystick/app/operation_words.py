@@ -7,12 +7,14 @@ from functools import singledispatch
 from typing import Any
 
 from tallystick.app.answer_parts import pico_to_credits
+from tallystick.app.dispute_words import dispute_sentence
 from tallystick.app.invoice_words import invoice_sentence
 from tallystick.app.money_credit_words import credit_sentence
 from tallystick.contract.decision import Decision
 from tallystick.core.instants import format_instant
 from tallystick.ledger.adjustment import Adjust
 from tallystick.ledger.credit_operations import CreditRequest, GiveCredit, RedeemPromo
+from tallystick.ledger.dispute_operations import StepDispute, Stepped
 from tallystick.ledger.invoice_operations import CreditInvoice, InvoiceRequest, IssueInvoice, Pay, VoidInvoice
 from tallystick.ledger.operation_ids import operation_id
 from tallystick.ledger.operations import (
@@ -53,7 +55,7 @@ def why(request: Any, result: Any) -> str | None:
             reason = result.decision.message
         case Settle():
             reason = result.why
-        case Grant() | Refund() | ReleaseHold() | Adjust() | CreditInvoice() | VoidInvoice() | GiveCredit():
+        case Grant() | Refund() | ReleaseHold() | Adjust() | CreditInvoice() | VoidInvoice() | GiveCredit() | StepDispute():
             reason = request.reason
         case SetOverride():
             reason = request.override.reason
@@ -173,6 +175,11 @@ def _(request: InvoiceRequest, result: Any) -> str:
 @sentence.register(RedeemPromo)
 def _(request: CreditRequest, result: Any) -> str:
     return credit_sentence(request, result)
+
+
+@sentence.register
+def _(request: StepDispute, result: Stepped) -> str:
+    return dispute_sentence(request, result)
 
 
 def credits_words(pico: int) -> str:
