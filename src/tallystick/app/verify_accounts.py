@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from tallystick.app.verify_credits import check_promos, check_unknown_lots
+from tallystick.app.verify_disputes import DisputeChecks, check_unknown_disputes
 from tallystick.app.verify_invoices import InvoiceChecks, check_numbers, check_unknown
 from tallystick.app.verify_report import Findings
 from tallystick.app.verify_settlements import SettledCosts
@@ -74,6 +75,7 @@ def check_org_accounts(
             count += _Account(connection, blocks, head, contracts, findings).check()
     check_unknown(connection, org_id, with_accounts & {head.org_id for head in heads}, findings)
     check_unknown_lots(connection, org_id, with_accounts & {head.org_id for head in heads}, findings)
+    check_unknown_disputes(connection, org_id, with_accounts & {head.org_id for head in heads}, findings)
     if org_id is None:
         check_numbers(connection, findings)
         check_promos(connection, findings)
@@ -150,6 +152,7 @@ class _Account:
         self._previous_seq = 0
         self._archived_seq = head.last_seq if head.first_kept is None else head.first_kept - 1
         self._invoices = InvoiceChecks(connection, head.org_id, findings)
+        self._disputes = DisputeChecks(connection, head.org_id, self._invoices.left_of, findings)
         self._costs = SettledCosts(connection, blocks, head.org_id, self._archived_seq, findings)
 
     def check(self) -> int:
@@ -173,6 +176,7 @@ class _Account:
         if self._follows:
             self._check_state()
             self._invoices.finish()
+            self._disputes.finish()
         return count
 
     def _operations(self) -> Iterator[StoredOperation]:
@@ -215,6 +219,7 @@ class _Account:
                 stored.user_id,
                 stored.request_id,
             )
+            self._disputes.take(entry)  # before what it gives back is
             self._invoices.take(entry)
             try:
                 self._fold.add(entry)

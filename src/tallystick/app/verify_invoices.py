@@ -15,6 +15,7 @@ from tallystick.app.verify_report import Findings
 from tallystick.billing.fold import InvoiceFold
 from tallystick.billing.model import InvoiceEvent
 from tallystick.billing.party import profile_sha256
+from tallystick.dispute.model import InvoiceLeft
 from tallystick.journal.account_rows import CreditTransfer
 from tallystick.journal.billing import list_issued, list_profiles
 from tallystick.journal.billing_checks import (
@@ -28,6 +29,7 @@ from tallystick.journal.billing_checks import (
     stored_invoices,
 )
 from tallystick.journal.database import Connection
+from tallystick.journal.disputes_group import invoice_left
 from tallystick.ledger.credit_operations import CREDIT_KINDS, Redeemed, RedeemPromo
 from tallystick.ledger.fold import DoesNotFollow, FoldEntry
 from tallystick.ledger.invoice_operations import INVOICE_KINDS, IssueInvoice
@@ -62,6 +64,11 @@ class InvoiceChecks:
             self._issues.append((entry.seq, entry.request))
         if isinstance(entry.request, RedeemPromo) and isinstance(entry.result, Redeemed):
             self._redeemed.append((entry.seq, entry.request, entry.result))
+
+    def left_of(self, invoice_id: str) -> InvoiceLeft | None:
+        """What can be taken back of an invoice, as of the operations so far; None where it is not issued."""
+        found = self._fold.book.accounts.get(invoice_id)
+        return None if found is None else invoice_left(found)
 
     def finish(self) -> None:
         """There are no more operations: what is kept is what they come to."""

@@ -11,11 +11,15 @@ from typing import Any
 
 import msgspec
 
+from tallystick.billing.model import InvoiceAccount
+from tallystick.core.webhook_events import NewEvent
 from tallystick.dispute.machine import Change, open_dispute, step_dispute
 from tallystick.dispute.model import DisputeAccount, DisputeEvent, InvoiceLeft
+from tallystick.dispute.news import news_of
 from tallystick.journal.database import Connection
 from tallystick.journal.named_sql import load_queries
 from tallystick.journal.steps import reached
+from tallystick.journal.webhooks import enqueue_events
 from tallystick.ledger.dispute_operations import DisputedCharge, StepDispute
 from tallystick.ledger.operations import Operation
 from tallystick.ledger.org_account import Step
@@ -23,6 +27,12 @@ from tallystick.ledger.org_account import Step
 _SQL = load_queries("disputes")
 InvoiceOf = Callable[[str, str], InvoiceLeft | None]
 """Of an org and an invoice, what is left of it; None where it is not issued."""
+
+
+def invoice_left(account: InvoiceAccount) -> InvoiceLeft:
+    """Of an issued invoice, what can be taken back of it: not what credits pay of it."""
+    total_cents = account.total_cents - account.applied_cents
+    return InvoiceLeft(total_cents, account.credited_cents, account.voided, account.line_credits)
 
 
 def dispute_of(row: tuple[Any, ...]) -> DisputeAccount:
@@ -92,6 +102,7 @@ class DisputeGroup:
         self._disputes: dict[str, dict[int, DisputeAccount]] = {}
         self._changed: set[tuple[str, int]] = set()
         self._events: list[tuple[str, DisputeEvent]] = []
+        self._news: list[NewEvent] = []
         asked = [
             (one.org_id, one.request.dispute_seq)
             for one in items
@@ -131,6 +142,8 @@ class DisputeGroup:
         self._disputes.setdefault(org_id, {})[account.seq] = account
         self._changed.add((org_id, account.seq))
         self._events.append((org_id, change.event))
+        told = news_of(org_id, account, change.event)
+        self._news += [] if told is None else [told]
         return change.step
 
     def save(self, connection: Connection) -> None:
@@ -143,4 +156,5 @@ class DisputeGroup:
             cursor.executemany(
                 _SQL["add_event"], [{"org_id": org_id, **event._asdict()} for org_id, event in self._events]
             )
+        enqueue_events(connection, self._news)
         reached("disputes.saved")

@@ -16,14 +16,18 @@ import msgspec
 
 from tallystick.billing.machine import Change, decide
 from tallystick.billing.model import Book, InvoiceAccount, InvoiceEvent
+from tallystick.billing.news import news_of
 from tallystick.billing.numbers import number_at, series_of
 from tallystick.core.errors import Conflict
+from tallystick.core.webhook_events import NewEvent
 from tallystick.dispute.awards import awards_of
 from tallystick.dispute.model import InvoiceLeft
 from tallystick.journal.credit_group import NO_TERMS, CreditGroup, Terms
 from tallystick.journal.database import Connection
+from tallystick.journal.disputes_group import invoice_left
 from tallystick.journal.named_sql import load_queries
 from tallystick.journal.steps import reached
+from tallystick.journal.webhooks import enqueue_events
 from tallystick.ledger.accounts import USD
 from tallystick.ledger.credit_operations import CreditRequest
 from tallystick.ledger.dispute_operations import StepDispute
@@ -88,6 +92,7 @@ class InvoiceGroup:
         self._events: list[tuple[str, InvoiceEvent]] = []
         self._payments: dict[str, tuple[str, int]] = {}
         self._moves: list[tuple[str, int, str, str, int]] = []
+        self._news: list[NewEvent] = []
         asked = [(one.org_id, request) for one in items if isinstance(one, Operation) for request in _requests_of(one)]
         on_invoices = [(org_id, request) for org_id, request in asked if isinstance(request, InvoiceRequest)]
         disputed = [(one.org_id, named) for one in items if (named := _disputed(one)) is not None]
@@ -176,6 +181,7 @@ class InvoiceGroup:
     def _take(self, org_id: str, change: Change, payment_id: str | None = None) -> Step:
         """What was decided holds for what comes after it."""
         step = change.step
+        self._news += news_of(org_id, self._books[org_id].accounts, change, payment_id)
         self._books[org_id].put(change.accounts, change.lots)
         self._credits.put(org_id, change)
         self._changed |= {(org_id, account.invoice_id) for account in change.accounts}
@@ -187,11 +193,7 @@ class InvoiceGroup:
     def left_of(self, org_id: str, invoice_id: str) -> InvoiceLeft | None:
         """What can be taken back of an invoice that is disputed; None where it is not issued."""
         found = self._books[org_id].accounts.get(invoice_id)
-        if found is None:
-            return None
-        return InvoiceLeft(
-            found.total_cents - found.applied_cents, found.credited_cents, found.voided, found.line_credits
-        )
+        return None if found is None else invoice_left(found)
 
     def _check_profile(self, org_id: str, version: int) -> None:
         """What an invoice names is there, and is not erased from then on: both happen under the head's lock."""
@@ -225,6 +227,7 @@ class InvoiceGroup:
             lasts = [self._series[name] for name in series]
             connection.execute(_SQL["save_series"], {"series": series, "lasts": lasts})
         self._move(connection)
+        enqueue_events(connection, self._news)
         reached("invoices.saved")
 
     def _move(self, connection: Connection) -> None:
