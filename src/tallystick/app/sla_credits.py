@@ -45,15 +45,15 @@ def credit_breaches(runtime: Runtime, rows: Sequence[InvoiceRow]) -> dict[str, T
     with runtime.database.operator() as connection:
         documents = documents_of(connection, [row.invoice_id for row in rows])
     errors: dict[str, TallyError] = {}
-    for invoice_id, document in documents.items():
+    for row in rows:
         try:
-            invoice = parse_invoice(document)
+            invoice = parse_invoice(documents[row.invoice_id])
             if any((one.contract, one.sha256) in promising for one in invoice.sections):
                 _look(runtime, invoice)
         except Unavailable:
             raise
         except TallyError as error:
-            errors[invoice_id] = error
+            errors[row.invoice_id] = error
     return errors
 
 
@@ -75,10 +75,11 @@ def credit_late_incidents(runtime: Runtime, org_id: str | None = None) -> list[t
         left = [invoice for _, invoice in unlooked(connection, org_id)]
     done: list[tuple[str, str, int | TallyError]] = []
     for start in range(0, len(left), _AT_ONCE):
+        some = left[start : start + _AT_ONCE]
         with runtime.database.operator() as connection:
-            documents = documents_of(connection, left[start : start + _AT_ONCE])
-        for document in documents.values():
-            invoice = parse_invoice(document)
+            documents = documents_of(connection, some)
+        for invoice_id in some:
+            invoice = parse_invoice(documents[invoice_id])
             try:
                 done.append((invoice.org_id, invoice.period.label, _look(runtime, invoice)))
             except Unavailable:
