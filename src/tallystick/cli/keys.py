@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
 @keys_app.command("create")
 def create_command(
     scopes: Annotated[
-        str, typer.Option(help="For what: gateway, tools, authorize, events, read, webhooks, admin; several with commas.")
+        str, typer.Option(help="Of gateway, tools, authorize, events, read, webhooks, admin; several with commas.")
     ],
     org: Annotated[str | None, typer.Option(help="Whose it is.")] = None,
     operator: Annotated[bool, typer.Option("--operator", help="Of no org: it may act for every one.")] = False,

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from hashlib import sha256
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from tallystick.core.errors import BadInput
 
@@ -38,6 +39,24 @@ _FAMILY: Final = re.compile(r"((?:[a-z][a-z0-9_]*\.)+)\*")
 EVENT_ID_PREFIX: Final = "msg_"
 _ID_PREFIX: Final = b"tallystick webhook event v1\n"
 PATTERNS_MAX: Final = 50
+
+
+class NewEvent(NamedTuple):
+    """Something to tell.
+
+    Attributes:
+        org_id: whose endpoints get it, besides operators'; None: operators' alone.
+        type: of `EVENT_TYPES`, or another of that form.
+        key: what it is known by within org and type.
+        data: objects, arrays, text, integers below 2**53, booleans and null; amounts are text.
+        at: when it happened, by the org's clock.
+    """
+
+    org_id: str | None
+    type: str
+    key: str
+    data: Mapping[str, Any]
+    at: datetime
 
 
 def event_id_of(org_id: str | None, event_type: str, key: str) -> str:

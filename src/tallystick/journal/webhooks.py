@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
-from tallystick.core.webhook_events import TYPE, event_id_of
+from tallystick.core.webhook_events import TYPE, NewEvent, event_id_of
 from tallystick.core.webhook_schedule import ATTEMPTS_MAX
 from tallystick.journal.database import Connection
 from tallystick.journal.named_sql import load_queries
@@ -20,16 +20,6 @@ DATA_BYTES_MAX = 64 * 1024
 """The longest data of an event, as JSON."""
 KEY_CHARS_MAX = 512
 _SQL = load_queries("webhooks")
-
-
-class NewEvent(NamedTuple):
-    """Something to tell; see `enqueue_event`."""
-
-    org_id: str | None
-    type: str
-    key: str
-    data: Mapping[str, Any]
-    at: datetime
 
 
 def enqueue_event(
