@@ -16,6 +16,8 @@ from tallystick.journal.database import Connection
 from tallystick.journal.named_sql import load_queries
 from tallystick.ledger.encoding import canonical_json
 
+__all__ = ["DATA_BYTES_MAX", "KEY_CHARS_MAX", "NewEvent", "enqueue_event", "enqueue_events"]
+
 DATA_BYTES_MAX = 64 * 1024
 """The longest data of an event, as JSON."""
 KEY_CHARS_MAX = 512
