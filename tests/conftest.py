@@ -9,6 +9,7 @@ import itertools
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -23,6 +24,8 @@ NOW = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)
 
 _numbers = itertools.count(1)
 _left: list[str] = []
+_cards: list[object] = []
+"""The rate cards of the template."""
 _SERVER_SETTINGS = {
     # Nobody's facts: these databases need not survive the machine, nor the memory that they are in be filled.
     "fsync": "off",
@@ -104,8 +107,8 @@ def server_url() -> Iterator[str]:
     with EmbeddedServer(folder, settings=_SERVER_SETTINGS) as url:
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute("create database template")
-        with open_runtime(Settings(database_url=_on(url, "template"), data_dir=folder), lambda: NOW):
-            pass
+        with open_runtime(Settings(database_url=_on(url, "template"), data_dir=folder), lambda: NOW) as opened:
+            _cards[:] = [opened.cards]
         yield url
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -113,6 +116,12 @@ def server_url() -> Iterator[str]:
 @pytest.fixture
 def database_url(server_url: str) -> Iterator[str]:
     """The URL of a fresh database: migrated, with the bundled rate cards, and nothing else in it."""
+    yield from _fresh_database(server_url, "template")
+
+
+@pytest.fixture(scope="module")
+def module_database_url(server_url: str) -> Iterator[str]:
+    """As `database_url`, for all tests of a module."""
     yield from _fresh_database(server_url, "template")
 
 
@@ -124,10 +133,18 @@ def empty_database_url(server_url: str) -> Iterator[str]:
 
 @pytest.fixture
 def runtime(database_url: str, tmp_path: Path) -> Iterator[object]:
-    """A running Tallystick on a fresh database, its clock fixed at `NOW`."""
-    from tallystick.app.runtime import open_runtime
+    """A running Tallystick on a fresh database, its clock fixed at `NOW`.
 
-    with open_runtime(Settings(database_url=database_url, data_dir=tmp_path), lambda: NOW) as opened:
+    The database is a copy of one that was just migrated and looked over: that is not done again.
+    """
+    import tallystick.app.runtime as app
+
+    with ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(app, "_look_over", lambda *_, **__: _cards[-1])
+            opened = stack.enter_context(
+                app.open_runtime(Settings(database_url=database_url, data_dir=tmp_path), lambda: NOW)
+            )
         yield opened
 
 

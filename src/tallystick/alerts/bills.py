@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from tallystick.alerts.model import Condition
+from tallystick.alerts.model import Condition, counted
 from tallystick.alerts.preferences import Preferences
 from tallystick.core.instants import format_instant
 from tallystick.core.money import cents_to_usd
@@ -38,7 +38,8 @@ def unpaid_condition(invoice: OverdueInvoice, now: datetime, wanted: Preferences
         subject=invoice.number,
         level=level,
         severity="critical" if last else "warning",
-        summary=f"of invoice {invoice.number}, {left} USD are {days} days overdue",
+        summary=f"of invoice {invoice.number}, {left} USD are overdue"
+        + (f" for {counted(days, 'day')}" if days else " since today"),
         figures={
             "invoice_id": invoice.invoice_id,
             "number": invoice.number,

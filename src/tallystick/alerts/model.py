@@ -188,3 +188,8 @@ def customers_figures(figures: Mapping[str, Any]) -> dict[str, Any]:
         if not name.startswith(OURS):
             found[name] = [customers_figures(one) for one in value] if isinstance(value, list) else value
     return found
+
+
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """So many of something, such as `1 day` and `1,000 days`."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from tallystick.alerts.model import Condition
+from tallystick.alerts.model import Condition, counted
 from tallystick.core.instants import format_instant
+from tallystick.core.key_shapes import without_secrets
 from tallystick.core.money import cents_to_usd
 
 _DAY = timedelta(days=1)
@@ -24,13 +25,14 @@ def rollup_condition(
         return None
     level = 0 if lag_seconds <= late else 2 if missing else 1
     days = sorted({day for _, day in missing})
-    over = f"; {len(days)} days that are over lack some, the first {days[0]}" if days else ""
+    over = f"; days that are over lack some: {len(days):,}, the first {days[0]}" if days else ""
     return _ours(
         "missing_rollup",
         "rollups",
         level,
         "critical" if level > 1 else "warning",
-        f"{entries:,} entries of {orgs:,} orgs are not added up, some for {_hours(lag_seconds)}{over}",
+        f"{counted(entries, 'entry', 'entries')} of {counted(orgs, 'org')} not added up, "
+        f"some for {_hours(lag_seconds)}{over}",
         {"entries": entries, "orgs": orgs, "lag_seconds": int(lag_seconds), "missing_days": len(days)},
         "see why with tally jobs runs rollups; then tally rollup run",
     )
@@ -44,7 +46,7 @@ def unpriced_condition(provider: str | None, model: str, requests: int, orgs: in
         named,
         1,
         "warning",
-        f"{requests:,} requests of {named} have no price, since {format_instant(since)}: they are on no invoice",
+        f"no price for {counted(requests, 'request')} of {named}, since {format_instant(since)}: the cost is not known",
         {"provider": provider, "model": model, "requests": requests, "orgs": orgs, "since": format_instant(since)},
         "add a rate (docs/rates.md); the job rates, or tally rates reprice, gives them their price",
     )
@@ -104,7 +106,7 @@ def seal_condition(entries: int, oldest_at: datetime | None, now: datetime, lag_
         "seal",
         level,
         "critical" if level > 1 else "warning",
-        f"{entries:,} entries are not sealed, some for {_hours(seconds)}",
+        f"{counted(entries, 'entry', 'entries')} not sealed, some for {_hours(seconds)}",
         {"entries": entries, "lag_seconds": int(seconds)},
         "see tally jobs runs seal; then tally seal",
     )
@@ -113,7 +115,7 @@ def seal_condition(entries: int, oldest_at: datetime | None, now: datetime, lag_
 def dispute_condition(org_id: str, seq: int, what: str, due_at: datetime, cents: int, now: datetime) -> Condition:
     """A dispute should have been answered."""
     days = max(0, (now - due_at) // _DAY)
-    late = f"{days} days ago" if days else "today"
+    late = f"{counted(days, 'day')} ago" if days else "by now"
     level = 2 if days >= _DISPUTE_CRITICAL_DAYS else 1
     return _ours(
         "dispute_overdue",
@@ -161,10 +163,10 @@ def _ours(
 def _hours(seconds: float) -> str:
     minutes = int(seconds) // 60
     if minutes < 120:
-        return f"{minutes:,} minutes"
-    return f"{minutes // 60:,} hours" if minutes < 48 * 60 else f"{minutes // 1440:,} days"
+        return counted(minutes, "minute")
+    return counted(minutes // 60, "hour") if minutes < 48 * 60 else counted(minutes // 1440, "day")
 
 
 def _cut(text: str | None) -> str:
-    said = " ".join((text or "").split())
+    said = without_secrets(" ".join((text or "").split()))
     return said if len(said) <= 300 else f"{said[:299]}…"

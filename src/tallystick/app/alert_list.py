@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 from tallystick.alerts.model import RULES, customers_figures
@@ -9,6 +10,7 @@ from tallystick.app.runtime import Runtime
 from tallystick.core.errors import BadInput, NotFound
 from tallystick.core.instants import format_instant
 from tallystick.journal.alerts import AlertRow, events_of, list_alerts, silences_after
+from tallystick.journal.database import Connection
 from tallystick.ledger.members import did_you_mean, short
 
 PAGE_ALERTS_MAX = 1000
@@ -51,7 +53,7 @@ def find_alerts(
         Unavailable: `database_unreachable`.
     """
     check_rule(asked.rule)
-    with runtime.database.operator() as connection:
+    with _reading(runtime, asked.org_id if for_customer else None) as connection:
         before = None
         if cursor is not None:
             events = events_of(connection, cursor)
@@ -89,7 +91,7 @@ def show_alert(
         NotFound: `unknown_alert`.
     """
     rows = alert_events(runtime, alert_id, org_id=org_id)
-    with runtime.database.operator() as connection:
+    with _reading(runtime, org_id) as connection:
         held = _silenced(runtime, connection, rows[-1:])
     members = alert_members(rows[-1], for_customer=for_customer, silenced_by=held.get(alert_id))
     return members | {"history": [_event(row) for row in rows]}
@@ -101,7 +103,7 @@ def alert_events(runtime: Runtime, alert_id: str, *, org_id: str | None = None) 
     Raises:
         NotFound: `unknown_alert`.
     """
-    with runtime.database.operator() as connection:
+    with _reading(runtime, org_id) as connection:
         rows = events_of(connection, alert_id)
     if not rows or (org_id is not None and rows[0].org_id != org_id):
         raise NotFound(
@@ -151,7 +153,12 @@ def alert_members(row: AlertRow, *, for_customer: bool = False, silenced_by: str
     }
 
 
-def _silenced(runtime: Runtime, connection: Any, rows: list[AlertRow]) -> dict[str, str]:
+def _reading(runtime: Runtime, org_id: str | None) -> AbstractContextManager[Connection]:
+    """A transaction that sees one org's rows alone, or all."""
+    return runtime.database.operator() if org_id is None else runtime.database.org(org_id)
+
+
+def _silenced(runtime: Runtime, connection: Connection, rows: list[AlertRow]) -> dict[str, str]:
     """By alert that fires, the silence that covers it now."""
     firing = [row for row in rows if row.change != "resolved"]
     if not firing:

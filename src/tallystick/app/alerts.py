@@ -7,6 +7,7 @@ second finds nothing left to change. One whose evidence is older than what was d
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -38,7 +39,7 @@ MACHINE = ""
 """The scope of all that lives by the machine's clock, in the table of marks."""
 BACK_MAX = timedelta(hours=1)
 """A look by a clock that is behind the last look's by no more changes nothing; further back, that one was wrong."""
-_log = structlog.get_logger("tallystick.alerts")
+_LOG = "tallystick.alerts"
 _DEFAULTS = Preferences()
 
 
@@ -118,7 +119,7 @@ def _evidence(runtime: Runtime, view: View, preferences: dict[str | None, Prefer
         try:
             conditions += look()
         except Exception as gone:
-            _log.exception("alerts_not_looked_at", rules=rules)
+            _logger().exception("alerts_not_looked_at", rules=rules)
             failed.update(rules)
             error = error or gone
     return _Evidence(conditions, failed, error)
@@ -198,7 +199,8 @@ def _tell_log(written: Written) -> None:
     one = written.transition
     if one.held_back is not None or one.is_test:
         return
-    say = _log.info if one.change == "resolved" or one.severity == "info" else _log.warning
+    log = _logger()
+    say = log.info if one.change == "resolved" or one.severity == "info" else log.warning
     say(
         "alert_resolved" if one.change == "resolved" else "alert_firing",
         alert_id=written.alert_id,
@@ -209,4 +211,14 @@ def _tell_log(written: Written) -> None:
         severity=one.severity,
         summary=one.summary,
         figures=dict(one.figures),
+    )
+
+
+def _logger() -> Any:
+    """The log as the process has it; of a command, which has none, standard error: its output is for what was asked."""
+    if structlog.is_configured():
+        return structlog.get_logger(_LOG)
+    processors = [structlog.processors.add_log_level, structlog.processors.format_exc_info]
+    return structlog.wrap_logger(
+        structlog.WriteLogger(sys.stderr), [*processors, structlog.processors.JSONRenderer(ensure_ascii=False)]
     )
