@@ -113,7 +113,12 @@ def back_up(
     with _full_disk_named(path), _new_file(path) as file, _database(settings) as (database, revision, version):
         reached("backup.begun")
         taken_at = clock()
-        report = _Run(settings, database, file, taken_at, progress).write(revision, version, with_keys=with_keys)
+        run = _Run(settings, database, file, taken_at, progress)
+        try:
+            report = run.write(revision, version, with_keys=with_keys)
+        except BaseException:
+            run.abandon()
+            raise
         file.flush()
         os.fsync(file.fileno())
         reached("backup.written")
@@ -180,6 +185,10 @@ class _Run:
         )
         size, sha256 = self._writer.finish(manifest)
         return size, sha256, manifest
+
+    def abandon(self) -> None:
+        """Nothing more is written."""
+        self._writer.abandon()
 
     def _advance(self, count: int) -> None:
         self._done += count

@@ -70,6 +70,16 @@ def _history(cards: tuple[bytes, ...]) -> CardHistory:
     return CardHistory(tuple(parse_card_file(content) for content in cards))
 
 
+def stored_cards(database: Database) -> CardHistory:
+    """The history as the database holds it, whatever files there are.
+
+    Raises:
+        Unavailable: `database_unreachable`.
+    """
+    with database.operator() as connection:
+        return _history(tuple(read_cards(connection)))
+
+
 def _next_files(contents: Sequence[bytes], stored: Sequence[str]) -> list[tuple[bytes, CardVersion]]:
     """The files that continue the chain, in its order."""
     known = set(stored)

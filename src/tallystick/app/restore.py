@@ -13,6 +13,7 @@ Killed anywhere, it leaves a place that refuses to be used; the next attempt tak
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -163,6 +164,7 @@ def restore(
             if erased_since is not None:
                 again = erase_again(runtime, erased_since)
         reached("restore.erased")
+        _note(data_dir, path, manifest, found, format_instant(clock()))
         release_database(url)
         unmark(data_dir)
     reached("restore.done")
@@ -293,6 +295,15 @@ def _compare(database: Database, manifest: Manifest, progress: Progress) -> None
             next_step="restore it again into another place, and look after that machine's memory and disk; "
             "this one stays marked as not whole",
         )
+
+
+def _note(data_dir: Path, path: Path, manifest: Manifest, sha256: str, at: str) -> None:
+    """Keep in the data directory what it was made of, and when."""
+    noted = {"at": at, "file": str(path.absolute()), "sha256": sha256, "taken_at": format_instant(manifest.taken_at)}
+    with (data_dir / "restored.json").open("w", encoding="utf-8") as file:
+        json.dump(noted, file)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _notes(manifest: Manifest, settings: Settings, again: ErasedAgain | None) -> tuple[str, ...]:

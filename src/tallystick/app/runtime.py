@@ -264,15 +264,7 @@ def open_runtime(
                 raise
             database.withheld, away = True, error
             cards = load_card_history(settings.data_dir / "cards")
-        counts: Counter[tuple[str, str]] = Counter()
-        writer = GroupWriter(
-            database.connect_writer,
-            EventWork(counts),
-            linger_seconds=settings.group_linger_ms / 1000,
-            group_events_max=settings.group_events_max,
-            queue_events_max=settings.queue_events_max,
-        )
-        runtime = Runtime(settings, database, writer, clock, cards, server, event_counts=counts)
+        runtime = assemble(settings, database, clock, cards, server)
         stack.callback(runtime.close)
         if away is not None:
             runtime.late_start = LateStart(partial(_complete, runtime), away)
@@ -280,6 +272,21 @@ def open_runtime(
         drainer = Drainer(runtime.open_spool, runtime.write, clock)
         stack.callback(drainer.stop)
         yield runtime
+
+
+def assemble(
+    settings: Settings, database: Database, clock: Clock, cards: CardHistory, server: EmbeddedServer | None = None
+) -> Runtime:
+    """A runtime on a database that was looked over; until it is asked for something, it does nothing."""
+    counts: Counter[tuple[str, str]] = Counter()
+    writer = GroupWriter(
+        database.connect_writer,
+        EventWork(counts),
+        linger_seconds=settings.group_linger_ms / 1000,
+        group_events_max=settings.group_events_max,
+        queue_events_max=settings.queue_events_max,
+    )
+    return Runtime(settings, database, writer, clock, cards, server, event_counts=counts)
 
 
 def _look_over(database: Database, settings: Settings, clock: Clock, *, restoring: bool = False) -> CardHistory:

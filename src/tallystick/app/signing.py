@@ -55,7 +55,7 @@ def open_signing_key(runtime: Runtime) -> SigningKey:
             if known:
                 raise _missing(path, known)
             _store_new(path, SigningKey(origin, os.urandom(_SEED_BYTES)), replace=False)
-        key = _read(path)
+        key = read_signing_key(path)
         if key.name != origin:
             raise Conflict(
                 "log_origin_changed",
@@ -159,7 +159,12 @@ def _checked_origin(settings: Settings) -> str:
     )
 
 
-def _read(path: Path) -> SigningKey:
+def read_signing_key(path: Path) -> SigningKey:
+    """The key in a file that nobody else may read.
+
+    Raises:
+        BadInput: `signing_key_exposed`, `invalid_key`.
+    """
     with path.open(encoding="ascii", errors="replace") as file:
         mode = os.fstat(file.fileno()).st_mode
         if mode & (stat.S_IRWXG | stat.S_IRWXO):
