@@ -16,6 +16,7 @@ from invoicing import apply, event, record, subscribe
 from journal_helpers import query
 from leaving import let_go
 from tallystick.app.incidents import list_incidents, record_incident, withdraw_incident
+from tallystick.app.invoice_credits import give_credit
 from tallystick.app.invoice_life import finalize_month
 from tallystick.app.job_list import find_job
 from tallystick.app.jobs import run_job
@@ -157,6 +158,18 @@ def test_whoever_dies_on_the_way_gives_nothing_twice(promised: Runtime, monkeypa
     (result,) = finalize_month(promised, OCTOBER, ["globex"])
     assert result.status == "issued"
     assert cents(promised) == [100]
+    assert findings(promised) == []
+
+
+def test_an_id_that_is_taken_by_something_else_keeps_nobody_from_a_credit(promised: Runtime) -> None:
+    said = {"amount_cents": 7, "reason": "x", "author": "ann", "request_id": "sla:2026-10"}
+    give_credit(promised, "globex", source="goodwill", **said)
+    record_incident(promised, incident("i1", "10T10:00:00", "10T11:00:00"))
+    (result,) = finalize_month(promised, OCTOBER, ["globex"])
+    assert result.status == "issued"
+    assert [(one.request_id, one.amount_cents) for one in given_for(promised, "globex", OCTOBER)] == [
+        ("sla:2026-10:2", 100)
+    ]
     assert findings(promised) == []
 
 

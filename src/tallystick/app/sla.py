@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,8 @@ from tallystick.ledger.operation_ids import operation_id
 REQUEST_PREFIX = "sla:"
 """What the request ids of these credits begin with, before the month."""
 
+_PLACE = re.compile(r"[1-9][0-9]{0,5}")
+
 
 @dataclass(frozen=True, slots=True)
 class MonthCredit:
@@ -56,6 +59,11 @@ class Given:
     request_id: str
     amount_cents: int
     about: dict[str, Any] | None
+
+    @property
+    def place(self) -> int:
+        """The number in its request id: 1 of the first one for a month, which has none."""
+        return int(self.request_id.removeprefix(REQUEST_PREFIX).partition(":")[2] or 1)
 
 
 def month_credit(ledger: Ledger, invoice: Invoice, *, through: int | None = None) -> MonthCredit:
@@ -106,7 +114,7 @@ def month_of_request(request_id: str) -> str | None:
     if not request_id.startswith(REQUEST_PREFIX):
         return None
     month, _, place = request_id.removeprefix(REQUEST_PREFIX).partition(":")
-    return month if not place or place.isdigit() else None
+    return month if not place or _PLACE.fullmatch(place) else None
 
 
 def show_sla(runtime: Runtime, org_id: str, month: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 from tallystick.app.billing_terms import load_stored_contract
 from tallystick.app.entries import Ledger
 from tallystick.app.runtime import Runtime
-from tallystick.app.sla import REQUEST_PREFIX, MonthCredit, credit_evidence, given_for, month_credit
+from tallystick.app.sla import REQUEST_PREFIX, Given, MonthCredit, credit_evidence, given_for, month_credit
 from tallystick.core.errors import Conflict, TallyError, Unavailable
 from tallystick.invoice.canonical import canonical_json
 from tallystick.invoice.model import Invoice, parse_invoice
@@ -91,15 +91,19 @@ def credit_late_incidents(runtime: Runtime, org_id: str | None = None) -> list[t
 
 def _look(runtime: Runtime, invoice: Invoice) -> int:
     """Give what the month comes to beyond what was given; how many cents were given now."""
-    cents = 0
+    before, refused = -1, 0
     for _ in range(_TRIES):
         found = month_credit(runtime, invoice)
+        given = given_for(runtime, invoice.org_id, invoice.period.label) if found.result.credit_cents else []
+        # Refused with nothing else given meanwhile: an id is taken by what is no such credit, and the next one is free.
+        refused = refused + 1 if len(given) == before else 0
+        before = len(given)
         try:
-            cents += _give_rest(runtime, found)
+            cents = _give_rest(runtime, found, given, refused)
         except Conflict as error:
             if error.code != "request_id_conflict":
                 raise
-            continue  # another process gave something meanwhile, knowing of other incidents
+            continue  # or another process has given something, knowing of other incidents
         with runtime.database.org(invoice.org_id) as connection:
             look = Look(invoice.org_id, invoice.invoice_id, found.through, found.result.credit_cents)
             add_look(connection, look)
@@ -111,28 +115,26 @@ def _look(runtime: Runtime, invoice: Invoice) -> int:
     )
 
 
-def _give_rest(runtime: Runtime, found: MonthCredit) -> int:
+def _give_rest(runtime: Runtime, found: MonthCredit, given: Sequence[Given], refused: int) -> int:
     from tallystick.app.invoice_credits import give_credit
 
-    invoice, credit_cents = found.invoice, found.result.credit_cents
-    if not credit_cents:
+    month, given_cents = found.invoice.period.label, sum(one.amount_cents for one in given)
+    rest_cents = found.result.credit_cents - given_cents
+    if rest_cents <= 0:
         return 0
-    given = given_for(runtime, invoice.org_id, invoice.period.label)
-    given_cents = sum(one.amount_cents for one in given)
-    if credit_cents <= given_cents:
-        return 0
-    month = invoice.period.label
+    # Whoever knows of the same credits asks under the same id, so that one of them is refused.
+    place = (given[-1].place if given else 0) + 1 + refused
     give_credit(
         runtime,
-        invoice.org_id,
+        found.invoice.org_id,
         source="sla",
-        amount_cents=credit_cents - given_cents,
+        amount_cents=rest_cents,
         reason=f"service credit for {month}" + (", incidents that were recorded later" if given else ""),
         author=AUTHOR,
-        request_id=f"{REQUEST_PREFIX}{month}" + (f":{len(given) + 1}" if given else ""),
+        request_id=f"{REQUEST_PREFIX}{month}" + (f":{place}" if place > 1 else ""),
         about=_bounded(credit_evidence(found, given_cents)),
     )
-    return credit_cents - given_cents
+    return rest_cents
 
 
 def _bounded(evidence: dict[str, Any]) -> dict[str, Any]:
