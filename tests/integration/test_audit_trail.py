@@ -78,7 +78,7 @@ def test_what_a_job_does_by_itself_is_nobodys_act_and_what_fails_is_none(shop: R
         grant(shop, "acme", GRANT)
     assert acts(shop, org_id="acme", act="grant") == []
     before = len(acts(shop))
-    with pytest.raises(psycopg.errors.DivisionByZero), shop.database.operator() as connection:
+    with pytest.raises(psycopg.errors.DivisionByZero), shop.database.operator() as connection:  # noqa: PT012
         record_act(connection, Act("key.create", "k", NOW))
         connection.execute("select 1 / 0")
     assert len(acts(shop)) == before
