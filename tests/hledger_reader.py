@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable
-from decimal import Decimal
 
 _AMOUNT = r"(-?\d+\.\d{12}) (USD|CREDIT)"
 _POSTING = re.compile(rf"    ((?:org|test):[A-Za-z0-9._@%-]+:[a-z_]+)  {_AMOUNT}(?: = {_AMOUNT})?")
@@ -44,10 +43,14 @@ def _post(lines: Iterable[str], balances: dict[tuple[str, str], int], declared: 
         assert found, line
         account, amount, asset, asserted, asserted_asset = found.groups()
         assert account in declared, account
-        pico = int(Decimal(amount) * 10**12)
+        pico = _pico(amount)
         sums[asset] += pico
         balances[account, asset] += pico
         if asserted is not None:
             assert asserted_asset == asset
-            assert balances[account, asset] == int(Decimal(asserted) * 10**12), line
+            assert balances[account, asset] == _pico(asserted), line
     assert not any(sums.values()), list(lines)
+
+
+def _pico(amount: str) -> int:
+    return int(amount.replace(".", ""))  # it has twelve places
