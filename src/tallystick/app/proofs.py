@@ -69,6 +69,21 @@ def proof_pieces(
     return _pieces(runtime, stored, invoice, contracts, sealed, wanted, progress)
 
 
+def run_evidence(runtime: Runtime, org_id: str, first: int, last: int) -> Evidence | None:
+    """From the org's entries `first` to `last` to the newest signed checkpoint; None while they are not all sealed.
+
+    Raises:
+        Conflict: `entries_missing`.
+        BadInput: `missing_block`, `broken_block`.
+        Unavailable: `database_unreachable`.
+    """
+    with runtime.database.operator() as connection:
+        sealed = sealed_range(connection, org_id, last)
+        if sealed is None or checkpoint_covering(connection, sealed.block) is None:
+            return None
+    return _evidence(runtime, org_id, first, last, sealed, None)
+
+
 def proof_entries(invoice: Invoice) -> int:
     """How many entries the proof of an invoice has."""
     return invoice.ledger.through_seq - _first_seq(invoice) + 1 if invoice.ledger.through_seq else 0

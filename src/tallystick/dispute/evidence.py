@@ -22,6 +22,7 @@ from tallystick.invoice.model import Invoice, InvoiceLine
 from tallystick.ledger.dispute_operations import DISPUTE
 from tallystick.ledger.operation_ids import operation_id
 from tallystick.ledger.operations import Settled
+from tallystick.rates.model import CostLine
 
 FORMAT: Final = "tallystick/dispute-evidence/v1"
 DIFFERENCES_MAX: Final = 200
@@ -250,21 +251,23 @@ def _request(found: RequestFound) -> dict[str, Any]:
         "rate_version": priced.rate_version,
         "cost_status": priced.status,
         "cost_usd": _usd(priced.cost_pico),
-        "cost_lines": [
-            {
-                "meter": line.meter,
-                "quantity": line.quantity,
-                "model": line.model,
-                "price_usd": _usd(line.price_pico),
-                "per": line.per,
-                "amount_usd": _usd(line.amount_pico),
-            }
-            for line in stored_lines(priced)
-        ],
+        "cost_lines": [cost_line_members(line) for line in stored_lines(priced)],
         "recomputed_cost_usd": None if cost is None else _usd(cost.total_pico),
         "charged_usd": None if found.charge is None else found.charge.exact_usd,
         "agrees": not found.again.differences,
         "explanation": list(request_sentences(found.fact, found.again, found.month, found.charge)),
+    }
+
+
+def cost_line_members(line: CostLine) -> dict[str, Any]:
+    """One line of a cost, as the document has it."""
+    return {
+        "meter": line.meter,
+        "quantity": line.quantity,
+        "model": line.model,
+        "price_usd": _usd(line.price_pico),
+        "per": line.per,
+        "amount_usd": _usd(line.amount_pico),
     }
 
 

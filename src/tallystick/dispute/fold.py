@@ -1,7 +1,7 @@
 """Where an org's disputes stand, from its entries alone: what the tables of their state are compared with.
 
-Each step must be what `dispute.machine` makes of it from those before; and after a dispute is upheld, what it gives back
-must follow at once, each operation as `dispute.awards` says it, with nothing between.
+Each step must be what `dispute.machine` makes of it from those before; and after a dispute is upheld, what it gives
+back must follow at once, each operation as `dispute.awards` says it, with nothing between.
 """
 
 from __future__ import annotations
