@@ -24,6 +24,7 @@ def jobs_of(settings: Settings) -> Mapping[str, Job]:
             in_loop=True),
         Job("webhooks", "events to endpoints", _seconds(settings.webhook_seconds), _send_webhooks, in_loop=True),
         Job("close", "invoices of months that are over", _HOUR, _close, offset=timedelta(minutes=12)),
+        Job("disputes", "evidence of disputes", timedelta(minutes=5), _prove_disputes, offset=timedelta(minutes=3)),
         Job("rates", "newer rate cards, and prices for requests that had none", _HOUR, _check_rates,
             offset=timedelta(minutes=22)),
         Job("alerts", "what is to be looked at", timedelta(minutes=5), _alert, offset=timedelta(minutes=4)),
@@ -104,6 +105,15 @@ def _close(given: JobRun) -> Done:
     credited = sum(1 for _, _, cents in looked if cents)
     said = f", {credited:,} months were credited for incidents that were recorded later" if credited else ""
     return Done(len(issued), f"{len(issued):,} invoices were issued{said}")
+
+
+def _prove_disputes(given: JobRun) -> Done:
+    from tallystick.app.dispute_evidence import attach_pending
+
+    done, errors = attach_pending(given.runtime, is_stopping=given.is_stopping)
+    if errors:
+        raise errors[0]  # the evidence of the others is attached
+    return Done(done, f"{done:,} disputes got their evidence")
 
 
 def _check_rates(given: JobRun) -> Done:

@@ -101,8 +101,9 @@ def summary_sentences(document: Mapping[str, Any]) -> Iterator[str]:
                 "USD were billed."
             )
     if document["requests"]:
-        same = sum(one["agrees"] for one in document["requests"])
-        yield f"{counted(len(document['requests']), 'request')} were computed again; {same:,} came out as recorded."
+        same, count = sum(one["agrees"] for one in document["requests"]), len(document["requests"])
+        were = "was" if count == 1 else "were"
+        yield f"{counted(count, 'request')} {were} computed again; {same:,} came out as recorded."
     if document["difference_count"]:
         found = counted(document["difference_count"], "difference")
         yield f"{found} in all; {usd(document['proposed_usd'])} USD are proposed to be taken back."
