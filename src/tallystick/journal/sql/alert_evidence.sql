@@ -85,10 +85,10 @@ group by given.org_id, given.prefix
 
 -- name: overdue
 -- Issued invoices that are due and not paid, each by its org's clock.
-select account.org_id, invoice_id, number, due_at, total_cents - paid_cents - credited_cents, is_test
+select account.org_id, invoice_id, number, due_at, total_cents - paid_cents - credited_cents - applied_cents - carried_cents, is_test
 from invoice_accounts as account
 left join unnest(%(tests)s::text[], %(clocks)s::timestamptz[]) as test (org_id, at) on test.org_id = account.org_id
-where not voided and total_cents > paid_cents + credited_cents and due_at <= coalesce(test.at, %(now)s)
+where not voided and total_cents > paid_cents + credited_cents + applied_cents + carried_cents and due_at <= coalesce(test.at, %(now)s)
     and (%(org)s::text is null or account.org_id = %(org)s)
 
 -- name: unpriced
