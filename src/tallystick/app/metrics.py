@@ -17,12 +17,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
+from tallystick.app.billing_metrics import backup_metrics, billing_metrics
 from tallystick.app.job_list import list_jobs
 from tallystick.app.job_runs import queue_of
 from tallystick.app.rollup_health import rollup_health
 from tallystick.app.runtime import Runtime
 from tallystick.app.settlement_queue import queue_state
 from tallystick.core.errors import TallyError
+from tallystick.journal.alerts import firing_counts
 from tallystick.journal.database import Connection
 from tallystick.journal.metrics import RolledFigures, ledger_figures, rolled_figures, rolled_mark
 
@@ -91,6 +93,7 @@ class _Figures(Collector):
             family.add_metric(["waiting"], queued.waiting)
             family.add_metric(["refused"], queued.refused)
             yield family
+        yield from backup_metrics(self._runtime)
 
     def _database(self) -> Iterator[Metric]:
         now = self._runtime.clock()
@@ -138,8 +141,21 @@ class _Figures(Collector):
         yield _gauge(
             "tallystick_invoiced_usd", "What all stored invoices come to, in USD.", ledger.invoiced_cents / 100
         )
+        with self._runtime.database.operator() as connection:
+            yield from billing_metrics(self._runtime, connection)
         yield from self._rollups()
+        yield from self._alerts()
         yield from self._jobs()
+
+    def _alerts(self) -> Iterator[Metric]:
+        with self._runtime.database.operator() as connection:
+            counts = firing_counts(connection)
+        firing = GaugeMetricFamily(
+            "tallystick_alerts_firing", "Alerts that fire, of orgs and of the operator.", labels=["rule", "severity"]
+        )
+        for rule, severity, count in counts:
+            firing.add_metric([rule, severity], count)
+        yield firing
 
     def _rollups(self) -> Iterator[Metric]:
         health = rollup_health(self._runtime)

@@ -29,6 +29,7 @@ from tallystick.app.runtime import checked_url
 from tallystick.app.seal import block_store
 from tallystick.app.settings import Settings
 from tallystick.app.verify_accounts import check_counters, check_org_accounts
+from tallystick.app.verify_alerts import check_alerts
 from tallystick.app.verify_chunk import Checked, Piece, Place, check_piece
 from tallystick.app.verify_invoices import check_profiles
 from tallystick.app.verify_log import check_log
@@ -157,6 +158,7 @@ def verify_ledger(
         report.operations = check_org_accounts(connection, folder, org_id, heads, with_operations, report.findings)
         check_counters(runtime.database, org_id, report.findings)
         check_rollups(runtime, org_id, report.findings)
+        check_alerts(connection, org_id, report.findings)
         check_sla(runtime, org_id, report.findings)
     orgs.finish()
     return report
