@@ -47,7 +47,9 @@ BY_ORG: dict[str, str] = {
     " 'grant', '', '', '', 'promo', 1, 10)",
     "reopened_days": "insert into reopened_days values (%(org)s, '2026-10-01', '2026-10-03', 1, 1, 1, 1, 0, 30)",
     "invoice_accounts": "insert into invoice_accounts values (%(org)s, 'inv_1', 1, 'INV-2026-00000' || %(org)s,"
-    " '2026-09', 'digest', now(), now(), 5, 0, 0, false, false, '{}', 1)",
+    " '2026-09', 'digest', now(), now(), 5, 0, 0, false, false, '{}', '[]', 0, '{}', 0, 1)",
+    "invoice_credit_lots": "insert into invoice_credit_lots values"
+    " (%(org)s, 1, 'goodwill', now(), null, 5, 5, null, null, null, 0, null, null, false)",
     "invoice_events": "insert into invoice_events values"
     " (%(org)s, 1, 'inv_1', 'payment', now(), 5, null, 'manual:' || %(org)s)",
     "payment_outcomes": "insert into payment_outcomes values ('stripe', 'evt_1',"
@@ -84,6 +86,8 @@ SHARED: dict[str, str] = {
     " (1, 'downtime', now(), now() + interval '1 day', null, null, 'down', 'ann', 'i1', now(), null)",
     "payment_events": "insert into payment_events values"
     " ('stripe', 'evt_1', 'charge.succeeded', 'pi_1', false, sha256('x'), '{}', now())",
+    "promo_codes": "insert into promo_codes values ('SPRING24', 1, '{}', false, 'ann', '', now())",
+    "promo_counts": "insert into promo_counts values ('SPRING24', false, 1)",
     "register": "insert into register values (1000000, 'x', sha256('x'), sha256('x'))",
 }
 """Every table whose rows belong to no org, apart from Alembic's own."""
@@ -91,7 +95,8 @@ SHARED: dict[str, str] = {
 ROLLUPS = ("rollup_states", "rollup_requests", "rollup_meters", "rollup_operations", "reopened_days")
 MOVING = (
     "org_heads", "account_balances", "org_states", "grants", "open_holds", "finished_work", "counters",
-    "invoice_accounts", "number_series", "webhook_endpoints", "webhook_deliveries", *ROLLUPS,
+    "invoice_accounts", "invoice_credit_lots", "number_series", "promo_counts", "webhook_endpoints",
+    "webhook_deliveries", *ROLLUPS,
 )  # fmt: skip
 """The tables that say where an org stands; all of it follows from its entries."""
 APPEND_ONLY = [table for table in (*BY_ORG, *SHARED) if table not in MOVING]

@@ -40,6 +40,7 @@ KEY = {
     "billing_profile_texts": "org_id, version",
     "billing_profile_erasures": "org_id, version",
     "test_clocks": "org_id, ordinal",
+    "promo_codes": "code, version",
     "payment_events": "provider, event_id",
     "payment_outcomes": "provider, event_id, n",
     "incidents": "incident",

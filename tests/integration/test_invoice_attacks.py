@@ -44,12 +44,12 @@ PROFILE = {"name": "Ann Globex", "author": "ann"}
         ),
         (
             "insert into invoice_accounts select 'ghost', invoice_id, seq, 'X-2026-000001', period, digest, issued_at, "
-            "due_at, total_cents, paid_cents, credited_cents, voided, is_test, line_credits, bill_to "
-            "from invoice_accounts limit 1",
+            "due_at, total_cents, paid_cents, credited_cents, voided, is_test, line_credits, "
+            "applied, applied_cents, carried, carried_cents, bill_to from invoice_accounts limit 1",
             "ghost",
         ),
-        ("insert into invoice_events values ('globex', 99, 'inv_x', 'payment', now(), 5, null)", "invoice_events"),
-        ("insert into invoice_events values ('ghost', 99, 'inv_x', 'payment', now(), 5, null)", "ghost"),
+        ("insert into invoice_events values ('globex', 99, 'inv_x', 'payment', now(), 5, null, 'x')", "invoice_events"),
+        ("insert into invoice_events values ('ghost', 99, 'inv_x', 'payment', now(), 5, null, 'x')", "ghost"),
         (
             "insert into account_balances (org_id, account, asset, debit_pico, credit_pico) "
             "values ('ghost', 'receivable', 'USD', 7, 0)", "ghost",

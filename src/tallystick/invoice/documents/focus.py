@@ -2,7 +2,7 @@
 
 The file has the columns of FOCUS 1.3, and of 1.2, which names the provider and the publisher in columns of their own.
 A row is a charge: a step of a line's arithmetic, what was used and costs nothing, or a credit that was used up.
-`BilledCost` adds up to the invoice's total less those credits, to the cent, and within a line to its amount: its largest
+`BilledCost` adds up to the invoice's total less those credits, to the cent, within a line to its amount: its largest
 row has what rounding the line took. What is carried over from another invoice is a payment, and no row.
 """
 

@@ -236,6 +236,8 @@ with kept (relation, named, org_id, seq, digest) as (
     union all
     select 'billing_profile_erasures', 'the erasure of billing profile ' || version, org_id, null, to_jsonb(t) from billing_profile_erasures as t
     union all
+    select 'promo_codes', 'version ' || version || ' of the promo code ' || code, null, null, to_jsonb(t) from promo_codes as t
+    union all
     select 'administrative_acts', 'act ' || n, org_id, seq, to_jsonb(t) from administrative_acts as t
     union all
     select 'payment_events', 'event ' || event_id || ' of ' || provider, null, null, to_jsonb(t) from payment_events as t
