@@ -51,6 +51,8 @@ _ADDRESSES: Final[tuple[tuple[Rule, str], ...]] = (
     (Rule("read", INVOICE), "show_invoice explain_invoice export_invoice render_document show_invoice_life"),
     (Rule("read", NOBODY), "show_latest_checkpoint show_checkpoint list_rate_versions show_rates price_answer"),
     (Rule("webhooks", QUERY), "list_webhooks"),
+    (Rule("read", QUERY), "list_disputes show_dispute"),
+    (Rule("disputes", QUERY), "open_dispute withdraw_dispute dispute_bundle"),
     # Of these the routes let a key of an org see and change its own alone.
     (Rule("webhooks", NOBODY), "create_webhook list_webhook_types show_webhook change_webhook remove_webhook "
                                "rotate_webhook_secret ping_webhook replay_webhook list_webhook_deliveries "
@@ -64,6 +66,7 @@ _ADDRESSES: Final[tuple[tuple[Rule, str], ...]] = (
              "assign_payment_event retry_payment_event "
              "silence_alert silence_alerts end_alert_silence set_alert_preferences set_own_alert_preferences "
              "apply_contract close_month finalize_invoices record_payment credit_invoice void_invoice "
+             "review_dispute uphold_dispute reject_dispute "
              "give_invoice_credit create_promo end_promo list_promos show_promo "
              "set_billing_profile make_test_org advance_test_clock"),
 )

@@ -7,6 +7,7 @@ when it was made. Only the proofs grow with the log: a bundle that is made later
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from io import BytesIO
@@ -82,6 +83,12 @@ def make_bundle(runtime: Runtime, org_id: str, dispute_id: str) -> bytes:
         files[bundle.KEY] = f"{evidence.key}\n".encode()
     files[bundle.README] = bundle.readme_text(dispute_id, [*files, bundle.README], missing).encode()
     return zip_files(files)
+
+
+def bundle_name(org_id: str, dispute_id: str) -> str:
+    """What the file of a bundle is called."""
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "_", org_id)[:60].lstrip(".") or "org"
+    return f"dispute-{safe}-{dispute_id}.zip"
 
 
 def zip_files(files: Mapping[str, bytes]) -> bytes:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from typing import NamedTuple
 
+import msgspec
+
 from tallystick.app.dispute_requests import DisputedMonth, Settlement, Weighed, weigh
 from tallystick.app.disputes_shown import dispute_account
 from tallystick.app.entries import entries_at
@@ -33,6 +35,7 @@ from tallystick.dispute.evidence import (
     make_evidence,
 )
 from tallystick.dispute.model import DisputeAccount
+from tallystick.dispute.words import explanation_text
 from tallystick.invoice.canonical import canonical_json
 from tallystick.invoice.facts import StoredFact, recheck
 from tallystick.invoice.model import Invoice, parse_invoice
@@ -285,3 +288,8 @@ def _contracts(runtime: Runtime, invoice: Invoice | None, weighed: Weighed | Non
             if one.settled.contract:
                 found[one.settled.contract, one.settled.contract_version] = one.settled.contract_sha256
     return [Version(name, version, sha256) for (name, version), sha256 in sorted(found.items())]
+
+
+def evidence_words(text: str) -> str:
+    """A document of evidence in plain words."""
+    return explanation_text(msgspec.json.decode(text))

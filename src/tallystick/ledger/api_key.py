@@ -26,6 +26,7 @@ SCOPES: Final[Mapping[str, str]] = {
     "events": "record usage",
     "read": "the org's wallet, limits, actions, usage and invoices",
     "webhooks": "where the org's events are sent",
+    "disputes": "dispute the org's charges, and fetch the evidence",
     "admin": "everything, of every org",
 }
 """What keys may be for."""
