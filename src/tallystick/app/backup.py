@@ -21,7 +21,7 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -35,7 +35,8 @@ from tallystick.app.settings import Settings
 from tallystick.app.signing import signing_key_path
 from tallystick.archive.paths import note_path, people_path
 from tallystick.core.errors import BadInput, Conflict, NotFound, Unavailable
-from tallystick.core.instants import Clock, format_instant
+from tallystick.core.instants import Clock, format_instant, parse_instant
+from tallystick.journal.audit import record_act
 from tallystick.journal.backup_load import refuse_claimed
 from tallystick.journal.backup_tables import (
     Table,
@@ -48,11 +49,12 @@ from tallystick.journal.backup_tables import (
     tables_bytes,
 )
 from tallystick.journal.database import Connection, Database
-from tallystick.journal.migrations import schema_sha256
+from tallystick.journal.migrations import revisions, schema_sha256
 from tallystick.journal.probe import probe
 from tallystick.journal.sealing import Block, list_blocks, lock_folder
 from tallystick.journal.server import EmbeddedServer
 from tallystick.journal.steps import reached
+from tallystick.ledger.acts import Act
 
 BACKUP_STEPS = ("backup.begun", "backup.snapshot", "backup.tables", "backup.blocks", "backup.written", "backup.done")
 """The named steps of a backup, in their order."""
@@ -113,6 +115,7 @@ def back_up(
     with _full_disk_named(path), _new_file(path) as file, _database(settings) as (database, revision, version):
         reached("backup.begun")
         taken_at = clock()
+        _record(database, revision, path, taken_at, with_keys=with_keys)
         run = _Run(settings, database, file, taken_at, progress)
         try:
             report = run.write(revision, version, with_keys=with_keys)
@@ -126,6 +129,23 @@ def back_up(
     _note(settings, done)
     reached("backup.done")
     return done
+
+
+def _record(database: Database, revision: str, path: Path, at: datetime, *, with_keys: bool) -> None:
+    """Write down who is about to copy everything: the act is in the backup, too."""
+    if revision != revisions()[-1]:  # an older schema need not have the trail yet
+        return
+    after = {"file": str(path.absolute()), "with_keys": with_keys}
+    with suppress(Unavailable), database.operator() as connection:  # a standby takes no writes, and can be backed up
+        record_act(connection, Act("backup.make", path.name, at, after=after))
+
+
+def last_backup_at(settings: Settings) -> datetime | None:
+    """Of which moment the last backup of this data directory is; None where there is no word of any."""
+    try:
+        return parse_instant(json.loads(last_backup_path(settings).read_text())["at"], where="at")
+    except (OSError, ValueError, KeyError, TypeError, BadInput):
+        return None
 
 
 class _Run:

@@ -34,6 +34,7 @@ create table payment_outcomes (
     check ((state = 'recorded') = (org_id is not null and invoice_id is not null)),
     check ((state = 'recorded') = (code is null))
 );
+create index payment_outcomes_unmatched on payment_outcomes (provider, event_id, n) where state = 'unmatched';
 comment on table payment_outcomes is
     'What became of each event, the last row holds: recorded as the entries seqs of an org, ignored, refused, or waiting for somebody to say whose it is. No row: it came, and nothing was done about it yet.';
 
