@@ -29,6 +29,7 @@ from tallystick.cli import (
     entry,
     erase,
     find,
+    gate,
     holds,
     ingest,
     invoice,
@@ -149,6 +150,7 @@ for _module in (
     audit,
     webhooks,
     versions,
+    gate,
     doctor,
     demo,
 ):
