@@ -70,7 +70,19 @@ BY_ORG: dict[str, str] = {
     " attempts_max) values ('dlv_' || %(org)s, 'msg_' || %(org)s, 'we_' || %(org)s, %(org)s, 1, 10)",
     "webhook_attempts": "insert into webhook_attempts values"
     " ('dlv_' || %(org)s, %(org)s, 1, now(), 5, 500, null, 'no')",
+    "disputes": "insert into disputes values (%(org)s, 1, 'd1', 'invoice', 'open', 'inv_1', null, '{}', '{}', '{}', 5,"
+    " 'bob', 'too much', now(), now(), null, null, 0, 0, null, null, 0, '{}', '{}')",
+    "dispute_events": "insert into dispute_events values (%(org)s, 1, 1, 'opened', now(), 'bob', 'too much')",
+    "dispute_evidence": "insert into dispute_evidence values (%(org)s, 1, 'sha', '{}')",
     "sla_looks": "insert into sla_looks values (%(org)s, 'inv_1', 1, 5)",
+    "alert_events": "insert into alert_events (org_id, alert_id, ordinal, change, rule, subject, level, severity,"
+    " summary, figures, next_step, held_back, is_test, at, recorded_at) values (%(org)s, 'al_' || %(org)s, 1, 'firing',"
+    " 'limit', 's', 1, 'info', 'used', '{}', 'wait', null, false, now(), now())",
+    "open_alerts": "insert into open_alerts values ('al_' || %(org)s, %(org)s, 'limit', 's', 1, 1, 1, now(), 'info',"
+    " 'used', '{}', 'wait', false)",
+    "alert_silences": "insert into alert_silences values"
+    " (%(org)s, 'sl_' || %(org)s, 1, null, null, now(), now() + interval '1 day', 'known', 'ann', now())",
+    "alert_preferences": "insert into alert_preferences values (%(org)s, 1, '{}', 'ann', now())",
 }
 """Every table whose rows belong to an org, and an insert of one for `org`; in the order in which that works."""
 
@@ -88,14 +100,15 @@ SHARED: dict[str, str] = {
     " ('stripe', 'evt_1', 'charge.succeeded', 'pi_1', false, sha256('x'), '{}', now())",
     "promo_codes": "insert into promo_codes values ('SPRING24', 1, '{}', false, 'ann', '', now())",
     "promo_counts": "insert into promo_counts values ('SPRING24', false, 1)",
+    "alert_marks": "insert into alert_marks values ('', now())",
     "register": "insert into register values (1000000, 'x', sha256('x'), sha256('x'))",
 }
 """Every table whose rows belong to no org, apart from Alembic's own."""
 
 ROLLUPS = ("rollup_states", "rollup_requests", "rollup_meters", "rollup_operations", "reopened_days")
 MOVING = (
-    "org_heads", "account_balances", "org_states", "grants", "open_holds", "finished_work", "counters",
-    "invoice_accounts", "invoice_credit_lots", "number_series", "promo_counts", "webhook_endpoints",
+    "alert_marks", "open_alerts", "org_heads", "account_balances", "org_states", "grants", "open_holds", "finished_work", "counters",
+    "disputes", "invoice_accounts", "invoice_credit_lots", "number_series", "promo_counts", "webhook_endpoints",
     "webhook_deliveries", *ROLLUPS,
 )  # fmt: skip
 """The tables that say where an org stands; all of it follows from its entries."""

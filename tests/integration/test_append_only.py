@@ -45,6 +45,10 @@ KEY = {
     "payment_outcomes": "provider, event_id, n",
     "incidents": "incident",
     "sla_looks": "org_id, invoice_id, incidents_through",
+    "dispute_evidence": "org_id, dispute_seq, sha256",
+    "alert_events": "alert_id, ordinal",
+    "alert_silences": "silence_id, ordinal",
+    "alert_preferences": "org_id, version",
     "webhook_secrets": "endpoint_id, ordinal",
     "webhook_events": "event_id",
     "webhook_attempts": "delivery_id, attempt",
@@ -130,6 +134,7 @@ def test_heads_and_accounts_stay_and_only_the_writer_moves_them(
 
 PASSING = {
     "open_holds": ("delete", "insert into open_holds values ('acme', 2, now())", "update open_holds set seq = 3"),
+    "open_alerts": ("delete", "update open_alerts set changes = 2", "truncate open_alerts"),
     "finished_work": ("update", "update finished_work set seq = seq + 1", "delete from finished_work"),
     "counters": ("delete", "update counters set used = used + 1", "truncate counters"),
     "rollup_states": ("delete", "update rollup_states set rolled_through_seq = 0", "truncate rollup_states"),

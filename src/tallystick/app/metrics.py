@@ -24,7 +24,6 @@ from tallystick.app.rollup_health import rollup_health
 from tallystick.app.runtime import Runtime
 from tallystick.app.settlement_queue import queue_state
 from tallystick.core.errors import TallyError
-from tallystick.journal.alerts import firing_counts
 from tallystick.journal.database import Connection
 from tallystick.journal.metrics import RolledFigures, ledger_figures, rolled_figures, rolled_mark
 
@@ -144,18 +143,7 @@ class _Figures(Collector):
         with self._runtime.database.operator() as connection:
             yield from billing_metrics(self._runtime, connection)
         yield from self._rollups()
-        yield from self._alerts()
         yield from self._jobs()
-
-    def _alerts(self) -> Iterator[Metric]:
-        with self._runtime.database.operator() as connection:
-            counts = firing_counts(connection)
-        firing = GaugeMetricFamily(
-            "tallystick_alerts_firing", "Alerts that fire, of orgs and of the operator.", labels=["rule", "severity"]
-        )
-        for rule, severity, count in counts:
-            firing.add_metric([rule, severity], count)
-        yield firing
 
     def _rollups(self) -> Iterator[Metric]:
         health = rollup_health(self._runtime)
