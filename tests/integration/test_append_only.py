@@ -109,6 +109,7 @@ def test_nobody_changes_or_removes_what_was_recorded(filled_url: str, table: str
         ("grants", "available_pico"),
         ("invoice_accounts", "paid_cents"),
         ("number_series", "last"),
+        ("disputes", "differences"),
         ("webhook_endpoints", "failures"),
         ("webhook_deliveries", "attempts"),
     ],

@@ -10,7 +10,6 @@ from tallystick.dispute.model import DisputeAccount, DisputeEvent
 from tallystick.journal.database import Connection
 from tallystick.journal.disputes_group import dispute_of
 from tallystick.journal.named_sql import load_queries
-from tallystick.ledger.dispute_operations import DisputeState
 
 _SQL = load_queries("disputes")
 
@@ -20,14 +19,6 @@ class OrgDispute(NamedTuple):
 
     org_id: str
     account: DisputeAccount
-
-
-class StateCount(NamedTuple):
-    """How many disputes stand so, and how many of them should have been answered by now."""
-
-    state: DisputeState
-    disputes: int
-    overdue: int
 
 
 class KeptEvidence(NamedTuple):
@@ -116,11 +107,6 @@ def read_evidence(connection: Connection, org_id: str, seq: int, sha256: str) ->
 def evidence_of_org(connection: Connection, org_id: str) -> list[KeptEvidence]:
     """All documents of the org."""
     return [KeptEvidence(*row) for row in connection.execute(_SQL["evidence_of_org"], {"org": org_id})]
-
-
-def count_disputes(connection: Connection, now: datetime) -> list[StateCount]:
-    """How many disputes of all orgs stand how. An operator's transaction."""
-    return [StateCount(*row) for row in connection.execute(_SQL["numbers"], {"now": now})]
 
 
 def orgs_of_dispute(connection: Connection, seq: int) -> list[str]:

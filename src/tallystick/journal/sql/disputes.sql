@@ -87,11 +87,6 @@ select document from dispute_evidence where org_id = %(org)s and dispute_seq = %
 select dispute_seq, sha256, encode(sha256(convert_to(document, 'UTF8')), 'hex') from dispute_evidence
 where org_id = %(org)s order by dispute_seq, sha256
 
--- name: numbers
--- How many disputes there are by state; how many of the undecided ones should have been answered by now.
-select state, count(*), count(*) filter (where state in ('open', 'under_review') and answer_due_at <= %(now)s)
-from disputes group by state order by state
-
 -- name: orgs_of_seq
 -- Whose dispute bears that number: each org numbers its own.
 select org_id from disputes where seq = %(seq)s order by org_id limit 3
