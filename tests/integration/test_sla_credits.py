@@ -149,7 +149,7 @@ def test_whoever_dies_on_the_way_gives_nothing_twice(promised: Runtime, monkeypa
     def die(*_: object) -> None:
         raise KeyboardInterrupt
 
-    for place in ("tallystick.app.sla_credits.add_look", "tallystick.app.issue_invoices._submitted"):
+    for place in ("tallystick.app.sla_credits.add_looks", "tallystick.app.issue_invoices._submitted"):
         monkeypatch.setattr(place, die)
         with pytest.raises(KeyboardInterrupt):
             finalize_month(promised, OCTOBER, ["globex"])

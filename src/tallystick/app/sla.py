@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +12,10 @@ import msgspec
 from tallystick.app.close_month import preview_invoice
 from tallystick.app.entries import Ledger, entries_at
 from tallystick.app.operate import existing_org
-from tallystick.app.pinned import pinned_terms
 from tallystick.app.runtime import Runtime
-from tallystick.app.sla_counts import slow_counts
-from tallystick.billing.incidents import Incident, holding, incident_id
+from tallystick.app.sla_counts import Counts, slow_counts
+from tallystick.app.sla_known import Known, read_known
+from tallystick.billing.incidents import Incident, incident_id
 from tallystick.billing.sla import PlanCredit, SlaResult, plan_members, plan_sentences, sla_credit
 from tallystick.billing.sla_month import promises_of
 from tallystick.contract.sla_words import sla_terms
@@ -22,10 +23,9 @@ from tallystick.core.instants import parse_instant
 from tallystick.core.money import cents_to_usd
 from tallystick.core.periods import month_period
 from tallystick.invoice.model import Invoice, parse_invoice
-from tallystick.journal.incidents import incidents_of, last_incident
 from tallystick.journal.invoices import invoice_by_month
 from tallystick.journal.period_scope import begin_reading
-from tallystick.journal.sla import sla_lots
+from tallystick.journal.sla import sla_lots, thresholds_of
 from tallystick.ledger.credit_operations import GiveCredit
 from tallystick.ledger.operation_body import read_body
 from tallystick.ledger.operation_ids import operation_id
@@ -43,11 +43,13 @@ class MonthCredit:
     Attributes:
         through: the number of the last incident that is known.
         incidents: those that concern the org, touch the month and hold.
+        measured: whether requests were counted.
     """
 
     invoice: Invoice
     through: int
     incidents: tuple[Incident, ...]
+    measured: bool
     result: SlaResult
 
 
@@ -66,13 +68,14 @@ class Given:
         return int(self.request_id.removeprefix(REQUEST_PREFIX).partition(":")[2] or 1)
 
 
-def month_credit(ledger: Ledger, invoice: Invoice, *, through: int | None = None) -> MonthCredit:
+def month_credit(ledger: Ledger, invoice: Invoice, known: Known, *, through: int | None = None) -> MonthCredit:
     """What the invoice's month is credited in all.
 
     Args:
         ledger: a running system, or one that is opened for a check alone.
         invoice: a stored one, or a preview.
-        through: as it was when this was the number of the last incident; None for now.
+        known: what is known of its month.
+        through: as it was when this was the number of the last incident; None for as it is known.
 
     Raises:
         NotFound: `unknown_contract_version`.
@@ -80,16 +83,26 @@ def month_credit(ledger: Ledger, invoice: Invoice, *, through: int | None = None
         BadInput: `missing_block`, `broken_block`.
         Unavailable: `database_unreachable`.
     """
-    start, end = parse_instant(invoice.period.start), parse_instant(invoice.period.end)
-    with ledger.database.operator() as connection:
-        last = last_incident(connection) if through is None else through
-        found = holding(incidents_of(connection, invoice.org_id, start, end), last)
-    incidents = tuple(one for one in found if one.concerns(invoice.org_id) and one.start < end and one.end > start)
-    with ledger.database.org(invoice.org_id) as connection:
-        begin_reading(connection)
-        promises = promises_of(invoice, pinned_terms(connection, invoice))
-        counts = slow_counts(ledger, connection, invoice, promises, incidents)
-    return MonthCredit(invoice, last, incidents, sla_credit(promises, incidents, counts))
+    last = known.through if through is None else through
+    incidents = known.incidents(invoice, last)
+    promises = promises_of(invoice, known.contract)
+    counts: Counts = {}
+    if any(thresholds_of(one) for one in promises):
+        with ledger.database.org(invoice.org_id) as connection:
+            begin_reading(connection)
+            counts = slow_counts(ledger, connection, invoice, promises, incidents)
+    return MonthCredit(invoice, last, tuple(incidents), bool(counts), sla_credit(promises, incidents, counts))
+
+
+def known_of(ledger: Ledger, invoices: Iterable[Invoice]) -> Known:
+    """What is known now of the months of these invoices.
+
+    Raises:
+        Unavailable: `database_unreachable`.
+    """
+    return read_known(
+        ledger, [(parse_instant(one.period.start), parse_instant(one.period.end)) for one in invoices]
+    )  # fmt: skip
 
 
 def given_for(ledger: Ledger, org_id: str, month: str) -> list[Given]:
@@ -135,7 +148,7 @@ def show_sla(runtime: Runtime, org_id: str, month: str) -> dict[str, Any]:
     with runtime.database.org(org_id) as connection:
         stored = invoice_by_month(connection, org_id, month)
     invoice = preview_invoice(runtime, org_id, month) if stored is None else parse_invoice(stored.document)
-    found = month_credit(runtime, invoice)
+    found = month_credit(runtime, invoice, known_of(runtime, [invoice]))
     given = given_for(runtime, org_id, month)
     given_cents = sum(one.amount_cents for one in given)
     return {

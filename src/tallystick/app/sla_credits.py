@@ -10,24 +10,24 @@ comes to beyond what was given is given as another entry. Nothing that was given
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from tallystick.app.billing_terms import load_stored_contract
-from tallystick.app.entries import Ledger
 from tallystick.app.runtime import Runtime
-from tallystick.app.sla import REQUEST_PREFIX, Given, MonthCredit, credit_evidence, given_for, month_credit
+from tallystick.app.sla import REQUEST_PREFIX, Given, MonthCredit, credit_evidence, given_for, known_of, month_credit
+from tallystick.app.sla_known import Known, read_known
 from tallystick.core.errors import Conflict, TallyError, Unavailable
 from tallystick.invoice.canonical import canonical_json
 from tallystick.invoice.model import Invoice, parse_invoice
-from tallystick.journal.contracts import ContractVersion, list_contract_versions
 from tallystick.journal.invoices import InvoiceRow
-from tallystick.journal.sla import Look, add_look, documents_of, unlooked
+from tallystick.journal.sla import Look, add_looks, documents_of, unlooked
 from tallystick.ledger.credit_operations import ABOUT_BYTES_MAX
 
 AUTHOR = "tallystick"
 _TRIES = 5
 _AT_ONCE = 100
+_SIDE_BY_SIDE = 6
+"""How many months are looked at together: while the database counts for one, another's credit is committed."""
 
 
 def credit_breaches(runtime: Runtime, rows: Sequence[InvoiceRow]) -> dict[str, TallyError]:
@@ -39,22 +39,13 @@ def credit_breaches(runtime: Runtime, rows: Sequence[InvoiceRow]) -> dict[str, T
     Raises:
         Unavailable: `journal_busy`, `database_unreachable`, …; doing it again is safe.
     """
-    promising = _promising(runtime)
-    if not promising:
+    if not rows:
         return {}
-    with runtime.database.operator() as connection:
-        documents = documents_of(connection, [row.invoice_id for row in rows])
-    errors: dict[str, TallyError] = {}
-    for row in rows:
-        try:
-            invoice = parse_invoice(documents[row.invoice_id])
-            if any((one.contract, one.sha256) in promising for one in invoice.sections):
-                _look(runtime, invoice)
-        except Unavailable:
-            raise
-        except TallyError as error:
-            errors[row.invoice_id] = error
-    return errors
+    known = read_known(runtime, [(row.period_start, row.period_end) for row in rows])
+    if not known.promises_anything():
+        return {}
+    found = _look_at(runtime, [row.invoice_id for row in rows], known, note_all=False)
+    return {invoice_id: cents for invoice_id, _, cents in found if isinstance(cents, TallyError)}
 
 
 def credit_late_incidents(runtime: Runtime, org_id: str | None = None) -> list[tuple[str, str, int | TallyError]]:
@@ -69,45 +60,68 @@ def credit_late_incidents(runtime: Runtime, org_id: str | None = None) -> list[t
     Raises:
         Unavailable: `journal_busy`, `database_unreachable`, …; doing it again is safe.
     """
-    if not _promising(runtime):
+    if not read_known(runtime, ()).promises_anything():
         return []
     with runtime.database.operator() as connection:
-        left = [invoice for _, invoice in unlooked(connection, org_id)]
+        left = unlooked(connection, org_id)
     done: list[tuple[str, str, int | TallyError]] = []
     for start in range(0, len(left), _AT_ONCE):
         some = left[start : start + _AT_ONCE]
-        with runtime.database.operator() as connection:
-            documents = documents_of(connection, some)
-        for invoice_id in some:
-            invoice = parse_invoice(documents[invoice_id])
-            try:
-                done.append((invoice.org_id, invoice.period.label, _look(runtime, invoice)))
-            except Unavailable:
-                raise
-            except TallyError as error:
-                done.append((invoice.org_id, invoice.period.label, error))
+        known = read_known(runtime, [(one.start, one.end) for one in some])
+        found = _look_at(runtime, [one.invoice_id for one in some], known, note_all=True)
+        done += [(one.org_id, one.month, cents) for one, (_, _, cents) in zip(some, found, strict=True)]
     return done
 
 
-def _look(runtime: Runtime, invoice: Invoice) -> int:
-    """Give what the month comes to beyond what was given; how many cents were given now."""
+_Looked = tuple[str, MonthCredit | None, int | TallyError]
+"""Of an invoice: what its month comes to, and how many cents were given now, or what kept it from being looked at."""
+
+
+def _look_at(runtime: Runtime, invoices: Sequence[str], known: Known, *, note_all: bool) -> list[_Looked]:
+    """Look at months side by side, and note with which incidents.
+
+    Args:
+        note_all: note also those that nothing was measured of, and no incident has touched.
+    """
+    with runtime.database.operator() as connection:
+        documents = documents_of(connection, invoices)
+    with ThreadPoolExecutor(_SIDE_BY_SIDE, thread_name_prefix="sla") as pool:
+        found = list(pool.map(lambda one: _look(runtime, one, documents[one], known), invoices))
+    looks = [
+        Look(month.invoice.org_id, month.invoice.invoice_id, month.through, month.result.credit_cents)
+        for _, month, _ in found
+        if month is not None and (note_all or month.measured or month.incidents)
+    ]
+    with runtime.database.operator() as connection:
+        add_looks(connection, looks)
+    return found
+
+
+def _look(runtime: Runtime, invoice_id: str, document: str, known: Known) -> _Looked:
+    """Give what the month comes to beyond what was given."""
+    try:
+        month, cents = _give(runtime, parse_invoice(document), known)
+    except Unavailable:
+        raise
+    except TallyError as error:
+        return invoice_id, None, error
+    return invoice_id, month, cents
+
+
+def _give(runtime: Runtime, invoice: Invoice, known: Known) -> tuple[MonthCredit, int]:
     before, refused = -1, 0
     for _ in range(_TRIES):
-        found = month_credit(runtime, invoice)
+        found = month_credit(runtime, invoice, known)
         given = given_for(runtime, invoice.org_id, invoice.period.label) if found.result.credit_cents else []
         # Refused with nothing else given meanwhile: an id is taken by what is no such credit, and the next one is free.
         refused = refused + 1 if len(given) == before else 0
         before = len(given)
         try:
-            cents = _give_rest(runtime, found, given, refused)
+            return found, _give_rest(runtime, found, given, refused)
         except Conflict as error:
             if error.code != "request_id_conflict":
                 raise
-            continue  # or another process has given something, knowing of other incidents
-        with runtime.database.org(invoice.org_id) as connection:
-            look = Look(invoice.org_id, invoice.invoice_id, found.through, found.result.credit_cents)
-            add_look(connection, look)
-        return cents
+            known = known_of(runtime, [invoice])  # or another process has given something, knowing of other incidents
     raise Unavailable(
         "journal_busy",
         f"others keep giving credits for {invoice.period.label} of {invoice.org_id}",
@@ -142,15 +156,3 @@ def _bounded(evidence: dict[str, Any]) -> dict[str, Any]:
     if len(canonical_json(evidence)) <= ABOUT_BYTES_MAX:
         return evidence
     return {name: value for name, value in evidence.items() if name not in ("plans", "incidents")}
-
-
-def _promising(ledger: Ledger) -> set[tuple[str, str]]:
-    """The contract versions of which a plan promises something: name and hash."""
-    with ledger.database.operator() as connection:
-        versions = list_contract_versions(connection)
-    return {(one.contract, one.sha256) for one in versions if _promises(one)}
-
-
-@lru_cache(maxsize=4096)
-def _promises(version: ContractVersion) -> bool:
-    return any(plan.sla is not None for plan in load_stored_contract(version).plans.values())

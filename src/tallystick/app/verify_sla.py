@@ -8,9 +8,14 @@ before, that is what the entry gives. What months were looked at with comes to t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
 
 from tallystick.app.entries import Ledger
+from tallystick.app.history import FOR_EVER, SINCE_EVER
 from tallystick.app.sla import Given, MonthCredit, given_for, month_credit
+from tallystick.app.sla_known import Known, read_known
 from tallystick.app.verify_report import Findings
 from tallystick.billing.sla import plan_members
 from tallystick.core.errors import TallyError, Unavailable
@@ -19,6 +24,8 @@ from tallystick.invoice.model import Invoice, parse_invoice
 from tallystick.journal.sla import Look, documents_of, list_looks
 
 _CHECK = "sla"
+_AT_ONCE = 100
+_SIDE_BY_SIDE = 4
 
 
 def check_sla(ledger: Ledger, org_id: str | None, findings: Findings) -> None:
@@ -32,29 +39,42 @@ def check_sla(ledger: Ledger, org_id: str | None, findings: Findings) -> None:
     """
     with ledger.database.operator() as connection:
         looks = list_looks(connection, org_id)
+    if not looks:
+        return
+    known = read_known(ledger, [(SINCE_EVER, FOR_EVER)])
     by_month: dict[str, list[Look]] = {}
     for look in looks:
         by_month.setdefault(look.invoice_id, []).append(look)
-    for invoice_id, some in by_month.items():
-        org = some[0].org_id
-        try:
+    left = iter(by_month.items())
+    with ThreadPoolExecutor(_SIDE_BY_SIDE, thread_name_prefix="sla") as pool:
+        while some := dict(islice(left, _AT_ONCE)):
             with ledger.database.operator() as connection:
-                document = documents_of(connection, [invoice_id]).get(invoice_id)
-            if document is None:
-                findings.add(_CHECK, f"invoice {invoice_id}, whose month was looked at, is not stored", org)
-            else:
-                _MonthCheck(ledger, parse_invoice(document), findings).run(some)
-        except Unavailable:
-            raise
-        except TallyError as error:
-            findings.add(_CHECK, f"the service credit of invoice {invoice_id} cannot be computed: {error.detail}", org)
+                documents = documents_of(connection, list(some))
+            texts = [documents.get(invoice_id) for invoice_id in some]
+            for found in pool.map(partial(_check_month, ledger, known), texts, some.values()):
+                findings.extend(found)
+
+
+def _check_month(ledger: Ledger, known: Known, document: str | None, looks: Sequence[Look]) -> Findings:
+    findings, (org, invoice_id, _, _) = Findings(), looks[0]
+    try:
+        if document is None:
+            findings.add(_CHECK, f"invoice {invoice_id}, whose month was looked at, is not stored", org)
+        else:
+            _MonthCheck(ledger, parse_invoice(document), known, findings).run(looks)
+    except Unavailable:
+        raise
+    except TallyError as error:
+        findings.add(_CHECK, f"the service credit of invoice {invoice_id} cannot be computed: {error.detail}", org)
+    return findings
 
 
 class _MonthCheck:
     """The check of one month: what it came to with the incidents of each time is computed once."""
 
-    def __init__(self, ledger: Ledger, invoice: Invoice, findings: Findings) -> None:
+    def __init__(self, ledger: Ledger, invoice: Invoice, known: Known, findings: Findings) -> None:
         self._ledger, self._invoice, self._findings = ledger, invoice, findings
+        self._known = known
         self._computed: dict[int, MonthCredit] = {}
 
     def run(self, looks: Sequence[Look]) -> None:
@@ -92,7 +112,7 @@ class _MonthCheck:
 
     def _with(self, through: int) -> MonthCredit:
         if through not in self._computed:
-            self._computed[through] = month_credit(self._ledger, self._invoice, through=through)
+            self._computed[through] = month_credit(self._ledger, self._invoice, self._known, through=through)
         return self._computed[through]
 
     def _add(self, detail: str, seq: int | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What each plan of an invoice's month promises, in which times, and what it charges: from the invoice and its terms.
+"""What each plan of a month promises, in which times, and what it charges: from the invoice and its contracts.
 
 The base of a plan's credit is what the invoice charges for it in its own month, to the cent: of `charges` all of its
 lines (base fee, usage, true-up, credits that were topped up or are owed), of `base_fee` that line alone; never less
@@ -7,42 +7,42 @@ than nothing. Lines that adjust earlier months belong to those.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tallystick.billing.sla import Promise
 from tallystick.contract.model import Contract
 from tallystick.contract.sla import SlaBase
+from tallystick.core.instants import parse_instant
 from tallystick.core.money import parse_decimal
 from tallystick.invoice.model import Invoice
-from tallystick.invoice.terms import Terms
 
 
-def promises_of(invoice: Invoice, terms: Terms) -> list[Promise]:
+def promises_of(invoice: Invoice, contract_of: Callable[[str, str], Contract]) -> list[Promise]:
     """The plans of the month that promise something, in the invoice's order.
 
     Args:
-        terms: those that the invoice pins.
+        contract_of: gives the contract version of a name and a hash.
     """
-    numbers = {(one.contract, one.sha256, one.plan): one.number for one in invoice.sections}
     found = []
-    for section in terms.sections:
-        contract, sla = section.contract, section.plan.sla
-        number = numbers[contract.name, contract.sha256, section.plan.name]
-        times = tuple((held.start, held.end) for held in section.holdings)
-        if sla is None or not times:
+    for section in invoice.sections:
+        contract = contract_of(section.contract, section.sha256)
+        plan = contract.plans.get(section.plan)
+        if plan is None or plan.sla is None or not section.in_force:
             continue
         found.append(
             Promise(
-                section=number,
+                section=section.number,
                 contract=contract.name,
-                contract_version=contract.version,
-                contract_sha256=contract.sha256,
-                plan=section.plan.name,
-                sla=sla,
-                times=times,
-                base_cents=_base_cents(invoice, number, sla.base),
+                contract_version=section.version,
+                contract_sha256=section.sha256,
+                plan=plan.name,
+                sla=plan.sla,
+                times=tuple((parse_instant(held.start), parse_instant(held.end)) for held in section.in_force),
+                base_cents=_base_cents(invoice, section.number, plan.sla.base),
                 uncharged=_uncharged(contract),
             )
         )
-    return sorted(found, key=lambda one: one.section)
+    return found
 
 
 def _base_cents(invoice: Invoice, section: int, base: SlaBase) -> int:

@@ -72,9 +72,9 @@ def taken_back(connection: Connection, numbers: Iterable[int]) -> dict[int, int]
     return dict(connection.execute(_SQL["taken_back"], {"incidents": list(numbers)}).fetchall())
 
 
-def incidents_of(connection: Connection, org_id: str, start: datetime, end: datetime) -> list[Incident]:
-    """Records that concern an org and touch [start, end), and those that take one of them back."""
-    return [_incident(row) for row in connection.execute(_SQL["of_org"], {"org": org_id, "start": start, "end": end})]
+def incidents_touching(connection: Connection, start: datetime, end: datetime) -> list[Incident]:
+    """Records that touch [start, end), and those that take one of them back."""
+    return [_incident(row) for row in connection.execute(_SQL["touching"], {"start": start, "end": end})]
 
 
 def last_incident(connection: Connection) -> int:

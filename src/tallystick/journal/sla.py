@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 from tallystick.billing.sla import Promise, SlowCount
@@ -22,6 +23,16 @@ class Look(NamedTuple):
     invoice_id: str
     incidents_through: int
     credit_cents: int
+
+
+class Unlooked(NamedTuple):
+    """A month that is to be looked at again."""
+
+    org_id: str
+    invoice_id: str
+    month: str
+    start: datetime
+    end: datetime
 
 
 def thresholds_of(promise: Promise) -> list[int]:
@@ -61,11 +72,11 @@ def documents_of(connection: Connection, invoices: Collection[str]) -> dict[str,
     return dict(connection.execute(_SQL["documents"], {"invoices": list(invoices)}).fetchall())
 
 
-def add_look(connection: Connection, look: Look) -> None:
-    """Note with which incidents a month was looked at."""
-    org_id, invoice_id, through, cents = look
-    values = {"org": org_id, "invoice": invoice_id, "through": through, "cents": cents}
-    connection.execute(_SQL["look"], values)
+def add_looks(connection: Connection, looks: Sequence[Look]) -> None:
+    """Note with which incidents months were looked at. An operator's transaction."""
+    if looks:
+        columns = [list(column) for column in zip(*looks, strict=True)]
+        connection.execute(_SQL["look"], dict(zip(("orgs", "invoices", "through", "cents"), columns, strict=True)))
 
 
 def list_looks(connection: Connection, org_id: str | None = None) -> list[Look]:
@@ -73,9 +84,9 @@ def list_looks(connection: Connection, org_id: str | None = None) -> list[Look]:
     return [Look(*row) for row in connection.execute(_SQL["looks"], {"org": org_id})]
 
 
-def unlooked(connection: Connection, org_id: str | None = None) -> list[tuple[str, str]]:
-    """Issued months that a later incident touches: org and invoice of each, the oldest month first."""
-    return [(org, invoice) for org, invoice, _ in connection.execute(_SQL["unlooked"], {"org": org_id})]
+def unlooked(connection: Connection, org_id: str | None = None) -> list[Unlooked]:
+    """Issued months that a later incident touches, the oldest first."""
+    return [Unlooked(*row) for row in connection.execute(_SQL["unlooked"], {"org": org_id})]
 
 
 def sla_lots(connection: Connection, org_id: str) -> list[int]:

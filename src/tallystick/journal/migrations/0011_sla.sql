@@ -46,5 +46,4 @@ alter table incidents enable always trigger registered;
 create policy own_org on sla_looks using (org_id = nullif(current_setting('tallystick.org', true), ''));
 
 grant select on incidents, sla_looks to tallystick_app, tallystick_writer, tallystick_operator, tallystick_keeper;
-grant insert on incidents to tallystick_operator;
-grant insert on sla_looks to tallystick_app;
+grant insert on incidents, sla_looks to tallystick_operator;

@@ -36,12 +36,9 @@ limit %(limit)s
 -- Which of these records a later one takes back, or stands in the place of, and which that is.
 select replaces, incident from incidents where replaces = any(%(incidents)s::bigint[])
 
--- name: of_org
--- Records that concern an org and touch a time, and those that take one of them back, wherever they lie.
-with touching as (
-    select * from incidents
-    where ends_at > %(start)s and starts_at < %(end)s and (orgs is null or %(org)s = any(orgs))
-)
+-- name: touching
+-- Records that touch a time, and those that take one of them back, wherever they lie.
+with touching as (select * from incidents where ends_at > %(start)s and starts_at < %(end)s)
 select * from touching
 union
 select later.* from incidents as later join touching on later.replaces = touching.incident
@@ -74,7 +71,8 @@ select invoice_id, document from invoices where invoice_id = any(%(invoices)s::t
 
 -- name: look
 insert into sla_looks (org_id, invoice_id, incidents_through, credit_cents)
-values (%(org)s, %(invoice)s, %(through)s, %(cents)s) on conflict do nothing
+select * from unnest(%(orgs)s::text[], %(invoices)s::text[], %(through)s::bigint[], %(cents)s::bigint[])
+on conflict do nothing
 
 -- name: looks
 -- What closed months were looked at with, of one org or of all.
@@ -85,7 +83,7 @@ order by org_id, invoice_id, incidents_through
 -- name: unlooked
 -- Issued months that an incident touches which was recorded after they were looked at last; the oldest first. What a
 -- record takes back counts with it, since its month is another one then.
-select invoice.org_id, invoice.invoice_id, invoice.period
+select invoice.org_id, invoice.invoice_id, invoice.period, invoice.period_start, invoice.period_end
 from invoices as invoice
 join invoice_accounts as issued on issued.org_id = invoice.org_id and issued.invoice_id = invoice.invoice_id
 left join lateral (
