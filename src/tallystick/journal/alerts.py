@@ -222,11 +222,6 @@ def add_preferences(
     )
 
 
-def firing_counts(connection: Connection) -> list[tuple[str, str, int]]:
-    """How many fire, by rule and severity."""
-    return [(rule, severity, count) for rule, severity, count in connection.execute(_SQL["counts"])]
-
-
 def unlike_events(connection: Connection, org_id: str | None = None) -> list[tuple[str, bool]]:
     """Alerts that fire otherwise than their events say: each id, and whether it is missing among those that fire."""
     return [(known, missing) for known, missing in connection.execute(_SQL["unlike"], {"org": org_id})]

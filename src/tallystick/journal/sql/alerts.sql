@@ -115,10 +115,6 @@ insert into alert_preferences (org_id, version, preferences, author, recorded_at
 select %(org)s, coalesce(max(version), 0) + 1, %(preferences)s, %(author)s, %(recorded_at)s
 from alert_preferences where org_id is not distinct from %(org)s::text
 
--- name: counts
--- How many fire, by rule and severity; those of test orgs are none.
-select rule, severity, count(*) from open_alerts where not is_test group by 1, 2 order by 1, 2
-
 -- name: unlike
 -- Alerts whose row of what fires is not what their last event says.
 select coalesce(open.alert_id, last.alert_id), open.alert_id is null
