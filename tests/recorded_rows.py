@@ -108,8 +108,8 @@ SHARED: dict[str, str] = {
 ROLLUPS = ("rollup_states", "rollup_requests", "rollup_meters", "rollup_operations", "reopened_days")
 MOVING = (
     "alert_marks", "open_alerts", "org_heads", "account_balances", "org_states", "grants", "open_holds",
-    "finished_work", "counters", "disputes", "invoice_accounts", "invoice_credit_lots", "number_series", "promo_counts", "webhook_endpoints",
-    "webhook_deliveries", *ROLLUPS,
+    "finished_work", "counters", "disputes", "invoice_accounts", "invoice_credit_lots", "number_series",
+    "promo_counts", "webhook_endpoints", "webhook_deliveries", *ROLLUPS,
 )  # fmt: skip
 """The tables that say where an org stands; all of it follows from its entries."""
 APPEND_ONLY = [table for table in (*BY_ORG, *SHARED) if table not in MOVING]
