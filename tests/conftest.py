@@ -9,7 +9,7 @@ import itertools
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -133,18 +133,28 @@ def empty_database_url(server_url: str) -> Iterator[str]:
 
 @pytest.fixture
 def runtime(database_url: str, tmp_path: Path) -> Iterator[object]:
-    """A running Tallystick on a fresh database, its clock fixed at `NOW`.
+    """A running Tallystick on a fresh database, its clock fixed at `NOW`."""
+    with _opened(database_url, tmp_path) as opened:
+        yield opened
 
-    The database is a copy of one that was just migrated and looked over: that is not done again.
-    """
+
+@pytest.fixture(scope="module")
+def module_runtime(module_database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
+    """As `runtime`, for all tests of a module."""
+    with _opened(module_database_url, tmp_path_factory.mktemp("module")) as opened:
+        yield opened
+
+
+@contextmanager
+def _opened(database_url: str, folder: Path) -> Iterator[object]:
+    """The database is a copy of one that was just migrated and looked over: that is not done again."""
     import tallystick.app.runtime as app
 
     with ExitStack() as stack:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(app, "_look_over", lambda *_, **__: _cards[-1])
-            opened = stack.enter_context(
-                app.open_runtime(Settings(database_url=database_url, data_dir=tmp_path), lambda: NOW)
-            )
+            patch.setattr(app, "_look_over", lambda *_: _cards[-1])
+            settings = Settings(database_url=database_url, data_dir=folder)
+            opened = stack.enter_context(app.open_runtime(settings, lambda: NOW))
         yield opened
 
 

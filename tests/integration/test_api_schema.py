@@ -21,13 +21,18 @@ DOCUMENT = openapi_document()
 OPERATIONS = [(method.upper(), path) for path, operations in DOCUMENT["paths"].items() for method in operations]
 
 
+@pytest.fixture(scope="module")
+def asked(module_runtime):
+    """What answers: one for all of these, so that each finds what those before it have left."""
+    schema = schemathesis.openapi.from_dict(DOCUMENT)  # which a server would make again for each of these
+    schema.app = create_app(module_runtime)
+    return schema
+
+
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["valid", "invalid"])
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
-def test_every_operation_answers_as_documented(runtime, method: str, path: str, mode: GenerationMode):
-    schema = schemathesis.openapi.from_dict(DOCUMENT)  # which a server would make again for each of these
-    schema.app = create_app(runtime)
-
-    @given(case=schema[path][method].as_strategy(generation_mode=mode))
+def test_every_operation_answers_as_documented(asked, method: str, path: str, mode: GenerationMode):
+    @given(case=asked[path][method].as_strategy(generation_mode=mode))
     @settings(
         max_examples=8,
         derandomize=True,
