@@ -20,7 +20,8 @@ PASSING = ("counters", "finished_work", "open_alerts", "open_holds", *_ROLLUPS)
 """Tables that only remember what the ledger's entries come to, whose rows may go; `tally verify` compares them."""
 MOVING = (
     "account_balances", "alert_marks", "counters", "disputes", "finished_work", "grants", "invoice_accounts",
-    "invoice_credit_lots", "number_series", "open_alerts", "org_heads", "org_states", "promo_counts", "webhook_deliveries", "webhook_endpoints", *_ROLLUPS,
+    "invoice_credit_lots", "number_series", "open_alerts", "org_heads", "org_states", "promo_counts",
+    "webhook_deliveries", "webhook_endpoints", *_ROLLUPS,
 )  # fmt: skip
 """The tables whose rows are updated, by the writer; everything else is append-only."""
 REMOVED_BY_WRITER = ("counters", "open_alerts", "open_holds", *_ROLLUPS)
