@@ -152,7 +152,7 @@ def _opened(database_url: str, folder: Path) -> Iterator[object]:
 
     with ExitStack() as stack:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(app, "_look_over", lambda *_: _cards[-1])
+            patch.setattr(app, "_look_over", lambda *_, **__: _cards[-1])
             settings = Settings(database_url=database_url, data_dir=folder)
             opened = stack.enter_context(app.open_runtime(settings, lambda: NOW))
         yield opened
