@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
-from billing import billed_org, findings, money
+from billing import VOID, billed_org, findings, money, payment
 from conftest import NOW
 from fake_stripe import KEY, SECRET, FakeStripe, running_stripe, signed
+from journal_helpers import count, tamper
 from tallystick.api.app import create_app
+from tallystick.app.invoice_actions import void_invoice
 from tallystick.app.invoice_life import InvoiceLife
 from tallystick.app.runtime import Runtime, open_runtime
 from tallystick.app.settings import Settings
@@ -149,34 +151,51 @@ def test_a_dispute_that_is_lost_takes_the_money_back(
     assert findings(runtime) == []
 
 
-@pytest.mark.parametrize(
-    ("what", "status", "code"),
-    [
-        ("another secret", 400, "invalid_signature"),
-        ("another body", 400, "invalid_signature"),
-        ("no signature", 400, "invalid_signature"),
-        ("no header's form", 400, "invalid_signature"),
-        ("letters that are none", 400, "invalid_signature"),
-        ("long ago", 400, "invalid_signature"),
-        ("in the future", 400, "invalid_signature"),
-        ("no event", 400, "invalid_callback"),
-        ("a thin event", 400, "invalid_callback"),
-        ("no JSON", 400, "invalid_callback"),
-        ("an event that there is not", 422, "payment_event_unverified"),
-        ("real money", 422, "payment_mode_mismatch"),
-        ("another account", 422, "payment_account_mismatch"),
-        ("too much", 413, "body_too_large"),
-        ("nothing", 400, "empty_body"),
-        ("an unknown provider", 404, "unknown_provider"),
-        ("by hand", 404, "unknown_provider"),
-    ],
-)
-def test_what_the_provider_does_not_confirm_moves_nothing_and_is_not_kept(
-    client: TestClient, runtime: Runtime, stripe: FakeStripe, life: InvoiceLife, what: str, status: int, code: str
-) -> None:
-    import time
+UNCONFIRMED = [
+    ("another secret", 400, "invalid_signature"),
+    ("another body", 400, "invalid_signature"),
+    ("no signature", 400, "invalid_signature"),
+    ("no header's form", 400, "invalid_signature"),
+    ("letters that are none", 400, "invalid_signature"),
+    ("no text", 400, "invalid_signature"),
+    ("long ago", 400, "invalid_signature"),
+    ("in the future", 400, "invalid_signature"),
+    ("no event", 400, "invalid_callback"),
+    ("no id", 400, "invalid_callback"),
+    ("a thin event", 400, "invalid_callback"),
+    ("no JSON", 400, "invalid_callback"),
+    ("an event that there is not", 422, "payment_event_unverified"),
+    ("a payment that there is not", 422, "payment_event_unverified"),
+    ("real money", 422, "payment_mode_mismatch"),
+    ("a payment of real money", 422, "payment_mode_mismatch"),
+    ("another account", 422, "payment_account_mismatch"),
+    ("too much", 413, "body_too_large"),
+    ("nothing", 400, "empty_body"),
+    ("an unknown provider", 404, "unknown_provider"),
+    ("by hand", 404, "unknown_provider"),
+]
 
-    intent = stripe.intent(metadata=named(life))
+
+def test_what_the_provider_does_not_confirm_moves_nothing_and_is_not_kept(
+    client: TestClient, runtime: Runtime, stripe: FakeStripe, life: InvoiceLife
+) -> None:
+    for what, status, code in UNCONFIRMED:
+        stripe.objects.clear()
+        stripe.asked.clear()
+        intent = stripe.intent(metadata=named(life))
+        body, headers, provider = unconfirmed(what, stripe, intent)
+        raw = {name.encode(): value.encode("latin-1") for name, value in headers.items()}
+        answered = client.post(f"/v1/payments/callbacks/{provider}", content=body, headers=raw)
+        assert (answered.status_code, answered.json()["code"]) == (status, code), what
+        for secret in (KEY, SECRET, "whsec_"):
+            assert secret not in answered.text
+        if status == 400:
+            assert stripe.asked == [], what
+    assert money(runtime)["receivable"] == 1000
+    assert client.get("/v1/payments/events").json()["events"] == []
+
+
+def unconfirmed(what: str, stripe: FakeStripe, intent: dict[str, Any]) -> tuple[bytes, dict[str, str], str]:
     body = stripe.event("payment_intent.succeeded", intent)
     headers, provider = signed(body), "stripe"
     match what:
@@ -190,20 +209,28 @@ def test_what_the_provider_does_not_confirm_moves_nothing_and_is_not_kept(
             headers["stripe-signature"] = "t=x,v1"
         case "letters that are none":
             headers["stripe-signature"] = headers["stripe-signature"][:-1] + "\xe9"
+        case "no text":
+            body = b"\xff\xfe{}"
         case "long ago":
             headers = signed(body, at=int(time.time()) - 301)
         case "in the future":
             headers = signed(body, at=int(time.time()) + 3000)
         case "no event":
             body = b'{"object":"charge","id":"ch_1"}'
+        case "no id":
+            body = b'{"object":"event","id":"../charges/ch_1"}'
         case "a thin event":
             body = b'{"object":"v2.core.event","id":"evt_1"}'
         case "no JSON":
             body = b"{"
         case "an event that there is not":
             stripe.objects.clear()
+        case "a payment that there is not":
+            del stripe.objects["payment_intents/pi_1"]
         case "real money":
             body = stripe.event("payment_intent.succeeded", intent, livemode=True)
+        case "a payment of real money":
+            intent["livemode"] = True
         case "another account":
             body = stripe.event("payment_intent.succeeded", intent, account="acct_2")
         case "too much":
@@ -214,63 +241,54 @@ def test_what_the_provider_does_not_confirm_moves_nothing_and_is_not_kept(
             provider = "paypal"
         case "by hand":
             provider = "manual"
-    if status == 422 or code == "invalid_callback":
+    if what in ("no event", "no id", "a thin event", "no JSON", "real money", "another account"):
         headers = signed(body)
-    raw = {name.encode(): value.encode("latin-1") for name, value in headers.items()}
-    answered = client.post(f"/v1/payments/callbacks/{provider}", content=body, headers=raw)
-    assert (answered.status_code, answered.json()["code"]) == (status, code)
-    for secret in (KEY, SECRET, "whsec_"):
-        assert secret not in answered.text
-    assert money(runtime)["receivable"] == 1000
-    assert client.get("/v1/payments/events").json()["events"] == []
-    if status == 400:
-        assert stripe.asked == []
+    return body, headers, provider
 
 
-@pytest.mark.parametrize("status", [401, 403, 429, 500])
 def test_a_provider_that_cannot_be_asked_is_asked_again(
-    client: TestClient, runtime: Runtime, stripe: FakeStripe, life: InvoiceLife, status: int
+    client: TestClient, runtime: Runtime, stripe: FakeStripe, life: InvoiceLife
 ) -> None:
     body = stripe.event("payment_intent.succeeded", stripe.intent(metadata=named(life)))
-    stripe.status = status
-    refused = send(client, body)
-    assert (refused.status_code, refused.json()["code"]) == (503, "payment_provider_unavailable")
-    assert (int(refused.headers["Retry-After"]) > 0, KEY in refused.text) == (True, False)
-    assert client.get("/v1/payments/events").json()["events"] == []
+    for stripe.status in (401, 403, 429, 500):
+        refused = send(client, body)
+        assert (refused.status_code, refused.json()["code"]) == (503, "payment_provider_unavailable")
+        assert (int(refused.headers["Retry-After"]) > 0, KEY in refused.text) == (True, False)
+        assert client.get("/v1/payments/events").json()["events"] == []
     stripe.status = None
     assert state(send(client, body)) == RECORDED
 
 
-@pytest.mark.parametrize(
-    ("members", "expected"),
-    [
-        ({"currency": "eur"}, ("refused", "currency_not_supported")),
-        ({"currency": "jpy"}, ("refused", "currency_not_supported")),
-        ({"amount": 10**15 + 1}, ("refused", "invalid_amount")),
-        ({"metadata": {}}, ("unmatched", "invoice_not_named")),
-        ({"metadata": {"invoice_number": "ACME-2026-000099"}}, ("unmatched", "unknown_invoice")),
-        ({"metadata": {"invoice_number": "globex/2026-99"}}, ("unmatched", "unknown_invoice")),
-        ({"metadata": {"invoice_number": "ACME-2026-000001", "org_id": "initech"}}, ("unmatched", "invoice_not_clear")),
-        (
-            {"metadata": {"invoice_number": "ACME-2026-000001", "invoice_id": "initech/2026-10"}},
-            ("unmatched", "invoice_not_clear"),
-        ),
-        ({"amount": 0}, ("ignored", "moves_nothing")),
-        ({"amount": 2500}, ("recorded", None)),
-    ],
-)
-def test_what_a_payment_is_for_and_in(
-    client: TestClient, runtime: Runtime, stripe: FakeStripe, members: dict[str, Any], expected: tuple[str, str | None]
-) -> None:
-    billed_org(runtime, "globex", "initech")
-    body = stripe.event(
-        "payment_intent.succeeded", stripe.intent(**{"metadata": {"invoice_number": "ACME-2026-000001"}, **members})
-    )
-    assert state(send(client, body))[1:] == expected
-    moved = members["amount"] if expected[0] == "recorded" else 0
-    assert money(runtime).get("cash", 0) == moved
-    (listed,) = client.get("/v1/payments/events", params={"state": expected[0]}).json()["events"]
-    assert (listed["code"], listed["payment_id"]) == (expected[1], "pi_1")
+FIRST = {"invoice_number": "ACME-2026-000001"}
+PAYMENTS: list[tuple[dict[str, Any], str, str | None]] = [
+    ({"currency": "eur"}, "refused", "currency_not_supported"),
+    ({"currency": "jpy"}, "refused", "currency_not_supported"),
+    ({"amount": 10**15 + 1}, "refused", "invalid_amount"),
+    ({"metadata": {}}, "unmatched", "invoice_not_named"),
+    ({"metadata": {"invoice_number": "\0"}}, "unmatched", "invoice_not_named"),
+    ({"metadata": {"invoice_number": "ACME-2026-000099"}}, "unmatched", "unknown_invoice"),
+    ({"metadata": {"invoice_number": "globex/2026-99"}}, "unmatched", "unknown_invoice"),
+    ({"metadata": {**FIRST, "org_id": "initech"}}, "unmatched", "invoice_not_clear"),
+    ({"metadata": {**FIRST, "invoice_id": "initech/2026-10"}}, "unmatched", "invoice_not_clear"),
+    ({"metadata": {"invoice_number": "umbrella/2026-10"}}, "unmatched", "invoice_void"),
+    ({"amount": 0}, "ignored", "moves_nothing"),
+    ({"amount": 2500, "metadata": {**FIRST, "org_id": "globex"}}, "recorded", None),
+]
+
+
+def test_what_a_payment_is_for_and_in(client: TestClient, runtime: Runtime, stripe: FakeStripe) -> None:
+    billed_org(runtime, "globex", "initech", "umbrella")
+    void_invoice(runtime, "umbrella/2026-10", VOID)
+    for place, (members, due, code) in enumerate(PAYMENTS):
+        intent = stripe.intent(f"pi_{place}", **{"metadata": FIRST, **members})
+        body = stripe.event("payment_intent.succeeded", intent, f"evt_{place}")
+        assert state(send(client, body)) == (200, due, code), members
+        listed = client.get("/v1/payments/events", params={"state": due}).json()["events"]
+        assert (f"pi_{place}", code) in [(one["payment_id"], one["code"]) for one in listed]
+    assert [money(runtime, org_id).get("cash", 0) for org_id in ("globex", "initech", "umbrella")] == [2500, 0, 0]
+    late = client.post("/v1/payments/events/stripe/evt_0/assign", json={"invoice": "globex/2026-10", "author": "ann"})
+    assert (late.status_code, late.json()["code"]) == (409, "payment_event_settled")
+    assert findings(runtime) == []
 
 
 def test_unknown_types_are_kept_and_ignored(client: TestClient, runtime: Runtime, stripe: FakeStripe) -> None:
@@ -308,8 +326,6 @@ def test_money_of_nobody_waits_for_somebody_and_its_refund_with_it(
 
 
 def test_a_payment_counts_once_over_all_orgs(client: TestClient, runtime: Runtime, stripe: FakeStripe) -> None:
-    from billing import payment
-
     billed_org(runtime, "globex", "initech")
     first = client.post("/v1/invoices/ACME-2026-000001/payments", json=payment("pi_1", "10", provider="stripe"))
     assert first.status_code == 200
@@ -341,3 +357,36 @@ def test_a_callback_needs_no_key_and_everything_beside_it_does(
         assert state(send(guarded, body)) == RECORDED
         assert guarded.get("/v1/payments/events").status_code == 401
         assert guarded.post("/v1/payments/events/stripe/evt_1/assign", json={}).status_code == 401
+
+
+def test_an_invoice_that_is_issued_later_is_paid_when_it_is_tried_again(
+    client: TestClient, runtime: Runtime, stripe: FakeStripe
+) -> None:
+    from billing import OCTOBER, SELLER
+    from invoicing import apply, event, record, subscribe
+    from tallystick.app.close_month import close_month
+    from tallystick.app.invoice_life import issue_invoice
+
+    apply(runtime, SELLER)
+    subscribe(runtime, "globex")
+    record(runtime, [event("r1", "globex")])
+    close_month(runtime, OCTOBER, ["globex"])
+    body = stripe.event("payment_intent.succeeded", stripe.intent(metadata={"invoice_id": "globex/2026-10"}))
+    assert state(send(client, body)) == (200, "unmatched", "invoice_not_issued")
+    again = "/v1/payments/events/stripe/evt_1/retry"
+    assert client.post(again).json()["code"] == "invoice_not_issued"
+    issue_invoice(runtime, "globex/2026-10")
+    assert [client.post(again).json()["state"] for _ in range(2)] == ["recorded", "recorded"]
+    assert count(runtime, "payment_outcomes") == 2
+    assert money(runtime)["cash"] == 1000
+
+
+def test_what_is_kept_of_events_cannot_be_changed_unseen(
+    client: TestClient, runtime: Runtime, stripe: FakeStripe, life: InvoiceLife, database_url: str
+) -> None:
+    send(client, stripe.event("payment_intent.succeeded", stripe.intent(metadata=named(life))))
+    assert findings(runtime) == []
+    tamper(database_url, "update payment_outcomes set seqs = '{1}'", "update payment_events set livemode = true")
+    found = " ".join(findings(runtime))
+    for what in ("payment_outcomes: the event evt_1 of stripe", "event evt_1 of stripe", "outcome 1 of event evt_1"):
+        assert what in found
