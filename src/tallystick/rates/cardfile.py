@@ -18,6 +18,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -149,6 +150,7 @@ def window_minutes(window: str) -> tuple[int, int]:
     return hours * 60 + minutes, end_hours * 60 + end_minutes
 
 
+@lru_cache(maxsize=256)  # the same files are read again and again: by checks, by reloads, by each replay
 def parse_card_file(content: bytes, *, name: str = "card") -> CardVersion:
     """Read one card file and check its header and every row; the chain is checked by `CardHistory`.
 
