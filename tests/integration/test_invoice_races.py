@@ -72,7 +72,7 @@ def test_payments_notes_and_voids_at_once(processes: list[Runtime], seed: int) -
         for number in range(4):
             runtime = order.choice(processes)
             name = life.invoice_id
-            attempts.append(lambda r=runtime, n=name, k=number: record_payment(r, n, payment(f"p{k % 2}", "4")))
+            attempts.append(lambda r=runtime, n=name, k=number: record_payment(r, n, payment(f"p{k % 2}-{n}", "4")))
             attempts.append(lambda r=runtime, n=name, k=number: credit_invoice(r, n, note(f"n{k % 3}", "4")))
         attempts += [lambda r=runtime, n=life.invoice_id: void_invoice(r, n, VOID) for runtime in processes]
     order.shuffle(attempts)

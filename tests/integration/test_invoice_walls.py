@@ -22,7 +22,7 @@ TABLES = ["invoice_accounts", "invoice_events", "billing_profiles", "billing_pro
 @pytest.fixture
 def two_orgs(runtime: Runtime) -> Runtime:
     for life in billed_org(runtime, "globex", "initech"):
-        record_payment(runtime, life.invoice_id, payment("p1", "1"))
+        record_payment(runtime, life.invoice_id, payment(f"p1-{life.org_id}", "1"))
         for name in ("One", "Two"):
             set_profile(runtime, life.org_id, {"name": name, "author": "ann", "user_id": name})
         erase_org_profiles(runtime, life.org_id, user_id="One")
