@@ -2,6 +2,8 @@
 -- their events follow from those entries, are changed in their transaction under the head's lock, and can be made again
 -- from them (`tally verify` compares). Evidence is kept by its hash, which an entry bears.
 
+create index ledger_entries_disputes on ledger_entries (org_id, refers_to_seq) where kind = 'dispute';
+
 create table disputes (
     org_id          text collate "C" not null,
     seq             bigint not null check (seq > 0),

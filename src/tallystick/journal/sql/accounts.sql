@@ -58,7 +58,8 @@ select * from ledger_entries where org_id = %(org)s and seq = any(%(seqs)s)
 -- The entries that refer to these, in their order.
 select * from ledger_entries
 where org_id = %(org)s and refers_to_seq = any(%(seqs)s)
-    and (kind = 'correction' or kind in ('settlement', 'release', 'expiry') or kind = 'refund' or kind = 'adjustment')
+    and (kind = 'correction' or kind in ('settlement', 'release', 'expiry') or kind = 'refund' or kind = 'adjustment'
+         or kind = 'dispute')
 order by seq
 
 -- name: state
