@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tallystick.core.errors import BadInput
+from tallystick.core.key_shapes import line_without_secrets, without_secrets
 from tallystick.core.webhook_events import EVENT_TYPES, TYPE, checked_patterns, event_id_of, is_chosen
 from tallystick.core.webhook_schedule import ASKED_MAX, ATTEMPTS_MAX, JITTER, PAUSES, pause_after
 
@@ -65,3 +66,14 @@ def test_a_pause_is_at_least_the_schedules_and_at_most_what_may_be_asked_for(
         assert pause >= timedelta(seconds=asked)
     if asked is None:
         assert pause <= planned * (1 + JITTER)
+
+
+def test_a_secret_in_the_wrong_place_is_shown_in_no_log_and_no_error() -> None:
+    secret = "whsec_PKDi2JU9mJIS8zbS+6LtNfmlQucmDQPaC1PKbcLlsxs="
+    assert without_secrets(f"see {secret}.") == "see whsec_…."
+    assert (
+        line_without_secrets(f'{{"path":"/v1/webhooks/{secret}"}}'.encode())
+        == b'{"path":"/v1/webhooks/whsec_\xe2\x80\xa6"}'
+    )
+    assert secret not in str(BadInput("x", secret, next_step="y", where=secret))
+    assert without_secrets("whsec_short") == "whsec_short"

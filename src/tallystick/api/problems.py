@@ -30,6 +30,7 @@ from tallystick.core.errors import (
     Unauthorized,
     Unavailable,
 )
+from tallystick.core.key_shapes import without_secrets
 
 PROBLEM_TYPE = "application/problem+json"
 ERRORS_MAX = 100
@@ -183,7 +184,7 @@ async def answer_validation_error(request: Request, error: Exception) -> Respons
             "code": _CODE_OF_VALIDATION.get(str(fault["type"]), "invalid_value"),
             "detail": str(fault["msg"]),
             "next_step": "see /openapi.json for what is taken here",
-            "where": ".".join(str(part) for part in fault["loc"]),
+            "where": without_secrets(".".join(str(part) for part in fault["loc"])),
         }
         for fault in error.errors()
     ]

@@ -109,16 +109,18 @@ class Courier:
         return len(claimed)
 
     def pause(self, seconds: float) -> bool:
-        """Wait until an attempt ends, for so long at most; whether any is under way still."""
+        """Wait until an attempt ends, for so long at most; whether any was under way."""
         with self._changed:
-            if self._busy:
+            was_busy = self._busy > 0
+            if was_busy:
                 self._changed.wait(seconds)
-            return self._busy > 0
+            return was_busy
 
     def deliver_all(self, is_stopping: Callable[[], bool] = lambda: False) -> tuple[int, int]:
         """Attempt what is due until nothing is; how many attempts went well, and how many did not."""
         while not is_stopping():
-            if not self.look() and not self.pause(1):
+            was_busy = self._busy > 0  # what ends after the look may have made room
+            if not self.look() and not self.pause(1) and not was_busy:
                 break
         self.finish(LEASE.total_seconds())
         return self.delivered, self.failed

@@ -87,10 +87,10 @@ def show_delivery(
                 next_step="`tally webhooks deliveries ENDPOINT` has the ids of all; they begin with dlv_",
                 where="delivery_id",
             )
-        data = data_of(connection, found[0].event_id)
+        event = data_of(connection, found[0].event_id)
         attempts = attempts_of(connection, delivery_id)
     document = delivery_document(found[0])
-    document["data"] = None if data is None else msgspec.json.decode(data)
+    document["data"] = None if event is None else msgspec.json.decode(event[1])
     document["log"] = [attempt_document(one) for one in attempts]
     return document
 
@@ -128,8 +128,9 @@ def replay(
         )
     patterns = None if types is None else checked_patterns(types)
     with seeing(runtime, scope) as connection:
-        existing(connection, endpoint_id)
-        if event_id is not None and data_of(connection, event_id) is None:
+        to = existing(connection, endpoint_id)
+        event = None if event_id is None else data_of(connection, event_id)
+        if event_id is not None and (event is None or to.org_id not in (None, event[0])):
             raise _unknown_event()
     with runtime.database.writer() as connection:
         endpoint = existing(connection, endpoint_id, lock=True)

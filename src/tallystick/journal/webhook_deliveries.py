@@ -207,10 +207,10 @@ def attempts_of(connection: Connection, delivery_id: str) -> list[Attempt]:
     return [Attempt(*row) for row in connection.execute(_SQL["attempts"], {"delivery": delivery_id})]
 
 
-def data_of(connection: Connection, event_id: str) -> str | None:
-    """An event's data, as canonical JSON; None where a tenant may not see the event."""
+def data_of(connection: Connection, event_id: str) -> tuple[str | None, str] | None:
+    """Whose an event is, and its data as canonical JSON; None where there is none, or the tenant may not see it."""
     row = connection.execute(_SQL["data_of"], {"event": event_id}).fetchone()
-    return None if row is None else row[0]
+    return None if row is None else (row[0], row[1])
 
 
 def tally(connection: Connection) -> Tally:
