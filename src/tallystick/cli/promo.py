@@ -134,7 +134,8 @@ def _print(promo: dict[str, Any], as_json: bool) -> None:
         print_json(promo)
         return
     state = "ended" if promo["ended"] else "open"
-    print_text(f"{promo['code']}: {_gives(promo)}, {state}, redeemed {promo['redeemed']} times")
+    times = f"{promo['redeemed']} time{'' if promo['redeemed'] == 1 else 's'}"
+    print_text(f"{promo['code']}: {_gives(promo)}, {state}, redeemed {times}")
     names = ("minimum_usd", "redeem_by", "expires_after_seconds", "limit", "left", "contract", "note")
     rows = [(name.replace("_", " "), str(promo[name])) for name in names if promo[name] not in (None, "", "0.00")]
     rows += [("plans", ", ".join(promo["plans"]))] if promo["plans"] else []
