@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -283,7 +285,22 @@ def test_quiet_hours_go_past_midnight_on_their_own_clocks() -> None:
 
 
 def test_every_rule_is_documented_with_its_name() -> None:
-    from pathlib import Path
-
     page = (Path(__file__).parents[2] / "docs" / "alerts.md").read_text(encoding="utf-8")
     assert [name for name in RULES if f"| `{name}` |" not in page] == []
+
+
+def test_the_commands_that_are_named_as_a_next_step_are_there() -> None:
+    from typer.main import get_command
+
+    from tallystick.cli.main import app
+
+    tree: Any = get_command(app)
+    named = set()
+    for file in (Path(__file__).parents[2] / "src" / "tallystick" / "alerts").glob("*.py"):
+        named |= set(re.findall(r"tally ([a-z-]+(?: [a-z-]+)?)", file.read_text(encoding="utf-8")))
+    assert {"invoice pay", "credits grant"} <= named
+    for words in sorted(named):
+        first, *rest = words.split()
+        command = tree.commands[first]
+        if hasattr(command, "commands") and rest:
+            assert rest[0] in command.commands or command.invoke_without_command, words

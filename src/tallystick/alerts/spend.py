@@ -140,7 +140,7 @@ def spend_condition(
             "drivers": [_driver(one, share) for one, share in named],
         },
         next_step="see what was asked for: GET /v1/orgs/{org}/usage?by=feature,model, or "
-        f"tally usage show ORG --from {day} --to {day} --by feature,model",
+        f"tally usage ORG --from {day} --to {day} --by feature,model",
         is_test=is_test,
     )
 

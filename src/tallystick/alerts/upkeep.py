@@ -48,7 +48,7 @@ def unpriced_condition(provider: str | None, model: str, requests: int, orgs: in
         "warning",
         f"no price for {counted(requests, 'request')} of {named}, since {format_instant(since)}: the cost is not known",
         {"provider": provider, "model": model, "requests": requests, "orgs": orgs, "since": format_instant(since)},
-        "add a rate (docs/rates.md); the job rates, or tally rates reprice, gives them their price",
+        "add a rate (docs/rates.md); the job rates gives them their price",
     )
 
 
