@@ -87,7 +87,8 @@ def open_dispute(runtime: Runtime, raw: object, *, org_id: str | None = None) ->
         if scope is None:
             raise ValueError("nothing is disputed")
         try:
-            known = _opened(runtime, owner, asked, scope), True
+            recorded = _opened(runtime, owner, asked, scope)
+            known = recorded.seq, recorded.is_new
         except Conflict as error:
             if error.code != "request_id_conflict":
                 raise
@@ -208,7 +209,7 @@ def _known(
     return found.seq, False
 
 
-def _opened(runtime: Runtime, org_id: str, asked: AskedDispute, scope: Scope) -> int:
+def _opened(runtime: Runtime, org_id: str, asked: AskedDispute, scope: Scope) -> Recorded:
     request = StepDispute(
         step="opened",
         author=asked.author,
@@ -217,7 +218,7 @@ def _opened(runtime: Runtime, org_id: str, asked: AskedDispute, scope: Scope) ->
         terms=scope.terms,
         asked_cents=asked.cents,
     )
-    return submit_and_wait(runtime, _operation(runtime, org_id, asked.request_id, request)).seq
+    return submit_and_wait(runtime, _operation(runtime, org_id, asked.request_id, request))
 
 
 def _attach(runtime: Runtime, org_id: str, seq: int) -> str | None:
