@@ -7,6 +7,7 @@ from fractions import Fraction
 
 import pytest
 
+from accounts import call, end, give, hold, open_shop
 from conftest import NOW
 from invoicing import event, record
 from leaving import let_go, open_shop_in_2025
@@ -72,7 +73,7 @@ def test_a_price_that_became_known_counts_and_one_that_is_not_fails(runtime: Run
 def test_what_has_left_the_database_is_read_from_blocks(runtime: Runtime, by: By) -> None:
     then = datetime(2025, 3, 5, 12, tzinfo=UTC)
     runtime.clock = lambda: then
-    open_shop_in_2025(runtime, acme="pro")
+    open_shop_in_2025(runtime, acme="metered")
     for n in range(3):
         at = {"time": then, "action": "write", "attributes": {"build": str(n)}}
         record(runtime, [event(f"p{n}", "acme", **at), event(f"s{n}", "acme", environment="staging", **at)])
@@ -89,3 +90,15 @@ def test_what_has_left_the_database_is_read_from_blocks(runtime: Runtime, by: By
     runtime.clock = lambda: NOW
     assert [run_gate(runtime, *one, TERMS, by=by).as_dict() for one in asked] == before
     assert before[0]["groups"][0]["baseline"]["calls"] == 4
+
+
+def test_what_was_settled_together_is_one_action(runtime: Runtime) -> None:
+    open_shop(runtime, acme="wallet")
+    give(runtime)
+    for n in range(2):
+        held = hold(runtime, f"a{n}")
+        end(runtime, held["hold"]["hold_id"], events=[call(f"c{n}-1"), call(f"c{n}-2")])
+    november = Wanted(NOW - timedelta(days=1), NOW + timedelta(days=1), "production")
+    report = run_gate(runtime, Wanted(*OCTOBER, "staging"), november, TERMS, by="action")
+    (row,) = report.result.rows
+    assert (row.group, row.baseline.calls, row.baseline.mean) == ("tailor", 2, 7_000_000_000)

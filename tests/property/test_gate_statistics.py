@@ -60,7 +60,9 @@ def test_change_is_what_groups_cost_more_and_what_the_mix_does(
     if increase is not None and alike is not None:
         assert mix == increase - alike
     same_prices = {name: costs for name, costs in theirs.items() if name in ours}
-    moved = compare(sample({name: costs * 2 for name, costs in same_prices.items()}), sample(theirs), Terms(Fraction(0), 1))
+    moved = compare(
+        sample({name: costs * 2 for name, costs in same_prices.items()}), sample(theirs), Terms(Fraction(0), 1)
+    )
     assert moved.total[1] in (None, 0)
     assert moved.passed or not same_prices
 

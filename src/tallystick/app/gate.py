@@ -129,7 +129,7 @@ def read_range(text: str, now: datetime) -> tuple[datetime, datetime]:
     """A half-open time from `7d` (the last seven days), `12h`, `4w`, or `FROM..TO`.
 
     Raises:
-        BadInput: `invalid_range`, `invalid_period`, `invalid_time`.
+        BadInput: `invalid_against`, `invalid_period`, `invalid_time`.
     """
     back = _SPAN.fullmatch(text)
     if back is not None:
@@ -247,7 +247,7 @@ def _wanted_dict(wanted: Wanted) -> dict[str, Any]:
 
 def _invalid_range(text: str) -> BadInput:
     return BadInput(
-        "invalid_range",
+        "invalid_against",
         f"{text!r} is no range of time",
         next_step="write it as 7d, 12h, 4w, or 2026-10-01..2026-10-08: the first instant, and the first one after",
         where="--against",
