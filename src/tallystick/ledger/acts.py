@@ -85,7 +85,9 @@ def act_of(kind: str, request: Any, *, org_id: str, seq: int, entry_id: str, at:
         at: when it was recorded, on the machine's clock.
     """
     said = getattr(request, "override", request)  # an exception's words stand in the exception
+    opened = getattr(request, "dispute_seq", None)
     subject = getattr(request, "invoice_id", None) or (request.name if kind == "budget" else entry_id)
+    subject = subject if opened is None else f"q{opened}"
     reason = getattr(said, "suspended", None) if kind == "standing" else getattr(said, "reason", None)
     after = {"entry": entry_id} | {
         name: value
