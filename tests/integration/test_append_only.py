@@ -118,7 +118,7 @@ def test_heads_and_accounts_stay_and_only_the_writer_moves_them(
     filled_url: str, table: str, column: str, role: str
 ) -> None:
     with session(filled_url, role) as connection:
-        for statement in (f"delete from {table}", f"truncate {table}", f"delete from {table} where false"):
+        for statement in (f"delete from {table}", f"truncate {table} cascade", f"delete from {table} where false"):
             with (
                 pytest.raises((psycopg.errors.RestrictViolation, psycopg.errors.InsufficientPrivilege)),
                 connection.transaction(),
