@@ -113,9 +113,9 @@ class InvoiceGroup:
         orgs, invoices = zip(*{*((org_id, one.invoice_id) for org_id, one in asked), *disputed}, strict=True)
         self._put(connection, "accounts", {"orgs": list(orgs), "invoices": list(invoices)})
         for kind, query in ((IssueInvoice, "accounts_beyond"), (VoidInvoice, "accounts_of_orgs")):
-            of = sorted({org_id for org_id, request in asked if isinstance(request, kind)})
-            if of:
-                self._put(connection, query, {"orgs": of})
+            whole = sorted({org_id for org_id, request in asked if isinstance(request, kind)})
+            if whole:
+                self._put(connection, query, {"orgs": whole})
         named = {
             (org_id, request.bill_to)
             for org_id, request in asked
