@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,11 +13,15 @@ import pytest
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from journal_helpers import query
+from tallystick.app.job_list import find_job
+from tallystick.app.jobs import run_job
 from tallystick.app.runtime import Runtime
 from tallystick.app.webhook_courier import LEASE, PER_ENDPOINT, Courier
 from tallystick.app.webhook_endpoints import NewSecret, change, create_endpoint, remove, rotate_secret, show_endpoint
 from tallystick.app.webhook_log import forget_old, list_deliveries, ping_now, replay, show_delivery
+from tallystick.app.webhook_loop import WebhookLoop
 from tallystick.core.webhook_schedule import ATTEMPTS_MAX, PAUSES
+from tallystick.journal.steps import install
 from tallystick.journal.webhooks import enqueue_event
 from webhook_receivers import Receiver, answer_with, receiving
 
@@ -235,6 +240,47 @@ def test_what_a_worker_left_when_it_died_is_sent_by_another(sending: Runtime, re
     later(sending, LEASE + timedelta(seconds=1))
     assert Courier(sending).deliver_all() == (1, 0)
     assert query(sending, "select attempts, state, claim from webhook_deliveries") == [(2, "delivered", None)]
+
+
+def test_what_was_sent_and_not_written_down_is_sent_again_with_the_same_id(
+    sending: Runtime, receiver: Receiver
+) -> None:
+    def die(step: str) -> None:
+        if step == "webhooks.posted":
+            raise RuntimeError("the process is gone")
+
+    endpoint(sending, receiver)
+    tell(sending)
+    install(die)
+    try:
+        Courier(sending).deliver_all()
+    finally:
+        install(None)
+    assert query(sending, "select state, attempts from webhook_deliveries") == [("waiting", 1)]
+    later(sending, LEASE + timedelta(seconds=1))
+    assert Courier(sending).deliver_all() == (1, 0)
+    assert len(receiver.ids) == 2
+    assert len(set(receiver.ids)) == 1
+
+
+def test_the_loop_beside_a_server_sends_what_is_due_and_says_so(sending: Runtime, receiver: Receiver) -> None:
+    sending.settings.webhook_seconds = 1
+    endpoint(sending, receiver)
+    with WebhookLoop(sending):
+        told = {tell(sending, str(key)) for key in range(5)}
+        until = time.monotonic() + 20
+        while time.monotonic() < until and not query(sending, "select from tallystick_jobs.job_runs where done > 0"):
+            time.sleep(0.05)
+    assert set(receiver.ids) == told
+    assert len(receiver.ids) == 5
+    runs = query(
+        sending, "select job, outcome, started_by like 'serve %%' from tallystick_jobs.job_runs where done > 0"
+    )
+    assert set(runs) == {("webhooks", "done", True)}
+    tell(sending, "by hand")
+    done = run_job(sending, find_job(sending.settings, "webhooks"), by="hand")
+    assert done is not None
+    assert done.detail == "1 deliveries arrived, 0 attempts failed"
 
 
 def test_a_slow_endpoint_keeps_no_other_waiting(sending: Runtime, receiver: Receiver) -> None:

@@ -78,15 +78,6 @@ class Delivery(NamedTuple):
     response: str | None
 
 
-class Tally(NamedTuple):
-    """How many endpoints stand how, and how many deliveries wait."""
-
-    enabled: int
-    disabled: int
-    failing: int
-    waiting: int
-
-
 def is_any_due(connection: Connection, now: datetime) -> bool:
     """Whether any delivery is due, perhaps to an endpoint that is disabled."""
     ((due,),) = connection.execute(_SQL["is_due"], {"now": now}).fetchall()
@@ -211,12 +202,6 @@ def data_of(connection: Connection, event_id: str) -> tuple[str | None, str] | N
     """Whose an event is, and its data as canonical JSON; None where there is none, or the tenant may not see it."""
     row = connection.execute(_SQL["data_of"], {"event": event_id}).fetchone()
     return None if row is None else (row[0], row[1])
-
-
-def tally(connection: Connection) -> Tally:
-    """How it stands altogether."""
-    (row,) = connection.execute(_SQL["tally"]).fetchall()
-    return Tally(*row)
 
 
 def forget(connection: Connection, before: datetime, most: int) -> int:

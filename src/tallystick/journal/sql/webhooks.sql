@@ -224,12 +224,5 @@ where delivery_id = %(delivery)s order by attempt
 -- name: data_of
 select org_id, data from webhook_events where event_id = %(event)s
 
--- name: tally
--- How many endpoints stand how, how many deliveries wait and for how long the oldest that is due has.
-select (select count(*) from webhook_endpoints where state = 'enabled'),
-       (select count(*) from webhook_endpoints where state = 'disabled'),
-       (select count(*) from webhook_endpoints where state = 'enabled' and failing_since is not null),
-       (select count(*) from webhook_deliveries where state = 'waiting')
-
 -- name: forget
 select forget_webhooks(%(before)s, %(most)s)
