@@ -165,15 +165,15 @@ def test_certificates_are_checked_against_the_name_and_known_authorities(authori
     allow = parse_allow_list("hooks.example.com,other.example.com")
 
     def to(host: str, ca: Path | None) -> Answer:
-        return send(f"https://{host}:{receiver.port}/x", allow, ca, resolver=lambda *_: here)
+        return send(f"https://{host}:{server.port}/x", allow, ca, resolver=lambda *_: here)
 
-    with receiving(context) as receiver:
+    with receiving(context) as server:
         assert to("hooks.example.com", ca_file).body == b"thanks"
         with pytest.raises(Failure, match="its certificate is not trusted"):
             to("hooks.example.com", None)
         with pytest.raises(Failure, match="its certificate is not trusted: Hostname mismatch"):
             to("other.example.com", ca_file)
-        assert len(receiver.requests) == 1
+        assert len(server.requests) == 1
     with receiving() as plain, pytest.raises(Failure, match="TLS failed"):
         send(f"https://127.0.0.1:{plain.port}/")
 

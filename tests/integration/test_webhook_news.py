@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from billing import billed_org, findings, note, payment
+from disputing import dispute, id_of, tiered_org, uphold
 from journal_helpers import query
+from tallystick.app.disputes import begin_review
 from tallystick.app.invoice_actions import credit_invoice, record_payment, void_invoice
 from tallystick.app.runtime import Runtime
 from tallystick.core.errors import TallyError
@@ -58,3 +60,23 @@ def test_a_void_is_told_and_is_no_payment(runtime: Runtime) -> None:
         ("initech", "invoice.finalized"), ("initech", "invoice.paid"), ("initech", "payment.recorded"),
     ]  # fmt: skip
     assert not [data for data in query(runtime, "select data from webhook_events") if "wrong" in str(data)]
+
+
+def test_the_steps_of_a_dispute_are_told_and_what_it_gives_back_and_nobodys_words(runtime: Runtime) -> None:
+    (life,) = tiered_org(runtime)
+    done = dispute(runtime, invoice_id=life.invoice_id)
+    begin_review(runtime, id_of(done), {"author": "ann"}, org_id="globex")
+    for _ in range(2):
+        uphold(runtime, done, amount_usd="3.50")
+    steps = [(kind, data.get("disputed_usd"), data.get("upheld_usd"), data["state"]) for kind, data in told(runtime)]
+    assert steps == [
+        ("invoice.finalized", None, None, "open"),
+        ("dispute.opened", "20.00", "0.00", "open"),
+        ("dispute.under_review", "20.00", "0.00", "under_review"),
+        ("dispute.upheld", "20.00", "3.50", "upheld"),
+        ("invoice.credited", None, None, "open"),
+    ]
+    assert {data.get("dispute_id") for _, data in told(runtime)} == {None, id_of(done)}
+    everything = str(told(runtime))
+    for words in ("bob@globex.example", "that was not us", "you are right", "ann"):
+        assert words not in everything
