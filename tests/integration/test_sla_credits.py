@@ -17,13 +17,15 @@ from journal_helpers import query
 from leaving import let_go
 from tallystick.app.incidents import list_incidents, record_incident, withdraw_incident
 from tallystick.app.invoice_credits import give_credit
-from tallystick.app.invoice_life import finalize_month
+from tallystick.app.invoice_life import finalize_month, list_life
 from tallystick.app.job_list import find_job
 from tallystick.app.jobs import run_job
 from tallystick.app.runtime import Runtime
 from tallystick.app.sla import given_for, show_sla
 from tallystick.app.sla_credits import credit_late_incidents
+from tallystick.app.test_clock import advance_clock, make_test_org
 from tallystick.core.errors import TallyError
+from tallystick.core.instants import parse_instant
 
 PROMISE = """
 sla:
@@ -303,3 +305,21 @@ def test_the_job_looks_again_at_months_that_were_issued(promised: Runtime) -> No
     assert "1 months were credited" in done.detail
     assert cents(promised, "initech") == [100]
     assert cents(promised) == []
+
+
+def test_what_comes_late_is_on_the_invoice_that_is_issued_next(runtime: Runtime) -> None:
+    apply(runtime, SELLER + PROMISE)
+    make_test_org(runtime, "sandbox", datetime(2026, 9, 1, tzinfo=UTC), author="ann")
+    subscribe(runtime, "sandbox", effective_from=datetime(2026, 9, 1, tzinfo=UTC))
+    advance_clock(runtime, "sandbox", to=parse_instant("2026-10-05T00:00:00Z"), author="ann")
+    said = incident("i1", "", "", orgs=["sandbox"])
+    record_incident(runtime, said | {"from": "2026-09-10T10:00:00Z", "to": "2026-09-10T11:00:00Z"})
+    advance_clock(runtime, "sandbox", to=parse_instant("2027-01-05T00:00:00Z"), author="ann")
+    # on its own clock it is over
+    record_incident(runtime, said | {"from": "2026-12-10T10:00:00Z", "to": "2026-12-10T11:00:00Z", "request_id": "i2"})
+    advance_clock(runtime, "sandbox", to=parse_instant("2027-02-05T00:00:00Z"), author="ann")
+    lives = {one.period: one for one in list_life(runtime, org_id="sandbox") if one.account is not None}
+    due = {month: life.account.due_cents for month, life in lives.items() if life.account is not None}
+    assert due == {"2026-09": 1000, "2026-10": 900, "2026-11": 1000, "2026-12": 1000, "2027-01": 900}
+    assert [one.request_id for one in given_for(runtime, "sandbox", "2026-12")] == ["sla:2026-12"]
+    assert findings(runtime) == []

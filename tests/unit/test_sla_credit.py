@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +22,10 @@ from tallystick.billing.sla import (
     sla_credit,
 )
 from tallystick.billing.spans import microseconds
+from tallystick.contract.diff import diff_contracts
 from tallystick.contract.loader import load_contract
+from tallystick.contract.price_list import price_list
+from tallystick.contract.read_sla import SLA_KEYS, SLOW_KEYS
 from tallystick.contract.sla import Sla
 from tallystick.core.errors import Problems
 from tallystick.core.instants import parse_instant
@@ -218,6 +223,29 @@ def test_a_plans_own_promise_replaces_the_contracts_and_null_takes_it_away() -> 
     assert promised["gold"] == promised["platinum"] == rule("{latency: [{minutes: 0, credit: 1}]}")
     assert promised["free"] is None
     assert promised["trial"] is None
+
+
+def test_a_change_of_the_contracts_promise_shows_in_every_plan_that_it_reaches() -> None:
+    plans = "plans: {pro: {base: 10}, free: {sla: null}, gold: {sla: {latency: [{minutes: 0, credit: 1}]}}}"
+    old, new = (load_contract(f"{HEAD}{promised}\n{plans}", "x") for promised in ("", f"sla: {{{STEPS}}}"))
+    said = [change.sentence() for change in diff_contracts(old, new)]
+    assert said == [
+        "plans.pro.sla.availability: added: availability below 99.9 %: 10 % credited; "
+        "availability below 99 %: 25 % credited",
+        "plans.pro.sla.cap: added: at most 100 % of the month's charges",
+    ]
+    assert "credited  at most 100 % of the month's charges" in price_list(new, "pro")
+    assert "credited" not in price_list(new, "free")
+
+
+def test_the_documented_contract_is_one() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "sla.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"```yaml\n(contract: .*?)```", page, flags=re.DOTALL)
+    plans = load_contract(text, "sla.md").plans
+    assert plans["pro"].sla is not None
+    assert plans["free"].sla is None
+    for key in (*SLA_KEYS, *SLOW_KEYS):
+        assert f"`{key}`" in page, key
 
 
 @pytest.mark.parametrize(

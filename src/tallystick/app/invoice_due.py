@@ -1,4 +1,8 @@
-"""Invoices that are due without anybody asking: closed and issued once their late window is over."""
+"""Invoices that are due without anybody asking: closed and issued once their late window is over.
+
+Before that, issued months are looked at again that an incident was recorded for since: what they are credited beyond
+what was given is for the invoices that are issued now.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,8 @@ from tallystick.app.ended_months import ended_months
 from tallystick.app.invoice_life import FinalResult, final_result, finalize_month
 from tallystick.app.issue_invoices import issue_stored
 from tallystick.app.runtime import Runtime
+from tallystick.app.sla_credits import credit_late_incidents
+from tallystick.core.errors import TallyError
 from tallystick.journal.billing import unissued_rows
 from tallystick.usage.event_problems import check_text
 
@@ -29,7 +35,11 @@ def finalize_due(runtime: Runtime, org_id: str | None = None) -> list[FinalResul
     for org, period, final_at in list(ended_months(runtime, org_id)):
         if final_at is not None and runtime.now(org) >= final_at:
             due.setdefault(period.label, []).append(org)
-    results = []
+    results = [
+        FinalResult(org, month, "failed", error=cents)
+        for org, month, cents in credit_late_incidents(runtime, org_id)
+        if isinstance(cents, TallyError)
+    ]
     for label, orgs in sorted(due.items()):
         results += finalize_month(runtime, label, orgs)
     with runtime.database.operator() if org_id is None else runtime.database.org(org_id) as connection:

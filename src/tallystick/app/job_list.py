@@ -10,7 +10,7 @@ from tallystick.app.job_runs import JobRow, job_rows
 from tallystick.app.jobs import Done, Job, JobRun
 from tallystick.app.runtime import Runtime
 from tallystick.app.settings import Settings
-from tallystick.core.errors import NotFound, TallyError
+from tallystick.core.errors import NotFound
 
 _HOUR = timedelta(hours=1)
 
@@ -92,17 +92,14 @@ def _close(given: JobRun) -> Done:
     from tallystick.app.invoice_due import finalize_due
     from tallystick.app.sla_credits import credit_late_incidents
 
+    looked = credit_late_incidents(given.runtime)  # those that fail are among what finalizing says once more
     results = finalize_due(given.runtime)
-    looked = credit_late_incidents(given.runtime)
     issued = [one for one in results if one.status == "issued"]
     failed = [one for one in results if one.error is not None]
     if failed and failed[0].error is not None:
         # What could be issued is; that something could not must not look like a run that went well.
         raise failed[0].error
-    for _, _, cents in looked:
-        if isinstance(cents, TallyError):
-            raise cents
-    credited = sum(1 for _, _, cents in looked if cents)
+    credited = sum(1 for _, _, cents in looked if isinstance(cents, int) and cents)
     said = f", {credited:,} months were credited for incidents that were recorded later" if credited else ""
     return Done(len(issued), f"{len(issued):,} invoices were issued{said}")
 
