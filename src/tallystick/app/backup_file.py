@@ -269,10 +269,17 @@ def read_members(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
 
 
 def unpack_part(data: bytes, unpacked: int) -> bytes:
-    """The rows of a part, as it stands in the archive, of so many bytes."""
+    """The rows of a part, as it stands in the archive, of so many bytes.
+
+    Raises:
+        BadInput: `backup_changed`.
+    """
     import pyarrow as pa
 
-    return bytes(pa.Codec("zstd").decompress(data, decompressed_size=unpacked))
+    try:
+        return bytes(pa.Codec("zstd").decompress(data, decompressed_size=unpacked))
+    except (pa.ArrowException, OSError) as error:
+        raise _changed(Path("the backup"), f"a part of a table cannot be unpacked: {error}") from None
 
 
 def _opened(path: Path) -> IO[bytes]:

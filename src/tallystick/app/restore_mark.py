@@ -25,8 +25,15 @@ def refuse_unfinished(data_dir: Path) -> None:
 
 
 def mark_unfinished(data_dir: Path, backup: Path, begun_at: str) -> None:
-    """Mark the directory before anything else is put into it; the mark is on the disk when this returns."""
-    descriptor = os.open(data_dir / _NAME, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    """Mark the directory before anything else is put into it; the mark is on the disk when this returns.
+
+    Raises:
+        Unavailable: `restore_unfinished`: it is marked already.
+    """
+    try:
+        descriptor = os.open(data_dir / _NAME, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:  # another restore was a moment faster
+        raise restore_unfinished(str(data_dir)) from None
     with open(descriptor, "w", encoding="utf-8") as file:
         json.dump({"backup": str(backup.absolute()), "begun_at": begun_at}, file)
         file.flush()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import psycopg
 from psycopg import sql
 
 from tallystick.core.errors import BadInput, Conflict
-from tallystick.journal.backup_tables import Table, list_tables
+from tallystick.journal.backup_tables import Sums, Table, list_tables, sum_rows
 from tallystick.journal.database import Connection
 from tallystick.journal.migrate import migrate, restore_unfinished, storage_full, unreachable
 from tallystick.journal.migrations import revisions
@@ -20,8 +21,12 @@ _SQL = load_queries("backup")
 _FIRING = {"A": "enable always trigger", "O": "enable trigger", "R": "enable replica trigger", "D": "disable trigger"}
 _WORK = b"set local maintenance_work_mem = '256MB'; set local synchronous_commit = on"
 
-Given = Mapping[str, Sequence[str]]
-"""The columns of each table in a backup, by its full name."""
+
+class Given(NamedTuple):
+    """A table in a backup: its columns in the order of the rows' values, and what its rows come to."""
+
+    columns: Sequence[str]
+    sums: Sums
 
 
 def claim_database(url: str) -> None:
@@ -43,7 +48,10 @@ def claim_database(url: str) -> None:
                 next_step="create another database, empty, and set DATABASE_URL to it",
                 where="DATABASE_URL",
             )
-        connection.execute(_SQL["mark"])
+        try:
+            connection.execute(_SQL["mark"])
+        except (psycopg.errors.DuplicateSchema, psycopg.errors.UniqueViolation):  # another restore was a moment faster
+            raise restore_unfinished("the database") from None
 
 
 def refuse_claimed(url: str) -> None:
@@ -67,23 +75,26 @@ def release_database(url: str) -> None:
 def load_tables(
     url: str,
     revision: str,
-    given: Given,
+    given: Mapping[str, Given],
     rows_of: Callable[[str], Iterable[bytes]],
     *,
     role_logins: bool,
 ) -> None:
     """Make the schema of a revision, fill its tables in one transaction, then bring the schema up to date.
 
+    Nothing is committed before every table comes to what it came to in the backup.
+
     Args:
         url: of a database that was claimed, with the login that will own the tables.
         revision: the one that the rows were read at.
-        given: the tables and columns that there are rows of.
+        given: the tables that there are rows of, by their full names.
         rows_of: the rows of a table by its full name, in COPY's text format, in pieces of any length.
         role_logins: as for `migrate`.
 
     Raises:
         BadInput: `backup_newer`: this release does not know the revision; `backup_schema_differs`: the revision has
             other tables or columns here.
+        Conflict: `restore_differs`.
         Unavailable: `storage_full`, `database_unreachable`, `roles_missing`, `migration_failed`.
     """
     if revision not in revisions():
@@ -99,15 +110,16 @@ def load_tables(
         connection.execute(_WORK)
         with _open_to_loading(connection, tables):
             for table in tables:
-                _fill(connection, table, given[table.full_name], rows_of(table.full_name))
+                _fill(connection, table, given[table.full_name].columns, rows_of(table.full_name))
+            _compare(connection, tables, given)
     migrate(url, role_logins=role_logins, restoring=True)
     with _login(url) as connection:
         connection.execute("analyze")
 
 
-def _expect_same(given: Given, tables: Sequence[Table]) -> None:
+def _expect_same(given: Mapping[str, Given], tables: Sequence[Table]) -> None:
     ours = {table.full_name: set(table.columns) for table in tables}
-    theirs = {name: set(columns) for name, columns in given.items()}
+    theirs = {name: set(one.columns) for name, one in given.items()}
     if ours != theirs:
         names = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
         raise BadInput(
@@ -117,12 +129,39 @@ def _expect_same(given: Given, tables: Sequence[Table]) -> None:
         )
 
 
+def _compare(connection: Connection, tables: Sequence[Table], given: Mapping[str, Given]) -> None:
+    differing = [
+        table.full_name
+        for table in tables
+        if sum_rows(connection, table._replace(columns=tuple(given[table.full_name].columns)))
+        != given[table.full_name].sums
+    ]
+    if differing:
+        raise Conflict(
+            "restore_differs",
+            f"what was restored is not what was backed up, in: {', '.join(differing)}",
+            next_step="restore it again into another place, and look after this machine's memory and disk; "
+            "this place stays marked as not whole",
+        )
+
+
 def _fill(connection: Connection, table: Table, columns: Sequence[str], rows: Iterable[bytes]) -> None:
     listed = sql.SQL(", ").join(map(sql.Identifier, columns))
     statement = sql.SQL("copy {} ({}) from stdin").format(table.identifier, listed)
-    with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        for piece in rows:
-            copy.write(piece)
+    try:
+        with connection.cursor() as cursor, cursor.copy(statement) as copy:
+            for piece in rows:
+                copy.write(piece)
+    except (psycopg.DataError, psycopg.IntegrityError) as error:
+        raise _refused(table, error) from None
+
+
+def _refused(table: Table, error: psycopg.Error) -> BadInput:
+    return BadInput(
+        "backup_changed",
+        f"the database does not take the backup's rows of {table.full_name}: {' '.join(str(error).split())}",
+        next_step="use another backup; this place stays marked as not whole",
+    )
 
 
 @contextmanager

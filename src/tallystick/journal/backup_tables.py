@@ -10,10 +10,13 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+import psycopg
 from psycopg import sql
 
+from tallystick.core.errors import Unavailable
 from tallystick.journal.database import Connection
 from tallystick.journal.named_sql import load_queries
+from tallystick.journal.roles import OPERATOR
 
 _SQL = load_queries("backup")
 
@@ -90,9 +93,16 @@ def tables_bytes(connection: Connection, tables: Sequence[Table]) -> int:
 def read_rows(connection: Connection, table: Table) -> Iterator[bytes]:
     """The table's rows in COPY's text format, as they come, about a row at a time."""
     statement = sql.SQL("copy {} ({}) to stdout").format(table.identifier, table.column_list)
-    with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        for data in copy:
-            yield bytes(data)
+    try:
+        with connection.cursor() as cursor, cursor.copy(statement) as copy:
+            for data in copy:
+                yield bytes(data)
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise Unavailable(
+            "rights_missing",
+            f"the database's roles may not read all of its tables: {' '.join(str(error).split())}",
+            next_step=f"let the owner of the tables run: grant select on {table.full_name} to {OPERATOR}",
+        ) from None
 
 
 def sum_rows(connection: Connection, table: Table) -> Sums:
