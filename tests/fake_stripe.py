@@ -22,7 +22,8 @@ class FakeStripe:
 
     Attributes:
         objects: what is retrieved, by its path, such as `events/evt_1`.
-        asked: the paths that were asked for, with the account that was named.
+        asked: the paths that were asked for.
+        keys, accounts: with which keys, and as which accounts.
         status: when set, every answer has it, and says nothing.
     """
 
@@ -30,8 +31,8 @@ class FakeStripe:
         self.objects: dict[str, dict[str, Any]] = {}
         self.asked: list[str] = []
         self.keys: set[str] = set()
+        self.accounts: set[str] = set()
         self.status: int | None = None
-        self.before_answer: Any = None
         self.url = ""
 
     def put(self, kind: str, **members: Any) -> dict[str, Any]:
@@ -78,8 +79,7 @@ def running_stripe() -> Iterator[FakeStripe]:
             path = parts.path.removeprefix("/v1/")
             fake.asked.append(path)
             fake.keys.add(self.headers.get("Authorization", ""))
-            if fake.before_answer is not None:
-                fake.before_answer(path)
+            fake.accounts |= {self.headers["Stripe-Account"]} if "Stripe-Account" in self.headers else set()
             status, answer = fake.answer(path, parse_qs(parts.query))
             body = json.dumps(answer).encode()
             self.send_response(status)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from journal_helpers import count, tamper
 from tallystick.api.app import create_app
 from tallystick.app.invoice_actions import void_invoice
 from tallystick.app.invoice_life import InvoiceLife
+from tallystick.app.payment_events import take_callback
 from tallystick.app.runtime import Runtime, open_runtime
 from tallystick.app.settings import Settings
 
@@ -31,7 +33,8 @@ def server() -> Iterator[FakeStripe]:
 def stripe(server: FakeStripe) -> FakeStripe:
     server.objects.clear()
     server.asked.clear()
-    server.status = server.before_answer = None
+    server.accounts.clear()
+    server.status = None
     return server
 
 
@@ -390,3 +393,22 @@ def test_what_is_kept_of_events_cannot_be_changed_unseen(
     found = " ".join(findings(runtime))
     for what in ("payment_outcomes: the event evt_1 of stripe", "event evt_1 of stripe", "outcome 1 of event evt_1"):
         assert what in found
+
+
+def test_without_the_database_nobody_is_asked_and_it_is_to_be_sent_again(
+    client: TestClient, runtime: Runtime, stripe: FakeStripe, life: InvoiceLife
+) -> None:
+    body = stripe.event("payment_intent.succeeded", stripe.intent(metadata=named(life)))
+    runtime.database.close()
+    refused = send(client, body)
+    assert (refused.status_code, refused.json()["code"]) == (503, "database_unreachable")
+    assert stripe.asked == []
+
+
+def test_an_endpoint_of_a_connected_account_asks_as_that_account(runtime: Runtime, stripe: FakeStripe) -> None:
+    (life,) = billed_org(runtime)
+    settings = runtime.settings.model_copy(update={"stripe_account": "acct_2"})
+    body = stripe.event("payment_intent.succeeded", stripe.intent(metadata=named(life)), account="acct_2")
+    taken = take_callback(replace(runtime, settings=settings), "stripe", signed(body), body)
+    assert taken.stored.state == "recorded"
+    assert stripe.accounts == {"acct_2"}

@@ -94,7 +94,8 @@ def test_an_amount_of_another_currency_is_no_amount(amount: int, currency: str, 
 
 def test_ids_are_ids() -> None:
     assert object_id({"id": "pi_1"}) == object_id("pi_1") == "pi_1"
-    for wrong in ("../x", "", None, 5, {}, "a" * 256):
+    wrong_ids: tuple[object, ...] = ("../x", "", None, 5, {}, "a" * 256)
+    for wrong in wrong_ids:
         with pytest.raises(BadInput):
             object_id(wrong)
 
