@@ -30,12 +30,16 @@ from tallystick.app.seal import seal_once
 from tallystick.app.settings import Settings
 from tallystick.app.spool_drain import drain
 from tallystick.app.verify import OpenLedger, verify_ledger
+from tallystick.app.webhook_endpoints import create_endpoint
+from tallystick.app.webhook_log import ping
+from tallystick.app.webhook_secrets import open_box
 from tallystick.core.errors import BadInput, Conflict, NotFound, TallyError, Unavailable
 from tallystick.journal.backup_tables import Sums, list_tables, sum_rows
 from tallystick.journal.migrate import migrate
 from tallystick.journal.roles import ALL_LOGINS, KEEPER
 from tallystick.journal.spool import Spool
 from tallystick.journal.steps import install
+from tallystick.journal.webhook_endpoints import secrets_of
 from tallystick.usage.checks import check_event
 from tallystick.usage.meters import METERS
 
@@ -82,7 +86,13 @@ def place(url: str, folder: Path) -> Settings:
 
 
 def test_what_is_restored_is_what_was_backed_up(ledger: OpenLedger, empty_database_url: str, tmp_path: Path) -> None:
+    (ledger.settings.data_dir / "cards" / "my own card.txt").write_text("a name with spaces")
+    with psycopg.connect(ledger.database.url) as connection:  # what an administrator keeps beside ours
+        connection.execute("create table notes (said text); create table shown as select 1 as one")
+        connection.execute("grant select on shown to tallystick_operator")
     done = back_up(ledger.settings, tmp_path / "all.tar", clock=lambda: NOW)
+    with psycopg.connect(ledger.database.url) as connection:
+        connection.execute("drop table shown")
     assert stat.S_IMODE(done.path.stat().st_mode) == 0o600
     assert hashlib.sha256(done.path.read_bytes()).hexdigest() == done.sha256
     assert (done.manifest.orgs, done.manifest.entries, done.manifest.blocks) == (4, 12, 3)
@@ -90,6 +100,9 @@ def test_what_is_restored_is_what_was_backed_up(ledger: OpenLedger, empty_databa
     settings = place(empty_database_url, tmp_path / "new")
     report = restore(done.path, settings, sha256=done.sha256, clock=lambda: NOW)
     assert report.manifest == done.manifest
+    assert [note for note in report.notes if "not restored" in note] == [
+        "no tables of ours, and not restored: public.shown"
+    ]
     assert contents(empty_database_url) == contents(ledger.settings.database_url or "")
     assert files(tmp_path / "new" / "blocks") == files(ledger.settings.data_dir / "blocks")
     for name in ("keys", "cards"):
@@ -101,6 +114,26 @@ def test_what_is_restored_is_what_was_backed_up(ledger: OpenLedger, empty_databa
         assert [one.status for one in runtime.append([event("open-1"), event("new")])] == ["duplicate", "accepted"]
         assert len(seal_once(runtime, everything=True).blocks) == 1
         assert verify_ledger(runtime).sound
+
+
+def test_secrets_of_webhooks_open_where_they_are_restored(
+    ledger: OpenLedger, empty_database_url: str, tmp_path: Path
+) -> None:
+    with open_runtime(ledger.settings, lambda: NOW) as runtime:
+        made = create_endpoint(runtime, url="https://hooks.example.com/", types=["*"], author="ann", org_id="globex")
+        ping(runtime, made.endpoint.endpoint_id)
+    back_up(ledger.settings, tmp_path / "all.tar", clock=lambda: NOW)
+    bare = back_up(ledger.settings, tmp_path / "bare.tar", clock=lambda: NOW, with_keys=False)
+    assert not any(member.name.startswith("keys/") for member in bare.manifest.members)
+    settings = place(empty_database_url, tmp_path / "new")
+    report = restore(tmp_path / "all.tar", settings, clock=lambda: NOW)
+    assert not any("webhooks" in note for note in report.notes)
+    with open_runtime(settings, lambda: NOW) as runtime, runtime.database.operator() as connection:
+        (kept,) = secrets_of(connection, [made.endpoint.endpoint_id])
+        assert open_box(settings, connection).open(kept) == made.secret
+        ping(runtime, made.endpoint.endpoint_id)
+        places = connection.execute("select place from webhook_deliveries order by event_id").fetchall()
+        assert len(set(places)) == 2, "numbering goes on where it was"
 
 
 def test_a_login_without_privileges_fills_a_database_that_it_owns(

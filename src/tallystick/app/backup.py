@@ -33,6 +33,7 @@ from tallystick.app.runtime import checked_url, utc_now
 from tallystick.app.seal import alone, block_store
 from tallystick.app.settings import Settings
 from tallystick.app.signing import signing_key_path
+from tallystick.app.webhook_secrets import webhook_key_path
 from tallystick.archive.paths import note_path, people_path
 from tallystick.core.errors import BadInput, Conflict, NotFound, Unavailable
 from tallystick.core.instants import Clock, format_instant, parse_instant
@@ -101,7 +102,7 @@ def back_up(
     Args:
         settings: of the place to back up.
         path: the file to write, which must not be there.
-        with_keys: also the private key that signs checkpoints.
+        with_keys: also the private key that signs checkpoints, and the one that webhooks' secrets are kept under.
         clock: the present instant.
         progress: see `Progress`.
 
@@ -223,11 +224,13 @@ class _Run:
                     self._writer.add_file(name, Path(copy.name))
 
     def _add_files(self, *, with_keys: bool) -> bool:
-        """The key, rate cards that were added, the gateway's file; whether the key is among them."""
+        """The keys, rate cards that were added, the gateway's file; whether the key of checkpoints is among them."""
         key, gateway = signing_key_path(self._settings), self._settings.gateway_file
         has_key = with_keys and key.exists()
         if has_key:
             self._writer.add_file("keys/checkpoint.key", key)
+        if with_keys and webhook_key_path(self._settings).exists():
+            self._writer.add_file("keys/webhooks.key", webhook_key_path(self._settings))
         cards = self._settings.data_dir / "cards"
         for card in sorted(cards.iterdir()) if cards.is_dir() else []:
             if card.is_file() and not card.name.startswith("."):

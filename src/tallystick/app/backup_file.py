@@ -39,8 +39,8 @@ _MANIFEST_BYTES_MAX = 1 << 30
 _READ_BYTES = 1 << 20
 _ZSTD_LEVEL = 3
 _NAME = re.compile(
-    r"(spool/spool\.sqlite|settlements/queue\.sqlite|keys/checkpoint\.key|gateway\.yaml|cards/[A-Za-z0-9_-][A-Za-z0-9._-]*"
-    r"|blocks/\d{4}-\d\d-\d\d/block-\d{12}(\.people)?\.parquet|blocks/checkpoints/\d{12}\.note"
+    r"(spool/spool\.sqlite|settlements/queue\.sqlite|keys/(checkpoint|webhooks)\.key|gateway\.yaml"
+    r"|cards/(?!\.)[^/\x00]+|blocks/\d{4}-\d\d-\d\d/block-\d{12}(\.people)?\.parquet|blocks/checkpoints/\d{12}\.note"
     r"|tables/[a-z0-9_]+\.[a-z0-9_]+/\d{6}\.zst)"
 )
 

@@ -24,10 +24,11 @@ from typing import IO, NamedTuple
 from tallystick.app.backup import QUEUES
 from tallystick.app.backup_erasures import ErasedAgain, erase_again, read_erasures
 from tallystick.app.backup_file import Manifest, check_backup, read_members, unpack_part
-from tallystick.app.restore_mark import flush_folder, mark_unfinished, unmark
+from tallystick.app.restore_mark import flush_folder, mark_unfinished, refuse_unfinished, unmark
 from tallystick.app.runtime import checked_url, open_runtime, utc_now
 from tallystick.app.settings import Settings
 from tallystick.app.signing import signing_key_path
+from tallystick.app.webhook_secrets import webhook_key_path
 from tallystick.core.errors import BadInput, Conflict
 from tallystick.core.instants import Clock, format_instant
 from tallystick.journal.backup_load import Given, claim_database, load_tables, release_database
@@ -150,7 +151,7 @@ def restore(
             claim_database(url)
         reached("restore.claimed")
         filler = _Filler(path, manifest, settings, progress)
-        filler.fill(url, logins)
+        skipped = filler.fill(url, logins)
         reached("restore.loaded")
         filler.flush()
         reached("restore.files")
@@ -163,7 +164,7 @@ def restore(
         release_database(url)
         unmark(data_dir)
     reached("restore.done")
-    notes = _notes(manifest, settings, again)
+    notes = _notes(manifest, settings, again, skipped)
     return RestoreReport(manifest, path.stat().st_size, found, time.monotonic() - begun, again, notes)
 
 
@@ -180,8 +181,8 @@ class _Filler:
         self._progress = progress
         self._folders: set[Path] = set()
 
-    def fill(self, url: str, role_logins: bool) -> None:
-        """Fill the database, then the folders."""
+    def fill(self, url: str, role_logins: bool) -> list[str]:
+        """Fill the database, then the folders; the tables of the backup that are none of ours."""
         tables = self._manifest.tables
         given = {table.name: Given(table.columns, Sums(table.rows, table.digest)) for table in tables}
         places = self._places_of_parts()
@@ -193,11 +194,12 @@ class _Filler:
                     self._advance(size)
                     yield unpack_part(file.read(size), self._unpacked[name])
 
-            load_tables(url, self._manifest.schema_revision, given, rows_of, role_logins=role_logins)
+            skipped = load_tables(url, self._manifest.schema_revision, given, rows_of, role_logins=role_logins)
         for name, member in read_members(self._path):
             target = self._target(name)
             if target is not None:
                 self._write(target, member)
+        return skipped
 
     def _places_of_parts(self) -> dict[str, list[tuple[str, int, int]]]:
         """Of each table its parts: name, place in the file and size, in order. The file is sought through, not read."""
@@ -220,7 +222,7 @@ class _Filler:
         if kind == "blocks":
             return (self._settings.blocks_dir or data_dir / "blocks") / rest
         if kind == "keys":
-            return signing_key_path(self._settings)
+            return webhook_key_path(self._settings) if rest == "webhooks.key" else signing_key_path(self._settings)
         return data_dir / name
 
     def _write(self, target: Path, member: IO[bytes]) -> None:
@@ -250,12 +252,15 @@ class _Filler:
 
 
 def _expect_empty(settings: Settings) -> None:
+    refuse_unfinished(settings.data_dir)
     blocks, key = settings.blocks_dir, signing_key_path(settings)
     for folder in (settings.data_dir, blocks):
         if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise _not_empty(folder, "TALLY_DATA_DIR" if folder == settings.data_dir else "TALLY_BLOCKS_DIR")
     if key.exists():
         raise _not_empty(key, "TALLY_SIGNING_KEY_FILE")
+    if webhook_key_path(settings).exists():
+        raise _not_empty(webhook_key_path(settings), "TALLY_WEBHOOK_KEY_FILE")
 
 
 def _not_empty(place: Path, where: str) -> Conflict:
@@ -276,7 +281,7 @@ def _note(data_dir: Path, path: Path, manifest: Manifest, sha256: str, at: str) 
         os.fsync(file.fileno())
 
 
-def _notes(manifest: Manifest, settings: Settings, again: ErasedAgain | None) -> tuple[str, ...]:
+def _notes(manifest: Manifest, settings: Settings, again: ErasedAgain | None, skipped: list[str]) -> tuple[str, ...]:
     taken_at = format_instant(manifest.taken_at)
     notes: list[str] = []
     if manifest.log_origin != settings.log_origin:
@@ -285,10 +290,18 @@ def _notes(manifest: Manifest, settings: Settings, again: ErasedAgain | None) ->
         notes.append(
             f"the key that signs checkpoints is not in the backup: put it at {signing_key_path(settings)}, mode 0600"
         )
+    if not any(member.name == "keys/webhooks.key" for member in manifest.members) and any(
+        table.name == "public.webhook_secrets" and table.rows for table in manifest.tables
+    ):
+        notes.append(
+            f"the key of webhooks' secrets is not in the backup: put it at {webhook_key_path(settings)}, mode 0600"
+        )
     if any(member.name == "gateway.yaml" for member in manifest.members):
         notes.append(f"the gateway's file is {settings.data_dir / 'gateway.yaml'}: set TALLY_GATEWAY_FILE to it")
     if again is None:
         notes.append(f"persons who were erased after {taken_at} are named again: erase them again")
     notes.append(f"what was accepted after {taken_at} is not here: let senders send it again, nothing counts twice")
+    if skipped:
+        notes.append(f"no tables of ours, and not restored: {', '.join(skipped)}")
     notes += [f"when it was backed up: {said}" for said in manifest.unsound]
     return tuple(notes)

@@ -107,7 +107,7 @@ def open_box(settings: Settings, connection: Connection) -> SecretBox:
         BadInput: `invalid_key`, `webhook_key_exposed`.
         NotFound: `webhook_key_missing`: secrets are sealed, and the file is not here.
     """
-    path = _path(settings)
+    path = webhook_key_path(settings)
     if not path.exists():
         if is_any_secret(connection):
             raise NotFound(
@@ -127,7 +127,7 @@ def make_key(settings: Settings) -> Path:
     Raises:
         Conflict: `webhook_key_there`.
     """
-    path = _path(settings)
+    path = webhook_key_path(settings)
     if path.exists():
         raise Conflict(
             "webhook_key_there",
@@ -139,7 +139,8 @@ def make_key(settings: Settings) -> Path:
     return path
 
 
-def _path(settings: Settings) -> Path:
+def webhook_key_path(settings: Settings) -> Path:
+    """Where the key is that secrets are sealed under."""
     return settings.webhook_key_file or settings.data_dir / "keys" / "webhooks.key"
 
 
