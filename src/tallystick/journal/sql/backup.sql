@@ -1,5 +1,5 @@
 -- Reading all tables for a backup, and filling them again. Tables are ours when they belong to who owns the migrations'
--- own table; what an administrator keeps beside them is not.
+-- own table and the operator may read them; what an administrator keeps beside them is not.
 
 -- name: snapshot
 -- One moment for as long as it takes to read everything.
@@ -18,6 +18,7 @@ from pg_class as class join pg_namespace as namespace on namespace.oid = class.r
 where class.relkind in ('r', 'p') and not class.relispartition
     and (nspname = 'public' and relname <> 'alembic_version' or nspname = 'tallystick_jobs' and relname = 'job_runs')
     and class.relowner = (select relowner from pg_class where oid = 'public.alembic_version'::regclass)
+    and has_table_privilege('tallystick_operator', class.oid, 'SELECT')
 order by 1, 2
 
 -- name: size
