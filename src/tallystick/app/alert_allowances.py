@@ -155,13 +155,13 @@ def _on_plan(row: TermsRow, contract: Contract, plan: Plan) -> OnPlan:
     said = OrgTerms() if row.state == "{}" else _read_terms(row.state)
     limits = [limit for limit in plan.limits if limit.per in WINDOWS]
     pers = {limit.per for limit in limits} | {budget.per for budget in said.budgets.values()}
-    windows = {per: window_at(per, row.time_zone, row.now) for per in pers}
+    windows: dict[str, Window] = {per: window_at(per, row.time_zone, row.now) for per in pers}
     counters = [
         (windowed(limit.per, meter_counter(meter)), windows[limit.per].starts_at)
         for limit in limits
         for meter in limit.meters
     ]
-    each = []
+    each = list[tuple[str, datetime]]()
     for budget in said.budgets.values():
         name = (_spending(budget), windows[budget.per].starts_at)
         (each if _is_for_each(budget) else counters).append(name)

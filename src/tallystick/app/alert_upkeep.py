@@ -17,7 +17,7 @@ from tallystick.alerts.upkeep import (
 )
 from tallystick.app.rollup_health import LATE_AFTER, rollup_health
 from tallystick.app.runtime import Runtime
-from tallystick.app.verify_job import NOT_SOUND, VERIFY
+from tallystick.app.verify_job import NOT_SOUND, VERIFY, last_outcome
 from tallystick.journal.alert_evidence import (
     View,
     disabled_endpoints,
@@ -25,7 +25,6 @@ from tallystick.journal.alert_evidence import (
     unpriced_models,
     unsealed,
 )
-from tallystick.journal.jobs import latest_runs
 
 Wanted = Callable[[str | None], Preferences]
 SUBJECTS_MAX = 100
@@ -68,20 +67,20 @@ def _jobs(runtime: Runtime) -> list[Condition | None]:
     from tallystick.app.job_list import list_jobs
 
     with runtime.database.operator() as connection:
-        verified = latest_runs(connection).get(VERIFY)
+        verified = last_outcome(connection)
     found: list[Condition | None] = []
-    unsound = verified is not None and verified.failures > 0 and NOT_SOUND in (verified.last_error or "")
-    if verified is not None and unsound and verified.last_error_at is not None:
-        found.append(verification_condition(verified.last_error or "", verified.last_error_at))
+    if verified is not None and verified.error is not None:
+        found.append(verification_condition(verified.error, verified.ended_at or verified.seen_at))
     for row in list_jobs(runtime):
         latest = row.latest
         # What the check of the ledger has found is an alert of its own.
-        failures = 0 if latest is None or (row.name == VERIFY and unsound) else latest.failures
+        is_told = row.name == VERIFY and row.failing and latest is not None and NOT_SOUND in (latest.last_error or "")
+        failures = 0 if latest is None or is_told else latest.failures
         found.append(
             job_condition(
                 row.name,
                 failures=failures,
-                late=row.late,
+                late=row.late and not is_told,
                 lag_seconds=row.lag_seconds,
                 error=None if latest is None else latest.last_error,
                 error_at=None if latest is None else latest.last_error_at,

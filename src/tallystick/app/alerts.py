@@ -218,7 +218,9 @@ def _logger() -> Any:
     """The log as the process has it; of a command, which has none, standard error: its output is for what was asked."""
     if structlog.is_configured():
         return structlog.get_logger(_LOG)
-    processors = [structlog.processors.add_log_level, structlog.processors.format_exc_info]
-    return structlog.wrap_logger(
-        structlog.WriteLogger(sys.stderr), [*processors, structlog.processors.JSONRenderer(ensure_ascii=False)]
-    )
+    processors: list[structlog.typing.Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.format_exc_info,
+    ]
+    processors.append(structlog.processors.JSONRenderer(ensure_ascii=False))
+    return structlog.wrap_logger(structlog.WriteLogger(sys.stderr), processors)

@@ -134,7 +134,7 @@ def _alert(given: JobRun) -> Done:
 
 
 def _verify(given: JobRun) -> Done:
-    from tallystick.app.verify_job import verified_sentence, verify_all
+    from tallystick.app.verify_job import verify_apart
 
-    report = verify_all(given.runtime)
-    return Done(report.entries, verified_sentence(report))
+    verified = verify_apart(given.runtime.settings, given.is_stopping)
+    return Done(verified.entries, verified.sentence())

@@ -97,7 +97,7 @@ def put_marks(connection: Connection, marks: Mapping[str, datetime]) -> None:
 def open_alerts(connection: Connection, org_id: str | None = None) -> list[Firing]:
     """What fires: of one org, or everything."""
     found = connection.execute(_SQL["open"], {"org": org_id})
-    return [Firing(*row[:10], json.loads(row[10]), *row[11:]) for row in found]
+    return [Firing._make([*row[:10], json.loads(row[10]), *row[11:]]) for row in found]
 
 
 def write_transitions(
@@ -180,7 +180,7 @@ def events_of(connection: Connection, known: str) -> list[AlertRow]:
 
 
 def _row(row: Sequence[Any]) -> AlertRow:
-    return AlertRow(*row[:10], json.loads(row[10]), *row[11:])
+    return AlertRow._make([*row[:10], json.loads(row[10]), *row[11:]])
 
 
 def silences_after(
