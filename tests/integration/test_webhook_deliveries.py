@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from tallystick.app.webhook_courier import LEASE, PER_ENDPOINT, Courier
 from tallystick.app.webhook_endpoints import NewSecret, change, create_endpoint, remove, rotate_secret, show_endpoint
 from tallystick.app.webhook_log import forget_old, list_deliveries, ping_now, replay, show_delivery
 from tallystick.app.webhook_loop import WebhookLoop
+from tallystick.core.errors import BadInput
 from tallystick.core.webhook_schedule import ATTEMPTS_MAX, PAUSES
 from tallystick.journal.steps import install
 from tallystick.journal.webhooks import enqueue_event
@@ -281,6 +283,21 @@ def test_the_loop_beside_a_server_sends_what_is_due_and_says_so(sending: Runtime
     done = run_job(sending, find_job(sending.settings, "webhooks"), by="hand")
     assert done is not None
     assert done.detail == "1 deliveries arrived, 0 attempts failed"
+
+
+def test_settings_that_cannot_be_read_are_said_before_anything_is_attempted(
+    sending: Runtime, receiver: Receiver
+) -> None:
+    endpoint(sending, receiver)
+    tell(sending)
+    for setting, value in (("webhook_allow", "10.0.0.1/8"), ("webhook_ca_file", Path("/nowhere.pem"))):
+        before = getattr(sending.settings, setting)
+        setattr(sending.settings, setting, value)
+        with pytest.raises(BadInput) as refused:
+            Courier(sending).deliver_all()
+        assert (refused.value.code, refused.value.where) == ("invalid_setting", f"TALLY_{setting}".upper())
+        setattr(sending.settings, setting, before)
+    assert Courier(sending).deliver_all() == (1, 0)
 
 
 def test_a_slow_endpoint_keeps_no_other_waiting(sending: Runtime, receiver: Receiver) -> None:

@@ -83,7 +83,7 @@ class Courier:
         """Begin attempts of what is due, as far as there is room; how many.
 
         Raises:
-            BadInput, NotFound: the key of the secrets cannot be had; see `open_box`.
+            BadInput, NotFound: the key of the secrets cannot be had, see `open_box`; `invalid_setting`.
             Unavailable: `database_unreachable`.
         """
         room = AT_ONCE - self._busy
@@ -93,7 +93,7 @@ class Courier:
         with self.runtime.database.operator() as connection:
             if not is_any_due(connection, now):
                 return 0
-            box = open_box(self.runtime.settings, connection)  # before anything is claimed that could not be signed
+            box = _open(self.runtime.settings, connection)  # before anything is claimed that could not be sent
         with self.runtime.database.writer() as connection:
             claimed = claim_due(
                 connection, now=now, until=now + LEASE, claim=_claim(), most=room, per_endpoint=PER_ENDPOINT
@@ -135,7 +135,7 @@ class Courier:
         """Attempt one delivery now, unless somebody else does."""
         now = self.runtime.clock()
         with self.runtime.database.writer() as connection:
-            box = open_box(self.runtime.settings, connection)
+            box = _open(self.runtime.settings, connection)
             claimed = claim_one(connection, delivery_id, until=now + LEASE, claim=_claim())
             kept = [] if claimed is None else secrets_of(connection, [claimed.endpoint_id])
         if claimed is not None:
@@ -212,6 +212,13 @@ def _post(
     headers = {"Content-Type": "application/json", "User-Agent": f"Tallystick/{__version__}", "Accept": "*/*"}
     headers |= sign(box, kept, now, event_id=claimed.event_id, body=body)
     return post(target, body, headers, allow=allow, context=tls_context(settings.webhook_ca_file), resolver=resolver)
+
+
+def _open(settings: Settings, connection: Connection) -> SecretBox:
+    """The key of the secrets, once it is known that what the operator has set can be read."""
+    parse_allow_list(settings.webhook_allow)
+    tls_context(settings.webhook_ca_file)
+    return open_box(settings, connection)
 
 
 def _secrets(connection: Connection, claimed: Sequence[Claimed]) -> dict[str, list[SealedSecret]]:
