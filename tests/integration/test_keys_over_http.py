@@ -47,6 +47,8 @@ NAMES = {
     "size": "1",
     "invoice_id": "inv_x",
     "line": "1",
+    "month": "2026-10",
+    "incident_id": "inc1",
 } | {
     "provider": "openai",
     "model": "gpt-4o",
