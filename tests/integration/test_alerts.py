@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import psycopg
 import pytest
 
 from accounts import end, give, hold, open_shop
@@ -13,6 +15,7 @@ from billing import billed_org, payment
 from conftest import NOW
 from invoicing import event, record
 from journal_helpers import publish_price, query, tamper
+from recorded_rows import BY_ORG
 from tallystick.app.alert_list import AlertQuestion, find_alerts, show_alert
 from tallystick.app.alert_preferences import set_preferences, show_preferences
 from tallystick.app.alert_silences import end_silence, list_silences, silence_alert, silence_rule
@@ -315,12 +318,19 @@ def test_preferences_are_kept_whole_and_the_next_look_goes_by_them(runtime: Runt
 
 
 def test_test_orgs_alerts_are_by_their_own_clock_and_none_of_the_operators(
-    runtime: Runtime, capsys: pytest.CaptureFixture[str]
+    runtime: Runtime, database_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     open_shop(runtime)
     begins = datetime(2027, 1, 1, tzinfo=UTC)
     make_test_org(runtime, "sandbox", begins, author="ann")
     set_subscription(runtime, "sandbox", contract="shop", plan="metered", time_zone="UTC", effective_from=begins)
+    with psycopg.connect(database_url) as owner:
+        for endpoint, org in (("we_own", "sandbox"), ("we_ours", None)):
+            owner.execute(
+                "insert into webhook_endpoints values (%s, %s, 'https://a.example', '{alert.*}', '', 'enabled', '',"
+                " null, 0, 'ann', now(), now())",
+                [endpoint, org],
+            )
     advance_clock(runtime, "sandbox", by="1d", author="ann")
     at = datetime(2027, 1, 2, tzinfo=UTC)
     record(runtime, [event("r1", "sandbox", time=at, model="newest", meters={"tokens_out": 900})])
@@ -331,6 +341,42 @@ def test_test_orgs_alerts_are_by_their_own_clock_and_none_of_the_operators(
     assert (own["test"], own["fired_at"]) == (True, "2027-01-02T00:00:00Z")
     advance_clock(runtime, "sandbox", by="1d", author="ann")
     assert changes(runtime, "sandbox") == [("sandbox", "limit", "resolved", 2)]
+    deliveries = query(runtime, "select endpoint_id, event_id from webhook_deliveries")
+    assert [endpoint for endpoint, _ in deliveries] == ["we_own", "we_own"]
+
+
+def unlike(runtime: Runtime) -> list[str]:
+    """What `tally verify` says of alerts that fire."""
+    begins = re.compile(r"open_alerts: the alert al_[0-9a-f]{24} ")
+    found = [one.detail for one in verify_ledger(runtime).findings.kept]
+    return [begins.sub("", one) for one in found if begins.match(one)]
+
+
+def test_disputes_that_wait_and_endpoints_that_failed_are_told_until_somebody_sees_to_them(
+    runtime: Runtime, database_url: str
+) -> None:
+    record(runtime, [event("r1", "acme")])
+    with psycopg.connect(database_url) as owner:
+        for table in ("disputes", "webhook_endpoints"):
+            owner.execute(BY_ORG[table].encode(), {"org": "acme"})
+        owner.execute("update disputes set answer_due_at = %s", [NOW - timedelta(days=1)])
+        owner.execute(
+            "update webhook_endpoints set state = 'disabled', failures = 9, reason = 'gone', changed_at = %s", [NOW]
+        )
+    done = sorted((one.transition.rule, one.transition.org_id) for one in evaluate(runtime).changes)
+    assert done == [("dispute_overdue", None), ("webhook_disabled", "acme")]
+    go_on(runtime, days=2)
+    assert (None, "dispute_overdue", "escalated", 2) in changes(runtime, ours=True)
+    # What fires follows from what happened: whoever tampers with it is found.
+    assert unlike(runtime) == []
+    with psycopg.connect(database_url) as owner:
+        owner.execute("delete from open_alerts where rule = 'webhook_disabled'")
+        owner.execute("update open_alerts set level = 1 where rule = 'dispute_overdue'")
+    assert sorted(unlike(runtime)) == ["is missing, and its events say that it fires", "is not as its events say"]
+    with psycopg.connect(database_url) as owner:
+        owner.execute("update open_alerts set level = 2 where rule = 'dispute_overdue'")
+        owner.execute("update disputes set state = 'withdrawn', decided_at = now()")
+    assert (None, "dispute_overdue", "resolved", 2) in changes(runtime, ours=True)
 
 
 def test_what_is_not_there_is_refused_by_name(runtime: Runtime) -> None:
