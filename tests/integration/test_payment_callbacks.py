@@ -5,22 +5,27 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from starlette.testclient import TestClient
 
-from billing import VOID, billed_org, findings, money, payment
+from billing import OCTOBER, SELLER, VOID, billed_org, findings, money, payment
 from conftest import NOW
 from fake_stripe import KEY, SECRET, FakeStripe, running_stripe, signed
+from invoicing import apply, event, record, subscribe
 from journal_helpers import count, tamper
 from tallystick.api.app import create_app
+from tallystick.app.close_month import close_month
 from tallystick.app.invoice_actions import void_invoice
-from tallystick.app.invoice_life import InvoiceLife
+from tallystick.app.invoice_life import InvoiceLife, issue_invoice
 from tallystick.app.payment_events import take_callback
 from tallystick.app.runtime import Runtime, open_runtime
 from tallystick.app.settings import Settings
+from tallystick.app.test_clock import advance_clock, make_test_org
 
 
 @pytest.fixture(scope="module")
@@ -365,11 +370,6 @@ def test_a_callback_needs_no_key_and_everything_beside_it_does(
 def test_an_invoice_that_is_issued_later_is_paid_when_it_is_tried_again(
     client: TestClient, runtime: Runtime, stripe: FakeStripe
 ) -> None:
-    from billing import OCTOBER, SELLER
-    from invoicing import apply, event, record, subscribe
-    from tallystick.app.close_month import close_month
-    from tallystick.app.invoice_life import issue_invoice
-
     apply(runtime, SELLER)
     subscribe(runtime, "globex")
     record(runtime, [event("r1", "globex")])
@@ -412,3 +412,20 @@ def test_an_endpoint_of_a_connected_account_asks_as_that_account(runtime: Runtim
     taken = take_callback(replace(runtime, settings=settings), "stripe", signed(body), body)
     assert taken.stored.state == "recorded"
     assert stripe.accounts == {"acct_2"}
+
+
+def test_real_money_is_for_no_invoice_of_a_test_org(runtime: Runtime, stripe: FakeStripe) -> None:
+    apply(runtime, SELLER)
+    make_test_org(runtime, "sandbox", datetime(2026, 10, 1, tzinfo=UTC), author="ann")
+    subscribe(runtime, "sandbox")
+    advance_clock(runtime, "sandbox", by="2mo", author="ann")
+    settings = runtime.settings.model_copy(update={"stripe_api_key": SecretStr("sk_live_" + "c" * 24)})
+    live = replace(runtime, settings=settings)
+    said = {"invoice_id": "sandbox/2026-10"}
+    intent = stripe.intent(metadata=said, livemode=True)
+    body = stripe.event("payment_intent.succeeded", intent, livemode=True)
+    taken = take_callback(live, "stripe", signed(body), body)
+    assert taken.receipt()["code"] == "test_invoice"
+    pretended = stripe.event("payment_intent.succeeded", stripe.intent("pi_2", metadata=said), "evt_2")
+    assert take_callback(runtime, "stripe", signed(pretended), pretended).stored.state == "recorded"
+    assert money(runtime, "sandbox")["cash"] == 1000
