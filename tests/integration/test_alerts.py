@@ -371,10 +371,10 @@ def test_disputes_that_wait_and_endpoints_that_failed_are_told_until_somebody_se
     assert unlike(runtime) == []
     with psycopg.connect(database_url) as owner:
         owner.execute("delete from open_alerts where rule = 'webhook_disabled'")
-        owner.execute("update open_alerts set level = 1 where rule = 'dispute_overdue'")
+        owner.execute("update open_alerts set severity = 'info' where rule = 'dispute_overdue'")
     assert sorted(unlike(runtime)) == ["is missing, and its events say that it fires", "is not as its events say"]
     with psycopg.connect(database_url) as owner:
-        owner.execute("update open_alerts set level = 2 where rule = 'dispute_overdue'")
+        owner.execute("update open_alerts set severity = 'critical' where rule = 'dispute_overdue'")
         owner.execute("update disputes set state = 'withdrawn', decided_at = now()")
     assert (None, "dispute_overdue", "resolved", 2) in changes(runtime, ours=True)
 
