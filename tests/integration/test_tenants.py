@@ -32,6 +32,11 @@ def orgs_in(connection: Connection, table: str) -> list[str]:
     return [org for (org,) in connection.execute(f"select org_id from {table}".encode())]
 
 
+def of_orgs(connection: Connection, table: str) -> list[str]:
+    """As `orgs_in`, without rows that are about no org: the trail has what a database's first start did."""
+    return sorted(org for org in orgs_in(connection, table) if org is not None)
+
+
 def test_every_table_belongs_to_orgs_behind_forced_policies_or_is_known_to_be_shared(database: Database) -> None:
     tables = """
         select relname, relrowsecurity and relforcerowsecurity,
@@ -57,7 +62,7 @@ def test_a_query_without_a_where_clause_shows_an_org_its_own_rows_alone(database
     with database.org("nobody") as connection:
         assert orgs_in(connection, table) == []
     with database.operator() as connection:
-        assert sorted(orgs_in(connection, table)) == [OURS, THEIRS]
+        assert of_orgs(connection, table) == [OURS, THEIRS]
 
 
 @pytest.mark.parametrize("table", BY_ORG)
@@ -81,7 +86,7 @@ def test_an_org_cannot_add_a_row_to_another_even_where_it_may_add(
     with pytest.raises(REFUSED, match="row-level security"), database.org(OURS) as connection:
         connection.execute(insert, {"org": "another"})
     with psycopg.connect(database_url) as connection:
-        assert sorted(orgs_in(connection, table)) == [OURS, THEIRS]
+        assert of_orgs(connection, table) == [OURS, THEIRS]
 
 
 @pytest.mark.parametrize("table", BY_ORG)
