@@ -18,7 +18,8 @@ CHANGES = {
     "delete": "delete from {table}",
     "delete of nothing": "delete from {table} where false",
     "truncate": "truncate {table} cascade",
-    "upsert": "insert into {table} overriding system value table {table} on conflict ({key}) do update set {first} = excluded.{first}",
+    "upsert": "insert into {table} overriding system value table {table} on conflict ({key})"
+    " do update set {first} = excluded.{first}",
     "merge": "merge into {table} using (select) as nothing on true when matched then delete",
 }
 KEY = {

@@ -106,6 +106,18 @@ ACTS_OF_THE_API: tuple[tuple[str, str, str, Any, tuple[str, ...]], ...] = (
     ("credit_invoice", "POST", "/v1/invoices/ISSUED/credit-notes",
      {"request_id": "n1", "amount_usd": "1", "author": "ann", "reason": "r"}, ("credit_note",)),
     ("void_invoice", "POST", "/v1/invoices/VOIDED/void", {"author": "ann", "reason": "r"}, ("void",)),
+    ("open_dispute", "POST", "/v1/disputes",
+     {"request_id": "d1", "invoice_id": "ISSUED", "reason": "r", "author": "ann"}, ("dispute", "dispute")),
+    ("review_dispute", "POST", "/v1/disputes/DISPUTE/review", {"author": "ann"}, ("dispute",)),
+    ("uphold_dispute", "POST", "/v1/disputes/DISPUTE/uphold", {"amount_usd": "1", "author": "ann", "reason": "r"},
+     ("dispute",)),
+    ("open_dispute", "POST", "/v1/disputes",
+     {"request_id": "d2", "invoice_id": "ISSUED", "line": 1, "reason": "r", "author": "ann"}, ("dispute", "dispute")),
+    ("reject_dispute", "POST", "/v1/disputes/DISPUTE/reject", {"author": "ann", "reason": "r"}, ("dispute",)),
+    ("open_dispute", "POST", "/v1/disputes",
+     {"request_id": "d3", "invoice_id": "ISSUED", "line": 1, "reason": "r", "author": "ann"}, ("dispute", "dispute")),
+    ("withdraw_dispute", "POST", "/v1/disputes/DISPUTE/withdraw", {"author": "ann", "reason": "r"},
+     ("dispute",)),
     ("record_incident", "POST", "/v1/incidents",
      {"request_id": "i1", "kind": "downtime", "from": "2026-10-01T00:00:00Z", "to": "2026-10-01T01:00:00Z",
       "all": True, "reason": "r", "author": "ann"}, ("incident.record",)),
@@ -168,6 +180,8 @@ def test_every_act_over_http_says_which_key_it_was_and_in_which_request(world: R
                 names["SILENCE"] = answer.json()["silence_id"]
             if operation == "finalize_invoices":
                 names["ISSUED"] = answer.json()["results"][0]["invoice_id"]
+            if operation == "open_dispute":
+                names["DISPUTE"] = answer.json()["dispute_id"]
             if operation == "create_webhook":
                 names["ENDPOINT"] = answer.json()["endpoint_id"]
             new = _acts(world)[seen:]
@@ -202,7 +216,8 @@ MADE_AGAIN = "what it makes follows from the ledger's entries, and runs by itsel
 NO_ACTS_OF_COMMANDS = dict.fromkeys(
     (
         "audit export", "audit list", "audit show", "blocks", "budgets list", "checkpoint show", "clock show",
-        "alerts list", "alerts show", "alerts silences", "doctor", "invoice-credits list", "promo list",
+        "alerts list", "alerts show", "alerts silences", "dispute bundle", "dispute check", "dispute list",
+        "dispute show", "doctor", "gate", "invoice-credits list", "promo list",
         "promo show", "webhooks deliveries", "webhooks delivery", "webhooks list", "webhooks show", "webhooks types",
         "contract check", "contract diff", "contract example", "contract list", "contract shadow-report",
         "contract show", "export books",
@@ -299,6 +314,13 @@ ACTS_OF_COMMANDS: tuple[tuple[tuple[str, ...], str, tuple[str, ...]], ...] = (
     (("webhooks", "enable"), "ENDPOINT", ("webhook.change",)),
     (("webhooks", "rotate"), "ENDPOINT", ("webhook.rotate",)),
     (("webhooks", "remove"), "ENDPOINT", ("webhook.remove",)),
+    (("dispute", "open"), "globex/2026-08 --reason r --request-id d1", ("dispute", "dispute")),
+    (("dispute", "review"), "DISPUTE", ("dispute",)),
+    (("dispute", "uphold"), "DISPUTE --amount 1 --reason r", ("dispute",)),
+    (("dispute", "open"), "globex/2026-08 --line 1 --reason r --request-id d2", ("dispute", "dispute")),
+    (("dispute", "reject"), "DISPUTE --reason r", ("dispute",)),
+    (("dispute", "open"), "globex/2026-08 --line 1 --reason r --request-id d3", ("dispute", "dispute")),
+    (("dispute", "withdraw"), "DISPUTE --reason r", ("dispute",)),
     (("orgs", "leave"), "acme", ("subscription.leave",)),
 )  # fmt: skip
 
@@ -322,7 +344,7 @@ def test_every_act_of_a_command_says_who_was_logged_in_and_what_they_called(
         for one in new:
             assert (one["actor_kind"], one["actor"]) == ("os_user", login_name())
             assert one["via"] == " ".join(("tally", *words))
-        for group, name in (("keys", "KEY"), ("alerts", "SILENCE"), ("webhooks", "ENDPOINT")):
+        for group, name in (("keys", "KEY"), ("alerts", "SILENCE"), ("webhooks", "ENDPOINT"), ("dispute", "DISPUTE")):
             if words[0] == group:
                 names[name] = new[0]["subject"]
 
