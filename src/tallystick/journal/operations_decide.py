@@ -132,7 +132,11 @@ class Decider:
                 return self._add(org, steps, operation, hold)
             case Expire():
                 return self._expired(org, operation, request)
-        return self._add(org, self._changed(org, operation), operation, None)
+        if isinstance(request, StepDispute):
+            steps = self._disputed(org, operation, request)
+        else:
+            steps = self._changed(org, operation)
+        return self._add(org, steps, operation, None)
 
     def _changed(self, org: OrgWork, operation: Operation) -> list[Step]:
         account, seq, now = org.account, org.head.seq + 1, self._now
@@ -150,20 +154,21 @@ class Decider:
             case IssueInvoice() | Pay() | CreditInvoice() | VoidInvoice() | GiveCredit() | RedeemPromo() as request:
                 terms = (org.row.contract, org.row.plan)
                 return [self._invoices.decide(org.org_id, seq, request, operation.request_id, terms)]
-            case StepDispute() as request:
-                return dispute_steps(
-                    self._disputes,
-                    self._invoices.decide,
-                    org.org_id,
-                    account,
-                    request,
-                    operation.request_id,
-                    seq,
-                    now,
-                    grace=_grace(org),
-                    taken=self._is_taken,
-                )
         raise TypeError(f"there is no operation {operation.kind}")
+
+    def _disputed(self, org: OrgWork, operation: Operation, request: StepDispute) -> list[Step]:
+        return dispute_steps(
+            self._disputes,
+            self._invoices.decide,
+            org.org_id,
+            org.account,
+            request,
+            operation.request_id,
+            org.head.seq + 1,
+            self._now,
+            grace=_grace(org),
+            taken=self._is_taken,
+        )
 
     def _authorize(self, org: OrgWork, operation: Operation, request: Authorize) -> Recorded:
         if org.contract is None:
