@@ -15,6 +15,7 @@ from billing import OCTOBER, SELLER, findings
 from invoicing import apply, event, record, subscribe
 from journal_helpers import query
 from leaving import let_go
+from tallystick.app.grants import grant
 from tallystick.app.incidents import list_incidents, record_incident, withdraw_incident
 from tallystick.app.invoice_credits import give_credit
 from tallystick.app.invoice_life import finalize_month, list_life
@@ -323,3 +324,21 @@ def test_what_comes_late_is_on_the_invoice_that_is_issued_next(runtime: Runtime)
     assert due == {"2026-09": 1000, "2026-10": 900, "2026-11": 1000, "2026-12": 1000, "2027-01": 900}
     assert [one.request_id for one in given_for(runtime, "sandbox", "2026-12")] == ["sla:2026-12"]
     assert findings(runtime) == []
+
+
+def test_on_a_wallet_the_base_is_the_fee_and_what_was_topped_up(runtime: Runtime) -> None:
+    terms = 'kind: credits, base: "20", included_credits: 5, top_up: true'
+    fee = "sla: {latency: [{minutes: 0, credit: 1}], base: base_fee}"
+    plans = f"plans:\n  all: {{{terms}}}\n  fee: {{{terms}, {fee}}}\n"
+    head = 'contract: acme\nversion: "1"\neffective_from: 2026-01-01T00:00:00Z\ncredit: {name: credit, usd: "0.01"}\n'
+    apply(runtime, head + plans + PROMISE)
+    for org_id, plan, credit in (("globex", "all", "3.00"), ("initech", "fee", "20.00")):
+        subscribe(runtime, org_id, plan)
+        top_up = {"request_id": "t1", "source": "top_up", "credits": "1000", "author": "ann", "reason": "more"}
+        grant(runtime, org_id, top_up)
+        times = {"from": "2026-11-01T10:00:00Z", "to": "2026-11-01T11:00:00Z"}
+        record_incident(runtime, incident(f"d-{org_id}", "", "", orgs=[org_id]) | times)
+        slow = {"from": "2026-11-01T12:00:00Z", "to": "2026-11-01T12:30:00Z", "kind": "latency"}
+        record_incident(runtime, incident(f"s-{org_id}", "", "", orgs=[org_id]) | slow)
+        shown = show_sla(runtime, org_id, "2026-11")
+        assert (shown["plans"][0]["base_usd"], shown["credit_usd"]) == ("30.00" if plan == "all" else "20.00", credit)
