@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from tallystick.app.alert_list import AlertQuestion, find_alerts
 from tallystick.app.contracts import find_contract, list_contracts
 from tallystick.app.doctor import Examination, Finding, from_check
 from tallystick.app.job_list import jobs_of
@@ -32,7 +33,7 @@ _NAMED_MAX = 5
 
 NAMES = (
     "rate_cards", "contracts", "plans", "zones_of_orgs", "prices", "sealing", "checkpoint_key", "holds", "keys", "jobs",
-    "rollups",
+    "rollups", "alerts",
 )  # fmt: skip
 """The checks that are made here."""
 
@@ -64,6 +65,7 @@ def examine(found: Examination, runtime: Runtime) -> None:
         "keys": lambda: _keys(list_keys(runtime), now),
         "jobs": lambda: from_check(check_jobs(runtime, jobs_of(runtime.settings)), "see `tally jobs`, and run them"),
         "rollups": lambda: from_check(check_rollups(runtime), "run `tally rollup run`, and see `tally jobs`"),
+        "alerts": lambda: _alerts(runtime),
     }
     for name in NAMES:
         found.look(name, checks[name])
@@ -195,6 +197,15 @@ def _keys(keys: Sequence[Key], now: datetime) -> Finding:
         return Finding("keys", "warn", f"{said}: {_some(ending)}", "rotate them: tally keys rotate KEY", figures)
     said = f"{len(taken):,} keys are taken; none ends within {KEY_ENDS_WITHIN.days} days"
     return Finding("keys", "ok", said, figures=figures)
+
+
+def _alerts(runtime: Runtime) -> Finding:
+    """Those that are the operator's own; what customers are told is theirs."""
+    firing = find_alerts(runtime, AlertQuestion(own=True)).alerts
+    if firing:
+        rules = sorted({str(one["rule"]) for one in firing})
+        return Finding("alerts", "warn", f"{len(firing):,} alerts are firing: {_some(rules)}", "see `tally alerts list`")
+    return Finding("alerts", "ok", "no alert of the operator's own is firing")
 
 
 def _some(names: Sequence[str]) -> str:
