@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, NamedTuple
 
 import structlog
@@ -17,7 +18,7 @@ import structlog
 from tallystick.alerts.model import RULES, Condition, Key, customers_figures
 from tallystick.alerts.preferences import Preferences, read_preferences
 from tallystick.alerts.transitions import transitions
-from tallystick.app.alert_allowances import orgs_on_plans, refills, used_allowances
+from tallystick.app.alert_allowances import OnPlan, orgs_on_plans, refills, used_allowances
 from tallystick.app.alert_spending import low_balances, spend_spikes, unpaid_invoices
 from tallystick.app.alert_upkeep import endpoints, operators
 from tallystick.app.runtime import Runtime
@@ -94,17 +95,21 @@ def _evidence(runtime: Runtime, view: View, preferences: dict[str | None, Prefer
         return preferences.get(org_id, _DEFAULTS)
 
     known = (_DEFAULTS, *preferences.values())
-    orgs = orgs_on_plans(runtime, view)
+
+    @cache
+    def orgs() -> list[OnPlan]:
+        return orgs_on_plans(runtime, view)
+
     looks: list[tuple[tuple[str, ...], Callable[[], list[Condition]]]] = [
         (("spend_spike",), lambda: spend_spikes(runtime, view, wanted, min(one.spike_usd_pico for one in known))),
-        (("limit", "budget"), lambda: used_allowances(runtime, view, wanted, orgs)),
+        (("limit", "budget"), lambda: used_allowances(runtime, view, wanted, orgs())),
         (
             ("low_balance",),
             lambda: low_balances(
                 runtime,
                 view,
                 wanted,
-                refills(orgs),
+                refills(orgs()),
                 [org for org, one in preferences.items() if org and one.balance_pico],
             ),
         ),

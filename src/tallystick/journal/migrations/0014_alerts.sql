@@ -22,7 +22,7 @@ create table alert_events (
     check ((change = 'firing') = (ordinal = 1))
 );
 create index alert_events_of on alert_events (org_id, n);
-create index alert_events_begun on alert_events (org_id, rule, md5(subject)) where change = 'firing';
+create index alert_events_begun on alert_events (coalesce(org_id, ''), rule, md5(subject)) where change = 'firing';
 comment on table alert_events is
     'What happened to alerts. org_id null: the operator''s. held_back: why nobody was told of it. at: by the org''s clock. n rises, with gaps.';
 

@@ -22,7 +22,7 @@ from open_alerts where %(org)s::text is null or org_id = %(org)s
 -- How often each of these has fired before.
 select given.place, (
     select count(*) from alert_events as event
-    where event.org_id is not distinct from given.org_id and event.rule = given.rule and md5(event.subject) = md5(given.subject)
+    where coalesce(event.org_id, '') = coalesce(given.org_id, '') and event.rule = given.rule and md5(event.subject) = md5(given.subject)
         and event.change = 'firing'
 )
 from unnest(%(orgs)s::text[], %(rules)s::text[], %(subjects)s::text[]) with ordinality as given (org_id, rule, subject, place)
