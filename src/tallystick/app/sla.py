@@ -43,13 +43,11 @@ class MonthCredit:
     Attributes:
         through: the number of the last incident that is known.
         incidents: those that concern the org, touch the month and hold.
-        measured: whether requests were counted.
     """
 
     invoice: Invoice
     through: int
     incidents: tuple[Incident, ...]
-    measured: bool
     result: SlaResult
 
 
@@ -91,7 +89,7 @@ def month_credit(ledger: Ledger, invoice: Invoice, known: Known, *, through: int
         with ledger.database.org(invoice.org_id) as connection:
             begin_reading(connection)
             counts = slow_counts(ledger, connection, invoice, promises, incidents)
-    return MonthCredit(invoice, last, tuple(incidents), bool(counts), sla_credit(promises, incidents, counts))
+    return MonthCredit(invoice, last, tuple(incidents), sla_credit(promises, incidents, counts))
 
 
 def known_of(ledger: Ledger, invoices: Iterable[Invoice]) -> Known:

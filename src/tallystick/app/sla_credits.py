@@ -44,7 +44,7 @@ def credit_breaches(runtime: Runtime, rows: Sequence[InvoiceRow]) -> dict[str, T
     known = read_known(runtime, [(row.period_start, row.period_end) for row in rows])
     if not known.promises_anything():
         return {}
-    found = _look_at(runtime, [row.invoice_id for row in rows], known, note_all=False)
+    found = _look_at(runtime, [row.invoice_id for row in rows], known)
     return {invoice_id: cents for invoice_id, _, cents in found if isinstance(cents, TallyError)}
 
 
@@ -68,7 +68,7 @@ def credit_late_incidents(runtime: Runtime, org_id: str | None = None) -> list[t
     for start in range(0, len(left), _AT_ONCE):
         some = left[start : start + _AT_ONCE]
         known = read_known(runtime, [(one.start, one.end) for one in some])
-        found = _look_at(runtime, [one.invoice_id for one in some], known, note_all=True)
+        found = _look_at(runtime, [one.invoice_id for one in some], known)
         done += [(one.org_id, one.month, cents) for one, (_, _, cents) in zip(some, found, strict=True)]
     return done
 
@@ -77,11 +77,9 @@ _Looked = tuple[str, MonthCredit | None, int | TallyError]
 """Of an invoice: what its month comes to, and how many cents were given now, or what kept it from being looked at."""
 
 
-def _look_at(runtime: Runtime, invoices: Sequence[str], known: Known, *, note_all: bool) -> list[_Looked]:
-    """Look at months side by side, and note with which incidents.
-
-    Args:
-        note_all: note also those that nothing was measured of, and no incident has touched.
+def _look_at(runtime: Runtime, invoices: Sequence[str], known: Known) -> list[_Looked]:
+    """Look at months side by side, and note with which incidents: all that something is promised of, so that it shows
+    which of them a later incident is news to.
     """
     with runtime.database.operator() as connection:
         documents = documents_of(connection, invoices)
@@ -90,7 +88,7 @@ def _look_at(runtime: Runtime, invoices: Sequence[str], known: Known, *, note_al
     looks = [
         Look(month.invoice.org_id, month.invoice.invoice_id, month.through, month.result.credit_cents)
         for _, month, _ in found
-        if month is not None and (note_all or month.measured or month.incidents)
+        if month is not None and known.promises(month.invoice)
     ]
     with runtime.database.operator() as connection:
         add_looks(connection, looks)

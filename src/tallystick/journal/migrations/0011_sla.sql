@@ -14,7 +14,7 @@ create table incidents (
     replaces    bigint unique references incidents check (replaces < incident),
     check (kind <> 'withdrawal' or replaces is not null)
 );
-create index incidents_by_time on incidents (ends_at, starts_at);
+create index incidents_by_time on incidents using gist (tstzrange(starts_at, ends_at));
 comment on table incidents is
     'Downtime, slow service and announced maintenance, as operators recorded them. Numbers are dense, in the order of the commits. orgs null: it concerned everyone; feature null: everything. replaces: the record that this one takes back or stands in the place of; each is once at most. A withdrawal has the time, the orgs and the feature of what it takes back.';
 

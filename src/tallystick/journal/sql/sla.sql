@@ -38,7 +38,9 @@ select replaces, incident from incidents where replaces = any(%(incidents)s::big
 
 -- name: touching
 -- Records that touch a time, and those that take one of them back, wherever they lie.
-with touching as (select * from incidents where ends_at > %(start)s and starts_at < %(end)s)
+with touching as (
+    select * from incidents where tstzrange(starts_at, ends_at) && tstzrange(%(start)s, %(end)s)
+)
 select * from touching
 union
 select later.* from incidents as later join touching on later.replaces = touching.incident
@@ -82,22 +84,26 @@ order by org_id, invoice_id, incidents_through
 
 -- name: unlooked
 -- Issued months that an incident touches which was recorded after they were looked at last; the oldest first. What a
--- record takes back counts with it, since its month is another one then.
+-- record takes back counts with it, since its month is another one then. Months that nothing is promised of were never
+-- looked at, and need not be.
+with looked as (
+    select org_id, invoice_id, max(incidents_through) as through from sla_looks
+    where %(org)s::text is null or org_id = %(org)s
+    group by org_id, invoice_id
+    having max(incidents_through) < (select max(incident) from incidents)
+)
 select invoice.org_id, invoice.invoice_id, invoice.period, invoice.period_start, invoice.period_end
-from invoices as invoice
-join invoice_accounts as issued on issued.org_id = invoice.org_id and issued.invoice_id = invoice.invoice_id
-left join lateral (
-    select max(incidents_through) as through from sla_looks
-    where sla_looks.org_id = invoice.org_id and sla_looks.invoice_id = invoice.invoice_id
-) as looked on true
-where (%(org)s::text is null or invoice.org_id = %(org)s) and exists (
-    select from incidents as later left join incidents as former on former.incident = later.replaces
-    where later.incident > coalesce(looked.through, 0) and (
-        later.ends_at > invoice.period_start and later.starts_at < invoice.period_end
-            and (later.orgs is null or invoice.org_id = any(later.orgs))
-        or former.ends_at > invoice.period_start and former.starts_at < invoice.period_end
-            and (former.orgs is null or invoice.org_id = any(former.orgs))
-    )
+from looked
+join invoices as invoice on invoice.invoice_id = looked.invoice_id
+join invoice_accounts as issued on issued.org_id = looked.org_id and issued.invoice_id = looked.invoice_id
+where exists (
+    select from incidents as later
+    where later.incident > looked.through and (later.orgs is null or invoice.org_id = any(later.orgs))
+        and tstzrange(later.starts_at, later.ends_at) && tstzrange(invoice.period_start, invoice.period_end)
+) or exists (
+    select from incidents as former join incidents as later on later.replaces = former.incident
+    where later.incident > looked.through and (former.orgs is null or invoice.org_id = any(former.orgs))
+        and tstzrange(former.starts_at, former.ends_at) && tstzrange(invoice.period_start, invoice.period_end)
 )
 order by invoice.period, invoice.org_id
 
