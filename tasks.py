@@ -103,6 +103,10 @@ def gateway_crash(*arguments: str) -> None:
     _long_run("crash.gateway_rounds", *arguments)
 
 
+def year(*arguments: str) -> None:
+    _long_run("year.run", *arguments)
+
+
 def faults(*arguments: str) -> None:
     _long_run("faults", *arguments)
 
