@@ -19,6 +19,7 @@ from tallystick.app.invoice_documents import render_document
 from tallystick.app.invoice_life import finalize_month, show_life
 from tallystick.app.promos import all_promos, create_promo, end_promo, redeem_promo, show_promo
 from tallystick.app.runtime import Runtime
+from tallystick.app.test_clock import advance_clock, make_test_org
 from tallystick.app.wallet import wallet_entries
 from tallystick.core.errors import BadInput, Conflict, NotFound, Problems, TallyError
 
@@ -321,3 +322,17 @@ TAMPERED = [
         "invoice_accounts: the invoice",
     ),
 ]
+
+
+def test_a_test_org_redeems_by_its_own_clock_and_takes_no_place(customer: Runtime) -> None:
+    make_test_org(customer, "sandbox", datetime(2026, 8, 15, tzinfo=UTC), author="ann")
+    subscribe(customer, "sandbox", effective_from=datetime(2026, 8, 1, tzinfo=UTC))
+    promo(customer, amount_usd="4", limit=1, expires_after="40d")
+    redeem(customer, org_id="sandbox")
+    redeem(customer)
+    advance_clock(customer, "sandbox", to=datetime(2026, 11, 3, tzinfo=UTC), author="ann")
+    shown = show_promo(customer, "SPRING24").as_dict()
+    assert (shown["redeemed"], shown["redeemed_by_test_orgs"], shown["left"]) == (1, 1, 0)
+    (used,) = show_credits(customer, "sandbox").as_dict()["credits"]
+    assert (used["state"], [one["month"] for one in used["used"]]) == ("used", [AUGUST])
+    assert used["expires_at"] == "2026-09-24T00:00:00Z"
