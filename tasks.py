@@ -10,6 +10,7 @@ crash   kill servers under load at every step: `crash [ROUNDS] [SEED]`, 300 roun
 contention  64 writers on 10 orgs, each id sent 1 to 5 times: `contention [SECONDS] [SEED]`
 gateway-crash  kill gateways under load: `gateway-crash [ROUNDS] [SEED]`, 300 rounds take half an hour
 bank    64 clients spend from 10 wallets while all is killed: `bank [SECONDS] [SEED]`, ten minutes unless said otherwise
+year    a simulated year of 50 customers, lived in four ways: `year [--orgs N] [--months N] [--seed N]`
 faults  a database restarted, killed and cut off under load: `faults [SECONDS] [SEED]`
 docs    write docs/commands.md and docs/openapi.json from the code
 lock    resolve the dependencies again and write requirements/*.txt
@@ -139,6 +140,7 @@ TASKS = {
     "contention": contention,
     "bank": bank,
     "gateway-crash": gateway_crash,
+    "year": year,
     "faults": faults,
     "docs": docs,
     "lock": lock,

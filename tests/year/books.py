@@ -42,7 +42,8 @@ def books_of(runtime: Runtime) -> Books:
         ),
         "credits": _grouped(
             runtime,
-            "select org_id, source, code, amount_cents, left_cents, invoices_left from invoice_credit_lots order by 1, seq",
+            "select org_id, source, code, amount_cents, left_cents, invoices_left "
+            "from invoice_credit_lots order by 1, seq",
         ),
         "numbers": sorted(
             row[0] for row in _rows(runtime, "select number from invoice_events where number is not null")
@@ -86,7 +87,8 @@ def _other_books(runtime: Runtime) -> list[str]:
 
 
 _DUE = """
-    select org_id, sum(total_cents - paid_cents - credited_cents - applied_cents), max(balance) from invoice_accounts join (
+    select org_id, sum(total_cents - paid_cents - credited_cents - applied_cents), max(balance)
+    from invoice_accounts join (
         select org_id, (debit_pico - credit_pico) / 10000000000 as balance from account_balances
         where account = 'receivable' and asset = 'USD'
     ) as balances using (org_id)

@@ -1,5 +1,5 @@
-"""The year that `plan` wrote down, lived through: the use cases of the product, one act after the other, on a clock that
-stands where the year does.
+"""The year that `plan` wrote down, lived through: the use cases of the product, one act after the other, on a
+clock that stands where the year does.
 
 Every act has ids of its own and may be done again: what was done already must not be done twice. What is refused is
 noted, and must be refused again.
@@ -7,11 +7,10 @@ noted, and must be refused again.
 
 from __future__ import annotations
 
-import os
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from fractions import Fraction
 from itertools import groupby
 from typing import Any
@@ -36,7 +35,7 @@ from tallystick.app.runtime import Runtime
 from tallystick.app.settle import settle
 from tallystick.app.subscribe import leave_org, set_subscription
 from tallystick.core.errors import TallyError
-from tallystick.core.money import cents_to_usd, parse_decimal
+from tallystick.core.money import cents_to_usd
 from year.plan import YEAR, Act
 
 NOON = time(12)

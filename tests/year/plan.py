@@ -70,7 +70,7 @@ def plan_year(seed: int, orgs: int, months: int, each: int = 8) -> list[Act]:
     """
     acts: list[Act] = []
     for number, org_id in enumerate(customers(orgs)):
-        chance = random.Random(f"{seed}:{number}")  # noqa: S311 - the same year again
+        chance = random.Random(f"{seed}:{number}")
         acts += _joining(number, org_id)
         for month in range(1, months + 1):
             acts += _month(chance, number, org_id, month, each)
@@ -190,7 +190,7 @@ def _money(chance: random.Random, org_id: str, month: int) -> Iterator[Act]:
 
 def _business(seed: int, orgs: int, months: int) -> Iterator[Act]:
     """What the seller does: codes, and incidents that are told of, in time and late."""
-    chance = random.Random(f"{seed}:business")  # noqa: S311 - the same year again
+    chance = random.Random(f"{seed}:business")
     names = customers(orgs)
     begin = date(YEAR, 1, 1)
     yield Act(begin, "", "promo_code", {"code": "WELCOME20", "percent": "20", "invoices": 3})

@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_folders import new_folder
+from tally_processes import TallyProcess
 from tallystick.app.runtime import open_runtime
 from tallystick.app.settings import Settings
 from tallystick.journal.server import EmbeddedServer
-from tally_processes import TallyProcess
 from year.books import Books, books_of, faults
 from year.life import Clock, Life
 from year.plan import plan_year
@@ -59,7 +59,7 @@ def live(year: Year, way: str, database_url: str, folder: Path, *, replayed: int
     Args:
         replayed: how many invoices are replayed in the end.
     """
-    clock, chance = Clock(), random.Random(f"{year.seed}:{way}")  # noqa: S311 - the same year again
+    clock, chance = Clock(), random.Random(f"{year.seed}:{way}")
     killed = 0
 
     def kill_jobs(life: Life) -> None:
