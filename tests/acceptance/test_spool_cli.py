@@ -78,3 +78,5 @@ def test_an_operator_sees_drains_retries_and_dismisses(proxy: Proxy, database_ur
     unknown = tally(proxy, tmp_path, "spool", "dismiss", "acme", "r1")
     assert (unknown.returncode, "[not_refused]" in unknown.stderr) == (2, True)
     assert json.loads(tally(proxy, tmp_path, "spool", "--json").stdout)["refused"] == []
+    act = json.loads(tally(proxy, tmp_path, "audit", "export", "--json", "--act", "spool").stdout)
+    assert (act["org_id"], act["subject"], act["after"]["code"]) == ("acme", "r1", "request_id_conflict")

@@ -242,11 +242,12 @@ NO_ACTS_OF_COMMANDS = dict.fromkeys(
     "spool drain": "usage that waited becomes entries", "spool retry": "it waits once more; nothing is changed",
     "settlements drain": "ends of holds that waited become entries",
     "settlements retry": "they wait once more; nothing is changed",
+    "restore": "what is restored is what was backed up, row by row; the place says of itself what it was made of",
     "serve": "what it serves are requests", "worker": "what it runs are jobs",
     "payments retry": NO_ACTS_OF_THE_API["retry_payment_event"],
 }  # fmt: skip
 ELSEWHERE = {
-    "backup": "test_backup*", "restore": "test_backup*",
+    "backup": "test_backup*",
     "reconcile": "test_reconcile*", "retention run": "test_retention*",
     "settlements give-up": "test_find_waiting", "spool dismiss": "test_spool_cli",
     "payments assign": "test_payment*",

@@ -110,6 +110,9 @@ def test_what_is_restored_is_what_was_backed_up(ledger: OpenLedger, empty_databa
     with open_runtime(settings, lambda: NOW) as runtime:
         assert verify_ledger(runtime).as_dict() == verify_ledger(ledger).as_dict()
         assert verify_ledger(runtime).sound
+        with runtime.database.operator() as connection:  # who copied everything is in the copy, too
+            told = connection.execute("select subject from administrative_acts where act = 'backup.make'").fetchall()
+        assert told == [("all.tar",)]
         # It goes on where it was: what it knows is known, new entries follow, and sealing signs with the same key.
         assert [one.status for one in runtime.append([event("open-1"), event("new")])] == ["duplicate", "accepted"]
         assert len(seal_once(runtime, everything=True).blocks) == 1

@@ -12,7 +12,7 @@ import pytest
 
 from account_operations import wrongs
 from gateway_tools import NOW, Stand, gateway, wait_until
-from journal_helpers import raw_event
+from journal_helpers import query, raw_event
 from tallystick.app.find import find
 from tallystick.app.release import release
 from tallystick.app.settlement_queue import queue_state
@@ -136,6 +136,8 @@ def test_what_is_given_up_releases_its_hold_and_is_kept_with_author_and_reason(h
     assert halted.open_holds() == 0
     with pytest.raises(NotFound):
         give_up_settlement(halted.runtime, "acme", hold, author="ann", reason="again")
+    told = "select subject, org_id, author, reason from administrative_acts where act = 'settlement.give_up'"
+    assert query(halted.runtime, told) == [(hold, "acme", "ann", "it was a test")]
 
 
 def test_giving_up_what_ended_otherwise_changes_nothing_in_the_ledger(halted: Stand) -> None:

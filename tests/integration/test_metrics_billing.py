@@ -5,9 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.testclient import TestClient
 
+from accounts import give, hold, open_shop
 from billing import billed_org, payment
 from conftest import NOW
+from invoicing import event, record
+from tallystick.api.app import create_app
+from tallystick.app.billing_health import check_billing
 from tallystick.app.billing_metrics import backup_metrics
 from tallystick.app.invoice_actions import record_payment
 from tallystick.app.metrics import metrics_text
@@ -47,3 +52,17 @@ def test_every_figure_is_one_that_rules_and_the_page_can_know(runtime: Runtime) 
     assert figures(runtime)["tallystick_last_backup_timestamp_seconds", ()] == 1793491200
     (runtime.settings.data_dir / "last-backup.json").write_text("cut of")
     assert list(backup_metrics(runtime)) == []
+
+
+def test_a_request_without_a_price_and_a_hold_that_does_not_end_degrade_and_stop_nothing(runtime: Runtime) -> None:
+    open_shop(runtime, acme="wallet")
+    give(runtime)
+    hold(runtime, "a1")
+    assert [(one.name, one.ok) for one in check_billing(runtime)] == [("holds", True), ("prices", True)]
+    record(runtime, [event("r1", "acme", model="newest")])
+    runtime.clock = lambda: NOW + timedelta(hours=1)
+    holds, prices = check_billing(runtime)
+    assert (holds.ok, holds.figures, prices.ok, prices.figures) == (False, {"overdue": 1}, False, {"unpriced": 1})
+    with TestClient(create_app(runtime), base_url="http://localhost") as client:
+        answer = client.get("/readyz")
+    assert (answer.status_code, answer.json()["degraded"]) == (200, True)

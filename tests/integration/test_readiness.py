@@ -71,6 +71,8 @@ def test_all_is_well(proxy: Proxy, tmp_path: Path) -> None:
             "sealing",
             "rollups",
             "jobs",
+            "holds",
+            "prices",
         ]
         writer = check(client, "writer")["figures"]
         assert (writer["queue_events"], writer["queue_events_max"], writer["events_written"]) == (0, 50_000, 1)

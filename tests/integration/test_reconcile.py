@@ -38,7 +38,12 @@ def compared(runtime: Runtime, export: object, **asked: Any) -> Reconciliation:
 
 
 def applied(runtime: Runtime, found: Reconciliation) -> list[Written]:
-    return apply_offers(runtime, found, author="ann@seller.example", reason="the provider's own count")
+    written = apply_offers(runtime, found, author="ann@seller.example", reason="the provider's own count")
+    told = query(runtime, "select org_id, seq, author from administrative_acts where act = 'adjustment'")
+    # Whatever is written by somebody's word is on the audit trail, once.
+    assert {(one.offer.org_id, int(one.entry_id[1:]), "ann@seller.example") for one in written} <= set(told)
+    assert len(told) == len(set(told))
+    return written
 
 
 def codes(found: Reconciliation, model: str = "gpt-4o-mini", day: date = DAY) -> list[str]:

@@ -69,6 +69,9 @@ def test_sealed_entries_older_than_the_window_leave_and_the_rest_stays(aged: Run
     assert kept(aged) == {"acme": (11, 23)}
     assert query(aged, "select org_id, last_seq from org_heads order by org_id") == [("acme", 23), ("bolt", 10)]
     assert run_retention(aged).entries == 0
+    # Written before the first of them left, and by nobody who had nothing to let go.
+    (act,) = query(aged, "select after::jsonb from administrative_acts where act = 'retention.run'")
+    assert (act[0]["entries_at_most"], act[0]["orgs"]) == (20, 2)
 
 
 def test_an_org_s_entries_are_read_as_one_sequence_before_and_after(aged: Runtime) -> None:

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from tallystick.api.context import OpenRuntime
 from tallystick.api.shapes import Answer
+from tallystick.app.billing_health import check_billing
 from tallystick.app.health import check_readiness
 from tallystick.app.job_list import jobs_of
 from tallystick.app.job_runs import check_jobs
@@ -47,7 +48,8 @@ class Readiness(Answer):
     checks: list[ReadinessCheck] = Field(
         description="database, migrations, rate_cards, writer (of events), operations (of decisions, settlements and "
         "refunds), spool, settlements (of the gateway's calls), keys (whether changes to them are heard of), disk, "
-        "embedded_server where there is one, sealing, and, while the database is there, rollups and jobs."
+        "embedded_server where there is one, sealing, and, while the database is there, rollups, jobs, holds (none "
+        "stands long after its end) and prices (every request has one)."
     )
 
 
@@ -67,7 +69,7 @@ def get_readiness(runtime: OpenRuntime, response: Response) -> Readiness:
     """The mode that it is in, and all that it needs, each with its reason."""
     more = [check_sealing(runtime.settings)]
     if runtime.writer.state().down is None and not runtime.database.withheld:  # else they would only wait for it, too
-        more += [check_rollups(runtime), check_jobs(runtime, jobs_of(runtime.settings))]
+        more += [check_rollups(runtime), check_jobs(runtime, jobs_of(runtime.settings)), *check_billing(runtime)]
     found = check_readiness(runtime, more)
     if not found.ready:
         response.status_code = 503

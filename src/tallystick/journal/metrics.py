@@ -70,3 +70,9 @@ def rolled_figures(connection: Connection) -> RolledFigures:
     charged = sum(int(credit) for kind, _, _, credit in found if kind == "settlement")
     operations = tuple((kind, reason, int(count)) for kind, reason, count, _ in found)
     return RolledFigures(int(requests), int(failures), int(customer), operations, charged)
+
+
+def billing_health(connection: Connection, late: datetime) -> tuple[int, int]:
+    """How many holds should have ended by `late`, and how many requests have no price: up to a thousand of each."""
+    ((overdue, unpriced),) = connection.execute(_SQL["billing_health"], {"late": late}).fetchall()
+    return int(overdue), int(unpriced)

@@ -55,3 +55,17 @@ from rollup_requests
 select kind, case when kind in ('denial', 'grant', 'settlement', 'expiry') then reason else '' end, sum(operations),
        coalesce(sum(credits_pico) filter (where org_id not in (select org_id from test_clocks)), 0)
 from rollup_operations group by 1, 2 order by 1, 2
+
+-- name: billing_health
+-- Holds that should have ended by an instant, and usage whose cost is not known: how many, up to a thousand of each.
+select (select count(*) from (
+            select from open_holds
+            where expires_at <= %(late)s and org_id not in (select org_id from test_clocks) limit 1000
+        ) as overdue),
+       (select count(*) from (
+            select from ledger_entries as entry where status = 'unpriced' and kind = 'usage' and not exists (
+                select from ledger_entries as correction
+                where correction.org_id = entry.org_id and correction.kind = 'correction'
+                    and correction.refers_to_seq = entry.seq
+            ) limit 1000
+        ) as unpriced)
