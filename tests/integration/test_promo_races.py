@@ -13,7 +13,7 @@ from billing import OCTOBER, SELLER, findings, money
 from invoicing import apply, event, record, subscribe
 from tallystick.app.invoice_credits import give_credit, show_credits
 from tallystick.app.invoice_life import finalize_month, show_life
-from tallystick.app.promos import create_promo, show_promo
+from tallystick.app.promos import create_promo, redeem_promo, show_promo
 from tallystick.app.runtime import Runtime
 
 ORGS = [f"org-{number:02}" for number in range(16)]
@@ -91,4 +91,33 @@ def test_a_credit_that_comes_as_an_invoice_is_issued_is_used_by_it_or_left(runti
         assert used_cents + show_credits(runtime, org_id).left_cents == 400
         expense = {"sla_expense": used_cents} if used_cents else {}
         assert money(runtime, org_id) == {"receivable": 1000 - used_cents, "revenue": -1000} | expense
+    assert findings(runtime) == []
+
+
+def test_a_process_that_is_killed_as_it_redeems_takes_no_place(
+    runtime: Runtime, database_url: str, tmp_path: Path
+) -> None:
+    apply(runtime, SELLER)
+    subscribe(runtime, "globex")
+    create_promo(runtime, {"code": "ONE", "amount_usd": "5", "limit": 1, "author": "ann"})
+    program = """
+import os, signal
+from pathlib import Path
+from tallystick.app.promos import redeem_promo
+from tallystick.app.runtime import open_runtime
+from tallystick.app.settings import Settings
+from tallystick.journal import steps
+def at(step):
+    if step == "operations.copied":
+        os.kill(os.getpid(), signal.SIGKILL)
+with open_runtime(Settings(database_url=os.environ["URL"], data_dir=Path(os.environ["DIR"]))) as runtime:
+    steps.install(at)
+    redeem_promo(runtime, "globex", {"code": "ONE", "request_id": "m1", "author": "ann"})
+"""
+    environment = {**os.environ, "URL": database_url, "DIR": str(tmp_path)}
+    killed = subprocess.run([sys.executable, "-c", program], env=environment, timeout=60, check=False)
+    assert killed.returncode == -9
+    assert show_promo(runtime, "ONE").taken == 0
+    assert redeem_promo(runtime, "globex", {"code": "ONE", "request_id": "m1", "author": "ann"}).recorded.is_new
+    assert show_promo(runtime, "ONE").taken == 1
     assert findings(runtime) == []
