@@ -25,8 +25,8 @@ from tallystick.contract.model import (
     Invoicing,
 )
 from tallystick.contract.read_actions import read_action
-from tallystick.contract.read_plans import PlanTerms, read_enforcement, read_plan
 from tallystick.contract.read_disputes import read_disputes
+from tallystick.contract.read_plans import PlanTerms, read_enforcement, read_plan
 from tallystick.contract.read_seller import read_invoicing, read_seller
 from tallystick.contract.read_sla import read_sla
 from tallystick.contract.words import duration
