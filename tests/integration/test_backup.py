@@ -279,6 +279,7 @@ def test_without_keys_the_place_says_what_it_lacks(ledger: OpenLedger, empty_dat
     assert not done.manifest.has_key
     report = restore(done.path, place(empty_database_url, tmp_path / "new"), clock=lambda: NOW)
     assert not (tmp_path / "new" / "keys").exists()
+    assert not [member for member in done.manifest.members if "keys/" in member.name]
     assert any("checkpoint.key" in note for note in report.notes)
 
 

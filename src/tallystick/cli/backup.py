@@ -29,7 +29,8 @@ def register(app: typer.Typer) -> None:
 def backup(
     file: Annotated[Path, typer.Argument(help="The file to write; it must not be there.")],
     without_keys: Annotated[
-        bool, typer.Option("--without-keys", help="Leave out the private key that signs checkpoints.")
+        bool,
+        typer.Option("--without-keys", help="Leave out the private keys: of checkpoints, and of webhooks' secrets."),
     ] = False,
     as_json: _Json = False,
 ) -> None:
