@@ -33,9 +33,6 @@ from tallystick.ledger.operation_body import read_body
 from tallystick.ledger.operation_ids import operation_id, parse_operation_id
 from tallystick.ledger.operations import Operation, Recorded, Settled
 
-CUSTOMER = "the customer"
-"""Who withdraws a dispute where nobody says."""
-
 
 @dataclass(frozen=True, slots=True)
 class DoneDispute:
