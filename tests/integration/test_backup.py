@@ -86,6 +86,7 @@ def place(url: str, folder: Path) -> Settings:
 
 
 def test_what_is_restored_is_what_was_backed_up(ledger: OpenLedger, empty_database_url: str, tmp_path: Path) -> None:
+    (ledger.settings.data_dir / "keys" / "webhooks.key").write_text("under which secrets are")
     (ledger.settings.data_dir / "cards" / "my own card.txt").write_text("a name with spaces")
     with psycopg.connect(ledger.database.url) as connection:  # what an administrator keeps beside ours
         connection.execute("create table notes (said text); create table shown as select 1 as one")
@@ -279,7 +280,7 @@ def test_without_keys_the_place_says_what_it_lacks(ledger: OpenLedger, empty_dat
     assert not done.manifest.has_key
     report = restore(done.path, place(empty_database_url, tmp_path / "new"), clock=lambda: NOW)
     assert not (tmp_path / "new" / "keys").exists()
-    assert not [member for member in done.manifest.members if "keys/" in member.name]
+    assert not [member for member in done.manifest.members if member.name.startswith("keys/")]
     assert any("checkpoint.key" in note for note in report.notes)
 
 
