@@ -63,7 +63,10 @@ def _verify_ledger(org: str | None, checkpoint: Path | None, keys: list[str], as
             keys=trusted,
             progress=lambda done, total: display.update(task, completed=done, total=total),
         )
-        note_verification(ledger, report, org_id=org, started_at=started_at, now=utc_now())
+        try:
+            note_verification(ledger, report, org_id=org, started_at=started_at, now=utc_now())
+        except Exception as error:  # whatever was done to the database, what was found of it is told
+            say(f"what was found is not kept for alerts: {' '.join(str(error).split())}")
     if as_json:
         print_json(report.as_dict())
     elif report.sound:
