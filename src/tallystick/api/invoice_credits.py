@@ -55,8 +55,8 @@ class CreditEntry(Answer):
 
 
 class CreditAnswer(Answer):
-    """What was given; `left_usd` is what is left of all amounts that the org was given. `is_new` is false when it was done
-    before.
+    """What was given; `left_usd` is what is left of all amounts that the org was given. `is_new` is false when it was
+    done before.
     """
 
     credit_id: str

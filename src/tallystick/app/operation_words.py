@@ -55,7 +55,16 @@ def why(request: Any, result: Any) -> str | None:
             reason = result.decision.message
         case Settle():
             reason = result.why
-        case Grant() | Refund() | ReleaseHold() | Adjust() | CreditInvoice() | VoidInvoice() | GiveCredit() | StepDispute():
+        case (
+            Grant()
+            | Refund()
+            | ReleaseHold()
+            | Adjust()
+            | CreditInvoice()
+            | VoidInvoice()
+            | GiveCredit()
+            | StepDispute()
+        ):
             reason = request.reason
         case SetOverride():
             reason = request.override.reason

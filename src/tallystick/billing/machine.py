@@ -205,8 +205,8 @@ def void(book: Book, seq: int, now: datetime, request: VoidInvoice) -> Change:
 
 
 def _carry_back(voided: InvoiceAccount, book: Book) -> tuple[InvoiceAccount, list[InvoiceAccount], list[Applied]]:
-    """What a void invoice has of others is theirs again, those issued last first; what a void one has so goes on to those
-    that it had it of.
+    """What a void invoice has of others is theirs again, those issued last first; what a void one has so goes on to
+    those that it had it of.
     """
     by_seq = {one.seq: one for one in book.accounts.values()} | {voided.seq: voided}
     changed: dict[int, None] = {}

@@ -121,12 +121,9 @@ class OrgFold:
             self._refuse(seq, f"it comes after entry {self._seq}")
         self._seq = seq
         self.wallet.reach(entry.recorded_at)
-        if isinstance(result, InvoiceResult | CreditResult):  # they move no wallet: `billing.fold` follows them
-            if kind not in (*INVOICE_KINDS, *CREDIT_KINDS) or self.due_again:
-                self._refuse(seq, f"a {kind} does not have the result {type(result).__name__} there")
-            return
-        if isinstance(result, Stepped):  # likewise: `dispute.fold`
-            if kind != DISPUTE or self.due_again:
+        if isinstance(result, InvoiceResult | CreditResult | Stepped):  # `billing.fold` and `dispute.fold` follow them
+            kinds = (DISPUTE,) if isinstance(result, Stepped) else (*INVOICE_KINDS, *CREDIT_KINDS)
+            if kind not in kinds or self.due_again:
                 self._refuse(seq, f"a {kind} does not have the result {type(result).__name__} there")
             return
         handle = _HANDLERS.get((kind, type(request), type(result)))

@@ -11,9 +11,9 @@
     refund               revenue, rounding -> wallet_available, expired, receivable
     expiry of a grant    wallet_available -> expired
 
-The account on the left is debited, the one on the right credited. Denials, overrides, budgets, standings and
-disputes move nothing. What goes to `expired` because it came back too late is followed by a grant of source refund, an operation of
-its own, which takes it out again.
+The account on the left is debited, the one on the right credited. Denials, overrides, budgets, standings and disputes
+move nothing. What goes to `expired` because it came back too late is followed by a grant of source refund, an operation
+of its own, which takes it out again.
 
 What becomes of invoices moves no credits, but money: `transfers_in_money`.
 """
