@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -25,6 +25,7 @@ from tallystick.app.invoice_actions import credit_invoice, record_payment, void_
 from tallystick.app.invoice_life import finalize_month, show_life
 from tallystick.app.refund import refund
 from tallystick.app.runtime import Runtime
+from tallystick.app.test_clock import advance_clock, make_test_org
 from tallystick.app.wallet import show_wallet
 from tallystick.core.errors import BadInput, Conflict, NotFound, TallyError, Unavailable
 from tallystick.journal.steps import install
@@ -336,3 +337,19 @@ def test_who_does_not_answer_in_time_is_told(runtime: Runtime) -> None:
     with pytest.raises(BadInput) as unknown:
         list_disputes(runtime, state="lost")
     assert code_of(unknown) == "unknown_state"
+
+
+def test_a_test_org_disputes_by_its_own_clock_and_its_notes_have_numbers_of_their_own(runtime: Runtime) -> None:
+    tiered_org(runtime)
+    make_test_org(runtime, "trial", datetime(2026, 8, 1, tzinfo=UTC), author="ann")
+    subscribe(runtime, "trial", "tiered")
+    record(runtime, [event("t1", "trial", time=datetime(2026, 8, 1, tzinfo=UTC), meters={"tokens_in": 500})])
+    advance_clock(runtime, "trial", by="2mo", to=None, author="ann")
+    done = dispute(runtime, invoice_id="trial/2026-08")
+    assert done.as_dict()["opened_at"] == "2026-10-01T00:00:00Z"
+    assert uphold(runtime, done, "trial")["credit_note_number"] == "TEST-ACME-CN-2026-000001"
+    advance_clock(runtime, "trial", by="2mo", to=None, author="ann")
+    with pytest.raises(Conflict) as refused:
+        dispute(runtime, "d2", invoice_id="trial/2026-08")
+    assert code_of(refused) == "dispute_window_over"
+    assert findings(runtime) == []

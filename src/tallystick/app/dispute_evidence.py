@@ -69,7 +69,7 @@ class MadeEvidence(NamedTuple):
     proposed_cents: int
 
 
-def is_small(runtime: Runtime, org_id: str, account: DisputeAccount) -> bool:
+def is_small(runtime: Runtime, account: DisputeAccount) -> bool:
     """Whether the evidence can be made while somebody waits.
 
     Raises:
@@ -77,8 +77,7 @@ def is_small(runtime: Runtime, org_id: str, account: DisputeAccount) -> bool:
     """
     if account.invoice_id is None:
         return True
-    with runtime.database.org(org_id):
-        invoice = parse_invoice(find_invoice(runtime, account.invoice_id).document)
+    invoice = parse_invoice(find_invoice(runtime, account.invoice_id).document)
     return invoice.ledger.events + sum(one.ledger.events for one in invoice.adjustments) <= AT_ONCE_MAX
 
 

@@ -23,6 +23,7 @@ from tallystick.app.left_entries import submit_and_wait
 from tallystick.app.operate import existing_org, new_salt
 from tallystick.app.runtime import Runtime
 from tallystick.billing.numbers import number_prefix
+from tallystick.contract.charging import credits_text
 from tallystick.core.errors import Conflict, NotFound, TallyError, Unavailable
 from tallystick.dispute.checks import AskedDecision, AskedDispute, asked_decision, asked_dispute, asked_review
 from tallystick.dispute.model import DisputeAccount
@@ -223,7 +224,7 @@ def _attach(runtime: Runtime, org_id: str, seq: int) -> str | None:
     account = dispute_account(runtime, org_id, seq)
     if account.evidence_seq is not None:
         return None
-    if not is_small(runtime, org_id, account):
+    if not is_small(runtime, account):
         return "the month has so many requests that it is replayed in the background"
     try:
         attach_evidence(runtime, org_id, account)
@@ -285,7 +286,7 @@ def _award(runtime: Runtime, org_id: str, account: DisputeAccount, asked: AskedD
     if credits_pico > most_pico:
         raise Conflict(
             "award_exceeds_dispute",
-            f"{most_pico} pico-credits are disputed, and {credits_pico} were to be given back",
+            f"{credits_text(most_pico)} are disputed, and {credits_text(credits_pico)} were to be given back",
             next_step="give back what is disputed at most; more by a refund or credits of their own",
             where="credits",
         )

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from tallystick.contract.charging import credits_text
 from tallystick.core.errors import BadInput, Conflict, NotFound
 from tallystick.core.instants import format_instant
 from tallystick.core.money import cents_to_usd
@@ -263,17 +264,17 @@ def _check_award(account: DisputeAccount, award: Award) -> None:
     if (award.invoice_id, award.line) != (account.invoice_id, account.line):
         raise ValueError("what is given back is not of what is disputed")
     if award.cents > account.disputed_cents or beyond or named != sorted(set(named)):
-        what = f"{_usd(account.disputed_cents)} and {_credits(account.charges)} pico-credits are disputed"
+        what = f"{_usd(account.disputed_cents)} and {_credits(account.charges)} are disputed"
         raise Conflict(
             "award_exceeds_dispute",
-            f"{what}, and {_usd(award.cents)} and {_credits(award.charges)} were to be given back",
+            f"{what}; {_usd(award.cents)} and {_credits(award.charges)} were to be given back",
             next_step="give back what is disputed at most; more by a credit note, a refund or credits of their own",
             where="amount_usd",
         )
 
 
-def _credits(charges: Iterable[DisputedCharge]) -> int:
-    return sum(one.amount_pico for one in charges)
+def _credits(charges: Iterable[DisputedCharge]) -> str:
+    return credits_text(sum(one.amount_pico for one in charges))
 
 
 def _usd(cents: int) -> str:
