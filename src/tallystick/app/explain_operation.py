@@ -20,8 +20,8 @@ from tallystick.app.operation_words import sentence, why
 from tallystick.core.instants import format_instant
 from tallystick.ledger.adjustment import Adjust
 from tallystick.ledger.credit_operations import GiveCredit, RedeemPromo
-from tallystick.ledger.entry import Entry
 from tallystick.ledger.dispute_operations import StepDispute, Stepped
+from tallystick.ledger.entry import Entry
 from tallystick.ledger.invoice_operations import CreditInvoice, IssueInvoice, Pay, VoidInvoice
 from tallystick.ledger.operation_body import read_body
 from tallystick.ledger.operation_ids import operation_id
@@ -172,15 +172,16 @@ def _author(entry: Entry, request: Any) -> str | None:
 def _refers_to(entry: Entry, request: Any) -> str | None:
     if entry.refers_to_seq is None:
         return operation_id("grant", request.of_seq) if isinstance(request, Grant) and request.of_seq else None
+    kind = "hold"
     match request:
         case Adjust():
             return str(entry.refers_to_seq)
         case StepDispute():
-            return operation_id("dispute", entry.refers_to_seq)
+            kind = "dispute"
         case Refund():
-            return operation_id("settlement", entry.refers_to_seq)
+            kind = "settlement"
         case Pay() | CreditInvoice() | VoidInvoice():
-            return operation_id("invoice", entry.refers_to_seq)
+            kind = "invoice"
         case Expire():
-            return operation_id(request.what, entry.refers_to_seq)
-    return operation_id("hold", entry.refers_to_seq)
+            kind = request.what
+    return operation_id(kind, entry.refers_to_seq)
