@@ -55,7 +55,6 @@ from tallystick.rates.card import RateCard
 
 AT_ONCE_MAX = 50_000
 """An invoice of more requests is replayed by the job, and not while somebody waits."""
-_JOB_AT_ONCE = 100
 _DONE = frozenset({"evidence_attached", "request_id_conflict"})
 _log = logging.getLogger("tallystick.disputes")
 
@@ -125,7 +124,7 @@ def attach_pending(
         Unavailable: `database_unreachable`.
     """
     with runtime.database.operator() as connection:
-        waiting = unproved_disputes(connection, org_id, _JOB_AT_ONCE)
+        waiting = unproved_disputes(connection, org_id)
     done, errors = 0, list[TallyError]()
     for org, seq in waiting:
         if is_stopping():

@@ -72,9 +72,9 @@ def list_dispute_rows(
     return [OrgDispute(row[0], dispute_of(row[1:])) for row in connection.execute(_SQL["list"], values)]
 
 
-def unproved_disputes(connection: Connection, org_id: str | None, limit: int) -> list[tuple[str, int]]:
+def unproved_disputes(connection: Connection, org_id: str | None) -> list[tuple[str, int]]:
     """Disputes that no evidence is attached to yet, the oldest first, each with its org."""
-    return connection.execute(_SQL["unproved"], {"org": org_id, "limit": limit}).fetchall()
+    return connection.execute(_SQL["unproved"], {"org": org_id}).fetchall()
 
 
 def dispute_events(connection: Connection, org_id: str, seq: int) -> list[DisputeEvent]:

@@ -8,9 +8,10 @@
     rejected      the opening     what was charged stands; the reason explains why
     withdrawn     the opening     the customer no longer disputes it
 
-A dispute is known as `q` and the place of its opening, such as `q17`. After `upheld` come, in the same transaction and in
-this order, what it gives back: the credit note on the invoice, or a credit in money where the usage is on none yet, and
-the refunds of what settlements charged. Their request ids are `award_id` and `refund_id`, so that there is one of each.
+A dispute is known as `q` and the place of its opening, such as `q17`. After `upheld` come, in the same transaction and
+in this order, what it gives back: the credit note on the invoice, or a credit in money where the usage is on none yet,
+and the refunds of what settlements charged. Their request ids are `award_id` and `refund_id`, so that there is one of
+each.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ from disputes where org_id = %(org)s and request_id = %(request)s
 -- name: unproved
 -- Disputes that have no evidence yet, the oldest first.
 select org_id, seq from disputes where evidence_seq is null and (%(org)s::text is null or org_id = %(org)s)
-order by opened_at, org_id, seq limit %(limit)s
+order by opened_at, org_id, seq
 
 -- name: events_of
 select dispute_seq, seq, step, at, author, reason from dispute_events
