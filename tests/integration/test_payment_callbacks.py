@@ -323,6 +323,10 @@ def test_money_of_nobody_waits_for_somebody_and_its_refund_with_it(
     assigned = client.post(f"{there}/assign", json=given).json()
     assert (assigned["state"], assigned["org_id"], assigned["author"]) == ("recorded", "globex", "ann")
     assert client.post(f"{there}/assign", json=given).json() == assigned
+    told = client.get("/v1/audit", params={"act": "payment_event", "org_id": "globex"}).json()["acts"]
+    assert [(one["act"], one["author"], one["via"]) for one in told] == [
+        ("payment_event.assign", "ann", "api assign_payment_event")
+    ]
     other = client.post(f"{there}/assign", json={"invoice": "initech/2026-10", "author": "ann"})
     assert (other.status_code, other.json()["code"]) == (409, "payment_event_settled")
     states = {one["event_id"]: one["state"] for one in client.get("/v1/payments/events").json()["events"]}
