@@ -8,6 +8,7 @@ opening, in an entry of its own; where that could not be made at once, the job `
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
@@ -48,7 +49,7 @@ class DoneDispute:
     is_new: bool
     evidence_pending: str | None = None
 
-    def as_dict(self) -> dict[str, object]:
+    def as_dict(self) -> dict[str, Any]:
         """As plain JSON members."""
         return {"is_new": self.is_new, **self.shown.as_dict(), "evidence_pending": self.evidence_pending}
 
