@@ -20,6 +20,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Protocol
 
 from tallystick.app.payment_checks import check_payment_outcomes
@@ -30,7 +31,7 @@ from tallystick.app.seal import block_store
 from tallystick.app.settings import Settings
 from tallystick.app.verify_accounts import check_counters, check_org_accounts
 from tallystick.app.verify_alerts import check_alerts
-from tallystick.app.verify_chunk import Checked, Piece, Place, check_piece
+from tallystick.app.verify_chunk import Checked, Piece, Place, check_piece, check_piece_elsewhere
 from tallystick.app.verify_invoices import check_profiles
 from tallystick.app.verify_log import check_log
 from tallystick.app.verify_orgs import OrgChecker, last_forgotten
@@ -138,11 +139,10 @@ def verify_ledger(
                 next_step="see the orgs with `tally orgs list`",
                 where="org",
             )
-        place = Place(runtime.database.url, runtime.database.role_logins, folder)
         total = sum(head.last_seq for head in heads)
         report.orgs = len(heads)
         with_operations: set[str] = set()
-        with _checking(place, total, processes) as check:
+        with _checking(runtime.database, folder, total, processes) as check:
             for piece, checked in check(_pieces(connection, heads, blocks, org_id, orgs)):
                 report.findings.extend(checked.findings)
                 sealed = {one.org_id: one for one in piece.ranges}
@@ -198,19 +198,20 @@ Check = Callable[[Iterator[Piece]], Iterator[tuple[Piece, Checked]]]
 
 
 @contextmanager
-def _checking(place: Place, total: int, processes: int | None) -> Iterator[Check]:
+def _checking(database: Database, folder: Path, total: int, processes: int | None) -> Iterator[Check]:
     """What checks pieces, in their order: this process, or several."""
     count = processes if processes is not None else (os.cpu_count() or 1) if total >= PARALLEL_ENTRIES else 1
     if count <= 1:
-        yield lambda pieces: ((piece, check_piece(place, piece)) for piece in pieces)
+        yield lambda pieces: ((piece, check_piece(database, folder, piece)) for piece in pieces)
         return
+    place = Place(database.url, database.role_logins, folder)
     # Fresh processes: one that is copied would share this one's connections and threads.
     with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
 
         def check(pieces: Iterator[Piece]) -> Iterator[tuple[Piece, Checked]]:
             under_way: deque[tuple[Piece, Future[Checked]]] = deque()
             for piece in pieces:
-                under_way.append((piece, pool.submit(check_piece, place, piece)))
+                under_way.append((piece, pool.submit(check_piece_elsewhere, place, piece)))
                 if len(under_way) > count:
                     first, result = under_way.popleft()
                     yield first, result.result()

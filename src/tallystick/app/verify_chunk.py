@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -69,23 +70,29 @@ class Checked:
     findings: Findings = field(default_factory=Findings)
 
 
-def check_piece(place: Place, piece: Piece) -> Checked:
+def check_piece(database: Database, blocks: Path, piece: Piece) -> Checked:
     """Check one piece. What was found is looked at again while nobody seals, erases or lets entries go: work that is
     under way is not damage.
 
     Raises:
         Unavailable: `database_unreachable`.
     """
-    database = Database(place.url, role_logins=place.role_logins)
-    try:
-        checked = _check(database, place.blocks, piece)
-        if checked.findings.count:
-            with database.operator() as connection:
-                lock_folder(connection)
-                checked = _check(database, place.blocks, piece)
-        return checked
-    finally:
-        database.close()
+    checked = _check(database, blocks, piece)
+    if checked.findings.count:
+        with database.operator() as connection:
+            lock_folder(connection)
+            checked = _check(database, blocks, piece)
+    return checked
+
+
+def check_piece_elsewhere(place: Place, piece: Piece) -> Checked:
+    """As `check_piece`, in a process that does nothing else."""
+    return check_piece(_opened(place), place.blocks, piece)
+
+
+@cache
+def _opened(place: Place) -> Database:
+    return Database(place.url, role_logins=place.role_logins)
 
 
 def _check(database: Database, blocks: Path, piece: Piece) -> Checked:

@@ -10,6 +10,7 @@ import psycopg
 from psycopg import sql
 
 from tallystick.core.errors import BadInput
+from tallystick.journal.arrow_reading import ArrowReading
 from tallystick.journal.migrate import storage_full, unreachable
 from tallystick.journal.patience import PatientConnection
 from tallystick.journal.pool import Connection, Pool
@@ -46,6 +47,8 @@ class Database:
         self._pools = {
             role: Pool(partial(self.connect, role), connections_max=_CONNECTIONS_MAX[role]) for role in LOGINS
         }
+        self.arrow = ArrowReading(self.conninfo(OPERATOR))
+        """What reads many rows at once, as the operator."""
 
     def conninfo(self, role: str) -> str:
         """How another library connects as that role, as libpq takes it."""
@@ -56,6 +59,7 @@ class Database:
         self._is_closed = True
         for pool in self._pools.values():
             pool.close()
+        self.arrow.close()
 
     @contextmanager
     def org(self, org_id: str) -> Iterator[Connection]:

@@ -15,9 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from psycopg import sql
 
 from tallystick.journal.database import Connection, Database
-from tallystick.journal.migrate import unreachable
 from tallystick.journal.named_sql import load_queries
-from tallystick.journal.roles import OPERATOR
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -165,21 +163,8 @@ def read_entries(database: Database, ranges: Sequence[OrgRange]) -> Iterator[pa.
     Raises:
         Unavailable: `database_unreachable`.
     """
-    import adbc_driver_postgresql.dbapi as adbc
-    from adbc_driver_postgresql import StatementOptions
-
-    query = _entries_query(ranges)
-    hint = {StatementOptions.BATCH_SIZE_HINT_BYTES.value: str(_BATCH_BYTES)}
-    try:
-        with (
-            adbc.connect(database.conninfo(OPERATOR)) as connection,
-            connection.cursor(adbc_stmt_kwargs=hint) as cursor,
-        ):
-            cursor.execute(query)
-            with cursor.fetch_record_batch() as reader:
-                yield reader
-    except adbc.Error as error:
-        raise unreachable(error) from error
+    with database.arrow.read(_entries_query(ranges), batch_bytes=_BATCH_BYTES) as batches:
+        yield batches
 
 
 def _entries_query(ranges: Sequence[OrgRange]) -> str:
