@@ -147,6 +147,7 @@ def build_api(settings: Settings) -> FastAPI:
     api.state.body_budget = BodyBudget(BODIES_IN_MEMORY * settings.body_bytes_max)
     api.state.ingest_limiter = anyio.CapacityLimiter(INGEST_THREADS)
     api.state.callback_limiter = anyio.CapacityLimiter(payments.CALLBACKS_AT_ONCE)
+    api.state.callback_budget = BodyBudget(payments.CALLBACK_BYTES_ALL)
     api.add_route(EVENTS_PATH, events.post_events, methods=["POST"], include_in_schema=False)
     for module in (
         decisions,

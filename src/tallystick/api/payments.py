@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Annotated, Literal
 
 import anyio
@@ -10,10 +11,12 @@ from fastapi import APIRouter, Path, Query
 from pydantic import Field
 from starlette.requests import Request
 
+from tallystick.api.bodies import bounded_body
 from tallystick.api.context import OpenRuntime
 from tallystick.api.openapi import problems
 from tallystick.api.shapes import Answer, Asked, Instant
-from tallystick.api.strict import StrictRoute, read_whole
+from tallystick.api.strict import StrictRoute
+from tallystick.app.body_budget import BodyBudget
 from tallystick.app.payment_events import (
     TakenEvent,
     assign_event,
@@ -21,12 +24,18 @@ from tallystick.app.payment_events import (
     event_members,
     list_payment_events,
     retry_event,
-    take_callback,
+    signed_event,
+    take_event,
 )
+from tallystick.app.payments.adapter import invalid_callback
 from tallystick.core.errors import Unavailable
 
 CALLBACK_BYTES_MAX = 256 * 1024
 """Largest body of a callback; a provider's events are a tenth of that."""
+CALLBACK_SECONDS = 10
+"""How long a body may take to come: nobody has shown a key."""
+CALLBACK_BYTES_ALL = 8 * 1024 * 1024
+"""Most bytes of callbacks in memory at once; they take nothing of what there is for callers who show a key."""
 CALLBACKS_AT_ONCE = 4
 """How many callbacks are worked on at once; each may wait for the provider."""
 CALLBACKS_WAITING_MAX = 64
@@ -108,17 +117,29 @@ async def post_callback(request: Request, runtime: OpenRuntime, provider: Provid
     """No key is needed: the provider signs its callbacks. Nothing in the body is believed: the provider is asked about
     the event, and what it answers is done, once.
     """
-    body = await read_whole(request, CALLBACK_BYTES_MAX)
+    body = await _read(request, request.app.state.callback_budget)
+    headers = {name.lower(): value for name, value in request.headers.items()}
+
+    def check() -> str:
+        return signed_event(runtime, provider, headers, body)
+
+    event_id = await anyio.to_thread.run_sync(check)  # before it waits: what nobody has signed takes nobody's place
     limiter: anyio.CapacityLimiter = request.app.state.callback_limiter
     if limiter.statistics().tasks_waiting >= CALLBACKS_WAITING_MAX:
         raise Unavailable("busy", "other callbacks are worked on", next_step="send it again", retry_after_seconds=5)
-    headers = {name.lower(): value for name, value in request.headers.items()}
 
     def take() -> TakenEvent:
-        return take_callback(runtime, provider, headers, body)
+        return take_event(runtime, provider, event_id, sha256(body).digest())
 
     taken = await anyio.to_thread.run_sync(take, limiter=limiter)
     return CallbackAnswer.model_validate(taken.receipt())
+
+
+async def _read(request: Request, budget: BodyBudget) -> bytes:
+    with anyio.move_on_after(CALLBACK_SECONDS):
+        async with bounded_body(request, CALLBACK_BYTES_MAX, budget) as body:
+            return body
+    raise invalid_callback(f"its body did not come within {CALLBACK_SECONDS} seconds")
 
 
 @strict.get("/v1/payments/events", operation_id="list_payment_events", summary="What providers have told")

@@ -33,6 +33,7 @@ def billing_metrics(runtime: Runtime, connection: Connection) -> Iterator[Metric
     yield _gauge(
         "tallystick_payments_unmatched", "Payments that nobody has said the invoice of.", found.payments_unmatched
     )
+    yield _gauge("tallystick_payments_pending", "Callbacks that are kept and not done yet.", found.payments_pending)
     firing = GaugeMetricFamily("tallystick_alerts_firing", "Alerts that fire.", labels=["rule", "severity"])
     for (rule, severity), count in found.alerts.items():
         firing.add_metric([rule, severity], count)

@@ -25,6 +25,8 @@ def jobs_of(settings: Settings) -> Mapping[str, Job]:
         Job("webhooks", "events to endpoints", _seconds(settings.webhook_seconds), _send_webhooks, in_loop=True),
         Job("close", "invoices of months that are over", _HOUR, _close, offset=timedelta(minutes=12)),
         Job("disputes", "evidence of disputes", timedelta(minutes=5), _prove_disputes, offset=timedelta(minutes=3)),
+        Job("payments", "payments that wait for their invoice", timedelta(minutes=5), _match_payments,
+            offset=timedelta(minutes=1)),
         Job("rates", "newer rate cards, and prices for requests that had none", _HOUR, _check_rates,
             offset=timedelta(minutes=22)),
         Job("alerts", "what is to be looked at", timedelta(minutes=5), _alert, offset=timedelta(minutes=4)),
@@ -111,6 +113,15 @@ def _prove_disputes(given: JobRun) -> Done:
     if errors:
         raise errors[0]  # the evidence of the others is attached
     return Done(done, f"{done:,} disputes got their evidence")
+
+
+def _match_payments(given: JobRun) -> Done:
+    from tallystick.app.payment_retries import retry_waiting
+
+    done = retry_waiting(given.runtime, given.is_stopping)
+    if done.errors:
+        raise done.errors[0]  # the others were tried
+    return Done(done.settled, f"{done.settled:,} events of payments came to an end, {done.waiting:,} wait still")
 
 
 def _check_rates(given: JobRun) -> Done:

@@ -93,15 +93,31 @@ def take_callback(runtime: Runtime, provider: str, headers: Mapping[str, str], b
         Unavailable: `payment_provider_unavailable`, `payment_library_missing`, `database_unreachable`, `journal_busy`:
             it is to be sent again.
     """
-    adapter = find_adapter(runtime.settings, provider)
-    event_id = adapter.verify(headers, body)
+    return take_event(runtime, provider, signed_event(runtime, provider, headers, body), sha256(body).digest())
+
+
+def signed_event(runtime: Runtime, provider: str, headers: Mapping[str, str], body: bytes) -> str:
+    """The id of the event that a callback tells of, which its provider has signed. Nobody is asked, and nothing read.
+
+    Raises:
+        NotFound, BadInput, Unavailable: as `take_callback`, of the signature and the body.
+    """
+    return find_adapter(runtime.settings, provider).verify(headers, body)
+
+
+def take_event(runtime: Runtime, provider: str, event_id: str, body_sha256: bytes) -> TakenEvent:
+    """Ask the provider about an event that it has signed, and do what follows from its answer.
+
+    Raises:
+        NotFound, BadInput, Unavailable: as `take_callback`.
+    """
     stored = _find(runtime, provider, event_id)
     is_new = False
     if stored is None:
-        fact = adapter.fetch(event_id)
+        fact = find_adapter(runtime.settings, provider).fetch(event_id)
         reached("payments.verified")
         with runtime.database.operator() as connection:
-            is_new = add_event(connection, provider, fact, sha256(body).digest(), runtime.clock())
+            is_new = add_event(connection, provider, fact, body_sha256, runtime.clock())
         reached("payments.kept")
         stored = find_payment_event(runtime, provider, event_id)
     if stored.outcome is None:
@@ -241,7 +257,9 @@ def _say(runtime: Runtime, stored: StoredEvent, outcome: Outcome, *, by_hand: bo
         found = find_event(connection, stored.provider, fact.event_id)
         if is_said and by_hand:
             record_act(connection, _act(stored, outcome))
-    return stored if found is None else found
+    if found is None or is_said or outcome.state != "recorded" or found.state == "recorded":
+        return stored if found is None else found
+    return _say(runtime, found, outcome, by_hand=by_hand)  # somebody who had looked before said that it waits
 
 
 def _act(stored: StoredEvent, outcome: Outcome) -> Act:

@@ -20,6 +20,7 @@ class BillingFigures(NamedTuple):
         disputes: by state: how many are to be decided.
         disputes_overdue: how many of them were to be answered by now.
         payments_unmatched: payments that were told without saying what for.
+        payments_pending: events of providers that nothing was done about yet.
         alerts: by rule and severity: how many fire.
         deliveries_waiting, delivery_lag_seconds: what webhooks have to deliver; how old the oldest due one is.
         endpoints_disabled: webhooks that are switched off.
@@ -30,6 +31,7 @@ class BillingFigures(NamedTuple):
     disputes: dict[str, int]
     disputes_overdue: int
     payments_unmatched: int
+    payments_pending: int
     alerts: dict[tuple[str, str], int]
     deliveries_waiting: int
     delivery_lag_seconds: float
@@ -43,6 +45,7 @@ def billing_figures(connection: Connection, now: datetime) -> BillingFigures:
     ((left,),) = connection.execute(_SQL["credits_left"], values).fetchall()
     disputes = connection.execute(_SQL["disputes"], values).fetchall()
     ((unmatched,),) = connection.execute(_SQL["unmatched"]).fetchall()
+    ((pending,),) = connection.execute(_SQL["pending"]).fetchall()
     alerts = connection.execute(_SQL["alerts"]).fetchall()
     ((waiting, lag, disabled),) = connection.execute(_SQL["webhooks"], values).fetchall()
     return BillingFigures(
@@ -51,6 +54,7 @@ def billing_figures(connection: Connection, now: datetime) -> BillingFigures:
         disputes={state: int(count) for state, count, _ in disputes},
         disputes_overdue=sum(int(overdue) for _, _, overdue in disputes),
         payments_unmatched=int(unmatched),
+        payments_pending=int(pending),
         alerts={(rule, severity): int(count) for rule, severity, count in alerts},
         deliveries_waiting=int(waiting),
         delivery_lag_seconds=float(lag),

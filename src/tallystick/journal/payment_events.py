@@ -121,6 +121,17 @@ def list_events(
     return [_event(*row) for row in connection.execute(_SQL["events"], values)]
 
 
+def waiting_events(connection: Connection, *, after: Place | None, limit: int) -> list[Place]:
+    """Where those stand that are pending or unmatched, the oldest first, those after a place where one is given."""
+    values = {
+        "after": None if after is None else after.received_at,
+        "after_id": None if after is None else after.event_id,
+        "after_provider": None if after is None else after.provider,
+        "limit": limit,
+    }
+    return [Place(*row) for row in connection.execute(_SQL["waiting"], values)]
+
+
 def payments_counted(connection: Connection, payment_ids: Collection[str]) -> dict[str, Counted]:
     """By id (the provider, a colon, its own id), those of these payments that are counted, of whichever org."""
     rows = connection.execute(_BILLING["payments_counted"], {"payments": list(payment_ids)})

@@ -25,10 +25,12 @@ def find_adapter(settings: Settings, provider: str) -> PaymentAdapter:
         key, secrets = settings.stripe_key, settings.stripe_secrets
         if key and secrets:
             identity = (NAME, key, secrets, settings.stripe_api_base, settings.stripe_account)
-            if identity not in _made:
+            made = _made.get(identity)
+            if made is None:
+                made = StripeAdapter(settings)
                 _made.clear()  # what was set before is set no longer
-                _made[identity] = StripeAdapter(settings)
-            return _made[identity]
+                _made[identity] = made
+            return made
     raise NotFound(
         "unknown_provider",
         f"no callbacks of {provider[:64]!r} are taken here",

@@ -33,14 +33,15 @@ from tallystick.core.json_text import read_json
 NAME: Final = "stripe"
 TOLERANCE_SECONDS: Final = 300
 """How far a signature's time may be from ours: what was overheard cannot be sent again later."""
-TIMEOUT_SECONDS: Final = 10
+TIMEOUT_SECONDS: Final = 5
+"""For each of at most four questions; a callback whose provider does not answer is to be sent again soon."""
 REFUNDS_MAX: Final = 100
 """Most refunds of one charge that are looked at; each also has an event of its own."""
 
 _SIGNATURE = "stripe-signature"
 _TIME = re.compile(r"(?:^|,)t=([0-9]{1,12})(?:,|$)")
 _EVENT_ID = re.compile(r"[A-Za-z0-9_]{1,255}")
-_MODES = {"sk_live_": True, "rk_live_": True, "sk_test_": False, "rk_test_": False}
+_TEST_KEYS = ("sk_test_", "rk_test_")
 
 
 class StripeAdapter:
@@ -64,7 +65,9 @@ class StripeAdapter:
                 retry_after_seconds=60,
             ) from None
         key, self._secrets = settings.stripe_key or "", settings.stripe_secrets
-        self._livemode = next((mode for begin, mode in _MODES.items() if key.startswith(begin)), None)
+        self._livemode = not key.startswith(
+            _TEST_KEYS
+        )  # a key of a kind that we do not know never makes play money real
         self._account = settings.stripe_account
         self._stripe = stripe
         stripe.enable_telemetry = False  # what our server does is no business of theirs
@@ -73,7 +76,7 @@ class StripeAdapter:
             stripe_account=self._account,
             base_addresses={"api": settings.stripe_api_base.rstrip("/")} if settings.stripe_api_base else None,
             http_client=stripe.RequestsClient(timeout=TIMEOUT_SECONDS),
-            max_network_retries=1,
+            max_network_retries=0,  # the provider sends its callback again, and we wait for nobody meanwhile
         )
 
     def verify(self, headers: Mapping[str, str], body: bytes) -> str:
@@ -112,7 +115,7 @@ class StripeAdapter:
         kind, livemode, account = event.get("type"), event.get("livemode"), event.get("account")
         if not isinstance(kind, str) or not isinstance(livemode, bool):
             raise unverified("it has no type there")
-        if self._livemode not in (None, livemode):
+        if livemode is not self._livemode:
             raise _mismatch(livemode)
         if account is not None and account != self._account:
             raise BadInput(

@@ -27,6 +27,14 @@ where state = 'unmatched' and not exists (
     where later.provider = outcome.provider and later.event_id = outcome.event_id and later.n > outcome.n
 )
 
+-- name: pending
+-- Events of payment providers that are kept, and that nothing was done about yet.
+select count(*) from payment_events as event
+where not exists (
+    select from payment_outcomes as outcome
+    where outcome.provider = event.provider and outcome.event_id = event.event_id
+)
+
 -- name: alerts
 -- What fires, by rule and severity.
 select rule, severity, count(*) from open_alerts where not is_test group by rule, severity order by rule, severity

@@ -30,6 +30,19 @@ where (%(provider)s::text is null or event.provider = %(provider)s)
 order by event.received_at desc, event.event_id desc, event.provider desc
 limit %(limit)s
 
+-- name: waiting
+-- Events that nothing was done about yet, or that nobody has said the invoice of; the oldest first.
+select event.received_at, event.event_id, event.provider
+from payment_events as event
+left join lateral (
+    select outcome.state from payment_outcomes as outcome
+    where outcome.provider = event.provider and outcome.event_id = event.event_id order by n desc limit 1
+) as last on true
+where coalesce(last.state, 'unmatched') = 'unmatched'
+    and (%(after)s::timestamptz is null or (event.received_at, event.event_id, event.provider) > (%(after)s, %(after_id)s, %(after_provider)s))
+order by event.received_at, event.event_id, event.provider
+limit %(limit)s
+
 -- name: wrong_outcomes
 -- Outcomes that say of entries what they are not: no payment of that invoice of that org.
 select outcome.provider, outcome.event_id, outcome.org_id, given.seq
