@@ -22,7 +22,7 @@ from journal_helpers import raw_event
 from sealed_ledger import copied, furnished
 from tallystick.app.backup import BACKUP_STEPS, back_up
 from tallystick.app.backup_erasures import read_erasures, write_erasures
-from tallystick.app.backup_file import check_backup
+from tallystick.app.backup_read import check_backup
 from tallystick.app.erase import erase_person
 from tallystick.app.restore import RESTORE_STEPS, check_file, restore
 from tallystick.app.runtime import Runtime, open_runtime

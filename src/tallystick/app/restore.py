@@ -17,13 +17,14 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 from tallystick.app.backup import QUEUES
 from tallystick.app.backup_erasures import ErasedAgain, erase_again, read_erasures
-from tallystick.app.backup_file import Manifest, check_backup, read_members, unpack_part
+from tallystick.app.backup_file import Manifest
+from tallystick.app.backup_read import CheckedBackup, check_backup
 from tallystick.app.restore_mark import flush_folder, mark_unfinished, refuse_unfinished, unmark
 from tallystick.app.runtime import checked_url, open_runtime, utc_now
 from tallystick.app.settings import Settings
@@ -49,7 +50,6 @@ RESTORE_STEPS = (
 )
 """The named steps of a restore, in their order."""
 
-_READ_BYTES = 1 << 20
 Progress = Callable[[str, int, int], object]
 """Called with what is being done, the number of bytes read so far, and how many there are."""
 
@@ -175,7 +175,6 @@ class _Filler:
         self._path = path
         self._settings = settings
         self._manifest = manifest
-        self._unpacked = {member.name: member.unpacked for member in manifest.members}
         self._total = sum(member.bytes for member in manifest.members)
         self._done = 0
         self._progress = progress
@@ -185,56 +184,30 @@ class _Filler:
         """Fill the database, then the folders; the tables of the backup that are none of ours."""
         tables = self._manifest.tables
         given = {table.name: Given(table.columns, Sums(table.rows, table.digest)) for table in tables}
-        places = self._places_of_parts()
-        with self._path.open("rb") as file:
-
-            def rows_of(table: str) -> Iterator[bytes]:
-                for name, offset, size in places.get(table, ()):
-                    file.seek(offset)
-                    self._advance(size)
-                    yield unpack_part(file.read(size), self._unpacked[name])
-
-            skipped = load_tables(url, self._manifest.schema_revision, given, rows_of, role_logins=role_logins)
-        for name, member in read_members(self._path):
-            target = self._target(name)
-            if target is not None:
-                self._write(target, member)
+        with closing(CheckedBackup(self._path, self._manifest, self._advance)) as backup:
+            skipped = load_tables(url, self._manifest.schema_revision, given, backup.rows_of, role_logins=role_logins)
+            for name, pieces in backup.files():
+                self._write(self._target(name), pieces)
         return skipped
 
-    def _places_of_parts(self) -> dict[str, list[tuple[str, int, int]]]:
-        """Of each table its parts: name, place in the file and size, in order. The file is sought through, not read."""
-        import tarfile
-
-        places: dict[str, list[tuple[str, int, int]]] = {}
-        with tarfile.open(self._path, "r:") as tar:
-            for info in tar:
-                kind, _, rest = info.name.partition("/")
-                if kind == "tables":
-                    table = rest.rpartition("/")[0]
-                    places.setdefault(table, []).append((info.name, info.offset_data, info.size))
-        return places
-
-    def _target(self, name: str) -> Path | None:
-        """Where a file goes; None for what is no file. Every name was checked: none leads out of these folders."""
+    def _target(self, name: str) -> Path:
+        """Where a file goes. Every name was checked: none leads out of these folders."""
         data_dir, (kind, _, rest) = self._settings.data_dir, name.partition("/")
-        if kind == "tables":
-            return None
         if kind == "blocks":
             return (self._settings.blocks_dir or data_dir / "blocks") / rest
         if kind == "keys":
             return webhook_key_path(self._settings) if rest == "webhooks.key" else signing_key_path(self._settings)
         return data_dir / name
 
-    def _write(self, target: Path, member: IO[bytes]) -> None:
+    def _write(self, target: Path, pieces: Iterator[bytes]) -> None:
         for folder in reversed([one for one in target.parents if not one.exists()]):
             folder.mkdir(mode=0o700)
             self._folders |= {folder, folder.parent}
         self._folders.add(target.parent)
         descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with open(descriptor, "wb") as file:
-            while data := member.read(_READ_BYTES):
+            for data in pieces:
                 file.write(data)
-                self._advance(len(data))
             file.flush()
             os.fsync(file.fileno())
 
