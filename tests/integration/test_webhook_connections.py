@@ -197,3 +197,23 @@ def test_an_answer_before_the_body_was_read_counts_and_chunks_are_put_together(r
 def receiver() -> Iterator[Receiver]:
     with receiving() as opened:
         yield opened
+
+
+def test_what_says_that_the_answer_is_still_to_come_is_no_answer() -> None:
+    def early(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n")
+        connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    with raw_server(early) as url:
+        assert send(url)[:2] == (200, b"ok")
+
+    def flood(connection: socket.socket) -> None:
+        connection.recv(65536)
+        while True:
+            connection.sendall(b"HTTP/1.1 102 Processing\r\n\r\n" * 100)
+
+    began = time.monotonic()
+    with raw_server(flood) as url, pytest.raises(Failure):
+        send(url)
+    assert time.monotonic() - began < 5, "it ends where too much was read"

@@ -237,7 +237,10 @@ def test_what_a_worker_left_when_it_died_is_sent_by_another(sending: Runtime, re
     tell(sending)
     now = sending.clock()
     with sending.database.writer() as connection:
-        assert len(claim_due(connection, now=now, until=now + LEASE, claim="dead", most=9, per_endpoint=9)) == 1
+        assert (
+            len(claim_due(connection, now=now, until=now + LEASE, claim="dead", most=9, per_endpoint=9, per_owner=9))
+            == 1
+        )
     assert Courier(sending).deliver_all() == (0, 0), "it is the other's"
     later(sending, LEASE + timedelta(seconds=1))
     assert Courier(sending).deliver_all() == (1, 0)

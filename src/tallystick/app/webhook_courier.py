@@ -51,6 +51,8 @@ AT_ONCE = 16
 """How many attempts one process makes at a time."""
 PER_ENDPOINT = 4
 """How many of one endpoint, all processes together."""
+PER_OWNER = 8
+"""How many of all endpoints of one org, or of operators': whoever has many slow ones leaves room for the others."""
 FAILURES_MIN = 10
 """An endpoint is disabled after days of nothing but failure, and so many of them."""
 _GONE = 410
@@ -96,7 +98,13 @@ class Courier:
             box = _open(self.runtime.settings, connection)  # before anything is claimed that could not be sent
         with self.runtime.database.writer() as connection:
             claimed = claim_due(
-                connection, now=now, until=now + LEASE, claim=_claim(), most=room, per_endpoint=PER_ENDPOINT
+                connection,
+                now=now,
+                until=now + LEASE,
+                claim=_claim(),
+                most=room,
+                per_endpoint=PER_ENDPOINT,
+                per_owner=PER_OWNER,
             )
             kept = _secrets(connection, claimed)
         reached("webhooks.claimed")

@@ -180,8 +180,14 @@ def _exchange(
     connection.settimeout(_left(deadline))
     with suppress(BrokenPipeError, ConnectionResetError):  # who answers before having read it all is heard all the same
         connection.sendall(f"{head}\r\n".encode("ascii") + body)
-    response = http.client.HTTPResponse(_Bounded(connection, deadline), method="POST")  # type: ignore[arg-type]
-    response.begin()
+    received = _Bounded(connection, deadline)
+    passed = []  # one that is dropped would close what the next one is read from
+    while True:
+        response = http.client.HTTPResponse(received, method="POST")  # type: ignore[arg-type]
+        response.begin()
+        if not 100 <= response.status < 200 or response.status == http.HTTPStatus.SWITCHING_PROTOCOLS:
+            break
+        passed.append(response)  # it only says that the answer is still to come
     begun = response.read(EXCERPT_BYTES)
     return Answer(response.status, begun, response.getheader("Retry-After"))
 
@@ -201,11 +207,12 @@ class _Bounded(io.RawIOBase):
         self._connection = connection
         self._deadline = deadline
         self._bytes_left = ANSWER_BYTES_MAX
+        self._reader = io.BufferedReader(self, 4096)
 
     def makefile(self, mode: str) -> io.BufferedReader:
-        """As a socket's: what the standard library reads an answer from."""
+        """As a socket's: what the standard library reads an answer from, and the next one where it left off."""
         assert mode == "rb"  # noqa: S101 - there is no other use of it
-        return io.BufferedReader(self, 4096)
+        return self._reader
 
     def readable(self) -> bool:
         return True

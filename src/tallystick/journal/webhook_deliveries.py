@@ -85,15 +85,23 @@ def is_any_due(connection: Connection, now: datetime) -> bool:
 
 
 def claim_due(
-    connection: Connection, *, now: datetime, until: datetime, claim: str, most: int, per_endpoint: int
+    connection: Connection,
+    *,
+    now: datetime,
+    until: datetime,
+    claim: str,
+    most: int,
+    per_endpoint: int,
+    per_owner: int,
 ) -> list[Claimed]:
     """Claim deliveries that are due, passing by those that others are claiming; a writer's transaction.
 
     Those first that have been due for longest; of one endpoint at most `per_endpoint` at once, whoever has claimed
-    them, and one alone while it fails.
+    them, and one alone while it fails; of the endpoints of one org, or of operators, at most `per_owner`.
     """
     connection.execute(_SQL["bury"], {"now": now})
-    values = {"now": now, "until": until, "claim": claim, "most": most, "per_endpoint": per_endpoint}
+    values = {"now": now, "until": until, "claim": claim, "most": most}
+    values |= {"per_endpoint": per_endpoint, "per_owner": per_owner}
     found = [Claimed(*row) for row in connection.execute(_SQL["claim"], values)]
     return sorted(found, key=lambda one: one.place)
 

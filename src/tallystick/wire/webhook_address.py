@@ -28,7 +28,7 @@ _HOST: Final = re.compile(
 )
 _NUMBER: Final = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 _SPECIAL_NAMES: Final = (
-    "localhost", "local", "internal", "localdomain", "lan", "home", "corp", "intranet", "private", "home.arpa",
+    "localhost", "local", "internal", "localdomain", "lan", "home", "corp", "intranet", "private", "svc", "home.arpa",
     "in-addr.arpa", "ip6.arpa", "onion", "invalid", "metadata.goog",
 )  # fmt: skip
 """Names, and all that ends so, that are not of the public internet."""

@@ -135,7 +135,10 @@ begin
     old := array(
         select event_id from webhook_events as event
         where recorded_at < before
-            and not exists (select from webhook_deliveries as sent where sent.event_id = event.event_id and sent.state = 'waiting')
+            and not exists (
+                select from webhook_deliveries as sent join webhook_endpoints as endpoint using (endpoint_id)
+                where sent.event_id = event.event_id and sent.state = 'waiting' and endpoint.state = 'enabled'
+            )
         order by recorded_at limit most
     );
     delete from webhook_attempts
@@ -147,7 +150,7 @@ begin
 end
 $$;
 comment on function forget_webhooks is
-    'Forget events recorded before an instant, and the log of sending them, unless one is still on its way: how many.';
+    'Forget events recorded before an instant, and the log of sending them, unless one is still on its way to an endpoint that is not switched off: how many.';
 
 grant select on webhook_endpoints, webhook_secrets, webhook_events, webhook_deliveries, webhook_attempts
     to tallystick_app, tallystick_writer, tallystick_operator, tallystick_keeper;

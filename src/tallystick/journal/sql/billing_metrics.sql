@@ -40,9 +40,12 @@ where not exists (
 select rule, severity, count(*) from open_alerts where not is_test group by rule, severity order by rule, severity
 
 -- name: webhooks
--- Deliveries that wait, for how many seconds the oldest has been due, and endpoints that are switched off.
-select (select count(*) from webhook_deliveries where state = 'waiting'),
+-- Deliveries that wait, for how many seconds the oldest has been due, and endpoints that are switched off: what waits for
+-- those is on its way to nobody.
+select (select count(*) from webhook_deliveries as delivery join webhook_endpoints as endpoint using (endpoint_id)
+        where delivery.state = 'waiting' and endpoint.state = 'enabled'),
        (select coalesce(greatest(extract(epoch from %(now)s - min(event.recorded_at)), 0), 0)
         from webhook_deliveries as delivery join webhook_events as event using (event_id)
-        where delivery.state = 'waiting' and delivery.next_at <= %(now)s),
+            join webhook_endpoints as endpoint using (endpoint_id)
+        where delivery.state = 'waiting' and delivery.next_at <= %(now)s and endpoint.state = 'enabled'),
        (select count(*) from webhook_endpoints where state = 'disabled')
