@@ -13,11 +13,8 @@ The file has its name only when all of it is on the disk.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
-import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -28,14 +25,15 @@ from typing import IO, NamedTuple
 
 from tallystick import __version__
 from tallystick.app.backup_file import BackupWriter, Manifest, TableInBackup
-from tallystick.app.restore_mark import flush_folder, refuse_unfinished
+from tallystick.app.backup_target import new_file
+from tallystick.app.restore_mark import refuse_unfinished
 from tallystick.app.runtime import checked_url, utc_now
 from tallystick.app.seal import alone, block_store
 from tallystick.app.settings import Settings
 from tallystick.app.signing import signing_key_path
 from tallystick.app.webhook_secrets import webhook_key_path
 from tallystick.archive.paths import note_path, people_path
-from tallystick.core.errors import BadInput, Conflict, NotFound, Unavailable
+from tallystick.core.errors import BadInput, NotFound, Unavailable
 from tallystick.core.instants import Clock, format_instant, parse_instant
 from tallystick.journal.audit import record_act
 from tallystick.journal.backup_load import refuse_claimed
@@ -52,6 +50,7 @@ from tallystick.journal.backup_tables import (
 from tallystick.journal.database import Connection, Database
 from tallystick.journal.migrations import revisions, schema_sha256
 from tallystick.journal.probe import probe
+from tallystick.journal.queue_file import copy_queue
 from tallystick.journal.sealing import Block, list_blocks, lock_folder
 from tallystick.journal.server import EmbeddedServer
 from tallystick.journal.steps import reached
@@ -110,14 +109,14 @@ def back_up(
         Conflict: `backup_exists`; `backup_running`: another backup is writing this file.
         NotFound: `nothing_to_back_up`: nothing was ever stored here.
         BadInput: `cannot_write`.
-        Unavailable: `database_unreachable`, `storage_full`, `restore_unfinished`, `spool_unusable`.
+        Unavailable: `database_unreachable`, `storage_full`, `restore_unfinished`.
     """
     begun = time.monotonic()
-    with _full_disk_named(path), _new_file(path) as file, _database(settings) as (database, revision, version):
+    with new_file(path) as file, _database(settings) as (database, revision, version):
         reached("backup.begun")
         taken_at = clock()
         _record(database, revision, path, taken_at, with_keys=with_keys)
-        run = _Run(settings, database, file, taken_at, progress)
+        run = _Run(settings, database, path, file, taken_at, progress)
         try:
             report = run.write(revision, version, with_keys=with_keys)
         except BaseException:
@@ -153,9 +152,16 @@ class _Run:
     """One backup: its parts share what they write to."""
 
     def __init__(
-        self, settings: Settings, database: Database, file: IO[bytes], taken_at: datetime, progress: Progress
+        self,
+        settings: Settings,
+        database: Database,
+        path: Path,
+        file: IO[bytes],
+        taken_at: datetime,
+        progress: Progress,
     ) -> None:
         self._settings = settings
+        self._path = path
         self._database = database
         self._taken_at = taken_at
         self._done = self._total = 0
@@ -216,12 +222,22 @@ class _Run:
         self._progress(self._done, max(self._total, self._done))
 
     def _add_queues(self) -> None:
-        for folder, name in QUEUES.items():
+        for name in QUEUES.values():
             found = self._settings.data_dir / name
             if found.exists():
-                with tempfile.NamedTemporaryFile(prefix=f"tally-{folder}-", suffix=".sqlite") as copy:
-                    _copy_queue(found, Path(copy.name))
-                    self._writer.add_file(name, Path(copy.name))
+                self._add_queue(name, found)
+
+    def _add_queue(self, name: str, found: Path) -> None:
+        """Add a queue, by way of a copy beside the backup: others write to it meanwhile."""
+        with tempfile.NamedTemporaryFile(dir=self._path.parent, prefix=f".{self._path.name}.") as copy:
+            try:
+                copy_queue(found, Path(copy.name))
+            except Unavailable as error:
+                if error.code == "storage_full":
+                    raise
+                self._unsound.append(f"{error.detail}; it is not in the backup")
+                return
+            self._writer.add_file(name, Path(copy.name))
 
     def _add_files(self, *, with_keys: bool) -> bool:
         """The keys, rate cards that were added, the gateway's file; whether the key of checkpoints is among them."""
@@ -299,67 +315,6 @@ def _nothing(what: str) -> NotFound:
     )
 
 
-@contextmanager
-def _new_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file beside `path` that gets that name when the block ends well, and is removed when it does not.
-
-    One that a killed backup has left is written over by the next one of the same name.
-    """
-    if path.exists():
-        raise _exists(path)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise _cannot_write(path, error) from None
-    with open(descriptor, "wb") as file:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Conflict(
-                "backup_running",
-                f"another backup is writing {path}",
-                next_step="wait for it, or name another file",
-                where=str(path),
-            ) from None
-        try:
-            os.fchmod(descriptor, 0o600)
-            file.truncate(0)
-            yield file
-            try:
-                os.link(partial, path)
-            except FileExistsError:
-                raise _exists(path) from None
-        finally:
-            partial.unlink(missing_ok=True)
-        flush_folder(path.parent)
-
-
-@contextmanager
-def _full_disk_named(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise Unavailable(
-            "storage_full",
-            f"{path} could not be written to its end: its disk is full; nothing of it was kept",
-            next_step="make room on that disk, or write the backup to another one",
-            where=str(path),
-        ) from error
-
-
-def _copy_queue(source: Path, target: Path) -> None:
-    """A queue's file as it is between two transactions, while others use it."""
-    with (
-        closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True, timeout=10)) as found,
-        closing(sqlite3.connect(target)) as copy,
-    ):
-        found.backup(copy)
-        copy.execute("pragma journal_mode = delete").fetchone()  # all of it in one file
-
-
 def _note(settings: Settings, done: BackupReport) -> None:
     """Keep in the data directory when the last backup was; that this fails does not make the backup a failure."""
     noted = {
@@ -378,21 +333,3 @@ def _note(settings: Settings, done: BackupReport) -> None:
         temporary.replace(target)
     except OSError:
         temporary.unlink(missing_ok=True)
-
-
-def _exists(path: Path) -> Conflict:
-    return Conflict(
-        "backup_exists",
-        f"{path} is there already, and no backup is written over another",
-        next_step="name a file that is not there",
-        where=str(path),
-    )
-
-
-def _cannot_write(path: Path, error: OSError) -> BadInput:
-    return BadInput(
-        "cannot_write",
-        f"{path} cannot be written: {(error.strerror or str(error)).lower()}",
-        next_step="name a file in a folder that exists and that you may write to",
-        where=str(path),
-    )

@@ -39,6 +39,7 @@ def backup(
     Exit code 1: it was written, and something was not as it should be already, which is named.
     """
     from tallystick.app.backup import back_up
+    from tallystick.app.backup_target import is_for_its_owner_alone
 
     with _shown() as progress:
         done = back_up(
@@ -62,6 +63,8 @@ def backup(
         print_text(
             f"{done.path}: {_held(manifest)}\n{done.bytes:,} bytes in {done.seconds:.1f} s, SHA-256 {done.sha256}"
         )
+    if not is_for_its_owner_alone(done.path):
+        say("warning: where it was written others may read it, and it holds secrets: encrypt it, or move it")
     if not manifest.has_key:
         say("the key that signs checkpoints is not in it: keep that elsewhere")
     for one in manifest.unsound:

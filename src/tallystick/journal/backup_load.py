@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 
 from tallystick.core.errors import BadInput, Conflict
-from tallystick.journal.backup_tables import Sums, Table, list_tables, sum_rows
+from tallystick.journal.backup_tables import Sums, Table, list_tables, set_forms, sum_rows
 from tallystick.journal.database import Connection
 from tallystick.journal.migrate import migrate, restore_unfinished, storage_full, unreachable
 from tallystick.journal.migrations import revisions
@@ -106,6 +106,7 @@ def load_tables(
         )
     migrate(url, role_logins=role_logins, revision=revision, restoring=True)
     with _login(url) as connection, connection.transaction():
+        set_forms(connection)
         tables = list_tables(connection)
         _expect_same(given, tables)
         connection.execute(_WORK)

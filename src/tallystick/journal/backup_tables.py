@@ -67,6 +67,12 @@ class LedgerFigures(NamedTuple):
 def begin_snapshot(connection: Connection) -> None:
     """Have the transaction, which has asked nothing yet, see one moment until it ends, and change nothing."""
     connection.execute(_SQL["snapshot"])
+    set_forms(connection)
+
+
+def set_forms(connection: Connection) -> None:
+    """Have rows look as they do in any backup, until the transaction ends."""
+    connection.execute(_SQL["forms"])
 
 
 def list_tables(connection: Connection) -> list[Table]:

@@ -151,16 +151,43 @@ class QueueFile:
             raise self._unusable(error) from error
 
     def _unusable(self, error: Exception | str) -> Unavailable:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL or (
-            isinstance(error, Exception) and free_bytes(self.folder) < _DISK_BYTES_MIN
+        return _unusable(self._file, self.folder, error)
+
+
+def copy_queue(file: Path, target: Path) -> None:
+    """Copy a queue as it is between two transactions, while others use it.
+
+    Args:
+        file: the queue's.
+        target: written over; all of the copy is in this one file.
+
+    Raises:
+        Unavailable: `storage_full`: where the target is; `spool_unusable`.
+    """
+    try:
+        with (
+            contextlib.closing(
+                sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_SECONDS)
+            ) as found,
+            contextlib.closing(sqlite3.connect(target)) as copy,
         ):
-            return storage_full(self.folder)
-        return Unavailable(
-            "spool_unusable",
-            f"the queue {self._file} cannot be used: {error}",
-            next_step="see to the file and its folder; keep them: what was answered `spooled` or `queued` is in it",
-            retry_after_seconds=5,
-        )
+            found.backup(copy)
+            copy.execute("pragma journal_mode = delete").fetchone()
+    except sqlite3.Error as error:
+        raise _unusable(file, target.parent, error) from error
+
+
+def _unusable(file: Path, folder: Path, error: Exception | str) -> Unavailable:
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL or (
+        isinstance(error, Exception) and free_bytes(folder) < _DISK_BYTES_MIN
+    ):
+        return storage_full(folder)
+    return Unavailable(
+        "spool_unusable",
+        f"the queue {file} cannot be used: {error}",
+        next_step="see to the file and its folder; keep them: what was answered `spooled` or `queued` is in it",
+        retry_after_seconds=5,
+    )
 
 
 def _sync_folder(folder: Path) -> None:

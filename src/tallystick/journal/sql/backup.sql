@@ -3,8 +3,12 @@
 
 -- name: snapshot
 -- One moment for as long as it takes to read everything.
-set transaction isolation level repeatable read, read only; set local idle_in_transaction_session_timeout = 0;
-set local statement_timeout = 0; set local lock_timeout = 0
+set transaction isolation level repeatable read, read only; set local idle_in_transaction_session_timeout = 0
+
+-- name: forms
+-- What rows look like as text, whatever the server, the database or the login have been set to: it is summed up.
+set local bytea_output = 'hex'; set local intervalstyle = 'postgres'; set local extra_float_digits = 1;
+set local array_nulls = on; set local xmloption = 'content'; set local statement_timeout = 0; set local lock_timeout = 0
 
 -- name: tables
 -- Our tables with their columns in order, as far as they are stored and not computed, and what each refers to.
