@@ -227,7 +227,7 @@ _CATALOGS = {
     "policies": "select tablename, policyname, roles::text, cmd, qual, with_check from pg_policies",
     "walls": "select oid::regclass::text, relrowsecurity, relforcerowsecurity, relacl::text, relpersistence::text"
     " from pg_class where relnamespace in ('public'::regnamespace, 'tallystick_jobs'::regnamespace)",
-    "indexes": "select schemaname, indexname, indexdef from pg_indexes where schemaname = any('{public,tallystick_jobs}')",
+    "indexes": "select schemaname, indexname, indexdef from pg_indexes where schemaname ~ '^(public|tally)'",
     "constraints": "select conrelid::regclass::text, conname, pg_get_constraintdef(oid), convalidated"
     " from pg_constraint",
     "functions": "select oid::regprocedure::text, md5(prosrc), proowner::regrole::text, proacl::text, prosecdef from"

@@ -18,6 +18,7 @@ from tallystick.app.keys import create_key
 from tallystick.app.runtime import Runtime
 from tallystick.app.seal import seal_once
 from tallystick.app.settings import Settings
+from tallystick.app.webhook_endpoints import create_endpoint
 from tallystick.core.errors import Unavailable
 
 
@@ -71,6 +72,53 @@ def test_while_the_database_is_away_the_rest_is_looked_at(tmp_path: Path) -> Non
     empty = examine(Settings(data_dir=tmp_path / "none"))
     assert levels(empty)["database"] == "fail"
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b"{}", b'{"at": 3}', b'{"at": "2026-01-01"}', b"\xff", b"nul\0"])
+def test_notes_that_cannot_be_read_are_findings(tmp_path: Path, text: bytes) -> None:
+    for name in ("restored.json", "last-backup.json"):
+        (tmp_path / name).write_bytes(text)
+    found = levels(examine(Settings(database_url="postgresql://x@127.0.0.1:1/x", data_dir=tmp_path)))
+    assert (found["restore"], found["backup"]) == ("warn", "warn")
+
+
+def test_what_is_broken_on_this_machine_is_a_failure(tmp_path: Path) -> None:
+    """A folder that is a file; a queue that is none, which may hold what was accepted; keys that others may read."""
+    (tmp_path / "file").write_text("")
+    assert levels(examine(Settings(data_dir=tmp_path / "file")))["data_dir"] == "fail"
+    for folder, name in (("spool", "spool.sqlite"), ("settlements", "queue.sqlite"), ("keys", "webhooks.key")):
+        (tmp_path / folder).mkdir(mode=0o700)
+        (tmp_path / folder / name).write_bytes(b"none of ours" * 100)
+    (tmp_path / "keys" / "checkpoint.key").mkdir()
+    found = levels(examine(Settings(database_url="postgresql://x@127.0.0.1:1/x", data_dir=tmp_path)))
+    wrong = {name: found[name] for name in ("spool", "settlements", "webhook_key", "signing_key", "database")}
+    assert set(wrong.values()) == {"fail"}, wrong
+
+
+def test_secrets_that_their_key_is_lost_of_are_told(runtime: Runtime) -> None:
+    made = create_endpoint(runtime, url="https://hooks.example.com/", types=["*"], author="ann")
+    assert levels(examine(runtime.settings, lambda: NOW))["webhook_secrets"] == "ok"
+    (runtime.settings.data_dir / "keys" / "webhooks.key").unlink()
+    found = examine(runtime.settings, lambda: NOW)
+    assert levels(found)["webhook_secrets"] == "fail"
+    assert made.endpoint.endpoint_id in detail(found, "webhook_secrets")
+    assert not (runtime.settings.data_dir / "keys" / "webhooks.key").exists()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "postgresql://u:hunter2@[bad/x",
+        "postgresql://u:hunter2%zz@h/x",
+        "postgresql://u:hunter2@h/x?a=%zz",
+        "postgresql://u:hunter2@nowhere.invalid/x",
+        "host=127.0.0.1 port=1 password=hunter2",
+        "postgresql://u:hun ter2@h/x",
+    ],
+)
+def test_no_finding_has_the_databases_password(tmp_path: Path, given: str) -> None:
+    told = json.dumps(examine(Settings(database_url=given, data_dir=tmp_path)).as_dict())
+    assert "ter2" not in told
 
 
 def test_a_schema_that_is_behind_is_told_and_left_as_it_is(empty_database_url: str, tmp_path: Path) -> None:

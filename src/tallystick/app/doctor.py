@@ -15,6 +15,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import psycopg
+
 from tallystick.app.health import Check, Figures
 from tallystick.app.runtime import Runtime, utc_now
 from tallystick.app.settings import Settings
@@ -102,6 +104,9 @@ class Examination:
             found = Finding(name, "fail", f"{error} [{error.code}]", error.next_step)
         except OSError as error:
             found = Finding(name, "fail", f"it could not be looked at: {error}", "see to the file or the disk")
+        except psycopg.Error as error:  # a page that cannot be read, a right that was taken away
+            said = " ".join(str(error).split())
+            found = Finding(name, "fail", f"the database cannot say: {said}", "see to the server, and its log")
         ones = [found] if isinstance(found, Finding) else list(found)
         self.findings += ones
         return all(one.level != "fail" for one in ones)

@@ -17,10 +17,12 @@ from tallystick.app.rollup_health import check_rollups
 from tallystick.app.runtime import Runtime
 from tallystick.app.seal_loop import check_sealing
 from tallystick.app.signing import known_keys, read_signing_key, signing_key_path
+from tallystick.app.webhook_secrets import read_key, webhook_key_path
 from tallystick.core.errors import NotFound
 from tallystick.core.instants import format_instant
 from tallystick.journal.contracts import version_in_force
 from tallystick.journal.metrics import LedgerFigures, ledger_figures
+from tallystick.journal.webhook_endpoints import newest_secrets
 from tallystick.ledger.api_key import Key
 
 CARD_AGE_MAX = timedelta(days=45)
@@ -33,7 +35,7 @@ _NAMED_MAX = 5
 
 NAMES = (
     "rate_cards", "contracts", "plans", "zones_of_orgs", "prices", "sealing", "checkpoint_key", "holds", "keys", "jobs",
-    "rollups", "alerts",
+    "rollups", "alerts", "webhook_secrets",
 )  # fmt: skip
 """The checks that are made here."""
 
@@ -66,6 +68,7 @@ def examine(found: Examination, runtime: Runtime) -> None:
         "jobs": lambda: from_check(check_jobs(runtime, jobs_of(runtime.settings)), "see `tally jobs`, and run them"),
         "rollups": lambda: from_check(check_rollups(runtime), "run `tally rollup run`, and see `tally jobs`"),
         "alerts": lambda: _alerts(runtime),
+        "webhook_secrets": lambda: _webhook_secrets(runtime),
     }
     for name in NAMES:
         found.look(name, checks[name])
@@ -204,8 +207,23 @@ def _alerts(runtime: Runtime) -> Finding:
     firing = find_alerts(runtime, AlertQuestion(own=True)).alerts
     if firing:
         rules = sorted({str(one["rule"]) for one in firing})
-        return Finding("alerts", "warn", f"{len(firing):,} alerts are firing: {_some(rules)}", "see `tally alerts list`")
+        return Finding(
+            "alerts", "warn", f"{len(firing):,} alerts are firing: {_some(rules)}", "see `tally alerts list`"
+        )
     return Finding("alerts", "ok", "no alert of the operator's own is firing")
+
+
+def _webhook_secrets(runtime: Runtime) -> Finding:
+    """Whether the key is here that the newest secret of each endpoint is sealed under."""
+    with runtime.database.operator() as connection:
+        kept = newest_secrets(connection)
+    key = read_key(runtime.settings)
+    locked = sorted(endpoint for endpoint, key_id in kept if key is None or key.key_id != key_id)
+    if locked:
+        said = f"the key that secrets of {len(locked):,} webhooks are sealed under is not here: {_some(locked)}"
+        step = f"put {webhook_key_path(runtime.settings)} back, or give them other secrets: tally webhooks rotate"
+        return Finding("webhook_secrets", "fail", said, step, {"locked": len(locked)})
+    return Finding("webhook_secrets", "ok", f"the secrets of {len(kept):,} webhooks open with the key that is here")
 
 
 def _some(names: Sequence[str]) -> str:

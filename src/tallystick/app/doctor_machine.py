@@ -11,12 +11,14 @@ from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from tallystick.app.backup import last_backup_path
-from tallystick.app.doctor import Examination, Finding, from_check
+from tallystick.app.doctor import Examination, Finding, Level, from_check
 from tallystick.app.gateway_terms import check_gateway, gateway_terms
 from tallystick.app.health import check_disk, check_settlements, check_spool
 from tallystick.app.restore_mark import refuse_unfinished
 from tallystick.app.settings import Settings
 from tallystick.app.signing import read_signing_key, signing_key_path
+from tallystick.app.webhook_secrets import read_key
+from tallystick.core.errors import BadInput
 from tallystick.core.instants import parse_instant
 
 _LOW_DISK_BYTES = 2 << 30
@@ -32,6 +34,7 @@ def examine(found: Examination, settings: Settings, now: datetime, backup_days_m
     found.look("spool", lambda: _spool(settings))
     found.look("settlements", lambda: _settlements(settings))
     found.look("signing_key", lambda: _signing_key(settings))
+    found.look("webhook_key", lambda: _webhook_key(settings))
     found.look("gateway", lambda: _gateway(settings))
     found.look("time_zones", _time_zones)
     found.look("backup", lambda: _backup(settings, now, backup_days_max))
@@ -39,13 +42,13 @@ def examine(found: Examination, settings: Settings, now: datetime, backup_days_m
 
 def _data_dir(settings: Settings) -> Finding:
     folder = settings.data_dir
-    if not folder.is_dir():
+    if not folder.exists():
         if settings.database_url is not None:
             return Finding("data_dir", "ok", f"{folder} is not there yet")
         return Finding("data_dir", "warn", f"{folder} is not there yet", "it is made by the first start")
-    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+    if not folder.is_dir() or not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         step = "run as the user that `tally serve` runs as, or set TALLY_DATA_DIR"
-        return Finding("data_dir", "fail", f"this user may not write to {folder}", step)
+        return Finding("data_dir", "fail", f"{folder} is no folder that this user may write to", step)
     writable = [path for path in (folder, *_private(settings)) if path.exists() and path.stat().st_mode & 0o022]
     if writable:
         names = ", ".join(map(str, writable))
@@ -64,11 +67,15 @@ def _private(settings: Settings) -> list[Path]:
 
 def _restore(settings: Settings) -> Finding:
     refuse_unfinished(settings.data_dir)
-    noted = settings.data_dir / "restored.json"
-    if not noted.exists():
+    path = settings.data_dir / "restored.json"
+    try:
+        noted = json.loads(path.read_text())
+        said = f"restored at {noted['at']} from a backup of {noted['taken_at']}"
+    except (FileNotFoundError, NotADirectoryError):
         return Finding("restore", "ok", "this place was not made of a backup")
-    said = json.loads(noted.read_text())
-    return Finding("restore", "ok", f"restored at {said['at']} from a backup of {said['taken_at']}", figures=said)
+    except (ValueError, KeyError, TypeError):
+        return Finding("restore", "warn", f"{path} cannot be read", "a backup was restored here: note yourself which")
+    return Finding("restore", "ok", said, figures=noted)
 
 
 def _disk(settings: Settings) -> Finding:
@@ -81,11 +88,12 @@ def _disk(settings: Settings) -> Finding:
 
 
 def _spool(settings: Settings) -> Finding:
-    check, _, is_empty = check_spool(settings)
+    check, takes_more, is_empty = check_spool(settings)
     if check.ok and not is_empty:
         step = "events wait for the database: start `tally serve`, or run `tally spool drain`"
         return Finding("spool", "warn", check.detail, step, check.figures)
-    return from_check(check, "see `tally spool`: retry or dismiss what was refused", level="warn")
+    level: Level = "warn" if takes_more else "fail"
+    return from_check(check, "see `tally spool`: retry or dismiss what was refused", level=level)
 
 
 def _settlements(settings: Settings) -> Finding:
@@ -103,6 +111,13 @@ def _signing_key(settings: Settings) -> Finding:
             f"set TALLY_LOG_ORIGIN={key.name}: a log keeps its name",
         )  # fmt: skip
     return Finding("signing_key", "ok", f"{path} signs as {key.name}+{key.public.key_id.hex()}")
+
+
+def _webhook_key(settings: Settings) -> Finding:
+    key = read_key(settings)
+    if key is None:
+        return Finding("webhook_key", "ok", "no secret of a webhook was made on this machine")
+    return Finding("webhook_key", "ok", f"key {key.key_id} of webhooks' secrets is for its owner alone")
 
 
 def _gateway(settings: Settings) -> Finding:
@@ -139,11 +154,11 @@ def _backup(settings: Settings, now: datetime, days_max: int) -> Finding:
     try:
         noted = json.loads(last_backup_path(settings).read_text())
         taken_at = parse_instant(noted["at"])
-    except FileNotFoundError:
+        said = f"the last backup is of {noted['at']}: {noted['file']}"
+    except (FileNotFoundError, NotADirectoryError):
         return Finding("backup", "warn", "no backup of this data directory was ever written here", step)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, BadInput):
         return Finding("backup", "warn", f"{last_backup_path(settings)} cannot be read", step)
-    said = f"the last backup is of {noted['at']}: {noted['file']}"
     if noted.get("unsound"):
         return Finding("backup", "fail", f"{said}; something was broken already", "run `tally verify`", noted)
     if now - taken_at > timedelta(days=days_max):

@@ -6,6 +6,7 @@ Everything that a command or the API does with stored data begins with `open_run
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
@@ -311,9 +312,10 @@ def checked_url(url: str) -> str:
     try:
         conninfo_to_dict(url)
     except ProgrammingError as error:
+        said = re.sub('".*"', "…", " ".join(str(error).split()))  # what it quotes may be the password
         raise BadInput(
             "invalid_database_url",
-            f"DATABASE_URL cannot be read: {' '.join(str(error).split())}",
+            f"DATABASE_URL cannot be read: {said}",
             next_step="write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
             where="DATABASE_URL",
         ) from None

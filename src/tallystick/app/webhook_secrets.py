@@ -121,6 +121,16 @@ def open_box(settings: Settings, connection: Connection) -> SecretBox:
     return SecretBox(_read(path))
 
 
+def read_key(settings: Settings) -> SecretBox | None:
+    """The key of this installation, where it is here; none is made.
+
+    Raises:
+        BadInput: `invalid_key`, `webhook_key_exposed`.
+    """
+    path = webhook_key_path(settings)
+    return SecretBox(_read(path)) if path.exists() else None
+
+
 def make_key(settings: Settings) -> Path:
     """Make a key file where there is none, in the place of one that is lost; where it is.
 

@@ -118,6 +118,11 @@ def secrets_of(connection: Connection, endpoint_ids: Collection[str]) -> Sequenc
     return [SealedSecret(*row) for row in rows]
 
 
+def newest_secrets(connection: Connection) -> list[tuple[str, str]]:
+    """Each endpoint that is told of events, and the id of the key under which its newest secret is sealed."""
+    return connection.execute(_SQL["newest_secrets"]).fetchall()
+
+
 def is_any_secret(connection: Connection) -> bool:
     """Whether any secret is kept."""
     ((kept,),) = connection.execute(_SQL["any_secret"]).fetchall()

@@ -76,6 +76,12 @@ select endpoint_id, ordinal, sealed, key_id, created_at,
 from webhook_secrets where endpoint_id = any(%(endpoints)s::text[])
 order by endpoint_id, ordinal desc
 
+-- name: newest_secrets
+-- Of each endpoint that is there the key of its newest secret.
+select distinct on (endpoint_id) endpoint_id, key_id
+from webhook_secrets join webhook_endpoints using (endpoint_id)
+where state <> 'removed' order by endpoint_id, ordinal desc
+
 -- name: any_secret
 select exists (select from webhook_secrets)
 
