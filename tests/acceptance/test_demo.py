@@ -62,6 +62,15 @@ def test_a_person_reads_a_table_and_what_to_do_next(short_dir: Path, tmp_path: P
     assert "identical" in done.stdout
     assert "invoice explain initech/2026-10" in done.stdout
     assert "taking in events" in done.stderr
+    verified = subprocess.run(
+        [*TALLY, "verify"],
+        env={**os.environ, "TALLY_DATA_DIR": str(short_dir / "demo")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert verified.returncode == 0, verified.stdout + verified.stderr
 
 
 def test_what_cannot_be_simulated_is_refused_before_anything_starts(short_dir: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from conftest import NOW
 from invoicing import event, record
 from sealed_ledger import behind_its_back, copied, furnish, furnished, tamper
+from tallystick.app.contract_files import reference_text
+from tallystick.app.contracts import apply_contract
 from tallystick.app.erase import erase_person
 from tallystick.app.runtime import Runtime
 from tallystick.app.verify import OpenLedger, verify_ledger
@@ -46,6 +49,11 @@ def test_a_ledger_that_nobody_touched_is_sound(ledger: OpenLedger) -> None:
 
 
 def test_an_empty_ledger_is_sound(runtime: Runtime) -> None:
+    assert verify_ledger(runtime).findings.kept == []
+
+
+def test_a_contract_may_be_applied_from_another_instant_than_its_text_says(runtime: Runtime) -> None:
+    assert apply_contract(runtime, reference_text(), "reference.yaml", NOW - timedelta(days=400)).is_new
     assert verify_ledger(runtime).findings.kept == []
 
 
@@ -134,6 +142,7 @@ def test_several_processes_find_the_same(ledger: OpenLedger) -> None:
         ("delete from subscriptions where org_id = 'acme'", "register", None, None),
         ("update subscriptions set plan = 'pro' where org_id = 'acme'", "register", "acme", None),
         ("update invoices set closed_at = now()", "register", "globex", None),
+        ("update contract_versions set effective_from = effective_from - interval '1 day'", "register", None, None),
         ("update register set row_sha256 = chain where n = 2", "register", None, None),
     ],
 )
