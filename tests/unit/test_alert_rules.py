@@ -16,7 +16,7 @@ from tallystick.alerts.bills import OverdueInvoice, unpaid_condition
 from tallystick.alerts.model import RULES, customers_figures
 from tallystick.alerts.preferences import LEVELS, Preferences, QuietHours, preferences_json, read_preferences
 from tallystick.alerts.spend import drivers_of, spend_condition, usual_of
-from tallystick.alerts.upkeep import job_condition, rollup_condition, seal_condition
+from tallystick.alerts.upkeep import JobFacts, job_condition, job_conditions, rollup_condition, seal_condition
 from tallystick.core.errors import BadInput
 
 USD = 10**12
@@ -53,6 +53,21 @@ def test_a_spike_is_far_above_days_of_its_kind(costs: dict[date, int], cost: int
     assert usual is not None
     found = spend_condition("acme", MONDAY, cost * USD, usual, ())
     assert (None if found is None else found.level) == level
+
+
+def test_a_day_that_is_as_the_same_day_of_other_weeks_is_no_spike() -> None:
+    """What comes every Monday is no surprise, however little the other days cost."""
+    mondays = {MONDAY - timedelta(days=7 * place): 100 * USD for place in range(1, 5)}
+    for others in ({}, days(28, 10)):
+        usual = usual_of(MONDAY, MONDAY - timedelta(days=60), others | mondays, DEFAULTS)
+        assert usual is not None
+        found = [spend_condition("acme", MONDAY, cost * USD, usual, ()) for cost in (100, 150, 201)]
+        assert [None if one is None else one.level for one in found] == [None, None, 1]
+        assert usual.median_pico == 100 * USD
+        tuesday = MONDAY + timedelta(days=1)
+        quiet = usual_of(tuesday, MONDAY - timedelta(days=60), others | mondays, DEFAULTS)
+        assert quiet is not None
+        assert quiet.threshold_pico <= 20 * USD
 
 
 def test_days_that_vary_have_a_higher_threshold_than_days_that_do_not() -> None:
@@ -155,6 +170,18 @@ def test_a_balance_is_low_when_it_runs_out_soon(
     assert (None if found is None else found.level) == level
 
 
+def test_credits_that_are_held_are_there_still_and_said_to_be_held() -> None:
+    lots, spent = ((5 * USD, None),), {NOW.date(): 10 * USD}
+    assert balance_condition(Balance("acme", lots, spent, held_pico=200 * USD), NOW, DEFAULTS) is None
+    found = balance_condition(Balance("acme", (), spent, held_pico=20 * USD), NOW, DEFAULTS)
+    assert found is not None
+    assert (found.level, found.figures["available_credits"], found.figures["held_credits"]) == (1, "0", "20")
+    assert found.summary.startswith("20 credits are left, all of them held")
+    part = balance_condition(Balance("acme", lots, spent, held_pico=20 * USD), NOW, DEFAULTS)
+    assert part is not None
+    assert part.summary.startswith("25 credits are left, 20 credits of them held")
+
+
 # ── limits, budgets, invoices ───────────────────────────────────────────────────────────────────
 
 
@@ -236,6 +263,30 @@ def test_sums_seals_and_jobs_are_late_by_measure() -> None:
 
 
 # ── preferences ─────────────────────────────────────────────────────────────────────────────────
+
+
+def facts(name: str, *, failures: int = 0, late: bool = True) -> JobFacts:
+    return JobFacts(name, failures, late, 7200.0 if late else 0.0, "no disk" if failures else None, None)
+
+
+def test_after_everything_stood_still_one_alert_says_so() -> None:
+    rows = [facts("close"), facts("seal"), facts("rates", failures=1), facts("alerts"), facts("webhooks", late=False)]
+    shortly, long_ago = NOW - timedelta(minutes=6), NOW - timedelta(hours=2)
+
+    def found(looked_at: datetime | None, told_at: datetime | None = None) -> dict[str, int]:
+        conditions = job_conditions(rows, looked_at=looked_at, told_at=told_at, now=NOW)
+        return {one.subject: one.level for one in conditions}
+
+    # who looks is not late; what has failed is told in any case; what fired before goes on firing
+    assert found(shortly) == {"close": 1, "seal": 1, "rates": 1}
+    assert found(long_ago) == {"jobs": 1, "close": 0, "seal": 0, "rates": 1}
+    assert found(None) == found(shortly)
+    assert found(shortly, NOW - timedelta(minutes=15)) == found(long_ago), "they may catch up"
+    assert found(shortly, NOW - timedelta(minutes=16)) == found(shortly)
+    said = next(one for one in job_conditions(rows, looked_at=long_ago, told_at=None, now=NOW) if one.subject == "jobs")
+    assert said.summary == "no alerts were looked at for 2 hours, and 2 jobs are late: close, seal"
+    assert said.figures == {"stood_still_seconds": 7200, "jobs": ["close", "seal"]}
+    assert list(job_conditions([facts("alerts")], looked_at=long_ago, told_at=shortly, now=NOW)) == []
 
 
 def test_preferences_are_read_back_as_they_are_written() -> None:

@@ -1,9 +1,9 @@
 """Credits that run out soon: how fast they were spent lately, against what is left and how long that lives.
 
 The pace is what settlements charged on the last 7 UTC days, today so far included, by the time since the first of these
-on which anything was charged, at least a day. What is left is spent lot after lot, that which ends soonest first; what
-of a lot is not spent by its end is gone. When nothing is left is the projected date. Who spends nothing runs out of
-nothing.
+on which anything was charged, at least a day. What open holds keep is there still. What is left is spent lot after lot,
+that which ends soonest first; what of a lot is not spent by its end is gone. When nothing is left is the projected
+date. Who spends nothing runs out of nothing.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class Balance(NamedTuple):
         lots: what is available of each lot of credits, in pico-credits, and its end; None where it has none.
         charged_pico: by UTC day, what was charged.
         refilled_at: when the plan's next credits come in; None when it includes none.
+        held_pico: what open holds keep: it is charged soon, or is available again.
     """
 
     org_id: str
@@ -38,10 +39,11 @@ class Balance(NamedTuple):
     charged_pico: Mapping[date, int]
     refilled_at: datetime | None = None
     is_test: bool = False
+    held_pico: int = 0
 
     @property
     def available_pico(self) -> int:
-        """What is there."""
+        """What can be spent now."""
         return sum(amount for amount, _ in self.lots)
 
 
@@ -86,22 +88,27 @@ def runs_out_at(lots: Iterable[tuple[int, datetime | None]], pace: int, now: dat
 def balance_condition(balance: Balance, now: datetime, wanted: Preferences) -> Condition | None:
     """Whether the credits run out soon; level 0 when they last a quarter longer than that, and no more."""
     pace = pace_pico(balance.charged_pico, now)
-    available = balance.available_pico
-    is_below = available < wanted.balance_pico
-    at, lost = runs_out_at(balance.lots, pace, now) if pace else (None, 0)
-    if at is not None and available and balance.refilled_at is not None and at >= balance.refilled_at:
+    there = balance.available_pico + balance.held_pico
+    is_below = there < wanted.balance_pico
+    lots = (*balance.lots, (balance.held_pico, None)) if balance.held_pico else balance.lots
+    at, lost = runs_out_at(lots, pace, now) if pace else (None, 0)
+    if at is not None and there and balance.refilled_at is not None and at >= balance.refilled_at:
         at = None  # the next month's credits are there by then
     left = None if at is None else at - now
-    level = _level(left, available, is_below, wanted)
+    level = _level(left, there, is_below, wanted)
     if level is None:
         return None
     gone = "" if not lost else f", {_credits(lost)} of which end unspent"
-    if not available:
+    if not balance.available_pico:
+        held = ", all of them held"
+    else:
+        held = f", {_credits(balance.held_pico)} of them held" if balance.held_pico else ""
+    if not there:
         said = "no credits are left"
     elif at is None:
-        said = f"{_credits(available)} are left, fewer than the {_credits(wanted.balance_pico)} that are to be there"
+        said = f"{_credits(there)} are left{held}, fewer than the {_credits(wanted.balance_pico)} that are to be there"
     else:
-        said = f"{_credits(available)} are left{gone}; as they are spent now, they are gone on {at.date()}"
+        said = f"{_credits(there)} are left{held}{gone}; as they are spent now, they are gone on {at.date()}"
     return Condition(
         org_id=balance.org_id,
         rule="low_balance",
@@ -110,7 +117,8 @@ def balance_condition(balance: Balance, now: datetime, wanted: Preferences) -> C
         severity="critical" if level > 1 else "warning",
         summary=said,
         figures={
-            "available_credits": pico_to_usd(available),
+            "available_credits": pico_to_usd(balance.available_pico),
+            "held_credits": pico_to_usd(balance.held_pico),
             "spent_credits_per_day": pico_to_usd(pace),
             "runs_out_at": None if at is None else format_instant(at.replace(microsecond=0)),
             "ends_unspent_credits": pico_to_usd(lost),
@@ -121,17 +129,17 @@ def balance_condition(balance: Balance, now: datetime, wanted: Preferences) -> C
     )
 
 
-def _level(left: timedelta | None, available: int, is_below: bool, wanted: Preferences) -> int | None:
+def _level(left: timedelta | None, there: int, is_below: bool, wanted: Preferences) -> int | None:
     """2: within a day, or nothing is there; 1: within the days that are wanted; 0: within a quarter more."""
     if left is not None:
-        if not available or left <= _DAY:
+        if not there or left <= _DAY:
             return 2
         if left <= timedelta(days=wanted.balance_days):
             return 1
     if is_below:
         return 1
     soon = left is not None and left <= timedelta(days=wanted.balance_days) * 5 / 4
-    barely = available * 4 < wanted.balance_pico * 5
+    barely = there * 4 < wanted.balance_pico * 5
     return 0 if soon or barely else None
 
 

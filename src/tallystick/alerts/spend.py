@@ -2,7 +2,8 @@
 
 What is usual is the median of the days before, of up to 28: of working days for a working day (Monday to Friday), of
 weekends for a weekend, where there are at least 4 of that kind. How far days stray from it is their median absolute
-deviation, MAD. A day is a spike when it costs more than
+deviation, MAD. What comes every week is usual, too: where at least 3 of the same day of the week are known, the day is
+compared with these as well, and must be far above both. A day is a spike when it costs more than
 
     median + max(4 · 3/2 · MAD,  (times - 1) · median,  min_usd)
 
@@ -23,6 +24,7 @@ from tallystick.core.money import divide_half_even, pico_to_usd
 
 HISTORY_DAYS = 28
 _ALIKE_MIN = 4
+_SAME_MIN = 3
 _DRIVERS = 3
 _STAYS_PERCENT = 90
 _CRITICAL_TIMES = 3
@@ -65,7 +67,15 @@ def usual_of(day: date, first_day: date, costs_pico: Mapping[date, int], wanted:
     if len(days) < wanted.spike_history_days:
         return None
     alike = [one for one in days if _is_weekend(one) == _is_weekend(day)]
-    chosen = alike if len(alike) >= _ALIKE_MIN else days
+    same = [one for one in days if one.weekday() == day.weekday()]
+    found = [_usual(alike if len(alike) >= _ALIKE_MIN else days, costs_pico, wanted)]
+    if len(same) >= _SAME_MIN:
+        found.append(_usual(same, costs_pico, wanted))
+    return max(found, key=lambda one: one.threshold_pico)
+
+
+def _usual(chosen: Sequence[date], costs_pico: Mapping[date, int], wanted: Preferences) -> Usual:
+    """What these days cost."""
     costs = [costs_pico.get(one, 0) for one in chosen]
     median = _median(costs)
     mad = _median([abs(cost - median) for cost in costs])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
+
+import msgspec
 
 from tallystick.alerts.model import Condition, counted
 from tallystick.core.instants import format_instant
@@ -13,7 +16,24 @@ from tallystick.core.money import cents_to_usd
 _DAY = timedelta(days=1)
 _FAILURES_CRITICAL = 3
 _DISPUTE_CRITICAL_DAYS = 3
+_STOOD_STILL = timedelta(minutes=15)
+"""After so long without a look, what is late is late because nothing ran; a look is due every 5 minutes. For so long
+after that, jobs may catch up before each that is late is told."""
+STOOD_STILL_SUBJECT = "jobs"
+_LOOKING = "alerts"
+"""The job that looks: while it does, it is not late."""
 _DISPUTED = {"invoice": "an invoice", "line": "a line of an invoice"}
+
+
+class JobFacts(NamedTuple):
+    """How a job fares: failures in a row, and whether none went well for longer than it may."""
+
+    name: str
+    failures: int
+    late: bool
+    lag_seconds: float
+    error: str | None
+    error_at: datetime | None
 
 
 def rollup_condition(
@@ -50,6 +70,42 @@ def unpriced_condition(provider: str | None, model: str, requests: int, orgs: in
         {"provider": provider, "model": model, "requests": requests, "orgs": orgs, "since": format_instant(since)},
         "add a rate (docs/rates.md); the job rates gives them their price",
     )
+
+
+def job_conditions(
+    jobs: Iterable[JobFacts], *, looked_at: datetime | None, told_at: datetime | None, now: datetime
+) -> Iterator[Condition]:
+    """Jobs that failed or are late. Where everything stood still, one alert says so, and not one for each that is late:
+    those that do not catch up are told for themselves.
+
+    Args:
+        looked_at: when was looked last; None: never.
+        told_at: since when an alert says that everything stood still; None where none does.
+    """
+    stood_still = looked_at is not None and now - looked_at > _STOOD_STILL
+    stood_still |= told_at is not None and now - told_at <= _STOOD_STILL
+    late = []
+    for job in jobs:
+        found = job_condition(**job._replace(late=job.late and job.name != _LOOKING)._asdict())
+        if found is None:
+            continue
+        if stood_still and not job.failures:
+            late.append(job.name)
+            found = msgspec.structs.replace(found, level=0)
+        yield found
+    if late and looked_at is not None:
+        seconds = (now - looked_at).total_seconds()
+        yield _ours(
+            "failed_job",
+            STOOD_STILL_SUBJECT,
+            1,
+            "warning",
+            f"no alerts were looked at for {_hours(seconds)}, and {counted(len(late), 'job')} "
+            f"{'is' if len(late) == 1 else 'are'} late: {', '.join(late)}",
+            {"stood_still_seconds": int(seconds), "jobs": late},
+            "if the service was stopped on purpose, nothing: the jobs catch up; else see that tally serve or a tally "
+            "worker runs",
+        )
 
 
 def job_condition(

@@ -14,6 +14,7 @@ from tallystick.app.runtime import Runtime
 from tallystick.journal.alert_evidence import (
     View,
     charged_days,
+    held_of,
     lots_of,
     overdue_invoices,
     spend_days,
@@ -63,11 +64,14 @@ def low_balances(
         charged = charged_days(connection, view)
         orgs = [org_id for org_id in {*charged, *asked_for} if org_id in refills]
         lots = lots_of(connection, orgs) if orgs else {}
+        held = held_of(connection, orgs) if orgs else {}
     found = []
     for org_id in orgs:
         now = view.at(org_id)
         left = tuple((amount, ends) for amount, ends in lots.get(org_id, ()) if ends is None or ends > now)
-        balance = Balance(org_id, left, charged.get(org_id, {}), refills[org_id], org_id in view.clocks)
+        balance = Balance(
+            org_id, left, charged.get(org_id, {}), refills[org_id], org_id in view.clocks, held.get(org_id, 0)
+        )
         one = balance_condition(balance, now, wanted(org_id))
         if one is not None:
             found.append(one)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 
 from tallystick.alerts.model import Condition
 from tallystick.alerts.preferences import Preferences
 from tallystick.alerts.upkeep import (
+    STOOD_STILL_SUBJECT,
+    JobFacts,
     dispute_condition,
     endpoint_condition,
-    job_condition,
+    job_conditions,
     rollup_condition,
     seal_condition,
     unpriced_condition,
@@ -25,6 +28,7 @@ from tallystick.journal.alert_evidence import (
     unpriced_models,
     unsealed,
 )
+from tallystick.journal.alerts import MACHINE, fires_since, marks_of
 
 Wanted = Callable[[str | None], Preferences]
 SUBJECTS_MAX = 100
@@ -47,7 +51,7 @@ def operators(runtime: Runtime, view: View, wanted: Wanted) -> list[Condition]:
             [(one.org_id, one.day) for one in health.missing],
             late_after=LATE_AFTER,
         ),
-        *_jobs(runtime),
+        *_jobs(runtime, now),
         *(unpriced_condition(one.provider, one.model, one.requests, one.orgs, one.since) for one in unpriced),
         *(dispute_condition(*one, now=now) for one in disputes),
     ]
@@ -63,12 +67,15 @@ def endpoints(runtime: Runtime, view: View) -> list[Condition]:
     return [endpoint_condition(*row, is_test=row.org_id in view.clocks) for row in rows]
 
 
-def _jobs(runtime: Runtime) -> list[Condition | None]:
+def _jobs(runtime: Runtime, now: datetime) -> list[Condition]:
     from tallystick.app.job_list import list_jobs
 
     with runtime.database.operator() as connection:
         verified = last_outcome(connection)
-    found: list[Condition | None] = []
+        looked_at = marks_of(connection, [MACHINE]).get(MACHINE)
+        told_at = fires_since(connection, (None, "failed_job", STOOD_STILL_SUBJECT))
+    found: list[Condition] = []
+    jobs = []
     if verified is not None and verified.error is not None:
         found.append(verification_condition(verified.error, verified.ended_at or verified.seen_at))
     for row in list_jobs(runtime):
@@ -76,14 +83,14 @@ def _jobs(runtime: Runtime) -> list[Condition | None]:
         # What the check of the ledger has found is an alert of its own.
         is_told = row.name == VERIFY and row.failing and latest is not None and NOT_SOUND in (latest.last_error or "")
         failures = 0 if latest is None or is_told else latest.failures
-        found.append(
-            job_condition(
+        jobs.append(
+            JobFacts(
                 row.name,
-                failures=failures,
-                late=row.late and not is_told,
-                lag_seconds=row.lag_seconds,
-                error=None if latest is None else latest.last_error,
-                error_at=None if latest is None else latest.last_error_at,
+                failures,
+                row.late and not is_told,
+                row.lag_seconds,
+                None if latest is None else latest.last_error,
+                None if latest is None else latest.last_error_at,
             )
         )
-    return found
+    return [*found, *job_conditions(jobs, looked_at=looked_at, told_at=told_at, now=now)]

@@ -25,6 +25,7 @@ from tallystick.app.runtime import Runtime
 from tallystick.core.instants import format_instant
 from tallystick.journal.alert_evidence import View, test_clocks
 from tallystick.journal.alerts import (
+    MACHINE,
     Written,
     lock_alerts,
     marks_of,
@@ -36,8 +37,6 @@ from tallystick.journal.alerts import (
 )
 from tallystick.journal.webhooks import NewEvent, enqueue_events
 
-MACHINE = ""
-"""The scope of all that lives by the machine's clock, in the table of marks."""
 BACK_MAX = timedelta(hours=1)
 """A look by a clock that is behind the last look's by no more changes nothing; further back, that one was wrong."""
 _LOG = "tallystick.alerts"

@@ -173,7 +173,10 @@ def change(
         if enabled is True and before.state == "disabled":
             after = after._replace(state="enabled", reason="", failing_since=None, failures=0)
         elif enabled is False and before.state == "enabled":
-            after = after._replace(state="disabled", reason=reason or f"disabled by {author}")
+            # Somebody wants it so: that is no failure that others have to be told of.
+            after = after._replace(
+                state="disabled", reason=reason or f"disabled by {author}", failing_since=None, failures=0
+            )
         if after != before:
             after = after._replace(changed_at=now)
             change_endpoint(connection, after, now)

@@ -207,7 +207,7 @@ class _Bounded(io.RawIOBase):
         self._connection = connection
         self._deadline = deadline
         self._bytes_left = ANSWER_BYTES_MAX
-        self._reader = io.BufferedReader(self, 4096)
+        self._reader: io.BufferedReader = io.BufferedReader(self, 4096)
 
     def makefile(self, mode: str) -> io.BufferedReader:
         """As a socket's: what the standard library reads an answer from, and the next one where it left off."""

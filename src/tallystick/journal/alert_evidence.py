@@ -142,6 +142,11 @@ def lots_of(connection: Connection, orgs: Iterable[str]) -> dict[str, list[tuple
     return lots
 
 
+def held_of(connection: Connection, orgs: Iterable[str]) -> dict[str, int]:
+    """Pico-credits that open holds of these orgs keep, where there are any."""
+    return {org_id: int(held) for org_id, held in connection.execute(_SQL["held"], {"orgs": list(orgs)})}
+
+
 def terms_in_force(connection: Connection, view: View) -> list[TermsRow]:
     """Every org on a plan."""
     return [TermsRow(*row) for row in connection.execute(_SQL["terms"], view.given())]

@@ -13,6 +13,8 @@ from tallystick.journal.named_sql import load_queries
 from tallystick.ledger.encoding import canonical_json
 
 _SQL = load_queries("alerts")
+MACHINE = ""
+"""The scope of all that lives by the machine's clock, in the table of marks."""
 
 
 class AlertRow(NamedTuple):
@@ -98,6 +100,13 @@ def open_alerts(connection: Connection, org_id: str | None = None) -> list[Firin
     """What fires: of one org, or everything."""
     found = connection.execute(_SQL["open"], {"org": org_id})
     return [Firing._make([*row[:10], json.loads(row[10]), *row[11:]]) for row in found]
+
+
+def fires_since(connection: Connection, key: Key) -> datetime | None:
+    """Since when an alert fires; None where it does not."""
+    org_id, rule, subject = key
+    row = connection.execute(_SQL["since"], {"org": org_id, "rule": rule, "subject": subject}).fetchone()
+    return None if row is None else row[0]
 
 
 def write_transitions(

@@ -54,6 +54,11 @@ where (%(org)s::text is null or state.org_id = %(org)s) and charged.credits_pico
 -- What is available of lots of credits.
 select org_id, available_pico, expires_at from grants where is_left and org_id = any(%(orgs)s::text[])
 
+-- name: held
+-- What open holds keep of wallets.
+select org_id, credit_pico - debit_pico from account_balances
+where org_id = any(%(orgs)s::text[]) and account = 'wallet_held' and asset = 'CREDIT' and credit_pico > debit_pico
+
 -- name: terms
 -- Of each org on a plan: the terms in force, what was said about it, and how far its usage is counted.
 select subscription.org_id, subscription.contract, subscription.plan, subscription.time_zone, subscription.now,

@@ -18,6 +18,10 @@ on conflict (scope) do update set evaluated_at = excluded.evaluated_at where mar
 select alert_id, org_id, rule, subject, level, told_level, changes, fired_at, severity, summary, figures, next_step, is_test
 from open_alerts where %(org)s::text is null or org_id = %(org)s
 
+-- name: since
+select fired_at from open_alerts
+where coalesce(org_id, '') = coalesce(%(org)s::text, '') and rule = %(rule)s and md5(subject) = md5(%(subject)s)
+
 -- name: times
 -- How often each of these has fired before.
 select given.place, (
