@@ -9,6 +9,7 @@ import random
 import resource
 import shutil
 import tarfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,12 +18,14 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from conftest import NOW
+from invoicing import event, record
 from sealed_ledger import copied, furnished
 from tallystick.app import backup_target
-from tallystick.app.backup import back_up
+from tallystick.app.backup import BackupReport, back_up
 from tallystick.app.backup_read import check_backup
 from tallystick.app.restore import check_file, restore
-from tallystick.app.runtime import open_runtime
+from tallystick.app.runtime import Runtime, open_runtime
+from tallystick.app.seal import seal_once
 from tallystick.app.settings import Settings
 from tallystick.app.verify import OpenLedger, verify_ledger
 from tallystick.core.errors import BadInput, Conflict, TallyError, Unavailable
@@ -267,6 +270,29 @@ def test_every_table_is_in_a_backup_but_the_queue_of_jobs(ledger: OpenLedger, ba
     left = {name for name in found if name.startswith("tallystick_jobs.procrastinate_")}  # workers fill it again
     left.add("public.alembic_version")  # the manifest's schema_revision
     assert {table.name for table in check_backup(backup)[0].tables} == found - left
+
+
+def test_no_backup_is_of_the_moment_between_a_block_and_its_checkpoint(runtime: Runtime, tmp_path: Path) -> None:
+    record(runtime, [event("r1")])
+    done: list[BackupReport] = []
+    at_work = threading.Thread(target=lambda: done.append(back_up(runtime.settings, tmp_path / "b.tar")))
+
+    def hook(step: str) -> None:
+        if step == "seal.committed":
+            raise KeyboardInterrupt
+
+    install(hook)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            seal_once(runtime, everything=True)
+    finally:
+        install(None)
+    at_work.start()
+    at_work.join(0.3)
+    assert at_work.is_alive()
+    seal_once(runtime, everything=True)
+    at_work.join()
+    assert (done[0].manifest.blocks, done[0].manifest.checkpoint_size) == (1, 1)
 
 
 def test_a_folder_that_knows_no_hard_links_takes_backups(

@@ -13,7 +13,6 @@ The file has its name only when all of it is on the disk.
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 import time
@@ -26,6 +25,7 @@ from typing import IO, NamedTuple
 from tallystick import __version__
 from tallystick.app.backup_file import BackupWriter, Manifest, TableInBackup
 from tallystick.app.backup_target import new_file
+from tallystick.app.last_backup import note_backup
 from tallystick.app.restore_mark import refuse_unfinished
 from tallystick.app.runtime import checked_url, utc_now
 from tallystick.app.seal import alone, block_store
@@ -33,8 +33,8 @@ from tallystick.app.settings import Settings
 from tallystick.app.signing import signing_key_path
 from tallystick.app.webhook_secrets import webhook_key_path
 from tallystick.archive.paths import note_path, people_path
-from tallystick.core.errors import BadInput, NotFound, Unavailable
-from tallystick.core.instants import Clock, format_instant, parse_instant
+from tallystick.core.errors import NotFound, Unavailable
+from tallystick.core.instants import Clock, format_instant
 from tallystick.journal.audit import record_act
 from tallystick.journal.backup_load import refuse_claimed
 from tallystick.journal.backup_tables import (
@@ -61,6 +61,8 @@ BACKUP_STEPS = ("backup.begun", "backup.snapshot", "backup.tables", "backup.bloc
 QUEUES = {"spool": "spool/spool.sqlite", "settlements": "settlements/queue.sqlite"}
 """Queues on this machine's disk: their folders in the data directory, and their files."""
 
+_CHECKPOINT_SECONDS_MAX = 10.0
+
 Progress = Callable[[int, int], object]
 """Called with the number of bytes read so far, and about how many there are."""
 
@@ -81,11 +83,6 @@ class BackupReport(NamedTuple):
     sha256: str
     seconds: float
     manifest: Manifest
-
-
-def last_backup_path(settings: Settings) -> Path:
-    """Where the last backup of this data directory is noted."""
-    return settings.data_dir / "last-backup.json"
 
 
 def back_up(
@@ -126,7 +123,18 @@ def back_up(
         os.fsync(file.fileno())
         reached("backup.written")
     done = BackupReport(path, report[0], report[1], time.monotonic() - begun, report[2])
-    _note(settings, done)
+    note_backup(
+        settings,
+        {
+            "at": format_instant(done.manifest.taken_at),
+            "file": str(done.path.absolute()),
+            "bytes": done.bytes,
+            "sha256": done.sha256,
+            "seconds": round(done.seconds, 3),
+            "entries": done.manifest.entries,
+            "unsound": len(done.manifest.unsound),
+        },
+    )
     reached("backup.done")
     return done
 
@@ -138,14 +146,6 @@ def _record(database: Database, revision: str, path: Path, at: datetime, *, with
     after = {"file": str(path.absolute()), "with_keys": with_keys}
     with suppress(Unavailable), database.operator() as connection:  # a standby takes no writes, and can be backed up
         record_act(connection, Act("backup.make", path.name, at, after=after))
-
-
-def last_backup_at(settings: Settings) -> datetime | None:
-    """Of which moment the last backup of this data directory is; None where there is no word of any."""
-    try:
-        return parse_instant(json.loads(last_backup_path(settings).read_text())["at"], where="at")
-    except (OSError, ValueError, KeyError, TypeError, BadInput):
-        return None
 
 
 class _Run:
@@ -174,8 +174,7 @@ class _Run:
         self._add_queues()
         has_key = self._add_files(with_keys=with_keys)
         with ExitStack() as stack:
-            with alone, self._database.operator() as lock:
-                lock_folder(lock)
+            with _folder_at_rest(self._database):
                 connection = stack.enter_context(self._database.operator())
                 begin_snapshot(connection)
                 tables, blocks, figures = list_tables(connection), list_blocks(connection), ledger_figures(connection)
@@ -288,6 +287,24 @@ class _Run:
 
 
 @contextmanager
+def _folder_at_rest(database: Database) -> Iterator[None]:
+    """Hold the lock of the blocks folder at a moment when every block has its checkpoint.
+
+    A sealer records that in a transaction of its own, just after the block's. One that was killed between the two has
+    left it to the next run of sealing: it is not waited for longer than any other takes.
+    """
+    until = time.monotonic() + _CHECKPOINT_SECONDS_MAX
+    while True:
+        with alone, database.operator() as lock:
+            lock_folder(lock)
+            found = ledger_figures(lock)
+            if found.checkpoint_size >= found.blocks or time.monotonic() > until:
+                yield
+                return
+        time.sleep(0.05)
+
+
+@contextmanager
 def _database(settings: Settings) -> Iterator[tuple[Database, str, int]]:
     """The database as it is, without bringing it up to date first; its schema's revision, and the server's version."""
     refuse_unfinished(settings.data_dir)
@@ -313,23 +330,3 @@ def _nothing(what: str) -> NotFound:
         next_step="set TALLY_DATA_DIR, or DATABASE_URL, as `tally serve` has them",
         where="TALLY_DATA_DIR",
     )
-
-
-def _note(settings: Settings, done: BackupReport) -> None:
-    """Keep in the data directory when the last backup was; that this fails does not make the backup a failure."""
-    noted = {
-        "at": format_instant(done.manifest.taken_at),
-        "file": str(done.path.absolute()),
-        "bytes": done.bytes,
-        "sha256": done.sha256,
-        "seconds": round(done.seconds, 3),
-        "entries": done.manifest.entries,
-        "unsound": len(done.manifest.unsound),
-    }
-    target = last_backup_path(settings)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        temporary.write_text(json.dumps(noted) + "\n")
-        temporary.replace(target)
-    except OSError:
-        temporary.unlink(missing_ok=True)

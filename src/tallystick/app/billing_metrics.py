@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from tallystick.app.backup import last_backup_at
+from tallystick.app.last_backup import last_backup_at
 from tallystick.app.runtime import Runtime
 from tallystick.journal.billing_metrics import billing_figures
 from tallystick.journal.database import Connection

@@ -10,10 +10,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from tallystick.app.backup import last_backup_path
 from tallystick.app.doctor import Examination, Finding, Level, from_check
 from tallystick.app.gateway_terms import check_gateway, gateway_terms
 from tallystick.app.health import check_disk, check_settlements, check_spool
+from tallystick.app.last_backup import last_backup_path
 from tallystick.app.restore_mark import refuse_unfinished
 from tallystick.app.settings import Settings
 from tallystick.app.signing import read_signing_key, signing_key_path
