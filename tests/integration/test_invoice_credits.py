@@ -336,3 +336,14 @@ def test_a_test_org_redeems_by_its_own_clock_and_takes_no_place(customer: Runtim
     (used,) = show_credits(customer, "sandbox").as_dict()["credits"]
     assert (used["state"], [one["month"] for one in used["used"]]) == ("used", [AUGUST])
     assert used["expires_at"] == "2026-09-24T00:00:00Z"
+
+
+def test_a_smaller_limit_takes_nothing_from_those_who_redeemed_before(customer: Runtime) -> None:
+    promo(customer, amount_usd="2", limit=5)
+    redeem(customer)
+    subscribe(customer, "initech")
+    redeem(customer, org_id="initech", request_id="m2")
+    create_promo(customer, {"code": "SPRING24", "amount_usd": "2", "limit": 1, "author": "ann"}, replace=True)
+    subscribe(customer, "hooli")
+    refused("promo_exhausted", lambda: redeem(customer, org_id="hooli"))
+    refused("unknown_promo", lambda: redeem(customer, "\u017fpring24", org_id="hooli"))  # its capital is an S

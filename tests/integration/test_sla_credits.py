@@ -11,13 +11,14 @@ from typing import Any
 import psycopg
 import pytest
 
-from billing import OCTOBER, SELLER, findings
+from billing import OCTOBER, SELLER, VOID, findings
 from invoicing import apply, event, record, subscribe
 from journal_helpers import query
 from leaving import let_go
 from tallystick.app.grants import grant
 from tallystick.app.incidents import list_incidents, record_incident, withdraw_incident
-from tallystick.app.invoice_credits import give_credit
+from tallystick.app.invoice_actions import void_invoice
+from tallystick.app.invoice_credits import give_credit_asked
 from tallystick.app.invoice_life import finalize_month, list_life
 from tallystick.app.job_list import find_job
 from tallystick.app.jobs import run_job
@@ -164,16 +165,32 @@ def test_whoever_dies_on_the_way_gives_nothing_twice(promised: Runtime, monkeypa
     assert findings(promised) == []
 
 
-def test_an_id_that_is_taken_by_something_else_keeps_nobody_from_a_credit(promised: Runtime) -> None:
-    said = {"amount_cents": 7, "reason": "x", "author": "ann", "request_id": "sla:2026-10"}
-    give_credit(promised, "globex", source="goodwill", **said)
+def test_the_ids_of_these_credits_are_nobody_elses_and_a_void_month_is_credited_nothing_more(promised: Runtime) -> None:
+    said = {"amount_usd": "7", "reason": "x", "author": "ann"}
+    for request_id in ("sla:2026-10", "sla:", "dispute:q3"):
+        with pytest.raises(TallyError) as refused:
+            give_credit_asked(promised, "globex", {**said, "source": "sla", "request_id": request_id})
+        assert refused.value.code == "reserved_id"
     record_incident(promised, incident("i1", "10T10:00:00", "10T11:00:00"))
-    (result,) = finalize_month(promised, OCTOBER, ["globex"])
-    assert result.status == "issued"
-    assert [(one.request_id, one.amount_cents) for one in given_for(promised, "globex", OCTOBER)] == [
-        ("sla:2026-10:2", 100)
-    ]
+    for result in finalize_month(promised, OCTOBER, ["globex", "initech"]):
+        assert result.life is not None
+        if result.life.org_id == "globex":
+            void_invoice(promised, result.life.invoice_id, VOID)
+    assert cents(promised) == cents(promised, "initech") == [100]
+    record_incident(promised, incident("i2", "11T00:00:00", "12T05:00:00"))
+    assert credit_late_incidents(promised) == [("initech", OCTOBER, 150)]
+    assert cents(promised) == [100], "what was given stays, and nothing is charged for the month any more"
     assert findings(promised) == []
+
+
+def test_what_concerns_everyone_is_over_by_the_real_clock_whatever_a_test_clock_says(promised: Runtime) -> None:
+    make_test_org(promised, "sandbox", datetime(2030, 1, 1, tzinfo=UTC), author="ann")
+    to_come = incident("i1", "", "") | {"from": "2027-01-01T00:00:00Z", "to": "2027-01-02T00:00:00Z"}
+    for whom in ({}, {"all": False, "orgs": ["globex", "sandbox"]}):
+        with pytest.raises(TallyError) as refused:
+            record_incident(promised, to_come | whom)
+        assert refused.value.code == "incident_in_future"
+    assert record_incident(promised, to_come | {"all": False, "orgs": ["sandbox"]})["is_new"]
 
 
 def test_many_at_once_give_a_months_credit_once(promised: Runtime) -> None:

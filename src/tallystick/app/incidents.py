@@ -24,8 +24,8 @@ from tallystick.journal.incidents import (
     find_incident,
     incident_of_request,
     incident_page,
-    latest_clock,
     lock_incidents,
+    own_clocks,
     replaced_by,
     taken_back,
 )
@@ -164,9 +164,11 @@ def _known(connection: Connection, asked: Incident) -> Incident | None:
 
 
 def _check_begun(connection: Connection, asked: Incident) -> None:
-    """What has not happened yet on anybody's clock was not down, and not slow."""
-    own = latest_clock(connection, asked.orgs)
-    now = asked.recorded_at if own is None else max(own, asked.recorded_at)
+    """What has not happened yet was not down, and not slow: on the clock of each org that it concerned, of which those
+    that have none of their own, and what concerned everyone, go by the real one.
+    """
+    clocks = own_clocks(connection, asked.orgs or ())
+    now = min(clocks) if clocks and len(clocks) == len(asked.orgs or ()) else min([*clocks, asked.recorded_at])
     if asked.end > now:
         raise BadInput(
             "incident_in_future",

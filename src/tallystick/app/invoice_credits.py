@@ -162,7 +162,8 @@ def give_credit(
     expires_at: datetime | None = None,
     from_month: str | None = None,
 ) -> CreditDone:
-    """Give an org an amount of USD that its next invoices use up; the same request id again is the same credit.
+    """Give an org an amount of USD that its next invoices use up, by itself: nobody asks for it. The same request id
+    again is the same credit.
 
     Args:
         org_id: the customer, who is known here.
@@ -187,21 +188,25 @@ def give_credit(
         "expires_at": None if expires_at is None else format_instant(expires_at),
         "from_month": from_month,
     }
-    return give_credit_asked(runtime, org_id, members)
+    return _give(runtime, org_id, members, by_itself=True)
 
 
 def give_credit_asked(runtime: Runtime, org_id: str, raw: object) -> CreditDone:
-    """The same of a request as it was sent.
+    """The same, of a request as it was sent.
 
     Args:
         raw: the decoded JSON value, with the members `billing.credit_checks.CREDIT_MEMBERS`.
 
     Raises:
-        BadInput, Problems: what is wrong with the request; `invalid_amount`, `credit_expired_already`.
+        BadInput, Problems: what is wrong with the request; `invalid_amount`, `credit_expired_already`, `reserved_id`.
         NotFound: `unknown_org`.
         Conflict: `request_id_conflict`.
         Unavailable: `journal_busy`, `database_unreachable`, `journal_closed`; sending it again is safe.
     """
-    operation = credit_operation(org_id, raw, salt=new_salt(runtime))
+    return _give(runtime, org_id, raw, by_itself=False)
+
+
+def _give(runtime: Runtime, org_id: str, raw: object, *, by_itself: bool) -> CreditDone:
+    operation = credit_operation(org_id, raw, salt=new_salt(runtime), by_itself=by_itself)
     existing_org(runtime, org_id)
     return CreditDone(submit_and_wait(runtime, operation))

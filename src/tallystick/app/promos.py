@@ -14,7 +14,7 @@ from tallystick.app.left_entries import submit_and_wait
 from tallystick.app.operate import existing_org, new_salt
 from tallystick.app.runtime import Runtime
 from tallystick.billing.credit_checks import promo_terms, redeem_operation
-from tallystick.billing.promos import CODE, PromoTerms
+from tallystick.billing.promos import CODE, PromoTerms, written_code
 from tallystick.core.errors import BadInput, Conflict, NotFound
 from tallystick.core.instants import format_instant
 from tallystick.journal.contracts import list_contract_versions
@@ -239,7 +239,7 @@ def _written(code: str) -> str:
     Raises:
         NotFound: `unknown_promo`, of what cannot be one.
     """
-    written = code.strip().upper()
+    written = written_code(code)
     if not CODE.fullmatch(written):
         raise _unknown(written)
     return written

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from tallystick.app.invoice_credits import give_credit
 from tallystick.app.runtime import Runtime
 from tallystick.app.sla import REQUEST_PREFIX, Given, MonthCredit, credit_evidence, given_for, known_of, month_credit
 from tallystick.app.sla_known import Known, read_known
@@ -107,19 +108,15 @@ def _look(runtime: Runtime, invoice_id: str, document: str, known: Known) -> _Lo
 
 
 def _give(runtime: Runtime, invoice: Invoice, known: Known) -> tuple[MonthCredit, int]:
-    before, refused = -1, 0
     for _ in range(_TRIES):
         found = month_credit(runtime, invoice, known)
         given = given_for(runtime, invoice.org_id, invoice.period.label) if found.result.credit_cents else []
-        # Refused with nothing else given meanwhile: an id is taken by what is no such credit, and the next one is free.
-        refused = refused + 1 if len(given) == before else 0
-        before = len(given)
         try:
-            return found, _give_rest(runtime, found, given, refused)
+            return found, _give_rest(runtime, found, given)
         except Conflict as error:
             if error.code != "request_id_conflict":
                 raise
-            known = known_of(runtime, [invoice])  # or another process has given something, knowing of other incidents
+            known = known_of(runtime, [invoice])  # another process has given something, knowing of other incidents
     raise Unavailable(
         "journal_busy",
         f"others keep giving credits for {invoice.period.label} of {invoice.org_id}",
@@ -127,15 +124,13 @@ def _give(runtime: Runtime, invoice: Invoice, known: Known) -> tuple[MonthCredit
     )
 
 
-def _give_rest(runtime: Runtime, found: MonthCredit, given: Sequence[Given], refused: int) -> int:
-    from tallystick.app.invoice_credits import give_credit
-
+def _give_rest(runtime: Runtime, found: MonthCredit, given: Sequence[Given]) -> int:
     month, given_cents = found.invoice.period.label, sum(one.amount_cents for one in given)
     rest_cents = found.result.credit_cents - given_cents
     if rest_cents <= 0:
         return 0
     # Whoever knows of the same credits asks under the same id, so that one of them is refused.
-    place = (given[-1].place if given else 0) + 1 + refused
+    place = (given[-1].place if given else 0) + 1
     give_credit(
         runtime,
         found.invoice.org_id,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from datetime import datetime
+
+import msgspec
 
 from tallystick.app.verify_report import Findings
 from tallystick.billing.credits import CreditLot
-from tallystick.billing.promos import PromoTerms
+from tallystick.billing.promos import PromoTerms, given_by
 from tallystick.journal.credit_rows import count_redeemed, list_counts, list_lots, list_promos, orgs_with_lots
 from tallystick.journal.database import Connection
 from tallystick.ledger.credit_operations import Redeemed, RedeemPromo
@@ -34,41 +37,44 @@ def check_lots(connection: Connection, org_id: str, due: dict[int, CreditLot], f
 def check_redeemed(
     connection: Connection,
     org_id: str,
-    redeemed: Iterable[tuple[int, RedeemPromo, Redeemed]],
+    redeemed: Iterable[tuple[int, datetime, RedeemPromo, Redeemed]],
     findings: Findings,
 ) -> None:
     """What codes have given is what they were defined to give.
 
     Args:
-        redeemed: an org's redemptions, each with its entry.
+        redeemed: an org's redemptions, each with its entry and when that was recorded.
     """
     found = list(redeemed)
     if not found:
         return
     promos = {(one.code, one.version): one.terms for one in list_promos(connection)}
-    for seq, request, result in found:
+    for seq, at, request, result in found:
         terms = promos.get((request.code, result.version))
         if terms is None:
             what = f"version {result.version} of the promo code {request.code} is not there"
             findings.add("account", what, org_id, seq)
-        elif _given(terms) != (
-            result.percent_bp, result.amount_cents, result.invoices, result.cap_cents, result.minimum_cents,
-        ):  # fmt: skip
+        elif given_by(terms, version=result.version, at=at) != msgspec.structs.replace(result, left_cents=0):
             what = f"it gives something else than version {result.version} of the promo code {request.code}"
             findings.add("account", what, org_id, seq)
 
 
 def check_promos(connection: Connection, findings: Findings) -> None:
-    """Each code was redeemed as often as it is counted, and no more often than it may be."""
+    """Each code was redeemed as often as it is counted, and no more often than any version of it has allowed: one with
+    a smaller limit takes nothing from those who redeemed it before.
+    """
     counts, redeemed = list_counts(connection), count_redeemed(connection)
-    limits = {one.code: one.terms.limit for one in list_promos(connection)}
+    versions: dict[str, list[PromoTerms]] = {}
+    for one in list_promos(connection):
+        versions.setdefault(one.code, []).append(one.terms)
     for code, is_test in sorted(counts.keys() | redeemed.keys()):
         counted, borne = counts.get((code, is_test), 0), redeemed.get((code, is_test), 0)
         if counted != borne:
             whose = "test orgs" if is_test else "orgs"
             what = f"promo_counts: {counted} {whose} have redeemed {code}, and {borne} have it"
             findings.add("state", what)
-        limit = limits.get(code)
+        limits = [terms.limit for terms in versions.get(code, []) if terms.limit is not None]
+        limit = max(limits) if limits and len(limits) == len(versions[code]) else None
         if limit is not None and borne > limit:
             findings.add("state", f"the promo code {code} is redeemed {borne} times, and may be {limit} times")
 
@@ -87,7 +93,3 @@ def _left(lot: CreditLot) -> str:
         left = "all" if lot.invoices_left is None else str(lot.invoices_left)
         return f"{lot.percent_bp} basis points of {left} more invoices"
     return f"{lot.left_cents} of {lot.amount_cents} cents left"
-
-
-def _given(terms: PromoTerms) -> tuple[int | None, ...]:
-    return terms.percent_bp, terms.amount_cents, terms.invoices, terms.cap_cents, terms.minimum_cents

@@ -7,7 +7,7 @@ each was of an invoice that is stored, no number is missing, and who is billed i
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 
 from tallystick.app.verify_credits import check_lots, check_redeemed
@@ -47,7 +47,7 @@ class InvoiceChecks:
         self._follows = True
         self._due: dict[int, tuple[set[tuple[str, str, int]], Any]] = {}
         self._issues: list[tuple[int, IssueInvoice]] = []
-        self._redeemed: list[tuple[int, RedeemPromo, Redeemed]] = []
+        self._redeemed: list[tuple[int, datetime, RedeemPromo, Redeemed]] = []
 
     def take(self, entry: FoldEntry) -> None:
         """The org's next operation."""
@@ -63,7 +63,7 @@ class InvoiceChecks:
         if isinstance(entry.request, IssueInvoice):
             self._issues.append((entry.seq, entry.request))
         if isinstance(entry.request, RedeemPromo) and isinstance(entry.result, Redeemed):
-            self._redeemed.append((entry.seq, entry.request, entry.result))
+            self._redeemed.append((entry.seq, entry.recorded_at, entry.request, entry.result))
 
     def left_of(self, invoice_id: str) -> InvoiceLeft | None:
         """What can be taken back of an invoice, as of the operations so far; None where it is not issued."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Any, Final
 
-from tallystick.billing.promos import CODE, PromoTerms
+from tallystick.billing.promos import CODE, PromoTerms, written_code
 from tallystick.core.errors import BadInput
 from tallystick.core.instants import format_instant, parse_duration
 from tallystick.core.money import parse_decimal
@@ -21,7 +22,7 @@ from tallystick.ledger.credit_operations import (
     RedeemPromo,
 )
 from tallystick.ledger.invoice_operations import CENT_PICO, CENTS_MAX
-from tallystick.ledger.members import Members
+from tallystick.ledger.members import Members, short
 from tallystick.ledger.operations import Operation
 from tallystick.usage.event_problems import check_text, ids_fit
 
@@ -33,20 +34,23 @@ PROMO_MEMBERS: Final = (
     "code", "percent", "amount_usd", "invoices", "cap_usd", "minimum_usd", "redeem_by", "expires_after", "limit",
     "contract", "plans", "new_customers", "note", "author", "reason",
 )  # fmt: skip
+_RESERVED: Final = re.compile("(sla|dispute):")
+"""What the ids of credits begin with that come by themselves: for a month's breaches, by a dispute that is upheld."""
 INVOICES_MAX: Final = 1200
 LIMIT_MAX: Final = 10**9
 PLANS_MAX: Final = 100
 
 
-def credit_operation(org_id: str, raw: object, *, salt: bytes) -> Operation:
+def credit_operation(org_id: str, raw: object, *, salt: bytes, by_itself: bool = False) -> Operation:
     """An amount of money to be given, for invoices to come.
 
     Args:
         raw: the decoded JSON value, with the members `CREDIT_MEMBERS`. `about` is any JSON value: what the amount was
             computed from.
+        by_itself: whether nobody has asked for it. Only such credits have the ids that tell what they are for.
 
     Raises:
-        BadInput: the one fault, `where` being the member.
+        BadInput: the one fault, `where` being the member; `reserved_id`.
         Problems: `invalid_request`, several of them.
     """
     members = Members(raw, CREDIT_MEMBERS, "a credit")
@@ -65,6 +69,13 @@ def credit_operation(org_id: str, raw: object, *, salt: bytes) -> Operation:
         from_month=from_month,
         about=_about(members),
     )
+    if not by_itself and _RESERVED.match(str(members.value("request_id"))):
+        members.fault(
+            "reserved_id",
+            "request_id",
+            f"{short(members.value('request_id'))!r} is the id of a credit that comes by itself",
+            "send an id of your own",
+        )
     return _operation(members, org_id, "invoice_credit", request, salt)
 
 
@@ -79,7 +90,7 @@ def redeem_operation(org_id: str, raw: object, *, salt: bytes, is_test: bool) ->
         BadInput, Problems: as `credit_operation`; `unknown_promo` of what cannot be a code.
     """
     members = Members(raw, REDEEM_MEMBERS, "a promo code to redeem")
-    request = RedeemPromo(code=members.text("code").strip().upper(), author=members.text("author"), is_test=is_test)
+    request = RedeemPromo(code=written_code(members.text("code")), author=members.text("author"), is_test=is_test)
     return _operation(members, org_id, "promo", request, salt)
 
 
@@ -95,7 +106,7 @@ def promo_terms(raw: object, *, now: datetime) -> tuple[str, PromoTerms, str, st
         BadInput, Problems: as `credit_operation`; `invalid_promo_code`, `invalid_promo`.
     """
     members = Members(raw, PROMO_MEMBERS, "a promo code")
-    code = members.text("code").strip().upper()
+    code = written_code(members.text("code"))
     if code and not CODE.fullmatch(code):
         members.fault(
             "invalid_promo_code",

@@ -21,6 +21,13 @@ CODE = re.compile(r"[A-Z0-9][A-Z0-9_-]{2,39}")
 """A code in capitals: 3 to 40 letters of ASCII, digits, `-` and `_`."""
 
 
+def written_code(text: str) -> str:
+    """A code as it is kept, in capitals. Only letters of ASCII have capitals here: what merely looks like a code, or
+    becomes one in capitals of other alphabets, stays what it is, and is none.
+    """
+    return text.strip().upper() if text.isascii() else text
+
+
 class PromoTerms(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a promo code gives.
 
@@ -123,15 +130,20 @@ def terms_of(offer: PromoOffer | None, code: str, customer: PromoCustomer, now: 
         raise _refused("promo_not_for_plan", f"the promo code {code} is not for the plan that the org is on")
     if terms.new_customers and customer.is_invoiced:
         raise _refused("promo_for_new_customers", f"the promo code {code} is for orgs that have had no invoice yet")
+    return given_by(terms, version=offer.version, at=now)
+
+
+def given_by(terms: PromoTerms, *, version: int, at: datetime) -> Redeemed:
+    """What a version of a code gives who redeems it at an instant; `left_cents` is for the caller to say."""
     life = None if terms.expires_after_seconds is None else timedelta(seconds=terms.expires_after_seconds)
     return Redeemed(
-        version=offer.version,
+        version=version,
         percent_bp=terms.percent_bp,
         amount_cents=terms.amount_cents,
         invoices=terms.invoices,
         cap_cents=terms.cap_cents,
         minimum_cents=terms.minimum_cents,
-        expires_at=None if life is None else now + life,
+        expires_at=None if life is None else at + life,
         left_cents=0,
     )
 

@@ -83,11 +83,9 @@ def last_incident(connection: Connection) -> int:
     return int(number)
 
 
-def latest_clock(connection: Connection, orgs: Sequence[str] | None) -> datetime | None:
-    """How far the clocks of those of these orgs have come that have their own; of all when none are named."""
-    ((at,),) = connection.execute(_SQL["latest_clock"], {"orgs": None if orgs is None else list(orgs)}).fetchall()
-    found: datetime | None = at
-    return found
+def own_clocks(connection: Connection, orgs: Sequence[str]) -> list[datetime]:
+    """How far the clocks of those of these orgs have come that have their own, one for each."""
+    return [at for (at,) in connection.execute(_SQL["clocks"], {"orgs": list(orgs)})]
 
 
 def _one(row: tuple[Any, ...] | None) -> Incident | None:

@@ -50,9 +50,9 @@ order by incident
 -- The number of the last record.
 select coalesce(max(incident), 0) from incidents
 
--- name: latest_clock
--- How far the clocks of those of these orgs have come that are test orgs; of all, where none are named.
-select max(at) from test_clocks where %(orgs)s::text[] is null or org_id = any(%(orgs)s)
+-- name: clocks
+-- How far the clocks of those of these orgs have come that are test orgs.
+select max(at) from test_clocks where org_id = any(%(orgs)s::text[]) group by org_id
 
 -- name: slow_requests
 -- How many successful requests of these times there are, and how many of them took longer than each of these thresholds.
@@ -85,7 +85,7 @@ order by org_id, invoice_id, incidents_through
 -- name: unlooked
 -- Issued months that an incident touches which was recorded after they were looked at last; the oldest first. What a
 -- record takes back counts with it, since its month is another one then. Months that nothing is promised of were never
--- looked at, and need not be.
+-- looked at, and need not be; nor need those whose invoice is void: nothing is charged for them.
 with looked as (
     select org_id, invoice_id, max(incidents_through) as through from sla_looks
     where %(org)s::text is null or org_id = %(org)s
@@ -95,7 +95,7 @@ with looked as (
 select invoice.org_id, invoice.invoice_id, invoice.period, invoice.period_start, invoice.period_end
 from looked
 join invoices as invoice on invoice.invoice_id = looked.invoice_id
-join invoice_accounts as issued on issued.org_id = looked.org_id and issued.invoice_id = looked.invoice_id
+join invoice_accounts as issued on issued.org_id = looked.org_id and issued.invoice_id = looked.invoice_id and not issued.voided
 where exists (
     select from incidents as later
     where later.incident > looked.through and (later.orgs is null or invoice.org_id = any(later.orgs))
