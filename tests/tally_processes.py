@@ -13,31 +13,27 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib import import_module
 from multiprocessing import get_context
+from multiprocessing.forkserver import ensure_running
 from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import IO, Any
 
+import pytest
+
 _PROGRAM = "tallystick.cli.main"
-_LAZY = (
-    "tallystick.api.app",
-    "tallystick.cli.http_server",
-    "tallystick.cli.workers",
-    "tallystick.app.demo",
-    "tallystick.app.export",
-    "tallystick.app.ingest",
-    "tallystick.app.proof_files",
-    "tallystick.app.replay_history",
-    "tallystick.app.runtime",
-    "tallystick.app.seal",
-    "tallystick.app.spool_view",
-    "tallystick.app.verify",
-    "tallystick.archive.replay",
-)
-"""What commands import when they need it."""
 _context = get_context("forkserver")
-_context.set_forkserver_preload([_PROGRAM, *_LAZY])
+_context.set_forkserver_preload(["tally_preloaded"])
+
+
+@cache
+def _start_server() -> None:
+    """Start what commands are forked from; it finds its module only where the interpreter looks by itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        ensure_running()
 
 
 class TallyProcess:
@@ -55,6 +51,7 @@ class TallyProcess:
         main: str = _PROGRAM,
     ) -> None:
         """Start it; its streams are descriptors, which are the caller's to close. `main` is the module that runs it."""
+        _start_server()
         with open(os.devnull, "rb") as nothing:
             streams = (nothing.fileno() if stdin is None else stdin, stdout, stderr)
             self.args = ["tally", *map(str, arguments)]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import cache
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
+from typer.main import get_command
 
 from tallystick import __version__
 from tallystick.app.acting import Actor, act_as, login_name
@@ -172,7 +174,13 @@ def version() -> None:
 def main() -> None:
     """The console script."""
     _open_closed_streams()
-    app()
+    command()()
+
+
+@cache
+def command() -> Any:
+    """Every command with its options: made once, which takes longer than many a command itself."""
+    return get_command(app)
 
 
 def _open_closed_streams() -> None:
