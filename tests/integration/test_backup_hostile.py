@@ -20,7 +20,7 @@ from psycopg.conninfo import conninfo_to_dict
 from conftest import NOW
 from invoicing import event, record
 from sealed_ledger import copied, furnished
-from tallystick.app import backup_target
+from tallystick.app import backup_file, backup_target
 from tallystick.app.backup import BackupReport, back_up
 from tallystick.app.backup_read import check_backup
 from tallystick.app.restore import check_file, restore
@@ -341,3 +341,29 @@ def test_a_queue_that_cannot_be_read_is_named_and_the_rest_backed_up(ledger: Ope
     assert ["spool.sqlite cannot be used" in said for said in done.manifest.unsound] == [True]
     assert not any(member.name.startswith("spool") for member in done.manifest.members)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b.tar", "data"]
+
+
+def test_a_disk_that_is_full_ends_a_backup_in_the_middle_of_a_table(
+    runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With more rows than fit into what lies between the database and us."""
+    many = [event(f"r{n}", attributes={"filler": f"{n:0400d}"}) for n in range(4000)]
+    record(runtime, many)
+    monkeypatch.setattr(backup_file, "PART_BYTES", 10_000)
+    monkeypatch.setattr(backup_file, "READ_BYTES", 10_000)
+
+    def full(self: object, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    def hook(step: str) -> None:
+        if step == "backup.snapshot":
+            monkeypatch.setattr(backup_file._Hashing, "write", full)
+
+    install(hook)
+    try:
+        with pytest.raises(Unavailable) as caught:
+            back_up(runtime.settings, tmp_path / "out.tar", clock=lambda: NOW)
+    finally:
+        install(None)
+    assert caught.value.code == "storage_full"
+    assert not list(tmp_path.glob("out.tar*"))

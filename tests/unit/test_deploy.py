@@ -22,7 +22,7 @@ SOURCES = [ROOT / "src" / "tallystick" / "app" / name for name in ("metrics.py",
 SCRAPED = {"instance", "job", "exported_job"}
 """What Prometheus adds; `exported_job` is what our label `job` becomes."""
 WORDS = {
-    "abs", "and", "avg", "by", "clamp_min", "count", "increase", "max", "min", "offset", "on", "or", "rate", "sum",
+    "abs", "absent", "and", "avg", "by", "clamp_min", "count", "increase", "max", "min", "offset", "on", "or", "rate", "sum",
     "time", "unless", "vector", "without",
 }  # fmt: skip
 

@@ -216,6 +216,10 @@ class _Run:
         """Nothing more is written."""
         self._writer.abandon()
 
+    def _counted(self, row: bytes) -> bytes:
+        self._advance(len(row))
+        return row
+
     def _advance(self, count: int) -> None:
         self._done += count
         self._progress(self._done, max(self._total, self._done))
@@ -276,12 +280,10 @@ class _Run:
             return None
 
     def _add_table(self, connection: Connection, table: Table) -> TableInBackup:
-        def rows() -> Iterator[bytes]:
-            for row in read_rows(connection, table):
-                self._advance(len(row))
-                yield row
-
-        self._writer.add_rows(f"tables/{table.full_name}", rows())
+        with closing(
+            read_rows(connection, table)
+        ) as rows:  # ended here, the disk may be full: nothing else can be asked
+            self._writer.add_rows(f"tables/{table.full_name}", map(self._counted, rows))
         sums = sum_rows(connection, table)
         return TableInBackup(table.full_name, list(table.columns), sums.rows, sums.digest)
 

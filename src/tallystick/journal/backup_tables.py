@@ -6,7 +6,7 @@ be that of the dump. Here the schema always comes from the migrations, and a bac
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -96,8 +96,11 @@ def tables_bytes(connection: Connection, tables: Sequence[Table]) -> int:
     return int(row[0] or 0) if row else 0
 
 
-def read_rows(connection: Connection, table: Table) -> Iterator[bytes]:
-    """The table's rows in COPY's text format, as they come, about a row at a time."""
+def read_rows(connection: Connection, table: Table) -> Generator[bytes, None, None]:
+    """The table's rows in COPY's text format, as they come, about a row at a time.
+
+    To be closed where it is not read to its end: until then the connection is busy with it.
+    """
     statement = sql.SQL("copy {} ({}) to stdout").format(table.identifier, table.column_list)
     try:
         with connection.cursor() as cursor, cursor.copy(statement) as copy:
