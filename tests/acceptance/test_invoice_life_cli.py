@@ -49,6 +49,7 @@ def test_a_customer_is_billed_pays_and_is_credited(place: Path) -> None:
     tally(place, "ingest", str(place / "events.jsonl"))
     profile = asked(place, "orgs", "profile", "globex", "--name", "=Globex", "--address", "1 Main Street")
     assert (profile["version"], profile["profile"]["address"]) == (1, ["1 Main Street"])
+    assert "1 Main Street" in tally(place, "orgs", "profile", "globex")
     issued = asked(place, "invoice", "finalize", "2026-08")
     assert (issued["status"], issued["state"], issued["total_usd"]) == ("issued", "open", "10.00")
     number = issued["number"]

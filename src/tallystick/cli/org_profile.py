@@ -88,7 +88,5 @@ def _lines(members: dict[str, Any]) -> str:
     head = f"version {members['version']}, by {members['author']}, {members['recorded_at']}"
     if members["profile"] is None:
         return f"{head}: erased"
-    rows = [
-        [name, ", ".join(value) if isinstance(value, list) else value] for name, value in members["profile"].items()
-    ]
+    rows = [[name, value if isinstance(value, str) else ", ".join(value)] for name, value in members["profile"].items()]
     return f"{head}\n{table([['  ' + name, value] for name, value in rows])}"
