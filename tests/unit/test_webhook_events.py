@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tallystick.app.webhook_courier import excerpt
 from tallystick.core.errors import BadInput
 from tallystick.core.key_shapes import line_without_secrets, without_secrets
 from tallystick.core.webhook_events import EVENT_TYPES, TYPE, checked_patterns, event_id_of, is_chosen
@@ -77,3 +78,10 @@ def test_a_secret_in_the_wrong_place_is_shown_in_no_log_and_no_error() -> None:
     )
     assert secret not in str(BadInput("x", secret, next_step="y", where=secret))
     assert without_secrets("whsec_short") == "whsec_short"
+
+
+def test_what_was_answered_can_be_shown_anywhere() -> None:
+    sent = "fine\n\x1b[2Jgone \x00\u202egnihton\u202c \u2028line\u2066 é \udc80".encode("utf-8", "surrogatepass")
+    shown = excerpt(sent)
+    assert shown.startswith("fine\n\ufffd[2Jgone \ufffd\ufffdgnihton\ufffd \ufffdline\ufffd é \ufffd")
+    assert excerpt(b"\x1f\x8b\x08\x00packed").count("packed") == 1

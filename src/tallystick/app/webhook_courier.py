@@ -56,7 +56,8 @@ PER_OWNER = 8
 FAILURES_MIN = 10
 """An endpoint is disabled after days of nothing but failure, and so many of them."""
 _GONE = 410
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What moves or hides text where it is shown."""
 _log = logging.getLogger("tallystick.webhooks")
 
 

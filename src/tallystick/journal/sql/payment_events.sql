@@ -32,14 +32,22 @@ limit %(limit)s
 
 -- name: waiting
 -- Events that nothing was done about yet, or that nobody has said the invoice of; the oldest first.
+with waiting as (
+    select provider, event_id from payment_events as event
+    where not exists (
+        select from payment_outcomes as outcome
+        where outcome.provider = event.provider and outcome.event_id = event.event_id
+    )
+    union all
+    select provider, event_id from payment_outcomes as outcome
+    where state = 'unmatched' and not exists (
+        select from payment_outcomes as later
+        where later.provider = outcome.provider and later.event_id = outcome.event_id and later.n > outcome.n
+    )
+)
 select event.received_at, event.event_id, event.provider
-from payment_events as event
-left join lateral (
-    select outcome.state from payment_outcomes as outcome
-    where outcome.provider = event.provider and outcome.event_id = event.event_id order by n desc limit 1
-) as last on true
-where coalesce(last.state, 'unmatched') = 'unmatched'
-    and (%(after)s::timestamptz is null or (event.received_at, event.event_id, event.provider) > (%(after)s, %(after_id)s, %(after_provider)s))
+from waiting join payment_events as event using (provider, event_id)
+where (%(after)s::timestamptz is null or (event.received_at, event.event_id, event.provider) > (%(after)s, %(after_id)s, %(after_provider)s))
 order by event.received_at, event.event_id, event.provider
 limit %(limit)s
 
