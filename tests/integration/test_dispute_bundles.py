@@ -25,6 +25,7 @@ from tallystick.app.invoice_life import finalize_month
 from tallystick.app.runtime import Runtime
 from tallystick.app.seal import seal_once
 from tallystick.core.errors import BadInput
+from tallystick.dispute.bundle import sums_text
 from tallystick.dispute.check import check_bundle
 from tallystick.ledger.notes import parse_public_key
 
@@ -121,6 +122,40 @@ def test_no_file_of_a_bundle_can_be_changed_unseen(bundles: dict[str, bytes]) ->
         report = check_bundle(changed(files, name, old, new))
         assert not report.valid, (name, old)
         assert report.problems
+        # nor with its sum made again: what matters is borne out by the ledger, or by the evidence
+        again = changed(files, name, old, new)
+        assert not check_bundle({**again, "SHA256SUMS": sums_text(again).encode()}).valid, (name, old)
+
+
+def test_a_byte_of_any_file_that_is_another_is_found_also_where_the_sums_are_made_again(
+    bundles: dict[str, bytes],
+) -> None:
+    for data in bundles.values():
+        files = unzip(data)
+        assert [line.split("  ")[1] for line in files["SHA256SUMS"].decode().splitlines()] == sorted(
+            files.keys() - {"SHA256SUMS"}
+        )
+        for name, content in files.items():
+            for place in (0, len(content) // 2, len(content) - 1):
+                other = content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+                assert not check_bundle_or_refuse({**files, name: other}), (name, place)
+    files = unzip(bundles["invoice"])
+    forged = [
+        changed(files, "invoice.json", '"total_usd": "20.00"', '"total_usd": "30.00"'),
+        changed(files, "dispute.json", '"disputed_usd": "2.00"', '"disputed_usd": "3.00"'),
+        {**files, "key.txt": b"other\n"},
+        {**files, "checkpoint.txt": b"other\n"},
+    ]
+    for one in forged:
+        assert check_bundle({**one, "SHA256SUMS": sums_text(one).encode()}).problems
+
+
+def check_bundle_or_refuse(files: dict[str, bytes]) -> bool:
+    """Whether a bundle is valid; one that cannot be read is not."""
+    try:
+        return check_bundle(files).valid
+    except BadInput:
+        return False
 
 
 def test_files_that_are_missing_foreign_or_none_are_named(bundles: dict[str, bytes], tmp_path: Path) -> None:
@@ -129,6 +164,8 @@ def test_files_that_are_missing_foreign_or_none_are_named(bundles: dict[str, byt
     for name in ("EXPLANATION.txt", "rates.json", "invoice.json", "contracts/1-acme-1.yaml"):
         assert not check_bundle({other: content for other, content in files.items() if other != name}).valid
     without = {name: content for name, content in files.items() if name not in ("proof.json", "steps.json")}
+    assert not check_bundle(without).valid
+    without["SHA256SUMS"] = sums_text(without).encode()
     assert check_bundle(without).valid
     assert not check_bundle(without, keys=[key]).valid
     assert not check_bundle({**files, "../evil": b""}).valid

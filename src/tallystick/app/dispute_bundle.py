@@ -81,7 +81,8 @@ def make_bundle(runtime: Runtime, org_id: str, dispute_id: str) -> bytes:
     if evidence is not None:
         files[bundle.CHECKPOINT] = evidence.checkpoint.encode()
         files[bundle.KEY] = f"{evidence.key}\n".encode()
-    files[bundle.README] = bundle.readme_text(dispute_id, [*files, bundle.README], missing).encode()
+    files[bundle.README] = bundle.readme_text(dispute_id, [*files, bundle.README, bundle.SUMS], missing).encode()
+    files[bundle.SUMS] = bundle.sums_text(files).encode()
     return zip_files(files)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import html
 import json
 import re
@@ -24,9 +25,10 @@ RATES: Final = "rates.json"
 CHECKPOINT: Final = "checkpoint.txt"
 KEY: Final = "key.txt"
 README: Final = "README.txt"
+SUMS: Final = "SHA256SUMS"
 CONTRACTS: Final = "contracts/"
 FILES: Final = (
-    README, EVIDENCE, TEXT, HTML, DISPUTE, INVOICE, PROOF, ENTRIES, STEPS, REQUESTS, RATES, CHECKPOINT, KEY,
+    README, EVIDENCE, TEXT, HTML, DISPUTE, INVOICE, PROOF, ENTRIES, STEPS, REQUESTS, RATES, CHECKPOINT, KEY, SUMS,
 )  # fmt: skip
 """All that may be in a bundle, besides contracts."""
 
@@ -41,6 +43,11 @@ _NAME = re.compile(r"[^A-Za-z0-9._-]+")
 def contract_file(place: int, name: str, version: str) -> str:
     """The file of the contract at that place of the evidence's list: `contracts/1-acme-2026-10.yaml`."""
     return f"{CONTRACTS}{place}-{_NAME.sub('_', name)[:60]}-{_NAME.sub('_', version)[:60]}.yaml"
+
+
+def sums_text(files: Mapping[str, bytes]) -> str:
+    """The SHA-256 of every file but this one, a line each, as `sha256sum --check` reads them."""
+    return "".join(f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in sorted(files) if name != SUMS)
 
 
 def requests_csv(document: Mapping[str, Any]) -> str:
@@ -130,4 +137,5 @@ _WHAT = {
     RATES: "the rates that priced them",
     CHECKPOINT: "the signed checkpoint of the log",
     KEY: "the public key that signs it",
+    SUMS: "the SHA-256 of each file; also for: sha256sum --check SHA256SUMS",
 }

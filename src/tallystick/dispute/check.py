@@ -9,16 +9,21 @@ from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from tallystick.contract.loader import load_contract
 from tallystick.core.errors import BadInput, TallyError
 from tallystick.core.instants import format_instant
 from tallystick.core.json_text import read_json
 from tallystick.core.money import divide_half_even, pico_to_usd
 from tallystick.dispute import bundle
+from tallystick.dispute.check_files import (
+    check_contracts,
+    check_dispute,
+    check_names,
+    check_signed,
+    check_sums,
+    check_words,
+)
 from tallystick.dispute.evidence import FORMAT, cost_line_members
 from tallystick.dispute.proved import check_entries, read_entries_proof
-from tallystick.dispute.words import explanation_text, summary_sentences
-from tallystick.invoice.canonical import canonical_json
 from tallystick.invoice.explain import explain_line
 from tallystick.invoice.facts import StoredFact, stored_lines
 from tallystick.invoice.model import Invoice, parse_invoice
@@ -28,6 +33,7 @@ from tallystick.ledger.entry import Entry
 from tallystick.ledger.notes import PublicKey
 from tallystick.ledger.operation_body import read_body
 from tallystick.ledger.preimage import read_preimage
+from tallystick.ledger.proof import Evidence
 
 PROBLEMS_MAX = 20
 _STATED = "provider_cost_adjustment"
@@ -98,14 +104,18 @@ def check_bundle(
         proposed_usd=document["proposed_usd"],
     )
     entries: dict[int, Entry] = {}
+    evidences: list[Evidence] = []
     steps: list[Callable[[], object]] = [
-        lambda: _check_names(files, document),
-        lambda: _check_words(files, document),
-        lambda: _check_contracts(files, document),
-        lambda: _check_invoice(files, document, report, entries, keys, kept),
-        lambda: _check_entries(files, document, report, entries, keys, kept),
+        lambda: check_names(files, document),
+        lambda: check_sums(files),
+        lambda: check_dispute(files, document, report.evidence_sha256),
+        lambda: check_words(files, document),
+        lambda: check_contracts(files, document),
+        lambda: _check_invoice(files, document, report, entries, evidences, keys, kept),
+        lambda: _check_entries(files, document, report, entries, evidences, keys, kept),
         lambda: _check_requests(files, document, entries, report),
-        lambda: _check_steps(files, report, keys, kept),
+        lambda: _check_steps(files, report, evidences, keys, kept),
+        lambda: check_signed(files, evidences),
     ]
     for step in steps:
         try:
@@ -140,41 +150,12 @@ def _document(files: Mapping[str, bytes]) -> dict[str, Any]:
     return found
 
 
-def _check_names(files: Mapping[str, bytes], document: Mapping[str, Any]) -> None:
-    if canonical_json(document) != files[bundle.EVIDENCE]:
-        raise ValueError("evidence.json is not written as evidence is: it was changed")
-    for name in files:
-        if name not in bundle.FILES and not name.startswith(bundle.CONTRACTS):
-            raise ValueError(f"{name[:80]!r} is no file of a bundle")
-
-
-def _check_words(files: Mapping[str, bytes], document: Mapping[str, Any]) -> None:
-    """The sentences, the page and the table say what the evidence says."""
-    if list(summary_sentences(document)) != document["summary"]:
-        raise ValueError("the summary does not follow from the evidence")
-    due = {
-        bundle.TEXT: explanation_text(document),
-        bundle.HTML: bundle.explanation_html(document),
-        bundle.REQUESTS: bundle.requests_csv(document),
-    }
-    for name, text in due.items():
-        if files.get(name) != text.encode():
-            raise ValueError(f"{name} is not what the evidence says")
-
-
-def _check_contracts(files: Mapping[str, bytes], document: Mapping[str, Any]) -> None:
-    for place, one in enumerate(document["versions"]["contracts"], 1):
-        name = bundle.contract_file(place, one["name"], one["version"])
-        found = load_contract(files[name].decode(), name).sha256
-        if found != one["sha256"]:
-            raise ValueError(f"{name} is not version {one['version']} of {one['name']}: its hash is {found}")
-
-
 def _check_invoice(
     files: Mapping[str, bytes],
     document: Mapping[str, Any],
     report: BundleReport,
     entries: dict[int, Entry],
+    evidences: list[Evidence],
     keys: Sequence[PublicKey],
     kept: str | None,
 ) -> None:
@@ -182,18 +163,23 @@ def _check_invoice(
     if stated is None:
         return
     document_of_invoice = json.loads(files[bundle.INVOICE])
+    if document_of_invoice["digest"] != stated["digest"] or document_of_invoice["invoice_id"] != stated["invoice_id"]:
+        raise ValueError("invoice.json is not the invoice that the evidence names")
     if bundle.PROOF not in files:
-        if document_of_invoice["digest"] != stated["digest"]:
-            raise ValueError("invoice.json is not the invoice that the evidence names")
         return
     proof = read_proof(files[bundle.PROOF])
+    evidences += [] if proof.evidence is None else [proof.evidence]
     found = check_proof(proof, keys=keys, kept=kept)
     for problem in found.problems:
         report.add(problem)
     invoice = parse_invoice(bytes(proof.invoice))
     for name in ("invoice_id", "digest"):
-        if getattr(invoice, name) != stated[name] or document_of_invoice[name] != stated[name]:
-            raise ValueError(f"the proof, invoice.json and the evidence are of different invoices: {name} differs")
+        if getattr(invoice, name) != stated[name]:
+            raise ValueError(f"the proof and the evidence are of different invoices: {name} differs")
+    proved = json.loads(bytes(proof.invoice))
+    proved.pop("internal", None)
+    if proved != document_of_invoice:
+        raise ValueError("invoice.json is not the invoice that the proof is of")
     if invoice.org_id != report.org_id or invoice.totals.total_usd != stated["total_usd"]:
         raise ValueError("the proof is of another org's invoice, or of another total")
     _check_lines(invoice, document)
@@ -217,12 +203,15 @@ def _check_entries(
     document: Mapping[str, Any],
     report: BundleReport,
     entries: dict[int, Entry],
+    evidences: list[Evidence],
     keys: Sequence[PublicKey],
     kept: str | None,
 ) -> None:
     if bundle.ENTRIES not in files or document["invoice"] is not None:
         return
-    found = check_entries(read_entries_proof(files[bundle.ENTRIES]), report.org_id, keys, kept)
+    proof = read_entries_proof(files[bundle.ENTRIES])
+    evidences.append(proof.evidence)
+    found = check_entries(proof, report.org_id, keys, kept)
     entries |= found.entries
     report.proved, report.key, report.trusted_by = True, found.key, found.trusted_by
 
@@ -307,11 +296,19 @@ def _check_rates(request: Mapping[str, Any], rates: Sequence[Mapping[str, Any]])
             raise ValueError(f"the price of {line['meter']} of request {request['request_id']} is none of the rates")
 
 
-def _check_steps(files: Mapping[str, bytes], report: BundleReport, keys: Sequence[PublicKey], kept: str | None) -> None:
+def _check_steps(
+    files: Mapping[str, bytes],
+    report: BundleReport,
+    evidences: list[Evidence],
+    keys: Sequence[PublicKey],
+    kept: str | None,
+) -> None:
     """The ledger bears the hash of the evidence."""
     if bundle.STEPS not in files:
         return
-    found = check_entries(read_entries_proof(files[bundle.STEPS]), report.org_id, keys, kept)
+    proof = read_entries_proof(files[bundle.STEPS])
+    evidences.append(proof.evidence)
+    found = check_entries(proof, report.org_id, keys, kept)
     for entry in found.entries.values():
         if entry.kind != DISPUTE:
             continue
