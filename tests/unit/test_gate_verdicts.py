@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 
@@ -10,6 +11,7 @@ import pytest
 from tallystick.app.gate import candidate_of, read_attributes, read_increase, read_range
 from tallystick.app.gate_compare import Comparison, Terms, compare
 from tallystick.app.gate_sample import NO_NAME, Request, Sample
+from tallystick.cli.gate import _escaped
 from tallystick.core.errors import BadInput
 
 NOW = datetime(2026, 11, 2, 12, tzinfo=UTC)
@@ -142,3 +144,13 @@ def test_a_candidate_without_a_time_is_of_the_last_day_unless_it_is_named() -> N
         with pytest.raises(BadInput) as caught:
             read_attributes([text])
         assert caught.value.code == "invalid_attribute"
+
+
+def test_a_name_stays_text_in_a_pipelines_summary() -> None:
+    """Whoever sends requests names features; nothing of a name is markup, an entity, or the end of a cell."""
+    name = "a|b`c`\n# <script>&lt;[x](javascript:y) **z** ~s~ $m$ \\"
+    said = _escaped(name)
+    assert "\n" not in said
+    for sign in "|`#<>&[]*~$":
+        assert said.count("\\" + sign) == name.count(sign), sign
+    assert re.sub(r"\\(.)", r"\1", said) == " ".join(name.split())

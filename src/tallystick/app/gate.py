@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from fractions import Fraction
+from itertools import chain
 from typing import Any, Literal
 
 from tallystick.app.entries import stream_entries
@@ -197,12 +198,12 @@ def _take(runtime: Runtime, org_id: str, sample: Sample, wanted: Wanted, minus: 
                         Request(row.feature, row.provider, row.model, row.silent, row.cost_pico, calls=row.calls)
                     )
                 return
-            requests = [
+            found = (
                 Request(action, provider, model, silent, cost, request_id)
                 for request_id, action, provider, model, silent, cost in read_requests(connection, span, wanted, minus)
-            ]
-            if requests:
-                sample.add_org(requests, map(_events_of, read_settlements(connection, span)))
+            )
+            if (first := next(found, None)) is not None:
+                sample.add_org(chain((first,), found), map(_events_of, read_settlements(connection, span)))
             return
         first_seq = first_seq_since(connection, org_id, head, wanted.start)
     requests, works = _from_entries(runtime, org_id, (first_seq, head.last_seq), wanted, minus, by)

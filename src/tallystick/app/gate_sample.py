@@ -133,13 +133,20 @@ class Sample:
         """Add an org's requests, those that `works` name together as one call each.
 
         Args:
-            requests: all of the org's, with their ids.
+            requests: all of the org's, with their ids, one after the other: those that `works` do not name are not
+                kept.
             works: the ids of the requests of each settlement; what is of no request here is passed over.
         """
-        left = {one.request_id or "": one for one in requests}
-        for names in works:
-            together = [left.pop(name) for name in names if name in left]
-            if together:
-                self.add_work(together)
-        for one in left.values():
-            self.add(one)
+        places: dict[str, tuple[int, int]] = {}
+        for work, names in enumerate(works):
+            for place, name in enumerate(names):
+                places.setdefault(name, (work, place))
+        together: dict[int, dict[int, Request]] = {}
+        for one in requests:
+            named = places.get(one.request_id or "")
+            if named is None:
+                self.add(one)
+            else:
+                together.setdefault(named[0], {})[named[1]] = one
+        for found in together.values():
+            self.add_work([found[place] for place in sorted(found)])

@@ -148,7 +148,7 @@ def _markdown(report: GateReport) -> str:
     lines = [
         f"### Cost per {'call' if report.by == 'feature' else 'action'}: {passed}",
         "",
-        f"`{told['candidate']['environment']}` against `{told['baseline']['environment']}`, "
+        f"{_escaped(told['candidate']['environment'])} against {_escaped(told['baseline']['environment'])}, "
         f"{told['baseline']['from']} to {told['baseline']['to']}; at most {told['max_increase']} more is let pass.",
         "",
         "| " + " | ".join(rows[0]) + " |",
@@ -167,7 +167,7 @@ def _markdown(report: GateReport) -> str:
 def _escaped(text: Any) -> str:
     """Names come from whoever sent the requests: they stay text in a table of somebody's pipeline."""
     said = " ".join(str(text).split())
-    for sign in "\\`*_{}[]<>|#!":
+    for sign in "\\`*_{}[]<>|#!~$&":
         said = said.replace(sign, "\\" + sign)
     return said
 

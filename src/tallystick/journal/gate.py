@@ -75,8 +75,11 @@ class RequestRow(NamedTuple):
 
 
 def read_calls(connection: Connection, span: Span, wanted: Wanted, minus: Wanted | None) -> Iterator[CallRow]:
-    """The org's requests by feature, model and cost."""
-    yield from map(CallRow._make, connection.execute(_SQL["calls"], span.parameters() | wanted.parameters(minus)))
+    """The org's requests by feature, model and cost; the connection is one transaction, as for `read_requests`."""
+    with connection.cursor("gate_calls") as cursor:
+        cursor.itersize = _FETCH_ROWS
+        cursor.execute(_SQL["calls"], span.parameters() | wanted.parameters(minus))
+        yield from map(CallRow._make, cursor)
 
 
 def read_requests(connection: Connection, span: Span, wanted: Wanted, minus: Wanted | None) -> Iterator[RequestRow]:
