@@ -4,6 +4,7 @@ is said to be.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -173,3 +174,30 @@ def test_callbacks_of_strangers_and_slow_ones_take_nobodys_place(
     with pytest.raises(BadInput, match="did not come within"):
         anyio.run(read)
     assert budget.bytes_held == 0
+
+
+def test_a_provider_that_never_ends_its_answer_takes_nobodys_place(
+    runtime: Runtime, stripe: FakeStripe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    billed_org(runtime)
+    free = threading.Event()
+    whole = payments.take_event
+
+    def drip(*given: Any) -> TakenEvent:
+        free.wait(20)
+        return whole(*given)
+
+    monkeypatch.setattr(payments, "WORK_SECONDS", 0.1)
+    monkeypatch.setattr(payments, "take_event", drip)
+    body = stripe.event("payment_intent.succeeded", stripe.intent(metadata={"invoice_id": "globex/2026-10"}))
+    there = "/v1/payments/callbacks/stripe"
+    with TestClient(create_app(runtime)) as client:
+        for _ in range(payments.CALLBACKS_AT_ONCE + 1):
+            late = client.post(there, content=body, headers=signed(body))
+            assert (late.status_code, late.json()["code"]) == (503, "payment_provider_unavailable")
+        monkeypatch.setattr(payments, "WORK_SECONDS", 30)
+        monkeypatch.setattr(payments, "take_event", whole)
+        done = client.post(there, content=body, headers=signed(body))
+        assert (done.status_code, done.json()["state"]) == (200, "recorded")
+        free.set()  # those that went on do no more than that
+    assert money(runtime)["cash"] == 1000

@@ -27,7 +27,7 @@ from tallystick.app.payment_events import (
     signed_event,
     take_event,
 )
-from tallystick.app.payments.adapter import invalid_callback
+from tallystick.app.payments.adapter import invalid_callback, unavailable
 from tallystick.core.errors import Unavailable
 
 CALLBACK_BYTES_MAX = 256 * 1024
@@ -36,6 +36,8 @@ CALLBACK_SECONDS = 10
 """How long a body may take to come: nobody has shown a key."""
 CALLBACK_BYTES_ALL = 8 * 1024 * 1024
 """Most bytes of callbacks in memory at once; they take nothing of what there is for callers who show a key."""
+WORK_SECONDS = 30
+"""How long its sender waits, its turn included. What goes on after that leaves its place to others, and is safe."""
 CALLBACKS_AT_ONCE = 4
 """How many callbacks are worked on at once; each may wait for the provider."""
 CALLBACKS_WAITING_MAX = 64
@@ -131,8 +133,10 @@ async def post_callback(request: Request, runtime: OpenRuntime, provider: Provid
     def take() -> TakenEvent:
         return take_event(runtime, provider, event_id, sha256(body).digest())
 
-    taken = await anyio.to_thread.run_sync(take, limiter=limiter)
-    return CallbackAnswer.model_validate(taken.receipt())
+    with anyio.move_on_after(WORK_SECONDS):
+        taken = await anyio.to_thread.run_sync(take, limiter=limiter, abandon_on_cancel=True)
+        return CallbackAnswer.model_validate(taken.receipt())
+    raise unavailable(provider, f"it was not done within {WORK_SECONDS} seconds")
 
 
 async def _read(request: Request, budget: BodyBudget) -> bytes:
