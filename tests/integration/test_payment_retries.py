@@ -147,6 +147,20 @@ def test_a_key_of_an_unknown_kind_takes_no_play_money(runtime: Runtime, stripe: 
     assert count(runtime, "payment_events") == 0
 
 
+def test_a_key_is_not_sent_in_the_clear(runtime: Runtime) -> None:
+    for base in (
+        "http://stripe.example.com",
+        "ftp://127.0.0.1",
+        "//api.stripe.com",
+        "http://[::1",
+        "http://127.0.0.1.nip.io",
+    ):
+        with pytest.raises(BadInput) as refused:
+            find_adapter(runtime.settings.model_copy(update={"stripe_api_base": base}), "stripe")
+        assert (refused.value.code, refused.value.where) == ("invalid_setting", "TALLY_STRIPE_API_BASE"), base
+    find_adapter(runtime.settings.model_copy(update={"stripe_api_base": "https://stripe.example.com/"}), "stripe")
+
+
 def test_callbacks_of_strangers_and_slow_ones_take_nobodys_place(
     runtime: Runtime, stripe: FakeStripe, monkeypatch: pytest.MonkeyPatch
 ) -> None:

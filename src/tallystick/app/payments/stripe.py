@@ -9,9 +9,10 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from tallystick.app.payments.adapter import invalid_callback, invalid_signature, unavailable
-from tallystick.app.settings import Settings
+from tallystick.app.settings import Settings, is_loopback
 from tallystick.billing.payment_fact import Movement, PaymentFact
 from tallystick.billing.stripe_objects import (
     DISPUTED_TYPES,
@@ -49,7 +50,7 @@ class StripeAdapter:
 
     Raises:
         Unavailable: `payment_library_missing`.
-        BadInput: `invalid_setting`, of a file that cannot be read.
+        BadInput: `invalid_setting`, of a file that cannot be read, or an address that a key is not sent to.
     """
 
     name = NAME
@@ -64,6 +65,14 @@ class StripeAdapter:
                 next_step="install it: pip install 'tallystick[stripe]'",
                 retry_after_seconds=60,
             ) from None
+        base = (settings.stripe_api_base or "").rstrip("/")
+        if base and not _is_safe(base):
+            raise BadInput(
+                "invalid_setting",
+                "the key would be sent in the clear: TALLY_STRIPE_API_BASE is neither https nor on this machine",
+                next_step="unset it: Stripe's own address is known",
+                where="TALLY_STRIPE_API_BASE",
+            )
         key, self._secrets = settings.stripe_key or "", settings.stripe_secrets
         self._livemode = not key.startswith(
             _TEST_KEYS
@@ -74,7 +83,7 @@ class StripeAdapter:
         self._client = stripe.StripeClient(
             key,
             stripe_account=self._account,
-            base_addresses={"api": settings.stripe_api_base.rstrip("/")} if settings.stripe_api_base else None,
+            base_addresses={"api": base} if base else None,
             http_client=stripe.RequestsClient(timeout=TIMEOUT_SECONDS),
             max_network_retries=0,  # the provider sends its callback again, and we wait for nobody meanwhile
         )
@@ -203,6 +212,15 @@ class StripeAdapter:
         except (ValueError, TypeError, AttributeError, KeyError):
             raise unavailable(NAME, "its answer cannot be read") from None
         return answer
+
+
+def _is_safe(base: str) -> bool:
+    """Whether a key may be sent there."""
+    try:
+        parts = urlsplit(base)
+        return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
+    except ValueError:
+        return False
 
 
 def _only(movement: Movement | None) -> list[Movement]:
