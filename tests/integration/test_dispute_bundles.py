@@ -191,6 +191,21 @@ def test_before_anything_is_sealed_a_bundle_says_that_it_proves_nothing_yet(runt
     assert (report.valid, report.proved, report.steps_proved) == (True, False, False)
 
 
+def test_evidence_of_an_open_month_is_the_same_whatever_plan_and_contract_come_after(runtime: Runtime) -> None:
+    tiered_org(runtime)
+    record(runtime, [november("n1", meters={"tokens_in": 800})])
+    done = dispute_requests(runtime, "n1")
+    subscribe(runtime, "globex", "enterprise", effective_from=datetime(2026, 11, 10, tzinfo=UTC))
+    again = remake_evidence(runtime, "globex", done.shown.account)
+    assert again.sha256 == done.as_dict()["evidence_sha256"]
+    newer = TIERED.replace('version: "1"', 'version: "2"').replace('unit: "0.01"', 'unit: "0.05"')
+    apply(runtime, newer.replace("effective_from: 2026-01-01", "effective_from: 2026-11-01"))
+    later = replace(runtime, clock=lambda: datetime(2026, 12, 3, tzinfo=UTC))
+    finalize_month(later, "2026-11", ["globex"])
+    assert remake_evidence(later, "globex", done.shown.account).sha256 == again.sha256
+    assert findings(later) == []
+
+
 MARCH = datetime(2025, 3, 1, tzinfo=UTC)
 
 

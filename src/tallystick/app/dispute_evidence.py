@@ -178,8 +178,10 @@ def remake_evidence(runtime: Runtime, org_id: str, account: DisputeAccount) -> M
     through = account.seq - 1
     weighed: Weighed | None = None
     if account.entries:
-        entries = entries_at(runtime, org_id, account.entries)
-        weighed = weigh(runtime, org_id, [entries[seq] for seq in account.entries], through)
+        entries = entries_at(runtime, org_id, [account.seq, *account.entries])
+        opening: StepDispute = read_body(DISPUTE, entries[account.seq].body or "")[0]
+        months = () if opening.scope is None else opening.scope.months
+        weighed = weigh(runtime, org_id, [entries[seq] for seq in account.entries], through, months)
     invoice, number, replayed = None, None, None
     if account.invoice_id is not None:
         invoice = parse_invoice(find_invoice(runtime, account.invoice_id).document)

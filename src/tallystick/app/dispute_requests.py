@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-from tallystick.app.billing_terms import choose_terms
-from tallystick.app.close_month import contract_versions
+from tallystick.app.dispute_months import open_month, terms_now, terms_of_then
 from tallystick.app.find_entries import StoryEntries
 from tallystick.app.history import FOR_EVER, SINCE_EVER
 from tallystick.app.period_source import PeriodInBlocks, open_period
@@ -19,7 +18,7 @@ from tallystick.core.errors import BadInput, NotFound
 from tallystick.core.periods import load_zone
 from tallystick.dispute.charges import MonthCharge, charge_of
 from tallystick.invoice.entry_count import EntryCount
-from tallystick.invoice.model import Invoice, parse_invoice
+from tallystick.invoice.model import parse_invoice
 from tallystick.invoice.terms import Terms
 from tallystick.invoice.usage import MonthCount
 from tallystick.journal.database import Connection
@@ -28,7 +27,7 @@ from tallystick.journal.invoices import InvoiceRow, invoice_by_month, list_invoi
 from tallystick.journal.period_facts import count_month
 from tallystick.journal.period_scope import Scope, begin_reading, read_head
 from tallystick.journal.subscriptions import list_subscriptions
-from tallystick.ledger.dispute_operations import DisputedCharge
+from tallystick.ledger.dispute_operations import DisputedCharge, OpenMonth
 from tallystick.ledger.entry import Entry
 from tallystick.ledger.operation_body import read_body
 from tallystick.ledger.operations import Returned, Settle, Settled
@@ -67,6 +66,7 @@ class DisputedMonth:
         terms: the plans that price it; None where the org was on none.
         count: what all of it comes to, up to `through_seq`.
         charge: what the requests were charged in it; None where no plan was in force.
+        opened_under: of a month that is on no invoice yet, its plans; None of one that is on its own.
     """
 
     label: str
@@ -75,6 +75,7 @@ class DisputedMonth:
     charge: MonthCharge | None
     count: MonthCount | None = None
     through_seq: int = 0
+    opened_under: OpenMonth | None = None
 
     def charge_of(self, request: Entry, related: Iterable[Entry]) -> MonthCharge | None:
         """What one of the requests was charged, taken alone."""
@@ -153,12 +154,19 @@ def _in_blocks(runtime: Runtime, org_id: str, ids: set[str]) -> list[Entry]:
     return [one for one in found if one.kind == "usage" and one.request_id in ids]
 
 
-def weigh(runtime: Runtime, org_id: str, requests: Sequence[Entry], through_seq: int | None = None) -> Weighed:
+def weigh(
+    runtime: Runtime,
+    org_id: str,
+    requests: Sequence[Entry],
+    through_seq: int | None = None,
+    months: Iterable[OpenMonth] | None = None,
+) -> Weighed:
     """What these requests were charged.
 
     Args:
         requests: their entries, in order.
         through_seq: as the ledger stood then; None for now.
+        months: those that were on no invoice then, with the plans of then; None for as they are now.
 
     Raises:
         BadInput: `requests_of_several_invoices`; `cost_unknown`, `credits_without_price`, as of an invoice.
@@ -174,9 +182,10 @@ def weigh(runtime: Runtime, org_id: str, requests: Sequence[Entry], through_seq:
         until = through if bearing is None else bearing.through_seq
         story = _story(runtime, org_id, requests, through)
         related = [one for one in story if one.kind in ("correction", "adjustment")]
-        months = [
-            _month(runtime, connection, org_id, label, part, related, rows, until)
-            for label, part in _by_month(connection, org_id, rows, requests).items()
+        plans = _Plans(runtime, connection, org_id, months)
+        weighed = [
+            _month(runtime, connection, plans, label, part, related, rows, until)
+            for label, part in _by_month(plans.zone, rows, requests).items()
         ]
     return Weighed(
         org_id=org_id,
@@ -184,7 +193,7 @@ def weigh(runtime: Runtime, org_id: str, requests: Sequence[Entry], through_seq:
         requests=tuple(requests),
         related=tuple(related),
         settlements=tuple(_settlements(story, {one.request_id for one in requests})),
-        months=tuple(months),
+        months=tuple(weighed),
         invoice=bearing,
     )
 
@@ -209,12 +218,30 @@ def _bearing(rows: Sequence[InvoiceRow], requests: Iterable[Entry]) -> InvoiceRo
     return next(iter(found.values()), None)
 
 
-def _by_month(
-    connection: Connection, org_id: str, rows: Sequence[InvoiceRow], requests: Iterable[Entry]
-) -> dict[str, list[Entry]]:
+class _Plans:
+    """The plans of months that are on no invoice yet, as they are now or as a dispute was opened under them."""
+
+    def __init__(
+        self, runtime: Runtime, connection: Connection, org_id: str, months: Iterable[OpenMonth] | None
+    ) -> None:
+        self._runtime, self._connection, self.org_id = runtime, connection, org_id
+        self._months = None if months is None else {one.month: one for one in months}
+        self._subscriptions = list_subscriptions(connection, org_id)
+        zones = [one.time_zone for one in self._months.values()] if self._months else []
+        self.zone = zones[0] if zones else self._subscriptions[0].time_zone if self._subscriptions else "UTC"
+
+    def of(self, label: str) -> tuple[Terms | None, OpenMonth]:
+        """The month's terms, None where the org was on no plan; and how an entry bears them."""
+        if self._months is not None:
+            terms = terms_of_then(self._connection, self.org_id, self._months, label)
+        else:
+            terms = terms_now(self._runtime, self.org_id, label, self._subscriptions)
+        return terms, open_month(label, self.zone, len(self._subscriptions), terms)
+
+
+def _by_month(time_zone: str, rows: Sequence[InvoiceRow], requests: Iterable[Entry]) -> dict[str, list[Entry]]:
     """The requests by the month that they are of, on the org's clocks."""
-    subscriptions = list_subscriptions(connection, org_id)
-    zone = load_zone(subscriptions[0].time_zone if subscriptions else "UTC")
+    zone = load_zone(time_zone)
     found: dict[str, list[Entry]] = {}
     for entry in requests:
         closed = next((row.period for row in rows if row.period_start <= entry.time < row.period_end), None)
@@ -225,7 +252,7 @@ def _by_month(
 def _month(
     runtime: Runtime,
     connection: Connection,
-    org_id: str,
+    plans: _Plans,
     label: str,
     requests: Sequence[Entry],
     related: Iterable[Entry],
@@ -233,26 +260,21 @@ def _month(
     through_seq: int,
 ) -> DisputedMonth:
     own = next((row for row in rows if row.period == label), None)
-    invoice: Invoice | None = None
-    if own is not None:
-        stored = invoice_by_month(connection, org_id, label)
-        invoice = None if stored is None else parse_invoice(stored.document)
-    try:
-        terms = (
-            pinned_terms(connection, invoice)
-            if invoice is not None
-            else choose_terms(org_id, label, list_subscriptions(connection, org_id), contract_versions(runtime))
-        )
-    except NotFound as error:
-        if error.code != "no_subscription":
-            raise
-        return DisputedMonth(label, None, tuple(requests), None)
+    stored = None if own is None else invoice_by_month(connection, plans.org_id, label)
+    invoice = None if stored is None else parse_invoice(stored.document)
+    opened_under: OpenMonth | None = None
+    if invoice is not None:
+        terms: Terms | None = pinned_terms(connection, invoice)
+    else:
+        terms, opened_under = plans.of(label)
+    if terms is None:
+        return DisputedMonth(label, None, tuple(requests), None, opened_under=opened_under)
     first_seq = 0 if invoice is None else invoice.ledger.first_seq or invoice.ledger.through_seq + 1
     count = count_through(runtime, connection, terms, through_seq, first_seq)
     seqs = {one.seq for one in requests}
     mine = sorted([*requests, *(one for one in related if one.refers_to_seq in seqs)], key=lambda one: one.seq)
     charge = charge_of(terms, count, mine, through_seq)
-    return DisputedMonth(label, terms, tuple(requests), charge, count, through_seq)
+    return DisputedMonth(label, terms, tuple(requests), charge, count, through_seq, opened_under)
 
 
 def count_through(

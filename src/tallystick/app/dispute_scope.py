@@ -62,6 +62,7 @@ def scope_of_requests(runtime: Runtime, weighed: Weighed) -> Scope:
         entries=tuple(one.seq for one in weighed.requests),
         cents=weighed.cents,
         charges=weighed.charges,
+        months=tuple(one.opened_under for one in weighed.months if one.opened_under is not None),
     )
     if weighed.invoice is not None:
         return Scope(disputed, _terms_of_invoice(runtime, weighed.invoice))

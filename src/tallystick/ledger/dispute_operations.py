@@ -40,6 +40,35 @@ class DisputedCharge(msgspec.Struct, frozen=True):
     amount_pico: int
 
 
+class DisputedPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """A half-open time [start, end) of an open month in which a plan of a contract version priced the org's usage.
+
+    `subscription` is the ordinal of the subscription that chose it.
+    """
+
+    start: datetime
+    end: datetime
+    contract: str
+    contract_version: str
+    contract_sha256: str
+    plan: str
+    subscription: int
+
+
+class OpenMonth(msgspec.Struct, frozen=True, kw_only=True):
+    """A month that was on no invoice when requests of it were disputed: the plans that priced it then, in order.
+
+    Attributes:
+        month: such as `2026-10`.
+        plans: none where the org was on none.
+    """
+
+    month: str
+    time_zone: str
+    subscriptions_known: int
+    plans: tuple[DisputedPlan, ...] = ()
+
+
 class DisputeScope(msgspec.Struct, frozen=True, kw_only=True):
     """What is disputed.
 
@@ -50,6 +79,8 @@ class DisputeScope(msgspec.Struct, frozen=True, kw_only=True):
         entries: of requests: the places of their entries, in order.
         cents: what the invoice, the line, or the requests come to in money.
         charges: what settlements have charged for the requests in credits, in the order of their places.
+        months: of requests: those of their months that no invoice had closed yet, so that what they were charged can be
+            computed again whatever plans the org is on later.
     """
 
     what: DisputedWhat
@@ -59,6 +90,7 @@ class DisputeScope(msgspec.Struct, frozen=True, kw_only=True):
     entries: tuple[int, ...] = ()
     cents: int
     charges: tuple[DisputedCharge, ...] = ()
+    months: tuple[OpenMonth, ...] = ()
 
 
 class DisputeTerms(msgspec.Struct, frozen=True, kw_only=True):
