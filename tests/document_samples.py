@@ -105,8 +105,11 @@ def usage_invoice() -> Invoice:
     )
 
 
-def with_adjustments(invoice: Invoice) -> Invoice:
-    """15 calls at 10.00 were billed in September; with one that came late they are 16 at 5.00: 70.00 less."""
+def with_adjustments(invoice: Invoice, *, now_quantity: str = "16") -> Invoice:
+    """15 calls at 10.00 were billed in September; with one that came late they are 16 at 5.00: 70.00 less.
+
+    With a larger `now_quantity` those 16 are what the second tier prices of so many.
+    """
     none = NotCharged(meters=(), events=())
     adjustment = Adjustment(
         number=1,
@@ -127,7 +130,7 @@ def with_adjustments(invoice: Invoice) -> Invoice:
         totals=Totals(total_usd="-70.00", exact_total_usd="-70", residue_usd="0"),
     )  # fmt: skip
     before, after = _tier(1, "15", "15", "10", "150"), _tier(2, "16", None, "5", "80")
-    lines = (BASE_FEE, _adjusted(2, "-150.00", before, None), _adjusted(3, "80.00", None, after))
+    lines = (BASE_FEE, _adjusted(2, "-150.00", before, None), _adjusted(3, "80.00", None, after, now_quantity))
     totals = Totals(total_usd="-60.00", exact_total_usd="-60", residue_usd="0")
     return structs.replace(invoice, adjustments=(adjustment,), lines=lines, totals=totals, not_charged=none)
 
@@ -156,7 +159,9 @@ def _tier(tier: int, quantity: str, up_to: str | None, unit_usd: str, amount_usd
     )  # fmt: skip
 
 
-def _adjusted(number: int, amount: str, before: InvoiceTier | None, after: InvoiceTier | None) -> InvoiceLine:
+def _adjusted(
+    number: int, amount: str, before: InvoiceTier | None, after: InvoiceTier | None, now_quantity: str = "16"
+) -> InvoiceLine:
     return structs.replace(
         BASE_FEE,
         number=number,
@@ -167,7 +172,7 @@ def _adjusted(number: int, amount: str, before: InvoiceTier | None, after: Invoi
         exact_usd=amount.removesuffix(".00"),
         description="Tool calls: 16 instead of 15.",
         adjusts=AdjustedStep(
-            adjustment=1, kind="usage", billed_quantity="15", now_quantity="16", billed_usd="150.00",
-            now_usd="80.00", before=before, after=after,
+            adjustment=1, kind="usage", billed_quantity="15", now_quantity=now_quantity,
+            billed_usd="150.00", now_usd="80.00", before=before, after=after,
         ),
     )  # fmt: skip

@@ -92,6 +92,14 @@ def test_packages_and_shares_of_cost_are_said_in_words() -> None:
     assert (cost["quantity"], cost["price"]) == ("cost 0.15", "× 1.3")
 
 
+def test_an_adjusted_tier_of_many_is_not_said_to_price_all_of_them() -> None:
+    view = view_of(with_adjustments(usage(), now_quantity="1015"))
+    assert [row["label"] for line in view["groups"][1]["lines"] for row in line["rows"]] == [
+        "As billed before: first 15",
+        "As it is now: what exceeds tier 1",
+    ]
+
+
 def test_an_adjustment_says_what_was_billed_and_what_it_is_now() -> None:
     view = view_of(with_adjustments(usage()))
     own, late = view["groups"]

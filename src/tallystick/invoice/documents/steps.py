@@ -49,11 +49,13 @@ def _adjusted_rows(adjusts: AdjustedStep, writer: Writer) -> list[Row]:
         ]
     rows = []
     if after is not None:
-        rows.append(_row(_said("As it is now", _bounds(after, None, writer)), *_sum(after, writer)))
+        bounds = _alone(after, adjusts.now_quantity, writer)
+        rows.append(_row(_said("As it is now", bounds), *_sum(after, writer)))
     if before is not None:
         quantity, price, _ = _sum(before, writer)
         amount = writer.amount(_negative(before.amount_usd))
-        rows.append(_row(_said("As billed before", _bounds(before, None, writer)), quantity, price, amount))
+        bounds = _alone(before, adjusts.billed_quantity, writer)
+        rows.append(_row(_said("As billed before", bounds), quantity, price, amount))
     return rows
 
 
@@ -69,6 +71,14 @@ def _tier_rows(tiers: tuple[InvoiceTier, ...], place: int, writer: Writer) -> li
         _row(label, quantity, price, writer.amount(without)),
         _row("Fee for reaching this tier", "", "", writer.amount(tier.flat_usd)),
     ]
+
+
+def _alone(tier: InvoiceTier, quantity: str, writer: Writer) -> str:
+    """Which units of a quantity a tier is for, in words, where the tier before it is not at hand."""
+    if tier.tier == 1 or tier.quantity == quantity:
+        return _bounds(tier, None, writer)
+    end = f", up to {writer.number(tier.up_to)}" if tier.up_to is not None else ""
+    return f"What exceeds tier {tier.tier - 1}{end}"
 
 
 def _bounds(tier: InvoiceTier, before: InvoiceTier | None, writer: Writer) -> str:
