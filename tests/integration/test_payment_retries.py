@@ -112,6 +112,14 @@ def test_what_waits_is_done_by_the_job_and_what_fails_keeps_no_other_waiting(
     rows = count(runtime, "payment_outcomes")
     assert match(runtime) == "0 events of payments came to an end, 1 wait still"
     assert (money(runtime)["cash"], count(runtime, "payment_outcomes")) == (200, rows), "nothing new is said"
+    # what only a person can tell waits for one, and nothing is tried for ever
+    assert (
+        take(runtime, stripe.event("payment_intent.succeeded", stripe.intent("pi_4"), "evt_4")).stored.state
+        == "unmatched"
+    )
+    assert match(runtime) == "0 events of payments came to an end, 1 wait still"
+    runtime.clock = lambda: NOW + timedelta(days=91)
+    assert match(runtime) == "0 events of payments came to an end, 0 wait still"
     assert findings(runtime) == []
 
 

@@ -121,9 +121,17 @@ def list_events(
     return [_event(*row) for row in connection.execute(_SQL["events"], values)]
 
 
-def waiting_events(connection: Connection, *, after: Place | None, limit: int) -> list[Place]:
-    """Where those stand that are pending or unmatched, the oldest first, those after a place where one is given."""
+def waiting_events(
+    connection: Connection, *, codes: Collection[str], since: datetime, after: Place | None, limit: int
+) -> list[Place]:
+    """Where those stand that are pending, or unmatched for one of these reasons and received since an instant.
+
+    Args:
+        after: only those after this place; the oldest come first.
+    """
     values = {
+        "codes": list(codes),
+        "since": since,
         "after": None if after is None else after.received_at,
         "after_id": None if after is None else after.event_id,
         "after_provider": None if after is None else after.provider,

@@ -31,7 +31,8 @@ order by event.received_at desc, event.event_id desc, event.provider desc
 limit %(limit)s
 
 -- name: waiting
--- Events that nothing was done about yet, or that nobody has said the invoice of; the oldest first.
+-- Events that nothing was done about yet, and those since an instant that wait for something that may come by itself; the
+-- oldest first.
 with waiting as (
     select provider, event_id from payment_events as event
     where not exists (
@@ -40,9 +41,12 @@ with waiting as (
     )
     union all
     select provider, event_id from payment_outcomes as outcome
-    where state = 'unmatched' and not exists (
+    where state = 'unmatched' and code = any(%(codes)s::text[]) and not exists (
         select from payment_outcomes as later
         where later.provider = outcome.provider and later.event_id = outcome.event_id and later.n > outcome.n
+    ) and exists (
+        select from payment_events as event
+        where event.provider = outcome.provider and event.event_id = outcome.event_id and event.received_at > %(since)s
     )
 )
 select event.received_at, event.event_id, event.provider
