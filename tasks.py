@@ -2,7 +2,8 @@
 """Everything a person does with this repository: `python3 tasks.py TASK`. Needs Python 3.11+ and nothing else.
 
 demo    set up, then run `tally demo`
-test    set up, then check style, types and import rules, and run the tests
+test    set up, then check style, types and import rules, and run the tests; `test --long` tries every property with
+        ten times as many examples
 setup   make .venv with the locked dependencies and this package
 check   style, types, import rules
 bench   the benchmarks, with their baselines
@@ -63,6 +64,10 @@ def check() -> None:
 
 def test(*arguments: str) -> None:
     setup()
+    if arguments == ("--long",):
+        long = {**os.environ, "HYPOTHESIS_PROFILE": "long"}
+        run(BIN / "python", "-m", "pytest", "-n", "2", "--dist", "worksteal", "--timeout", "7200", env=long)
+        return
     if not arguments:
         check()
     run(BIN / "python", "-m", "pytest", *(arguments or ("-n", "2", "--dist", "worksteal")))

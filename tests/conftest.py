@@ -17,6 +17,7 @@ import hypothesis
 import pytest
 
 from data_folders import copy_folder, new_folder
+from examples import PROFILE, examples
 from tallystick.app.settings import Settings
 
 NOW = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)
@@ -39,8 +40,8 @@ _SERVER_SETTINGS = {
 
 
 # How long one example takes says more of what else runs on the machine than of the code.
-hypothesis.settings.register_profile("tallystick", deadline=None)
-hypothesis.settings.load_profile("tallystick")
+hypothesis.settings.register_profile(PROFILE, deadline=None, max_examples=examples(100))
+hypothesis.settings.load_profile(PROFILE)
 
 _LONGEST = ("crash/test_bank.py", "crash/", "acceptance/test_recipe.py")
 

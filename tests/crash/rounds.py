@@ -100,9 +100,7 @@ class Rounds:
         return self.report
 
     def _plan(self, rounds: int) -> list[tuple[str, str]]:
-        steps = [("append", step) for step in named_steps("append.")] + [
-            ("seal", step) for step in named_steps("seal.")
-        ]
+        steps = [(kind, step) for kind in ("append", "seal", "erase") for step in named_steps(f"{kind}.")]
         kinds = [*steps, ("moment", ""), ("database", "")]
         plan = (kinds * (rounds // len(kinds) + 1))[:rounds]
         self.random.shuffle(plan)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from examples import examples
 from journal_helpers import query, raw_event
 from tallystick.app.erase import ERASE_STEPS, erase_person
 from tallystick.app.ingest import check_items
@@ -171,7 +172,7 @@ def test_nobody_is_called_by_no_name(runtime: Runtime) -> None:
     assert refused.value.code == "invalid_text"
 
 
-@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(4), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_the_order_of_appending_sealing_and_erasing(runtime: Runtime, data: st.DataObject) -> None:
     org = f"org-{next(_numbers)}"

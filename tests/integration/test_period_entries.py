@@ -12,6 +12,7 @@ import psycopg
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from examples import examples
 from invoicing import CONTRACT, event
 from journal_helpers import append_in_the_past, query
 from tallystick.app.reprice import reprice
@@ -100,7 +101,7 @@ def naive_root(leaves: list[bytes]) -> bytes:
     return node_hash(naive_root(leaves[:split]), naive_root(leaves[split:]))
 
 
-@settings(max_examples=60, **unhurried)
+@settings(max_examples=examples(15), **unhurried)
 @given(arrivals, periods, st.integers(0, 40))
 def test_what_bisection_finds_is_what_a_look_at_every_row_finds(
     runtime: Runtime, arriving: Arrivals, period: Period, through_seq: int
@@ -150,7 +151,7 @@ def test_what_bisection_finds_is_what_a_look_at_every_row_finds(
         assert [org for org in unsubscribed_orgs(connection, period) if org == org_id] == used
 
 
-@settings(max_examples=40, **unhurried)
+@settings(max_examples=examples(12), **unhurried)
 @given(arrivals, periods, st.tuples(times, times).map(sorted))
 def test_the_database_sums_what_the_requests_one_by_one_sum_to(
     runtime: Runtime, arriving: Arrivals, period: Period, cuts: list[datetime]

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from examples import examples
 from sealed_ledger import furnish
 from tallystick.app.proofs import proof_pieces
 from tallystick.app.runtime import Runtime
@@ -83,7 +84,7 @@ def changed(value: Any, data: st.DataObject) -> Any:
     )
 
 
-@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(50), suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_no_member_of_a_proof_can_be_changed(proof: tuple[bytes, PublicKey], data: st.DataObject) -> None:
     document = json.loads(proof[0])
@@ -100,7 +101,7 @@ def test_no_member_of_a_proof_can_be_changed(proof: tuple[bytes, PublicKey], dat
     assert not holds(json.dumps(forged).encode(), proof[1]), f"{path} was changed unseen"
 
 
-@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(50), suppress_health_check=list(HealthCheck))
 @given(place=st.integers(0, 10**9), change=st.integers(1, 255))
 def test_no_byte_of_a_proof_can_be_changed(proof: tuple[bytes, PublicKey], place: int, change: int) -> None:
     forged = bytearray(proof[0])

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from examples import examples
 from tallystick.app.runtime import Runtime
 from tallystick.journal.round_trips import ask, give_rows, instants, numbers, texts
 from tallystick.ledger.entry import instant_json
@@ -16,7 +17,7 @@ from tallystick.ledger.entry import instant_json
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
 
 
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(15), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(TEXT | st.sampled_from(["NULL", "", "a'; drop table x; --", '"', "\\", "{}", ",", "%s", "\\'"])))
 def test_texts_come_to_the_server_as_they_are(runtime: Runtime, values: list[str]) -> None:
     with runtime.database.writer() as connection:

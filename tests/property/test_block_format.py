@@ -11,9 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from examples import examples
 from tallystick.archive.columns import ENTRY_SCHEMA, PERSONAL_COLUMNS
 from tallystick.archive.format import BlockInfo, block_info, read_block, write_block, write_people
 from tallystick.core.errors import BadInput
@@ -116,6 +117,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("blocks")
 
 
+@settings(max_examples=examples(25))
 @given(rows=entries())
 def test_a_block_reads_back_to_the_same_rows(folder: Path, rows: list[dict[str, Any]]) -> None:
     main, people, info, table = _written(rows, folder)
@@ -125,6 +127,7 @@ def test_a_block_reads_back_to_the_same_rows(folder: Path, rows: list[dict[str, 
     assert (info.time_min, info.time_max) == (min(row["time"] for row in rows), max(row["time"] for row in rows))
 
 
+@settings(max_examples=examples(25))
 @given(rows=entries())
 def test_flat_columns_hold_each_rows_quantities_and_amounts(folder: Path, rows: list[dict[str, Any]]) -> None:
     main, _, info, _ = _written(rows, folder)
@@ -146,6 +149,7 @@ def test_flat_columns_hold_each_rows_quantities_and_amounts(folder: Path, rows: 
                 assert lone or stored[f"{what}.{meter}"] == (None if unknown else expected.get(meter, 0))
 
 
+@settings(max_examples=examples(25))
 @given(rows=entries())
 def test_the_block_itself_holds_nothing_personal(folder: Path, rows: list[dict[str, Any]]) -> None:
     main, _, _, table = _written(rows, folder)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from examples import examples
 from tallystick.billing.credit_machine import give, redeem
 from tallystick.billing.credits import CreditLot
 from tallystick.billing.fold import InvoiceFold
@@ -256,7 +257,7 @@ class InvoiceLives(RuleBasedStateMachine):
 
 
 TestInvoiceLives = InvoiceLives.TestCase
-TestInvoiceLives.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestInvoiceLives.settings = settings(max_examples=examples(25), stateful_step_count=30, deadline=None)
 
 
 @given(
@@ -266,7 +267,7 @@ TestInvoiceLives.settings = settings(max_examples=60, stateful_step_count=30, de
     totals=st.lists(st.integers(-200, 600), min_size=3, max_size=3),
     order=st.randoms(use_true_random=False),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 def test_the_order_in_which_credits_are_given_between_two_invoices_changes_no_sum(
     given_between: list[list[tuple[str, int]]], totals: list[int], order: Random
 ) -> None:

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from examples import examples
 from journal_helpers import query, raw_event
 from tallystick.app.ingest import EventResult, ingest_events
 from tallystick.app.runtime import Runtime
 
 _runs = itertools.count(1)
 _WITH_DATABASE = settings(
-    max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=examples(15), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 

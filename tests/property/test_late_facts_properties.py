@@ -9,9 +9,10 @@ from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from examples import examples
 from invoicing import event, month_terms
 from tallystick.contract.loader import load_contract
 from tallystick.contract.model import Contract
@@ -217,6 +218,7 @@ def total(lines: Iterable[InvoiceLine]) -> Fraction:
     return sum((Fraction(line.amount_usd) for line in lines), Fraction(0))
 
 
+@settings(max_examples=examples(40))
 @given(plans, plans, st.lists(facts, max_size=14), st.permutations(range(3)), st.data())
 def test_in_all_a_month_is_billed_what_it_comes_to_as_a_whole(
     first: dict[str, Any], second: dict[str, Any], arrived: list[Fact], order: list[int], data: st.DataObject
@@ -258,6 +260,7 @@ def kind_of(line: InvoiceLine) -> str:
     return line.kind if line.adjusts is None else line.adjusts.kind
 
 
+@settings(max_examples=examples(40))
 @given(plans, st.lists(facts, max_size=12), st.integers(0, 12))
 def test_the_lines_of_a_group_add_up_to_the_change_of_the_line_and_their_steps_to_the_exact_one(
     plan: dict[str, Any], arrived: list[Fact], at: int

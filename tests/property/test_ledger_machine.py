@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
+from examples import examples
 from journal_helpers import raw_event
 from tallystick.app.erase import erase_person
 from tallystick.app.ingest import EventResult, ingest_events
@@ -166,5 +167,5 @@ def test_the_ledger_does_what_its_model_does(server_url: str) -> None:
     machine = type("Machine", (LedgerMachine,), {"server_url": server_url})
     run_state_machine_as_test(
         machine,
-        settings=settings(max_examples=12, stateful_step_count=12, suppress_health_check=list(HealthCheck)),
+        settings=settings(max_examples=examples(4), stateful_step_count=12, suppress_health_check=list(HealthCheck)),
     )

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from account_operations import authorize, event, grant, in_one_group, refund, release, settle, subscribe, told, wrongs
+from examples import examples
 from journal_helpers import query
 from tallystick.app.runtime import Runtime
 from tallystick.core.errors import TallyError
@@ -86,7 +87,7 @@ class Customer:
         return None
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(6), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps)
 def test_grouping_and_repetition_change_nothing(runtime: Runtime, wanted: list[tuple[str, int, bool, bool]]) -> None:
     number = next(_orgs)

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from account_operations import authorize, event, grant, refund, release, settle, wrongs
+from examples import examples
 from kept_writers import NOW, Writers
 from tallystick.app.contracts import apply_contract
 from tallystick.app.erase import erase_person
@@ -299,7 +300,7 @@ steps = st.lists(
 
 
 @settings(
-    max_examples=25,
+    max_examples=examples(7),
     phases=[Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )

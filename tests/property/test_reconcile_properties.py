@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from examples import examples
 from invoicing import event
 from provider_exports import openai_usage, text
 from tallystick.ledger.entry import ENTRY_COLUMNS, Entry, entry_lines
@@ -115,7 +116,7 @@ def offers(found: Comparison, ledger: LedgerDays, card: RateCard, book_to: str |
 
 
 @given(requests(), st.sampled_from((3_600, 86_400)))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 def test_an_export_made_from_the_ledger_differs_in_nothing(
     card: RateCard, events: list[UsageEvent], width: int
 ) -> None:
@@ -126,7 +127,7 @@ def test_an_export_made_from_the_ledger_differs_in_nothing(
 
 
 @given(requests(), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 def test_any_change_of_an_export_is_found_where_it_is_and_explained(
     card: RateCard, events: list[UsageEvent], data: st.DataObject
 ) -> None:
@@ -150,7 +151,7 @@ def test_any_change_of_an_export_is_found_where_it_is_and_explained(
 
 
 @given(requests(), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 def test_what_is_offered_for_estimates_makes_the_ledger_equal_and_prices_each_request_as_it_then_is(
     card: RateCard, events: list[UsageEvent], data: st.DataObject
 ) -> None:
@@ -185,7 +186,7 @@ def _cost(one: UsageEvent, meters: dict[str, int], card: RateCard) -> int | None
 
 
 @given(requests(), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 def test_what_is_booked_to_an_org_makes_the_day_equal_and_takes_no_more_than_there_is(
     card: RateCard, events: list[UsageEvent], data: st.DataObject
 ) -> None:

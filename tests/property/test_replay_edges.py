@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from examples import examples
 from replay_helpers import DAMAGE, DRAWN, MODELS, START, histories, one_by_one, replayed, rows_of
 from tallystick.archive import format as block_format
 from tallystick.archive.columns import ENTRY_SCHEMA
@@ -128,7 +129,7 @@ def _from_beyond(
     return lines | {"cost_pico": sum(amounts)}
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(8))
 @given(
     st.lists(st.tuples(st.sampled_from(list(SIDES)), st.integers(-3, 3)), min_size=1, max_size=12),
     st.integers(1, 6),
@@ -149,7 +150,7 @@ def test_one_pico_is_found_in_any_row_of_any_row_group(
     assert _replayed_in_groups(folder, rows, history, group_rows)[0] == expected
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(8))
 @given(
     histories(),
     DRAWN,

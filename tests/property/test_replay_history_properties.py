@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from examples import examples
 from replay_helpers import DAMAGE, DRAWN, MODELS, START, histories, one_by_one, replayed, rows_of
 from tallystick.rates.card import CardHistory
 from tallystick.rates.cardfile import CardVersion, Header, ModelLine, ProviderLine, RateLine
@@ -21,7 +22,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("blocks")
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(15))
 @given(histories(), DRAWN, st.lists(st.booleans(), min_size=12, max_size=12))
 def test_sound_history_replays_without_a_difference(
     folder: Path, history: CardHistory, drawn: list[UsageEvent], corrected: list[bool]
@@ -31,7 +32,7 @@ def test_sound_history_replays_without_a_difference(
         assert replayed(folder, rows, history) == (set(), len(rows))
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(20))
 @given(histories(), DRAWN, st.lists(st.booleans(), min_size=12, max_size=12), st.randoms(use_true_random=False))
 def test_damage_is_found_as_pricing_each_entry_finds_it(
     folder: Path, history: CardHistory, drawn: list[UsageEvent], corrected: list[bool], dice: random.Random

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import tallystick.app.rollup as rollup
 from conftest import NOW
+from examples import examples
 from invoicing import event
 from journal_helpers import publish_price
 from rollup_tools import Rows, due, stored
@@ -46,7 +47,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(8), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=steps, at_once=st.integers(1, 9))
 def test_days_are_what_entries_come_to_one_by_one(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch, steps: list[Any], at_once: int

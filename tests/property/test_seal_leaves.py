@@ -7,9 +7,10 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from examples import examples
 from tallystick.archive import fingerprints, leaves
 from tallystick.archive.columns import ENTRY_SCHEMA
 from tallystick.archive.fingerprints import leaves_and_fingerprints
@@ -112,6 +113,7 @@ def with_leaves(rows: list[dict[str, Any]]) -> pa.RecordBatch:
     return batch_of([row | {"leaf": leaf} for row, leaf in zip(rows, defined, strict=True)])
 
 
+@settings(max_examples=examples(30))
 @given(st.lists(rows(), min_size=1, max_size=12))
 def test_leaves_by_columns_are_those_of_the_definition(many: list[dict[str, Any]]) -> None:
     batch = with_leaves(many)
@@ -119,6 +121,7 @@ def test_leaves_by_columns_are_those_of_the_definition(many: list[dict[str, Any]
     assert batch_leaves(batch) == batch.column("leaf").to_pylist()
 
 
+@settings(max_examples=examples(30))
 @given(st.lists(rows(), min_size=1, max_size=12))
 def test_usage_and_operations_need_the_definition_for_no_row(many: list[dict[str, Any]]) -> None:
     batch = with_leaves([row for row in many if row["kind"] != "correction"])
@@ -128,6 +131,7 @@ def test_usage_and_operations_need_the_definition_for_no_row(many: list[dict[str
         assert batch_leaves(batch) == batch.column("leaf").to_pylist()
 
 
+@settings(max_examples=examples(30))
 @given(st.lists(rows() | operations(), min_size=1, max_size=12))
 def test_fingerprints_by_columns_are_those_of_the_definition(many: list[dict[str, Any]]) -> None:
     erased = {"user_id": None, "session_id": None, "attributes": None, "salt": None}
@@ -142,6 +146,7 @@ def test_fingerprints_by_columns_are_those_of_the_definition(many: list[dict[str
         assert leaves_and_fingerprints(batch) == (batch.column("leaf").to_pylist(), defined)
 
 
+@settings(max_examples=examples(40))
 @given(st.lists(rows(), min_size=1, max_size=6), st.data())
 def test_a_changed_column_gives_another_leaf(many: list[dict[str, Any]], data: st.DataObject) -> None:
     batch = with_leaves(many)

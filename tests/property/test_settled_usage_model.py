@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from account_operations import authorize, event, grant, in_one_group, settle, subscribe, told
+from examples import examples
 from tallystick.app.runtime import Runtime
 from tallystick.app.verify import verify_ledger
 from tallystick.core.errors import TallyError
@@ -69,7 +70,7 @@ class Model:
         return Expected(None, CENT * len(named), statuses)
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(5), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps)
 def test_each_event_is_charged_once_by_the_settlement_whose_work_it_is(
     runtime: Runtime, wanted: list[tuple[str, list[int]]]

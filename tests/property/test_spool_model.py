@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from conftest import NOW
+from examples import examples
 from journal_helpers import query, raw_event
 from tallystick.app.ingest import ingest_events
 from tallystick.app.runtime import Runtime, open_runtime
@@ -67,7 +68,7 @@ class Model:
         self.waiting.clear()
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(15), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(operations)
 def test_every_answer_is_the_models(spooling: Runtime, operations: list[str | list[Event]]) -> None:
     org, model = f"org-{next(_numbers)}", Model()

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
+from examples import examples
 from journal_helpers import query
 from tallystick.app.runtime import Runtime
 from tallystick.core.money import PICO_MAX
@@ -30,7 +31,7 @@ from tallystick.usage.meters import METERS
 
 _runs = itertools.count(1)
 _WITH_DATABASE = settings(
-    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=examples(20), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 _START = datetime(2026, 10, 1, tzinfo=UTC)
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1, max_size=8)
@@ -170,7 +171,7 @@ def test_rows_encoded_the_plain_way_are_those_that_were_written(runtime: Runtime
 
 
 @given(events())
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(100), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_price_in_columns_is_the_price(runtime: Runtime, event: UsageEvent) -> None:
     cost, row = runtime.card.price_event(event), runtime.card.price_row(event)
     columns = (row.meters, row.quantities, row.price_pico, row.per, row.amount_pico)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from examples import examples
 from tallystick.app.cost import load_extractors
 from tallystick.core.errors import BadInput
 from tallystick.usage.extract import extract
@@ -131,7 +132,7 @@ def outcome(pieces: list[bytes]) -> Any:
         return error.as_dict()
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(100))
 @given(streams(), st.lists(st.integers(0, 400), max_size=12))
 def test_a_stream_is_the_same_however_its_bytes_are_cut(data: bytes, cuts: list[int]) -> None:
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
@@ -160,7 +161,7 @@ anything = st.recursive(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(100))
 @given(st.dictionaries(st.sampled_from(NAMES), anything, max_size=6), st.sampled_from([None, *TABLE.rows]))
 def test_no_answer_at_all_breaks_the_reading_with_anything_but_a_clear_error(
     body: dict[str, Any], provider: str | None

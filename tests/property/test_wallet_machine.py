@@ -18,6 +18,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from examples import examples
 from tallystick.contract.decision import Budget
 from tallystick.contract.loader import load_contract
 from tallystick.core.errors import TallyError
@@ -635,4 +636,4 @@ class WalletMachine(RuleBasedStateMachine):
 
 
 TestWalletMachine = WalletMachine.TestCase
-TestWalletMachine.settings = settings(max_examples=80, stateful_step_count=50)
+TestWalletMachine.settings = settings(max_examples=examples(25), stateful_step_count=50)

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 
 from conftest import NOW
+from examples import examples
 from invoicing import event
 from sealed_ledger import behind_its_back, copied, copyable, furnish
 from tallystick.app.keys import create_key, rotate_key
@@ -26,7 +27,7 @@ from tallystick.app.verify import OpenLedger, verify_ledger
 from tallystick.journal.keys import erase_person_of_keys
 from workshop import held, one_of_each, open_account, settled
 
-QUICK = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+QUICK = settings(max_examples=examples(4), deadline=None, suppress_health_check=list(HealthCheck))
 NOT_HISTORY = {"alembic_version"}  # it says what the schema is
 FORGETFUL = {("org_states", "progress"), ("org_states", "counted_through_seq")}
 """What is changed of these may come to nothing: counting begins anew, or again from where it had come to."""
@@ -79,9 +80,8 @@ class Hand:
                 [Jsonb(value) if isinstance(value, dict) else "-infinity" if value == NEVER else value for value in row]
                 for row in rows
             ]
-            cursor.executemany(
-                f"insert into {table} ({_names(self.columns[table])}) values ({places})".encode(), values
-            )
+            into = f"insert into {table} ({_names(self.columns[table])}) overriding system value values ({places})"
+            cursor.executemany(into.encode(), values)
 
     def _without_forgetful(self, table: str, rows: list[Row]) -> list[Row]:
         kept = [place for place, name in enumerate(self.columns[table]) if (table, name) not in FORGETFUL]
@@ -229,7 +229,7 @@ def files(hand: Hand) -> list[Path]:
     return sorted(path for path in (hand.ledger.settings.data_dir / "blocks").rglob("*") if path.is_file())
 
 
-@settings(QUICK, max_examples=14)
+@settings(QUICK, max_examples=examples(6))
 @given(data=st.data())
 def test_no_byte_of_any_file_can_be_changed(hand: Hand, data: st.DataObject) -> None:
     path = data.draw(st.sampled_from(files(hand)))
@@ -239,7 +239,7 @@ def test_no_byte_of_any_file_can_be_changed(hand: Hand, data: st.DataObject) -> 
     expect_file_named(hand, path, after, f"byte {place}")
 
 
-@settings(QUICK, max_examples=4)
+@settings(QUICK, max_examples=examples(3))
 @given(data=st.data())
 def test_no_file_can_be_cut_lengthened_or_taken_for_another(hand: Hand, data: st.DataObject) -> None:
     path = data.draw(st.sampled_from(files(hand)))
