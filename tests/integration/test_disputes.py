@@ -113,6 +113,28 @@ def test_what_is_on_no_invoice_yet_is_given_for_the_next_one(runtime: Runtime) -
     assert findings(runtime) == []
 
 
+def test_what_an_open_month_was_disputed_for_is_not_disputed_once_more_on_its_invoice(runtime: Runtime) -> None:
+    tiered_org(runtime)
+    record(runtime, [november("n1", meters={"tokens_in": 800}), november("n2", meters={"tokens_in": 100})])
+    before = dispute_requests(runtime, "n1")
+    small = dispute_requests(runtime, "n2", request_id="d2")
+    assert (before.as_dict()["disputed_usd"], small.as_dict()["disputed_usd"]) == ("8.00", "1.00")
+    uphold(runtime, small)  # what is given before the invoice is issued, that uses itself
+    later = replace(runtime, clock=lambda: datetime.fromisoformat("2026-12-03T00:00:00Z"))
+    (result,) = finalize_month(later, "2026-11", ["globex"])
+    assert result.life is not None
+    assert result.life.as_dict()["due_usd"] == "8.00"
+    with pytest.raises(Conflict) as refused:
+        dispute(later, "d3", invoice_id="globex/2026-11")
+    assert code_of(refused) == "nothing_to_dispute"
+    uphold(later, before, amount_usd="5")
+    rest = dispute(later, "d3", invoice_id="globex/2026-11", line=1)
+    assert rest.as_dict()["disputed_usd"] == "3.00"
+    uphold(later, rest)
+    assert money(later)["dispute_expense"] == 400, "1 that November used, and a note of 3; 5 wait for December"
+    assert findings(later) == []
+
+
 def test_charged_credits_go_back_to_their_wallet_and_never_twice(runtime: Runtime) -> None:
     open_shop(runtime, acme="wallet")
     give(runtime, "100")

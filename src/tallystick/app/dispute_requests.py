@@ -178,7 +178,7 @@ def weigh(
         head = read_head(connection, org_id)
         through = head.last_seq if through_seq is None else through_seq
         rows = [row for row in list_invoice_rows(connection, org_id) if row.through_seq <= through]
-        bearing = _bearing(rows, requests)
+        bearing = bearing_invoice(rows, requests)
         until = through if bearing is None else bearing.through_seq
         story = _story(runtime, org_id, requests, through)
         related = [one for one in story if one.kind in ("correction", "adjustment")]
@@ -198,7 +198,7 @@ def weigh(
     )
 
 
-def _bearing(rows: Sequence[InvoiceRow], requests: Iterable[Entry]) -> InvoiceRow | None:
+def bearing_invoice(rows: Sequence[InvoiceRow], requests: Iterable[Entry]) -> InvoiceRow | None:
     """The invoice that bears all of these requests: that of their month, or the next one for what came late."""
     found: dict[str | None, InvoiceRow | None] = {}
     for entry in requests:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import NamedTuple
 
-from tallystick.app.dispute_requests import Weighed, earliest_charge
+import msgspec
+
+from tallystick.app.dispute_requests import Weighed, bearing_invoice, earliest_charge
+from tallystick.app.entries import entries_at
 from tallystick.app.invoice_life import stored_line_cents
 from tallystick.app.issue_invoices import contract_of
 from tallystick.app.orgs import find_org
@@ -13,9 +16,11 @@ from tallystick.app.runtime import Runtime
 from tallystick.contract.loader import load_contract
 from tallystick.contract.model import Contract, Disputes
 from tallystick.core.errors import BadInput
+from tallystick.dispute.model import COUNTING
 from tallystick.journal.billing import list_issued
 from tallystick.journal.contracts import list_contract_versions, version_in_force
-from tallystick.journal.invoices import InvoiceRow, StoredInvoice
+from tallystick.journal.disputes import all_dispute_events, list_dispute_rows
+from tallystick.journal.invoices import InvoiceRow, StoredInvoice, list_invoice_rows
 from tallystick.ledger.dispute_operations import DisputeScope, DisputeTerms
 
 
@@ -36,7 +41,7 @@ def scope_of_invoice(runtime: Runtime, stored: StoredInvoice, line: int | None) 
     row = stored.row
     if line is None:
         disputed = DisputeScope(what="invoice", invoice_id=row.invoice_id, cents=row.total_cents)
-        return Scope(disputed, _terms_of_invoice(runtime, row))
+        return _on_invoice(runtime, row, disputed)
     lines = stored_line_cents(stored)
     if line not in lines:
         raise BadInput(
@@ -47,7 +52,7 @@ def scope_of_invoice(runtime: Runtime, stored: StoredInvoice, line: int | None) 
         )
     cents = lines[line]
     disputed = DisputeScope(what="line", invoice_id=row.invoice_id, line=line, line_cents=cents, cents=cents)
-    return Scope(disputed, _terms_of_invoice(runtime, row))
+    return _on_invoice(runtime, row, disputed)
 
 
 def scope_of_requests(runtime: Runtime, weighed: Weighed) -> Scope:
@@ -65,19 +70,42 @@ def scope_of_requests(runtime: Runtime, weighed: Weighed) -> Scope:
         months=tuple(one.opened_under for one in weighed.months if one.opened_under is not None),
     )
     if weighed.invoice is not None:
-        return Scope(disputed, _terms_of_invoice(runtime, weighed.invoice))
+        return _on_invoice(runtime, weighed.invoice, disputed)
     contract = _contract_now(runtime, weighed.org_id)
     charged_at = earliest_charge(weighed)
     terms = Disputes() if contract is None else contract.disputes
     return Scope(disputed, _terms(contract, None if charged_at is None else charged_at + terms.window))
 
 
-def _terms_of_invoice(runtime: Runtime, row: InvoiceRow) -> DisputeTerms:
+def _on_invoice(runtime: Runtime, row: InvoiceRow, disputed: DisputeScope) -> Scope:
     contract = contract_of(runtime, row.contract, row.contract_sha256)
     with runtime.database.org(row.org_id) as connection:
         issued = list_issued(connection, row.org_id, invoice_id=row.invoice_id)
-    closes_at = issued[0].account.issued_at + contract.disputes.window if issued else None
-    return _terms(contract, closes_at)
+    if not issued:
+        return Scope(disputed, _terms(contract, None))
+    invoice = issued[0].account
+    return Scope(
+        msgspec.structs.replace(disputed, earlier=_earlier(runtime, row, invoice.seq)),
+        _terms(contract, invoice.issued_at + contract.disputes.window),
+    )
+
+
+def _earlier(runtime: Runtime, row: InvoiceRow, issued_seq: int) -> tuple[int, ...]:
+    """Disputes of requests that the invoice bears since: undecided, or upheld since it was issued."""
+    with runtime.database.org(row.org_id) as connection:
+        listed = [one.account for one in list_dispute_rows(connection, row.org_id, states=COUNTING)]
+        rows = list_invoice_rows(connection, row.org_id)
+        events = all_dispute_events(connection, row.org_id)
+    before = {one.dispute_seq for one in events if one.step == "upheld" and one.seq < issued_seq}
+    counting = [one for one in listed if one.invoice_id is None and one.seq not in before]
+    places = {seq for one in counting for seq in one.entries}
+    entries = entries_at(runtime, row.org_id, places) if places else {}
+
+    def is_borne(seq: int) -> bool:
+        bearing = bearing_invoice(rows, [entries[seq]])
+        return bearing is not None and bearing.invoice_id == row.invoice_id
+
+    return tuple(sorted(one.seq for one in counting if any(is_borne(seq) for seq in one.entries)))
 
 
 def _contract_now(runtime: Runtime, org_id: str) -> Contract | None:

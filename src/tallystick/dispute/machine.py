@@ -203,7 +203,9 @@ def _disputed_cents(
     left_cents = max(0, scope.cents)
     if invoice is not None:
         on_it = [one for one in counting if one.invoice_id == scope.invoice_id]
-        left_cents = min(left_cents, invoice.left_cents - sum(one.counted_cents for one in on_it))
+        earlier = [one for one in counting if one.seq in scope.earlier]
+        elsewhere = [one.disputed_cents if one.is_undecided else one.upheld_cents for one in earlier]
+        left_cents = min(left_cents, invoice.left_cents - sum(one.counted_cents for one in on_it) - sum(elsewhere))
         if scope.line is not None:
             of_line = sum(one.counted_cents for one in on_it if one.line == scope.line)
             line_cents = scope.line_cents if scope.line_cents is not None else scope.cents

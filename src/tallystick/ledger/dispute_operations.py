@@ -81,6 +81,9 @@ class DisputeScope(msgspec.Struct, frozen=True, kw_only=True):
         charges: what settlements have charged for the requests in credits, in the order of their places.
         months: of requests: those of their months that no invoice had closed yet, so that what they were charged can be
             computed again whatever plans the org is on later.
+        earlier: the disputes of requests that were on no invoice yet when they were opened, and that this invoice bears
+            by now: what those come to is not disputed twice. Without those that were upheld before it was issued:
+            what they gave it could use itself.
     """
 
     what: DisputedWhat
@@ -91,6 +94,7 @@ class DisputeScope(msgspec.Struct, frozen=True, kw_only=True):
     cents: int
     charges: tuple[DisputedCharge, ...] = ()
     months: tuple[OpenMonth, ...] = ()
+    earlier: tuple[int, ...] = ()
 
 
 class DisputeTerms(msgspec.Struct, frozen=True, kw_only=True):
