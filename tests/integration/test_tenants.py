@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 
 import psycopg
 import pytest
@@ -18,14 +19,13 @@ OURS, THEIRS = "acme", "it's \\ theirs"
 REFUSED = psycopg.errors.InsufficientPrivilege
 
 
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    """Two orgs with a row each in every table."""
-    with psycopg.connect(database_url) as connection:
+@pytest.fixture(scope="module")
+def database(module_database_url: str) -> Iterator[Database]:
+    """Two orgs with a row each in every table; the tests leave it so."""
+    with psycopg.connect(module_database_url) as connection:
         fill(connection, OURS, THEIRS)
-    opened = Database(database_url)
-    yield opened
-    opened.close()
+    with closing(Database(module_database_url)) as opened:
+        yield opened
 
 
 def orgs_in(connection: Connection, table: str) -> list[str]:
@@ -74,19 +74,29 @@ def test_a_session_that_names_no_org_sees_nothing(database: Database, table: str
 
 
 @pytest.mark.parametrize("table", BY_ORG)
-def test_an_org_cannot_add_a_row_to_another_even_where_it_may_add(
-    database: Database, database_url: str, table: str
-) -> None:
+def test_an_org_cannot_add_a_row_to_another_even_where_it_may_add(database: Database, table: str) -> None:
     insert = BY_ORG[table].encode()
     with pytest.raises(REFUSED), database.org(OURS) as connection:
         connection.execute(insert, {"org": "another"})
-    with psycopg.connect(database_url) as connection:
-        connection.execute(f"grant insert on {table} to tallystick_app".encode())
-        connection.execute(f"alter table {table} disable trigger user".encode())  # the policy alone
-    with pytest.raises(REFUSED, match="row-level security"), database.org(OURS) as connection:
-        connection.execute(insert, {"org": "another"})
-    with psycopg.connect(database_url) as connection:
-        assert of_orgs(connection, table) == [OURS, THEIRS]
+    with policy_alone(database.url, table):
+        with pytest.raises(REFUSED, match="row-level security"), database.org(OURS) as connection:
+            connection.execute(insert, {"org": "another"})
+        with psycopg.connect(database.url) as connection:
+            assert of_orgs(connection, table) == [OURS, THEIRS]
+
+
+@contextmanager
+def policy_alone(url: str, table: str) -> Iterator[None]:
+    """The table as if anybody might add rows to it, but for its policy."""
+    with psycopg.connect(url) as connection:
+        found = connection.execute("select has_table_privilege(%s, %s, 'insert')", [APP, table]).fetchone()
+        connection.execute(f"grant insert on {table} to {APP}".encode())
+        connection.execute(f"alter table {table} disable trigger user".encode())
+    yield
+    with psycopg.connect(url) as connection:
+        connection.execute(f"alter table {table} enable trigger user".encode())
+        if found == (False,):
+            connection.execute(f"revoke insert on {table} from {APP}".encode())
 
 
 @pytest.mark.parametrize("table", BY_ORG)
@@ -151,7 +161,8 @@ def test_a_transaction_that_fails_leaves_nothing_of_its_org_behind(database: Dat
         assert orgs_in(connection, "subscriptions") == [THEIRS]
 
 
-def test_many_threads_on_few_connections_each_see_their_own_org(database: Database, database_url: str) -> None:
+def test_many_threads_on_few_connections_each_see_their_own_org(database_url: str) -> None:
+    database = Database(database_url)
     orgs = [f"org{number}" for number in range(24)]
     with psycopg.connect(database_url) as connection:
         for org in orgs:
@@ -168,6 +179,7 @@ def test_many_threads_on_few_connections_each_see_their_own_org(database: Databa
         thread.start()
     for thread in threads:
         thread.join()
+    database.close()
     assert seen == {org: {org} for org in orgs}
 
 
