@@ -30,7 +30,7 @@ from tallystick.app.close_month import close_month
 from tallystick.app.invoice_life import issue_invoice
 from tallystick.app.job_list import find_job
 from tallystick.app.jobs import run_job
-from tallystick.app.payment_events import TakenEvent, list_payment_events, signed_event, take_callback
+from tallystick.app.payment_events import TakenEvent, list_payment_events, retry_event, signed_event, take_callback
 from tallystick.app.payments.providers import find_adapter
 from tallystick.app.runtime import Runtime, open_runtime
 from tallystick.app.settings import Settings
@@ -96,12 +96,10 @@ def test_what_waits_is_done_by_the_job_and_what_fails_keeps_no_other_waiting(
 
     from tallystick.app import payment_retries
 
-    whole = payment_retries.retry_event
-
     def fail(given: Runtime, provider: str, event_id: str) -> Any:
         if event_id == "evt_1":
             raise ValueError("it is broken")
-        return whole(given, provider, event_id)
+        return retry_event(given, provider, event_id)
 
     monkeypatch.setattr(payment_retries, "retry_event", fail)
     with pytest.raises(ValueError, match="broken"):
