@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,11 @@ def test_a_receiver_may_ask_for_a_longer_wait(sending: Runtime, receiver: Receiv
     receiver.answer = answer_with(429, Retry_After="3600")
     assert Courier(sending).deliver_all() == (0, 1)
     later(sending, timedelta(minutes=59))
+    assert Courier(sending).deliver_all() == (0, 0)
+    later(sending, timedelta(minutes=2))
+    receiver.answer = answer_with(503, Retry_After=format_datetime(sending.clock() + timedelta(hours=2), usegmt=True))
+    assert Courier(sending).deliver_all() == (0, 1)
+    later(sending, timedelta(minutes=119))
     assert Courier(sending).deliver_all() == (0, 0)
     later(sending, timedelta(minutes=2))
     assert Courier(sending).deliver_all() == (0, 1)

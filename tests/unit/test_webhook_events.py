@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tallystick.app.webhook_courier import excerpt
+from tallystick.app.webhook_courier import excerpt, seconds_asked
 from tallystick.core.errors import BadInput
 from tallystick.core.key_shapes import line_without_secrets, without_secrets
 from tallystick.core.webhook_events import EVENT_TYPES, TYPE, checked_patterns, event_id_of, is_chosen
@@ -85,3 +85,16 @@ def test_what_was_answered_can_be_shown_anywhere() -> None:
     shown = excerpt(sent)
     assert shown.startswith("fine\n\ufffd[2Jgone \ufffd\ufffdgnihton\ufffd \ufffdline\ufffd é \ufffd")
     assert excerpt(b"\x1f\x8b\x08\x00packed").count("packed") == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        ("30", 30), (" 30 ", 30), ("Mon, 02 Nov 2026 12:00:30 GMT", 30), ("Mon, 02 Nov 2026 11:00:00 GMT", 0),
+        (None, None), ("", None), ("-5", None), ("1.5", None), ("9" * 300, None), ("tomorrow", None),
+        ("Mon, 99 Foo 2026 25:61:61 GMT", None), ("Mon, 31 Feb 2026 12:00:00 GMT", None),
+        ("Mon, 02 Nov 0000 12:00:00 GMT", 0),
+    ],
+)  # fmt: skip
+def test_a_longer_wait_is_asked_for_in_seconds_or_by_a_date(said: str | None, seconds: int | None) -> None:
+    assert seconds_asked(said, datetime(2026, 11, 2, 12, tzinfo=UTC)) == seconds

@@ -10,6 +10,7 @@ a failing one a single one: whoever is slow keeps nobody else waiting.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import threading
@@ -17,6 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from tallystick import __version__
@@ -58,6 +60,7 @@ FAILURES_MIN = 10
 _GONE = 410
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """What moves or hides text where it is shown."""
+_HTTP_DATE = re.compile(r"[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT")
 _log = logging.getLogger("tallystick.webhooks")
 
 
@@ -245,7 +248,7 @@ def _write_down(runtime: Runtime, claimed: Claimed, attempt: Attempt, retry_afte
         state = "failed" if is_last else "waiting"
         if not is_last:
             drawn = int.from_bytes(os.urandom(4)) / 2**32
-            next_at = now + pause_after(claimed.attempt, drawn, _seconds(retry_after))
+            next_at = now + pause_after(claimed.attempt, drawn, seconds_asked(retry_after, now))
     with runtime.database.writer() as connection:
         end_attempt(connection, claimed, attempt, state=state, next_at=next_at, now=now)
         if attempt.error is None:
@@ -270,10 +273,17 @@ def _reason_to_end(runtime: Runtime, attempt: Attempt, since: datetime, failures
     return None
 
 
-def _seconds(retry_after: str | None) -> int | None:
-    """What `Retry-After` asks for, where it is a number of seconds."""
+def seconds_asked(retry_after: str | None, now: datetime) -> int | None:
+    """What `Retry-After` asks for: a number of seconds, or a date of HTTP's (RFC 9110, 10.2.3)."""
     text = (retry_after or "").strip()
-    return int(text) if re.fullmatch(r"[0-9]{1,9}", text) else None
+    if re.fullmatch(r"[0-9]{1,9}", text):
+        return int(text)
+    if not _HTTP_DATE.fullmatch(text):
+        return None
+    try:
+        return max(0, math.ceil((parsedate_to_datetime(text) - now).total_seconds()))
+    except ValueError:  # no such day
+        return None
 
 
 def _claim() -> str:
