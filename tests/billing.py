@@ -7,7 +7,7 @@ from typing import Any
 from invoicing import CONTRACT, apply, event, record, subscribe
 from tallystick.app.invoice_life import InvoiceLife, finalize_month
 from tallystick.app.runtime import Runtime
-from tallystick.app.verify import verify_ledger
+from tallystick.app.verify import OpenLedger, verify_ledger
 
 OCTOBER = "2026-10"
 SELLER = (
@@ -49,7 +49,7 @@ def note(request_id: str, amount_usd: str, **more: Any) -> dict[str, Any]:
 VOID = {"author": "ann@seller.example", "reason": "billed twice"}
 
 
-def findings(runtime: Runtime) -> list[str]:
+def findings(runtime: OpenLedger | Runtime) -> list[str]:
     """What `tally verify` finds."""
     return [one.sentence() for one in verify_ledger(runtime, processes=1).findings.kept]
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -11,7 +13,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from billing import OCTOBER, SELLER, VOID, billed_org, findings, money, note, payment
+from conftest import NOW
 from invoicing import apply, subscribe
+from sealed_ledger import copied, copyable
 from tallystick.api.app import create_app
 from tallystick.app.invoice_actions import credit_invoice, record_payment, void_invoice
 from tallystick.app.invoice_due import finalize_due
@@ -60,21 +64,36 @@ PROFILE = {"name": "Ann Globex", "author": "ann"}
         ),
     ],
 )  # fmt: skip
-def test_rows_that_the_owner_writes_are_found(runtime: Runtime, database_url: str, change: str, found: str) -> None:
-    apply(runtime, SELLER)
-    subscribe(runtime, "globex")
-    set_profile(runtime, "globex", PROFILE)
-    (life,) = billed_org(runtime)
-    set_profile(runtime, "globex", {**PROFILE, "name": "Moved"})
-    make_test_org(runtime, "sandbox", datetime(2026, 10, 1, tzinfo=UTC), author="ann")
-    record_payment(runtime, life.invoice_id, payment("p1", "3"))
-    assert findings(runtime) == []
-    with psycopg.connect(database_url) as connection:
-        tables = connection.execute("select tablename from pg_tables where schemaname = 'public'").fetchall()
-        for (table,) in tables:
-            connection.execute(f"alter table {table} disable trigger all".encode())
-        assert connection.execute(change.encode()).rowcount >= 1
-    assert any(found in sentence for sentence in findings(runtime)), findings(runtime)
+def test_rows_that_the_owner_writes_are_found(
+    server_url: str, written: tuple[str, Path], tmp_path: Path, change: str, found: str
+) -> None:
+    with copied(server_url, *written, tmp_path / "data") as ledger:
+        with psycopg.connect(ledger.database.url) as connection:
+            tables = connection.execute("select tablename from pg_tables where schemaname = 'public'").fetchall()
+            for (table,) in tables:
+                connection.execute(f"alter table {table} disable trigger all".encode())
+            assert connection.execute(change.encode()).rowcount >= 1
+        told = findings(ledger)
+        assert any(found in sentence for sentence in told), told
+
+
+@pytest.fixture(scope="module")
+def written(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """A sound ledger with an invoice paid in part, a profile that was changed, and a test org."""
+
+    def fill(runtime: Runtime) -> None:
+        apply(runtime, SELLER)
+        subscribe(runtime, "globex")
+        set_profile(runtime, "globex", PROFILE)
+        (life,) = billed_org(runtime)
+        set_profile(runtime, "globex", {**PROFILE, "name": "Moved"})
+        make_test_org(runtime, "sandbox", datetime(2026, 10, 1, tzinfo=UTC), author="ann")
+        record_payment(runtime, life.invoice_id, payment("p1", "3"))
+        assert findings(runtime) == []
+
+    folder = tmp_path_factory.mktemp("written")
+    with copyable(server_url, folder, NOW, fill) as name:
+        yield name, folder
 
 
 AMOUNTS: list[Any] = [
@@ -133,26 +152,30 @@ def test_no_clock_goes_beyond_all_calendars(runtime: Runtime, by: str) -> None:
     assert advance_clock(runtime, "sandbox", to=last, author="ann").at == last
 
 
+@pytest.fixture(scope="module")
+def client(module_runtime: Runtime) -> Iterator[TestClient]:
+    """An org was billed."""
+    billed_org(module_runtime)
+    with TestClient(create_app(module_runtime), raise_server_exceptions=False) as opened:
+        yield opened
+
+
 @pytest.mark.parametrize("month", ["2026-13", "2026-1", "0000-01", "10000-01", "now", "2026-10' or 1=1", ""])
-def test_what_is_no_month_is_said_and_no_empty_list(runtime: Runtime, month: str) -> None:
-    billed_org(runtime)
-    with TestClient(create_app(runtime)) as client:
-        for answer in (
-            client.get("/v1/billing/invoices", params={"month": month}),
-            client.get("/v1/billing/invoices", params={"month": month, "state": "draft"}),
-            client.post("/v1/billing/finalize", json={"month": month}),
-        ):
-            assert (answer.status_code, answer.json()["code"]) == (422, "invalid_month")
+def test_what_is_no_month_is_said_and_no_empty_list(client: TestClient, month: str) -> None:
+    for answer in (
+        client.get("/v1/billing/invoices", params={"month": month}),
+        client.get("/v1/billing/invoices", params={"month": month, "state": "draft"}),
+        client.post("/v1/billing/finalize", json={"month": month}),
+    ):
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_month")
 
 
 @pytest.mark.parametrize("org_id", ["", "a\x00", "x" * 600, "\ud800"])
-def test_what_can_be_no_org_is_refused_and_not_passed_over(runtime: Runtime, org_id: str) -> None:
-    billed_org(runtime)
+def test_what_can_be_no_org_is_refused_and_not_passed_over(client: TestClient, org_id: str) -> None:
     body = json.dumps({"orgs": [org_id]}).encode()
-    with TestClient(create_app(runtime), raise_server_exceptions=False) as client:
-        for sent in (body, json.dumps({"orgs": [org_id], "month": OCTOBER}).encode()):
-            answer = client.post("/v1/billing/finalize", content=sent, headers={"content-type": "application/json"})
-            assert answer.status_code in (207, 400, 422), answer.text  # 207: of a month, each org says why
+    for sent in (body, json.dumps({"orgs": [org_id], "month": OCTOBER}).encode()):
+        answer = client.post("/v1/billing/finalize", content=sent, headers={"content-type": "application/json"})
+        assert answer.status_code in (207, 400, 422), answer.text  # 207: of a month, each org says why
 
 
 def test_an_org_that_is_not_there_has_nothing_to_finalize(runtime: Runtime) -> None:

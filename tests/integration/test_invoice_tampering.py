@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import psycopg
 import pytest
 
 from billing import OCTOBER, SELLER, VOID, billed_org, findings, note, payment
+from conftest import NOW
 from invoicing import apply, event, record, subscribe
 from leaving import let_go
+from sealed_ledger import copied, copyable
 from tallystick.app.erase import erase_person
 from tallystick.app.invoice_actions import credit_invoice, record_payment, void_invoice
 from tallystick.app.invoice_life import finalize_month, list_life, show_life
@@ -43,18 +47,33 @@ PROFILE = {"name": "Ann Globex", "address": ["1 Main Street"], "author": "ann", 
         ),
     ],
 )
-def test_a_change_by_the_owners_hand_is_found(runtime: Runtime, database_url: str, change: str, found: str) -> None:
-    (life,) = billed_org(runtime)
-    set_profile(runtime, "globex", PROFILE)
-    record_payment(runtime, life.invoice_id, payment("p1", "3"))
-    credit_invoice(runtime, life.invoice_id, note("n1", "2"))
-    assert findings(runtime) == []
-    with psycopg.connect(database_url) as connection:
-        tables = connection.execute("select tablename from pg_tables where schemaname = 'public'").fetchall()
-        for (table,) in tables:
-            connection.execute(f"alter table {table} disable trigger user".encode())
-        assert connection.execute(change.encode()).rowcount >= 1
-    assert any(found in sentence for sentence in findings(runtime)), findings(runtime)
+def test_a_change_by_the_owners_hand_is_found(
+    server_url: str, written: tuple[str, Path], tmp_path: Path, change: str, found: str
+) -> None:
+    with copied(server_url, *written, tmp_path / "data") as ledger:
+        with psycopg.connect(ledger.database.url) as connection:
+            tables = connection.execute("select tablename from pg_tables where schemaname = 'public'").fetchall()
+            for (table,) in tables:
+                connection.execute(f"alter table {table} disable trigger user".encode())
+            assert connection.execute(change.encode()).rowcount >= 1
+        told = findings(ledger)
+        assert any(found in sentence for sentence in told), told
+
+
+@pytest.fixture(scope="module")
+def written(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """A sound ledger with an invoice that was paid and credited in part."""
+
+    def fill(runtime: Runtime) -> None:
+        (life,) = billed_org(runtime)
+        set_profile(runtime, "globex", PROFILE)
+        record_payment(runtime, life.invoice_id, payment("p1", "3"))
+        credit_invoice(runtime, life.invoice_id, note("n1", "2"))
+        assert findings(runtime) == []
+
+    folder = tmp_path_factory.mktemp("written")
+    with copyable(server_url, folder, NOW, fill) as name:
+        yield name, folder
 
 
 def test_states_and_ids_stay_when_entries_leave_for_blocks(runtime: Runtime) -> None:
