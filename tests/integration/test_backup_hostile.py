@@ -21,8 +21,13 @@ from conftest import NOW
 from invoicing import event, record
 from sealed_ledger import copied, furnished
 from tallystick.app import backup_file, backup_target
+from tallystick.app.audit import Wanted, iterate_acts
 from tallystick.app.backup import BackupReport, back_up
+from tallystick.app.backup_erasures import write_erasures
 from tallystick.app.backup_read import check_backup
+from tallystick.app.erase import erase_person
+from tallystick.app.keys import create_key
+from tallystick.app.parties import erase_org_profiles, set_profile
 from tallystick.app.restore import check_file, restore
 from tallystick.app.runtime import Runtime, open_runtime
 from tallystick.app.seal import seal_once
@@ -367,3 +372,42 @@ def test_a_disk_that_is_full_ends_a_backup_in_the_middle_of_a_table(
         install(None)
     assert caught.value.code == "storage_full"
     assert not list(tmp_path.glob("out.tar*"))
+
+
+def test_keys_and_billing_profiles_that_were_erased_after_the_backup_are_erased_again(
+    runtime: Runtime, empty_database_url: str, tmp_path: Path
+) -> None:
+    """Of somebody whom no entry names."""
+    record(runtime, [event("r1")])
+    create_key(runtime, org_id="globex", scopes=["events"], author="ann", defaults={"user_id": "mary"})
+    set_profile(runtime, "globex", {"name": "Mary Poppins", "user_id": "mary", "author": "ann"})
+    back_up(runtime.settings, tmp_path / "b.tar", clock=lambda: NOW)
+    erase_person(runtime, "globex", "mary")
+    assert write_erasures(runtime, tmp_path / "erased.jsonl") == 2
+    assert "mary" not in (tmp_path / "erased.jsonl").read_text().lower()
+
+    settings = Settings(database_url=empty_database_url, data_dir=tmp_path / "new")
+    report = restore(tmp_path / "b.tar", settings, erasures=tmp_path / "erased.jsonl", clock=lambda: NOW)
+    assert report.erased == (1, 0, 0)  # the profile goes with the person
+    with open_runtime(settings, lambda: NOW) as restored, restored.database.operator() as connection:
+        for table in ("api_key_persons", "billing_profile_texts"):
+            assert connection.execute(f"select count(*) from {table}".encode()).fetchone() == (0,), table
+        ended = connection.execute("select reason from api_key_endings").fetchall()
+    assert ended == [("person_erased",)]
+
+
+def test_a_billing_profile_that_was_erased_by_itself_is_erased_again(
+    runtime: Runtime, empty_database_url: str, tmp_path: Path
+) -> None:
+    record(runtime, [event("r1")])
+    set_profile(runtime, "globex", {"name": "Mary Poppins", "author": "ann"})
+    back_up(runtime.settings, tmp_path / "b.tar", clock=lambda: NOW)
+    erase_org_profiles(runtime, "globex")
+    write_erasures(runtime, tmp_path / "erased.jsonl")
+    settings = Settings(database_url=empty_database_url, data_dir=tmp_path / "new")
+    report = restore(tmp_path / "b.tar", settings, erasures=tmp_path / "erased.jsonl", clock=lambda: NOW)
+    assert report.erased == (0, 0, 1)
+    with open_runtime(settings, lambda: NOW) as restored:
+        told = [one["subject"] for one in iterate_acts(restored, Wanted(act="billing_profile.erase"))]
+        assert told == ["globex"]
+        assert verify_ledger(restored).sound

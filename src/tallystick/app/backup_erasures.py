@@ -1,27 +1,37 @@
-"""Erasures outlive a restore: a list of the entries that were erased, which names nobody, and erasing them again.
+"""Erasures outlive a restore: a list of what was erased, which names nobody, and erasing it again.
 
-A backup from before an erasure still names the person. The ledger records which entries were erased and never whose,
-so that list may be kept anywhere, for as long as the backups are. Whoever a listed entry names in a restored place is
-erased there as by `tally erase-person`: all that a backup from before an erasure holds of the user was erased by it.
+A backup from before an erasure still names the person. The ledger records which entries, keys and billing profiles
+were erased and never whose, so that list may be kept anywhere, for as long as the backups are. Whoever a listed entry
+names, or a listed key stands for, in a restored place is erased there as by `tally erase-person`: all that a backup
+from before an erasure holds of the user was erased by it. Billing profiles are erased by themselves.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
+from tallystick.app.audit import Act, record_act
 from tallystick.app.erase import erase_person
 from tallystick.app.runtime import Runtime
 from tallystick.app.seal import block_store
 from tallystick.archive.paths import people_path
 from tallystick.core.errors import BadInput
 from tallystick.core.instants import format_instant
-from tallystick.journal.backup_tables import list_erasures, persons_of
+from tallystick.journal.backup_tables import (
+    list_erased_keys,
+    list_erased_profiles,
+    list_erasures,
+    persons_of,
+    persons_of_keys,
+)
+from tallystick.journal.billing import erase_profiles
 from tallystick.journal.sealing import blocks_of_org
 
 FORMAT = "tallystick erasures 1"
@@ -35,31 +45,49 @@ class _Head(msgspec.Struct):
 
 class _Line(msgspec.Struct):
     org_id: str
-    seq: int
     erased_at: datetime
+    seq: int | None = None
+    key_id: str | None = None
+    profile_version: int | None = None
+
+
+@dataclass(slots=True)
+class ErasedOfOrg:
+    """What was erased of one org: entries, keys that stood for a person, versions of its billing profile."""
+
+    seqs: set[int] = field(default_factory=set)
+    keys: set[str] = field(default_factory=set)
+    profiles: set[int] = field(default_factory=set)
 
 
 class ErasedAgain(NamedTuple):
-    """What a restore erased again: persons, and the entries and rows of people files that named them."""
+    """What a restore erased again: persons, the entries and rows of people files that named them, billing profiles."""
 
     persons: int
     rows: int
+    profiles: int
 
 
 def erasures_lines(runtime: Runtime, since: datetime | None = None) -> Iterator[str]:
-    """The list as JSON Lines: a line that says what it is, then one for each entry that was erased at `since` or later.
+    """The list as JSON Lines: a line that says what it is, then one for each entry, key and version of a billing
+    profile that was erased at `since` or later.
 
     Raises:
         Unavailable: `database_unreachable`.
     """
     yield _text({"format": FORMAT, "written_at": format_instant(runtime.clock())})
     with runtime.database.operator() as connection:
-        for org_id, seq, erased_at in list_erasures(connection, since or _FIRST):
-            yield _text({"org_id": org_id, "seq": seq, "erased_at": format_instant(erased_at)})
+        for name, found in (
+            ("seq", list_erasures(connection, since or _FIRST)),
+            ("key_id", list_erased_keys(connection, since or _FIRST)),
+            ("profile_version", list_erased_profiles(connection, since or _FIRST)),
+        ):
+            for org_id, what, erased_at in found:
+                yield _text({"org_id": org_id, name: what, "erased_at": format_instant(erased_at)})
 
 
 def write_erasures(runtime: Runtime, path: Path, since: datetime | None = None) -> int:
-    """Write the list into a file, whole or not at all, in the place of an older one; how many entries it names.
+    """Write the list into a file, whole or not at all, in the place of an older one; how many lines it has.
 
     Raises:
         OSError: the file cannot be written.
@@ -80,13 +108,13 @@ def write_erasures(runtime: Runtime, path: Path, since: datetime | None = None) 
     return count
 
 
-def read_erasures(path: Path) -> dict[str, list[int]]:
-    """The entries that a list names, by org and in order.
+def read_erasures(path: Path) -> dict[str, ErasedOfOrg]:
+    """What a list names, by org.
 
     Raises:
         BadInput: `invalid_erasures`, naming the line.
     """
-    found: dict[str, set[int]] = {}
+    found: dict[str, ErasedOfOrg] = {}
     try:
         with path.open("rb") as file:
             head = msgspec.json.decode(next(file, b""), type=_Head)
@@ -97,33 +125,61 @@ def read_erasures(path: Path) -> dict[str, list[int]]:
                     one = msgspec.json.decode(line, type=_Line)
                 except msgspec.MsgspecError as error:
                     raise _invalid(path, number, str(error)) from None
-                found.setdefault(one.org_id, set()).add(one.seq)
+                if not _gather(found.setdefault(one.org_id, ErasedOfOrg()), one):
+                    raise _invalid(path, number, "it names neither an entry nor a key nor a billing profile")
     except OSError as error:
         raise _invalid(path, None, (error.strerror or str(error)).lower()) from None
     except msgspec.MsgspecError as error:
         raise _invalid(path, 1, str(error)) from None
-    return {org_id: sorted(seqs) for org_id, seqs in found.items()}
+    return found
 
 
-def erase_again(runtime: Runtime, erasures: dict[str, list[int]]) -> ErasedAgain:
-    """Erase whom these entries still name; running it again erases nothing more.
+def _gather(found: ErasedOfOrg, line: _Line) -> bool:
+    """Add what a line names; whether it names anything."""
+    if line.seq is not None:
+        found.seqs.add(line.seq)
+    if line.key_id is not None:
+        found.keys.add(line.key_id)
+    if line.profile_version is not None:
+        found.profiles.add(line.profile_version)
+    return not (line.seq is None and line.key_id is None and line.profile_version is None)
+
+
+def erase_again(runtime: Runtime, erasures: dict[str, ErasedOfOrg]) -> ErasedAgain:
+    """Erase whom these still name; running it again erases nothing more.
 
     Raises:
         Unavailable: as `app.erase.erase_person`.
     """
-    persons = rows = 0
-    for org_id, seqs in erasures.items():
-        for user_id in sorted(_named(runtime, org_id, seqs)):
+    persons = rows = profiles = 0
+    for org_id, erased in erasures.items():
+        for user_id in sorted(_named(runtime, org_id, erased)):
             done = erase_person(runtime, org_id, user_id)
             persons += 1
             rows += done.rows + done.archived_rows
-    return ErasedAgain(persons, rows)
+        profiles += _erase_profiles(runtime, org_id, sorted(erased.profiles))
+    return ErasedAgain(persons, rows, profiles)
 
 
-def _named(runtime: Runtime, org_id: str, seqs: list[int]) -> set[str]:
-    """Whom the entries name, in the database and in the files beside the blocks."""
-    named: set[str] = set()
+def _erase_profiles(runtime: Runtime, org_id: str, versions: list[int]) -> int:
+    """Erase these versions, where they are there; how many of them were."""
     with runtime.database.operator() as connection:
+        gone = erase_profiles(connection, org_id, None, runtime.now(org_id), versions) if versions else []
+        if gone:
+            record_act(
+                connection, Act("billing_profile.erase", org_id, runtime.clock(), org_id, after={"versions": gone})
+            )
+    return len(gone)
+
+
+def _named(runtime: Runtime, org_id: str, erased: ErasedOfOrg) -> set[str]:
+    """Whom the entries name, in the database and in the files beside the blocks, and whom the keys stand for."""
+    named: set[str] = set()
+    seqs = sorted(erased.seqs)
+    with runtime.database.operator() as connection:
+        named.update(persons_of_keys(connection, org_id, sorted(erased.keys)))
+        if not seqs:
+            return named
         for part in _parts(seqs):
             named.update(persons_of(connection, org_id, part))
         blocks = blocks_of_org(connection, org_id, seqs[0], seqs[-1])

@@ -106,7 +106,7 @@ def restore(
     with _shown() as progress:
         done = run(file, settings, sha256=sha256, erasures=erasures, progress=progress)
     if as_json:
-        again = None if done.erased is None else {"persons": done.erased.persons, "rows": done.erased.rows}
+        again = None if done.erased is None else done.erased._asdict()
         print_json(
             {
                 "file": str(file),
@@ -124,7 +124,8 @@ def restore(
             f"{settings.data_dir}: {_held(done.manifest)}\n{done.bytes:,} bytes were read in {done.seconds:.1f} s"
         )
         if done.erased is not None:
-            print_text(f"erased again: {done.erased.persons:,} persons, {done.erased.rows:,} rows")
+            persons, rows, profiles = done.erased
+            print_text(f"erased again: {persons:,} persons, {rows:,} rows, {profiles:,} billing profiles")
     for note in done.notes:
         say(f"note: {note}")
     say("next: tally verify")
@@ -134,7 +135,7 @@ def erasures(
     file: Annotated[Path | None, typer.Argument(help="Where to write the list [default: stdout].")] = None,
     since: Annotated[str | None, typer.Option(help="Only what was erased at this instant or later (RFC 3339).")] = None,
 ) -> None:
-    """List the entries whose personal data was erased, and never whose, so that a restore can erase them again."""
+    """List what was erased of persons, and never of whom, so that a restore can erase it again."""
     from tallystick.app.backup_erasures import erasures_lines, write_erasures
     from tallystick.app.runtime import open_runtime
     from tallystick.core.instants import parse_instant
@@ -145,7 +146,7 @@ def erasures(
             for line in erasures_lines(runtime, begin):
                 print_text(line)
         else:
-            say(f"{write_erasures(runtime, file, begin):,} erased entries are listed in {file}")
+            say(f"{write_erasures(runtime, file, begin):,} erasures are listed in {file}")
 
 
 @contextmanager

@@ -143,6 +143,21 @@ def list_erasures(connection: Connection, since: datetime) -> Iterator[tuple[str
     yield from connection.execute(_SQL["erasures"], {"since": since})
 
 
+def list_erased_keys(connection: Connection, since: datetime) -> Iterator[tuple[str, str, datetime]]:
+    """Org, id and time of every key that stood for a person who was erased; never whom."""
+    yield from connection.execute(_SQL["erased_keys"], {"since": since})
+
+
+def list_erased_profiles(connection: Connection, since: datetime) -> Iterator[tuple[str, int, datetime]]:
+    """Org, version and time of every billing profile that was erased; never what it said."""
+    yield from connection.execute(_SQL["erased_profiles"], {"since": since})
+
+
 def persons_of(connection: Connection, org_id: str, seqs: Sequence[int]) -> list[str]:
     """The users whom these entries of an org still name in the database."""
     return [user for (user,) in connection.execute(_SQL["persons"], {"org": org_id, "seqs": list(seqs)})]
+
+
+def persons_of_keys(connection: Connection, org_id: str, keys: Sequence[str]) -> list[str]:
+    """The users whom these keys of an org still stand for."""
+    return [user for (user,) in connection.execute(_SQL["persons_of_keys"], {"org": org_id, "keys": list(keys)})]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -120,9 +120,13 @@ def add_profile(connection: Connection, org_id: str, row: ProfileRow) -> None:
     connection.execute(_SQL["add_profile_text"], values)
 
 
-def erase_profiles(connection: Connection, org_id: str, person: str | None, at: datetime) -> list[int]:
-    """Erase what profiles say, of one person or all, but for those that issued invoices name: which versions. An
-    operator's transaction.
+def erase_profiles(
+    connection: Connection, org_id: str, person: str | None, at: datetime, versions: Sequence[int] | None = None
+) -> list[int]:
+    """Erase what profiles say, of one person or all, of these versions or any, but for those that issued invoices name:
+    which versions it was. An operator's transaction.
     """
-    (row,) = connection.execute(_SQL["erase_profiles"], {"org": org_id, "person": person, "at": at}).fetchall()
+    wanted = None if versions is None else list(versions)
+    values = {"org": org_id, "person": person, "at": at, "versions": wanted}
+    (row,) = connection.execute(_SQL["erase_profiles"], values).fetchall()
     return list(row[0])

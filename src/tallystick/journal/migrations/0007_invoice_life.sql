@@ -98,7 +98,7 @@ begin
 end
 $$;
 
-create function erase_billing_profiles(org text, person text, at timestamptz) returns integer[]
+create function erase_billing_profiles(org text, person text, at timestamptz, wanted integer[] default null) returns integer[]
 language plpgsql security definer set search_path = pg_catalog, public, pg_temp as $$
 declare
     versions integer[];
@@ -107,6 +107,7 @@ begin
     versions := array(
         select version from billing_profile_texts as said
         where org_id = org and (person is null or profile::jsonb ->> 'user_id' = person)
+            and (wanted is null or version = any (wanted))
             and not exists (select from invoice_accounts as issued where issued.org_id = org and issued.bill_to = said.version)
         order by version
     );
@@ -116,7 +117,7 @@ begin
 end
 $$;
 comment on function erase_billing_profiles is
-    'Erase what an org''s billing profiles say, all of them or those of one person, but for versions that an issued invoice names: the law has invoices kept. Which versions those were.';
+    'Erase what an org''s billing profiles say, all of them, those of one person or some versions, but for versions that an issued invoice names: the law has invoices kept. Which versions those were.';
 
 -- ── clocks of orgs that try things out ──────────────────────────────────────────────────────────────────────────────
 
@@ -195,9 +196,9 @@ grant delete on billing_profile_texts to tallystick_keeper;
 do $$
 begin
     grant create on schema public to tallystick_keeper;  -- only an owner that may create here can be given a function
-    alter function erase_billing_profiles(text, text, timestamptz) owner to tallystick_keeper;
-    revoke all on function erase_billing_profiles(text, text, timestamptz) from public;
-    grant execute on function erase_billing_profiles(text, text, timestamptz) to tallystick_operator;
+    alter function erase_billing_profiles(text, text, timestamptz, integer[]) owner to tallystick_keeper;
+    revoke all on function erase_billing_profiles(text, text, timestamptz, integer[]) from public;
+    grant execute on function erase_billing_profiles(text, text, timestamptz, integer[]) to tallystick_operator;
     revoke create on schema public from tallystick_keeper;
 end
 $$;

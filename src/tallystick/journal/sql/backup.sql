@@ -43,6 +43,18 @@ select size, note from checkpoints order by size
 -- Entries whose personal data was erased: which, when, and never whose.
 select org_id, seq, erased_at from erasures where erased_at >= %(since)s order by org_id, seq
 
+-- name: erased_keys
+-- Keys whose person was erased.
+select org_id, key_id, recorded_at from api_key_endings where reason = 'person_erased' and recorded_at >= %(since)s order by 1, 2
+
+-- name: erased_profiles
+-- Versions of billing profiles that were erased.
+select org_id, version, erased_at from billing_profile_erasures where erased_at >= %(since)s order by 1, 2
+
+-- name: persons_of_keys
+-- Whom these keys of an org still stand for.
+select distinct user_id from api_key_persons where org_id = %(org)s and key_id = any(%(keys)s::text[]) and user_id is not null order by 1
+
 -- name: persons
 -- Who these entries of an org still name.
 select distinct user_id from ledger_entries where org_id = %(org)s and seq = any(%(seqs)s::bigint[]) and user_id is not null order by 1

@@ -178,7 +178,7 @@ left join billing_profile_texts as what using (org_id, version)
 where said.org_id = %(org)s order by said.version
 
 -- name: erase_profiles
-select erase_billing_profiles(%(org)s, %(person)s, %(at)s)
+select erase_billing_profiles(%(org)s, %(person)s, %(at)s, %(versions)s::integer[])
 
 -- name: clock_of
 -- Where the clock of a test org stands; no row for an org that is none.
