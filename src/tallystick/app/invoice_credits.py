@@ -24,7 +24,7 @@ from tallystick.journal.credit_rows import list_lots
 from tallystick.ledger.credit_operations import CreditSource
 from tallystick.ledger.invoice_operations import Applied
 from tallystick.ledger.operation_ids import operation_id
-from tallystick.ledger.operations import Recorded
+from tallystick.ledger.operations import Operation, Recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +149,40 @@ def show_credits(runtime: Runtime, org_id: str) -> OrgCredits:
     )
 
 
+def credit_by_itself(
+    runtime: Runtime,
+    org_id: str,
+    *,
+    source: CreditSource,
+    amount_cents: int,
+    reason: str,
+    author: str,
+    request_id: str,
+    about: dict[str, Any] | None = None,
+) -> Operation:
+    """What gives an org an amount of USD that its next invoices use up, and that nobody has asked for.
+
+    Args:
+        org_id: the customer, who is known here.
+        source: what for.
+        amount_cents: above nothing.
+        about: what it was computed from: JSON without fractions, which stands in the ledger for good, and so names no
+            person.
+
+    Raises:
+        BadInput, Problems: what is wrong with it.
+    """
+    members = {
+        "request_id": request_id,
+        "source": source,
+        "amount_usd": cents_to_usd(amount_cents),
+        "author": author,
+        "reason": reason,
+        "about": about,
+    }
+    return credit_operation(org_id, members, salt=new_salt(runtime), by_itself=True)
+
+
 def give_credit(
     runtime: Runtime,
     org_id: str,
@@ -162,8 +196,7 @@ def give_credit(
     expires_at: datetime | None = None,
     from_month: str | None = None,
 ) -> CreditDone:
-    """Give an org an amount of USD that its next invoices use up, by itself: nobody asks for it. The same request id
-    again is the same credit.
+    """Give an org an amount of USD that its next invoices use up; the same request id again is the same credit.
 
     Args:
         org_id: the customer, who is known here.
@@ -188,7 +221,7 @@ def give_credit(
         "expires_at": None if expires_at is None else format_instant(expires_at),
         "from_month": from_month,
     }
-    return _give(runtime, org_id, members, by_itself=True)
+    return give_credit_asked(runtime, org_id, members)
 
 
 def give_credit_asked(runtime: Runtime, org_id: str, raw: object) -> CreditDone:
@@ -203,10 +236,6 @@ def give_credit_asked(runtime: Runtime, org_id: str, raw: object) -> CreditDone:
         Conflict: `request_id_conflict`.
         Unavailable: `journal_busy`, `database_unreachable`, `journal_closed`; sending it again is safe.
     """
-    return _give(runtime, org_id, raw, by_itself=False)
-
-
-def _give(runtime: Runtime, org_id: str, raw: object, *, by_itself: bool) -> CreditDone:
-    operation = credit_operation(org_id, raw, salt=new_salt(runtime), by_itself=by_itself)
+    operation = credit_operation(org_id, raw, salt=new_salt(runtime))
     existing_org(runtime, org_id)
     return CreditDone(submit_and_wait(runtime, operation))

@@ -7,13 +7,12 @@ the writer refuses it (`billing_profile_erased`), and it is made again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 
 from tallystick.app.billing_terms import load_stored_contract
-from tallystick.app.left_entries import answer_from_blocks, may_have_left
+from tallystick.app.left_entries import submit_together
 from tallystick.app.operate import new_salt
 from tallystick.app.runtime import Runtime
 from tallystick.app.sla_credits import credit_breaches
@@ -132,7 +131,7 @@ def _submitted(
     with runtime.database.operator() as connection:
         profiles = newest_profiles(connection, orgs)
         tests = clocks_of(connection, orgs).keys()
-    waiting: list[tuple[InvoiceRow, Operation, Future[Recorded]]] = []
+    asked: list[tuple[InvoiceRow, Operation]] = []
     answers: list[tuple[InvoiceRow, Recorded | TallyError]] = []
     for row in rows:
         try:
@@ -142,36 +141,9 @@ def _submitted(
         except TallyError as error:
             answers.append((row, error))
             continue
-        operation = _operation(runtime, row, contract, profiles.get(row.org_id), is_test=row.org_id in tests)
-        waiting.append((row, operation, _submit(runtime, operation, [future for _, _, future in waiting])))
-    for row, operation, future in waiting:
-        answers.append((row, _answer(runtime, operation, future)))
-    return answers
-
-
-def _submit(runtime: Runtime, operation: Operation, before: Sequence[Future[Recorded]]) -> Future[Recorded]:
-    """Have it written; where the queue is full of those before it, once they are."""
-    try:
-        return runtime.operations.submit(operation)
-    except Unavailable as error:
-        if error.code != "journal_busy" or not before:
-            raise
-    wait(before)
-    return runtime.operations.submit(operation)
-
-
-def _answer(runtime: Runtime, operation: Operation, future: Future[Recorded]) -> Recorded | TallyError:
-    try:
-        try:
-            return future.result()
-        except TallyError as error:
-            if not may_have_left(error):
-                raise
-            return answer_from_blocks(runtime, operation, error)
-    except Unavailable:
-        raise
-    except TallyError as error:
-        return error
+        asked.append((row, _operation(runtime, row, contract, profiles.get(row.org_id), is_test=row.org_id in tests)))
+    found = submit_together(runtime, [operation for _, operation in asked])
+    return answers + [(row, answer) for (row, _), answer in zip(asked, found, strict=True)]
 
 
 def _operation(

@@ -7,14 +7,15 @@ answer that it had, and what was said under a request id is not said twice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, wait
 
 import msgspec
 
 from tallystick.app.entries import stream_entries
 from tallystick.app.referring import referring_entries
 from tallystick.app.runtime import Runtime
-from tallystick.core.errors import Conflict, TallyError
+from tallystick.core.errors import Conflict, TallyError, Unavailable
 from tallystick.journal.accounts import claimed_by, first_kept_seq
 from tallystick.journal.operations_known import is_same, recorded_of
 from tallystick.journal.operations_load import StoredOperation, resolution_of
@@ -47,6 +48,43 @@ def submit_and_wait(runtime: Runtime, operation: Operation) -> Recorded:
         if not may_have_left(error):
             raise
         return answer_from_blocks(runtime, operation, error)
+
+
+def submit_together(runtime: Runtime, operations: Iterable[Operation]) -> list[Recorded | TallyError]:
+    """Have operations decided and written in as few commits as may be: what became of each, in their order.
+
+    Raises:
+        Unavailable: the first that is; those that were taken come to their end all the same.
+    """
+    waiting: list[tuple[Operation, Future[Recorded]]] = []
+    for operation in operations:
+        waiting.append((operation, _submit(runtime, operation, [future for _, future in waiting])))
+    return [_answer(runtime, operation, future) for operation, future in waiting]
+
+
+def _submit(runtime: Runtime, operation: Operation, before: Sequence[Future[Recorded]]) -> Future[Recorded]:
+    """Have it written; where the queue is full of those before it, once they are."""
+    try:
+        return runtime.operations.submit(operation)
+    except Unavailable as error:
+        if error.code != "journal_busy" or not before:
+            raise
+    wait(before)
+    return runtime.operations.submit(operation)
+
+
+def _answer(runtime: Runtime, operation: Operation, future: Future[Recorded]) -> Recorded | TallyError:
+    try:
+        try:
+            return future.result()
+        except TallyError as error:
+            if not may_have_left(error):
+                raise
+            return answer_from_blocks(runtime, operation, error)
+    except Unavailable:
+        raise
+    except TallyError as error:
+        return error
 
 
 def answer_from_blocks(runtime: Runtime, operation: Operation, error: BaseException) -> Recorded:
