@@ -71,6 +71,16 @@ def client(guarded: Runtime) -> Iterator[TestClient]:
         yield opened
 
 
+@pytest.fixture(scope="module")
+def shared(module_database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Runtime, TestClient]]:
+    """As `guarded` and its client, for tests that ask at each address."""
+    settings = Settings(database_url=module_database_url, data_dir=tmp_path_factory.mktemp("shared"), require_keys=True)
+    with open_runtime(settings, lambda: NOW) as opened:
+        open_shop(opened, acme="wallet", globex="wallet")
+        with TestClient(create_app(opened)) as client:
+            yield opened, client
+
+
 def token(runtime: Runtime, *scopes: str, org_id: str | None = "acme", **more: Any) -> str:
     return create_key(runtime, org_id=org_id, scopes=scopes, author="ann", **more).token
 
@@ -133,35 +143,40 @@ def test_at_every_address_a_key_is_needed_and_one_that_is_not_for_it_is_refused(
 
 
 @pytest.mark.parametrize(("method", "path", "name"), [one for one in GUARDED if RULES[one[2]].about == "org"])
-def test_a_key_of_an_org_is_for_its_own_org_alone(guarded: Runtime, method: str, path: str, name: str) -> None:
-    with TestClient(create_app(guarded)) as client:
-        month = {"month": "2026-10"} if name == "preview_invoice" else {}
-        body = {"contract": "shop", "plan": "wallet"} if method == "POST" else None
-        answered = (409, "not_a_test_org") if name == "show_test_clock" else (200, None)
-        for shown, org_id, due in (
-            (token(guarded, "read"), "acme", answered),
-            (token(guarded, "read"), "globex", (403, "wrong_org")),
-            (token(guarded, "read", org_id=None), "globex", answered),
-            (token(guarded, "admin", org_id=None), "globex", answered),
-        ):
-            answer = client.request(method, address(path, org_id), headers=bearer(shown), params=month, json=body)
-            assert (answer.status_code, code(answer)) == due, answer.text
+def test_a_key_of_an_org_is_for_its_own_org_alone(
+    shared: tuple[Runtime, TestClient], method: str, path: str, name: str
+) -> None:
+    guarded, client = shared
+    month = {"month": "2026-10"} if name == "preview_invoice" else {}
+    body = {"contract": "shop", "plan": "wallet"} if method == "POST" else None
+    answered = {"show_test_clock": (409, "not_a_test_org"), "redeem_promo": (422, "invalid_request")}.get(
+        name, (200, None)
+    )
+    scope = str(RULES[name].scope)
+    for shown, org_id, due in (
+        (token(guarded, scope), "acme", answered),
+        (token(guarded, scope), "globex", (403, "wrong_org")),
+        (token(guarded, scope, org_id=None), "globex", answered),
+        (token(guarded, "admin", org_id=None), "globex", answered),
+    ):
+        answer = client.request(method, address(path, org_id), headers=bearer(shown), params=month, json=body)
+        assert (answer.status_code, code(answer)) == due, answer.text
 
 
 @pytest.mark.parametrize(("method", "path", "name"), [one for one in GUARDED if RULES[one[2]].about == "operator"])
 def test_what_is_about_all_orgs_or_tells_what_requests_cost_is_for_operators(
-    guarded: Runtime, method: str, path: str, name: str
+    shared: tuple[Runtime, TestClient], method: str, path: str, name: str
 ) -> None:
     if RULES[name].scope == "admin":  # which no key of an org can have
         return
-    with TestClient(create_app(guarded)) as client:
-        answer = client.request(method, address(path), headers=bearer(token(guarded, "read")))
-        if method == "GET":
-            assert (answer.status_code, code(answer)) == (403, "operators_only")
-        else:
-            assert answer.status_code in (403, 415)
-        answer = client.request(method, address(path), headers=bearer(token(guarded, "read", org_id=None)))
-        assert answer.status_code not in (401, 403)
+    guarded, client = shared
+    answer = client.request(method, address(path), headers=bearer(token(guarded, "read")))
+    if method == "GET":
+        assert (answer.status_code, code(answer)) == (403, "operators_only")
+    else:
+        assert answer.status_code in (403, 415)
+    answer = client.request(method, address(path), headers=bearer(token(guarded, "read", org_id=None)))
+    assert answer.status_code not in (401, 403)
 
 
 def test_invoices_are_shown_to_their_own_org_without_what_they_cost_us(guarded: Runtime, client: TestClient) -> None:
