@@ -64,6 +64,7 @@ from tallystick.cli import (
     worker,
 )
 from tallystick.cli.output import errors_to_exit_codes, print_text
+from tallystick.cli.sections import SECTIONS
 from tallystick.core.errors import Unavailable
 
 
@@ -78,6 +79,16 @@ class _Commands(TyperGroup):
                 break
             names.append(word)
         return names
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        width = max(map(len, self.commands))
+        for title, names in SECTIONS:
+            rows = [
+                (name.ljust(width), self.commands[name].get_short_help_str(formatter.width - 6 - width))
+                for name in names
+            ]
+            with formatter.section(title):
+                formatter.write_dl(rows)
 
     def invoke(self, ctx: Any) -> Any:  # Typer keeps the type of its context to itself
         # Here, and not around the app, because Click would take a closed pipe for a failure of ours.
