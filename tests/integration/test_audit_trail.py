@@ -27,6 +27,7 @@ from tallystick.app.keys import create_key, revoke_key, rotate_key
 from tallystick.app.parties import set_profile
 from tallystick.app.runtime import Runtime
 from tallystick.app.standing import suspend
+from tallystick.app.webhook_endpoints import change, create_endpoint
 from tallystick.core.errors import BadInput, Conflict, NotFound, Unavailable
 from tallystick.journal.audit import record_act
 from tallystick.journal.self_test import check_walls
@@ -112,6 +113,15 @@ def test_nothing_secret_and_nobody_who_can_be_erased_is_in_it(shop: Runtime) -> 
     assert not [word for word in (secret, "ersonal") if word in text.replace("personal data", "")]
     (erased,) = acts(shop, act="person.erase")
     assert erased["after"] == {"entries": 1, "keys": 1, "billing_profiles": []}
+
+
+def test_another_path_at_the_same_host_is_seen_and_not_shown(shop: Runtime) -> None:
+    made = create_endpoint(shop, url="https://hooks.example.com/token-1", types=["*"], author="ann")
+    change(shop, made.endpoint.endpoint_id, url="https://hooks.example.com/token-2", author="ann")
+    (act,) = acts(shop, act="webhook.change")
+    assert act["before"]["host"] == act["after"]["host"] == "hooks.example.com"
+    assert act["before"] != act["after"]
+    assert "token" not in json.dumps(acts(shop))
 
 
 def test_the_list_goes_page_by_page_and_asks_for_what_it_is_asked(shop: Runtime) -> None:

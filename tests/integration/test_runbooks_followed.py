@@ -68,7 +68,7 @@ def place(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         run(line, environment)
     (tmp_path / "events-since-the-backup.jsonl").write_text(
         '{"org_id":"globex","request_id":"since","time":"2026-11-01T00:00:00Z","provider":"openai","model":"gpt-4o-mini",'
-        '"meters":{"tokens_in":1},"feature":"assistant","environment":"production"}\n'
+        '"meters":{"tokens_in":1},"feature":"assistant","environment":"production","user_id":"u","session_id":"s"}\n'
     )
     return environment
 

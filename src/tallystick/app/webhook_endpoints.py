@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import Any
 
 from tallystick.app.runtime import Runtime
@@ -320,10 +321,11 @@ def _check_description(text: str) -> None:
 
 
 def _said(endpoint: Endpoint) -> dict[str, Any]:
-    """What the audit trail says of an endpoint: of its URL no more than the host, for the rest may be a secret."""
+    """What the audit trail says of an endpoint: of its URL the host and a hash, for the rest may be a secret."""
     host = endpoint.url.partition("://")[2].partition("/")[0].partition("?")[0]
     return {
         "host": host,
+        "url_sha256": sha256(endpoint.url.encode()).hexdigest(),
         "types": endpoint.types,
         "description": endpoint.description,
         "state": endpoint.state,
