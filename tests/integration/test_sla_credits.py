@@ -13,7 +13,7 @@ import pytest
 
 from billing import OCTOBER, SELLER, VOID, findings
 from invoicing import apply, event, record, subscribe
-from journal_helpers import query
+from journal_helpers import query, tamper
 from leaving import let_go
 from tallystick.app.grants import grant
 from tallystick.app.incidents import list_incidents, record_incident, withdraw_incident
@@ -191,6 +191,16 @@ def test_what_concerns_everyone_is_over_by_the_real_clock_whatever_a_test_clock_
             record_incident(promised, to_come | whom)
         assert refused.value.code == "incident_in_future"
     assert record_incident(promised, to_come | {"all": False, "orgs": ["sandbox"]})["is_new"]
+
+
+def test_a_month_that_somebody_has_as_never_looked_at_is_named(promised: Runtime, database_url: str) -> None:
+    finalize_month(promised, OCTOBER, ["globex", "initech"])
+    assert findings(promised) == []
+    tamper(database_url, "delete from sla_looks where org_id = 'globex'")
+    (found,) = findings(promised)
+    assert "its month was not looked at before (table sla_looks)" in found
+    tamper(database_url, "delete from sla_looks")
+    assert len(findings(promised)) == 2
 
 
 def test_many_at_once_give_a_months_credit_once(promised: Runtime) -> None:

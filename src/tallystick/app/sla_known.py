@@ -48,6 +48,10 @@ class Known:
             )
         return load_stored_contract(version)
 
+    def promising(self) -> list[tuple[str, str]]:
+        """The contract versions of which a plan promises something, by name and hash."""
+        return [named for named, one in self.versions.items() if _promises(one)]
+
     def promises_anything(self) -> bool:
         """Whether any plan of any contract version does."""
         return any(_promises(one) for one in self.versions.values())

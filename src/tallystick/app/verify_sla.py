@@ -21,7 +21,7 @@ from tallystick.billing.sla import plan_members
 from tallystick.core.errors import TallyError, Unavailable
 from tallystick.core.money import cents_to_usd
 from tallystick.invoice.model import Invoice, parse_invoice
-from tallystick.journal.sla import Look, documents_of, list_looks
+from tallystick.journal.sla import Look, documents_of, list_looks, never_looked
 
 _CHECK = "sla"
 _AT_ONCE = 100
@@ -29,7 +29,8 @@ _SIDE_BY_SIDE = 4
 
 
 def check_sla(ledger: Ledger, org_id: str | None, findings: Findings) -> None:
-    """Compute every service credit again, and every month that was looked at.
+    """Compute every service credit again, and every month that was looked at; and no month that something is promised
+    of was issued without.
 
     Args:
         org_id: only this org's; None for all.
@@ -38,10 +39,12 @@ def check_sla(ledger: Ledger, org_id: str | None, findings: Findings) -> None:
         Unavailable: `database_unreachable`.
     """
     with ledger.database.operator() as connection:
-        looks = list_looks(connection, org_id)
-    if not looks:
-        return
+        looks = list_looks(connection, org_id)  # before what is known: it has all that these were made with
     known = read_known(ledger, [(SINCE_EVER, FOR_EVER)])
+    with ledger.database.operator() as connection:
+        for org, invoice_id in never_looked(connection, org_id, known.promising()):
+            what = f"invoice {invoice_id} is issued, and its month was not looked at before (table sla_looks)"
+            findings.add(_CHECK, what, org)
     by_month: dict[str, list[Look]] = {}
     for look in looks:
         by_month.setdefault(look.invoice_id, []).append(look)

@@ -89,6 +89,20 @@ def unlooked(connection: Connection, org_id: str | None = None) -> list[Unlooked
     return [Unlooked(*row) for row in connection.execute(_SQL["unlooked"], {"org": org_id})]
 
 
+def never_looked(
+    connection: Connection, org_id: str | None, promising: Collection[tuple[str, str]]
+) -> list[tuple[str, str]]:
+    """Issued months that were never looked at, by org and invoice.
+
+    Args:
+        promising: the contract versions that promise something, by name and hash.
+    """
+    contracts, hashes = [name for name, _ in promising], [sha256 for _, sha256 in promising]
+    return connection.execute(
+        _SQL["never_looked"], {"org": org_id, "contracts": contracts, "hashes": hashes}
+    ).fetchall()
+
+
 def sla_lots(connection: Connection, org_id: str) -> list[int]:
     """The entries by which the org was given credits for breaches of the SLA, wherever those entries are by now."""
     return [seq for (seq,) in connection.execute(_SQL["lots"], {"org": org_id})]

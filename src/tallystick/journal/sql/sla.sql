@@ -82,6 +82,22 @@ select org_id, invoice_id, incidents_through, credit_cents from sla_looks
 where %(org)s::text is null or org_id = %(org)s
 order by org_id, invoice_id, incidents_through
 
+-- name: never_looked
+-- Issued months under these contract versions that were never looked at, of one org or of all.
+select invoice.org_id, invoice.invoice_id
+from invoices as invoice
+join unnest(%(contracts)s::text[], %(hashes)s::text[]) as promising (contract, sha256)
+    on invoice.contract = promising.contract and invoice.contract_sha256 = promising.sha256
+where (%(org)s::text is null or invoice.org_id = %(org)s)
+    and exists (
+        select from invoice_accounts as issued
+        where issued.org_id = invoice.org_id and issued.invoice_id = invoice.invoice_id
+    )
+    and not exists (
+        select from sla_looks as look where look.org_id = invoice.org_id and look.invoice_id = invoice.invoice_id
+    )
+order by 1, 2
+
 -- name: unlooked
 -- Issued months that an incident touches which was recorded after they were looked at last; the oldest first. What a
 -- record takes back counts with it, since its month is another one then. Months that nothing is promised of were never
