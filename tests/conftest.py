@@ -9,8 +9,6 @@ import itertools
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 import hypothesis
@@ -18,15 +16,13 @@ import pytest
 
 from data_folders import copy_folder, new_folder
 from examples import PROFILE, examples
+from quick_start import NOW, cards_of_template, opened_quickly
 from tallystick.app.settings import Settings
 
-NOW = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)
-"""What the fixed clock of `runtime` says: October 2026 is over everywhere."""
+__all__ = ["NOW"]
 
 _numbers = itertools.count(1)
 _left: list[str] = []
-_cards: list[object] = []
-"""The rate cards of the template."""
 _SERVER_SETTINGS = {
     # Nobody's facts: these databases need not survive the machine, nor the memory that they are in be filled.
     "fsync": "off",
@@ -109,7 +105,7 @@ def server_url() -> Iterator[str]:
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute("create database template")
         with open_runtime(Settings(database_url=_on(url, "template"), data_dir=folder), lambda: NOW) as opened:
-            _cards[:] = [opened.cards]
+            cards_of_template[:] = [opened.cards]
         yield url
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -135,27 +131,14 @@ def empty_database_url(server_url: str) -> Iterator[str]:
 @pytest.fixture
 def runtime(database_url: str, tmp_path: Path) -> Iterator[object]:
     """A running Tallystick on a fresh database, its clock fixed at `NOW`."""
-    with _opened(database_url, tmp_path) as opened:
+    with opened_quickly(database_url, tmp_path) as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
 def module_runtime(module_database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
     """As `runtime`, for all tests of a module."""
-    with _opened(module_database_url, tmp_path_factory.mktemp("module")) as opened:
-        yield opened
-
-
-@contextmanager
-def _opened(database_url: str, folder: Path) -> Iterator[object]:
-    """The database is a copy of one that was just migrated and looked over: that is not done again."""
-    import tallystick.app.runtime as app
-
-    with ExitStack() as stack:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(app, "_look_over", lambda *_, **__: _cards[-1])
-            settings = Settings(database_url=database_url, data_dir=folder)
-            opened = stack.enter_context(app.open_runtime(settings, lambda: NOW))
+    with opened_quickly(module_database_url, tmp_path_factory.mktemp("module")) as opened:
         yield opened
 
 

@@ -14,6 +14,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from invoicing import apply, event, record, subscribe
+from quick_start import opened_quickly
 from tallystick.app.close_month import close_month
 from tallystick.app.erase import erase_person
 from tallystick.app.reprice import reprice
@@ -84,7 +85,7 @@ def copyable(server_url: str, folder: Path, now: datetime, fill: Callable[[Runti
     """The name of a database that was filled so, and can be copied; files are in the folder."""
     name = f"furnished_{next(_numbers)}"
     with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(f"create database {name} template template".encode())
+        connection.execute(f"create database {name} template template strategy file_copy".encode())
         url = make_conninfo(server_url, dbname=name)
         with open_runtime(Settings(database_url=url, data_dir=folder), lambda: now) as runtime:
             fill(runtime)
@@ -95,16 +96,30 @@ def copyable(server_url: str, folder: Path, now: datetime, fill: Callable[[Runti
 @contextmanager
 def copied(server_url: str, name: str, folder: Path, target: Path) -> Iterator[OpenLedger]:
     """A copy of a furnished ledger, to do with it what nobody should."""
-    copy = f"copied_{next(_numbers)}"
-    shutil.copytree(folder, target, dirs_exist_ok=True)
-    with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(f"create database {copy} template {name}".encode())
-        url = make_conninfo(server_url, dbname=copy)
+    with _copy(server_url, name, folder, target) as url:
         database = Database(url)
         try:
             yield OpenLedger(Settings(database_url=url, data_dir=target), database)
         finally:
             database.close()
+
+
+@contextmanager
+def reopened(server_url: str, name: str, folder: Path, target: Path) -> Iterator[Runtime]:
+    """As `copied`, but running, its clock at `NOW`; for a ledger that knows the bundled rate cards alone."""
+    with _copy(server_url, name, folder, target) as url, opened_quickly(url, target) as runtime:
+        yield runtime
+
+
+@contextmanager
+def _copy(server_url: str, name: str, folder: Path, target: Path) -> Iterator[str]:
+    copy = f"copied_{next(_numbers)}"
+    shutil.copytree(folder, target, dirs_exist_ok=True)
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        connection.execute(f"create database {copy} template {name} strategy file_copy".encode())
+        try:
+            yield make_conninfo(server_url, dbname=copy)
+        finally:
             connection.execute(f"drop database {copy} with (force)".encode())
 
 

@@ -19,8 +19,10 @@ from tallystick.journal.self_test import check_walls
 TABLES = ["invoice_accounts", "invoice_events", "billing_profiles", "billing_profile_texts", "billing_profile_erasures"]
 
 
-@pytest.fixture
-def two_orgs(runtime: Runtime) -> Runtime:
+@pytest.fixture(scope="module")
+def two_orgs(module_runtime: Runtime) -> Runtime:
+    """Two orgs that were billed; nothing that is tried here changes them for good."""
+    runtime = module_runtime
     for life in billed_org(runtime, "globex", "initech"):
         record_payment(runtime, life.invoice_id, payment(f"p1-{life.org_id}", "1"))
         for name in ("One", "Two"):
@@ -62,18 +64,18 @@ def test_a_tenants_session_changes_nothing(two_orgs: Runtime, statement: str) ->
 
 
 @pytest.mark.parametrize("table", [*TABLES, "test_clocks", "number_series"])
-def test_a_wall_that_is_taken_down_is_found_at_the_next_start(two_orgs: Runtime, database_url: str, table: str) -> None:
+def test_a_wall_that_is_taken_down_is_found_at_the_next_start(runtime: Runtime, database_url: str, table: str) -> None:
     with psycopg.connect(database_url) as connection:
         connection.execute(sql.SQL("alter table {} disable row level security").format(sql.Identifier(table)))
     with pytest.raises(Unavailable) as refused:
-        check_walls(two_orgs.database)
+        check_walls(runtime.database)
     assert refused.value.code == "tenant_isolation_broken"
     assert table in refused.value.detail
 
 
-def test_a_policy_that_shows_tenants_the_series_of_numbers_is_found(two_orgs: Runtime, database_url: str) -> None:
+def test_a_policy_that_shows_tenants_the_series_of_numbers_is_found(runtime: Runtime, database_url: str) -> None:
     with psycopg.connect(database_url) as connection:
         connection.execute("create policy anybody on number_series using (true)")
     with pytest.raises(Unavailable) as refused:
-        check_walls(two_orgs.database)
+        check_walls(runtime.database)
     assert "drop policy anybody on number_series" in refused.value.next_step

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
+from conftest import NOW
 from invoicing import CONTRACT, apply, event, record, subscribe
 from journal_helpers import append_in_the_past, query
 from journal_helpers import tamper as tamper_with
+from sealed_ledger import copyable, reopened
 from tallystick.app.close_month import close_month
 from tallystick.app.orgs import set_subscription
 from tallystick.app.replay import DIFFERENCES_MAX, ReplayReport, replay_invoice
@@ -22,21 +25,39 @@ from tallystick.ledger.entry import Entry, entry_leaf
 Tamper = Callable[..., ReplayReport]
 
 
+@pytest.fixture(scope="module")
+def month(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """A closed month of five requests, one of them corrected."""
+
+    def fill(runtime: Runtime) -> None:
+        apply(runtime)
+        subscribe(runtime, "globex")
+        record(runtime, [event(f"r{number}") for number in range(1, 5)])
+        append_in_the_past(runtime, [event("r5", provider="anthropic", model="claude-sonnet-4-5")])
+        reprice(runtime)
+        (result,) = close_month(runtime, "2026-10")
+        assert result.status == "closed"
+        assert replay_invoice(runtime, "globex/2026-10").identical
+
+    folder = tmp_path_factory.mktemp("month")
+    with copyable(server_url, folder, NOW, fill) as name:
+        yield name, folder
+
+
 @pytest.fixture
-def tamper(runtime: Runtime, database_url: str) -> Tamper:
-    """A closed month of five requests (one of them corrected), and a way to change it as no application can."""
-    apply(runtime)
-    subscribe(runtime, "globex")
-    record(runtime, [event(f"r{number}") for number in range(1, 5)])
-    append_in_the_past(runtime, [event("r5", provider="anthropic", model="claude-sonnet-4-5")])
-    reprice(runtime)
-    (result,) = close_month(runtime, "2026-10")
-    assert result.status == "closed"
-    assert replay_invoice(runtime, "globex/2026-10").identical
+def closed(server_url: str, month: tuple[str, Path], tmp_path: Path) -> Iterator[Runtime]:
+    """That month, to be changed."""
+    with reopened(server_url, *month, tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def tamper(closed: Runtime) -> Tamper:
+    """A way to change it as no application can."""
 
     def change(*statements: str) -> ReplayReport:
-        tamper_with(database_url, *statements)
-        return replay_invoice(runtime, "globex/2026-10")
+        tamper_with(closed.database.url, *statements)
+        return replay_invoice(closed, "globex/2026-10")
 
     return change
 
@@ -151,11 +172,11 @@ def test_a_count_that_is_no_json_integer_is_refused_with_its_reason(tamper: Tamp
     assert refused.value.code == "invalid_invoice_document"
 
 
-def test_a_forger_who_keeps_every_entry_in_step_is_still_found_by_the_root(tamper: Tamper, runtime: Runtime) -> None:
+def test_a_forger_who_keeps_every_entry_in_step_is_still_found_by_the_root(tamper: Tamper, closed: Runtime) -> None:
     # The fact, its fingerprint, its cost and its leaf are all changed so that each agrees with the others.
     forged = event("r2", meters={"tokens_in": 2000, "tokens_out": 100})
-    cost = runtime.card.price_event(forged)
-    ((*columns,),) = query(runtime, "select * from ledger_entries where request_id = 'r2'")
+    cost = closed.card.price_event(forged)
+    ((*columns,),) = query(closed, "select * from ledger_entries where request_id = 'r2'")
     entry = Entry(*columns)
     assert entry.salt is not None
     entry = entry._replace(
@@ -178,20 +199,20 @@ def test_a_forger_who_keeps_every_entry_in_step_is_still_found_by_the_root(tampe
     assert {"lines[1].quantity", "ledger.entries_sha256", "ledger.root", "digest"} <= fields
 
 
-def test_an_erased_person_is_told_and_hinders_no_replay(tamper: Tamper, runtime: Runtime) -> None:
+def test_an_erased_person_is_told_and_hinders_no_replay(tamper: Tamper, closed: Runtime) -> None:
     report = tamper("select erase_person('globex', 'user-1')")
     assert report.identical
     assert (report.events, report.erased) == (5, 5)
     assert report.as_dict()["erased"] == 5
 
 
-def test_what_comes_later_moves_nothing(tamper: Tamper, runtime: Runtime) -> None:
-    record(runtime, [event("late")])
+def test_what_comes_later_moves_nothing(tamper: Tamper, closed: Runtime) -> None:
+    record(closed, [event("late")])
     newer = CONTRACT.replace('version: "1"', 'version: "2"').replace("2026-01-01", "2026-09-01")
-    apply(runtime, newer.replace('base: "10"', 'base: "99"'))  # effective in the past, applied after the close
+    apply(closed, newer.replace('base: "10"', 'base: "99"'))  # effective in the past, applied after the close
     began = datetime(2026, 9, 15, tzinfo=UTC)
-    set_subscription(runtime, "globex", contract="acme", plan="enterprise", effective_from=began)
-    report = replay_invoice(runtime, "globex/2026-10")
+    set_subscription(closed, "globex", contract="acme", plan="enterprise", effective_from=began)
+    report = replay_invoice(closed, "globex/2026-10")
     assert report.identical
     assert report.events == 5
     assert report.recomputed_digest == report.digest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from journal_helpers import query, raw_event, tamper
+from sealed_ledger import copyable, reopened
 from tallystick.app.entries import stream_entries
 from tallystick.app.erase import erase_person
 from tallystick.app.ingest import check_items
@@ -43,18 +44,30 @@ def append(runtime: Runtime, count: int, *, start: int = 0, org: str = "acme", *
     return [receipt.status for receipt in runtime.append(check_items(runtime, raws))]
 
 
-@pytest.fixture
-def aged(runtime: Runtime) -> Runtime:
+@pytest.fixture(scope="module")
+def sealed(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """20 entries of two orgs from 60 days ago, sealed then; 10 of one org from now, sealed too, and 3 that are not."""
-    old = at(runtime, OLD, days=None)
-    append(old, 10)
-    append(old, 10, org="bolt")
-    seal_once(old, everything=True)
-    now = at(runtime, NOW)
-    append(now, 10, start=10)
-    seal_once(now, everything=True)
-    append(now, 3, start=20)
-    return now
+
+    def fill(runtime: Runtime) -> None:
+        old = at(runtime, OLD, days=None)
+        append(old, 10)
+        append(old, 10, org="bolt")
+        seal_once(old, everything=True)
+        now = at(runtime, NOW)
+        append(now, 10, start=10)
+        seal_once(now, everything=True)
+        append(now, 3, start=20)
+
+    folder = tmp_path_factory.mktemp("sealed")
+    with copyable(server_url, folder, NOW, fill) as name:
+        yield name, folder
+
+
+@pytest.fixture
+def aged(server_url: str, sealed: tuple[str, Path], tmp_path: Path) -> Iterator[Runtime]:
+    """That ledger, with a retention of 45 days."""
+    with reopened(server_url, *sealed, tmp_path) as opened:
+        yield at(opened, NOW)
 
 
 def kept(runtime: Runtime) -> dict[str, tuple[int, int]]:
