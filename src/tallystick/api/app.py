@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any
 
 import anyio
@@ -24,6 +25,7 @@ import structlog
 from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tallystick import __version__
@@ -136,7 +138,6 @@ def build_api(settings: Settings) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         lifespan=_running,
-        dependencies=[Depends(refuse_nul), Depends(allow)],
         exception_handlers={
             TallyError: answer_tally_error,
             HTTPException: answer_http_exception,
@@ -149,6 +150,17 @@ def build_api(settings: Settings) -> FastAPI:
     api.state.callback_limiter = anyio.CapacityLimiter(payments.CALLBACKS_AT_ONCE)
     api.state.callback_budget = BodyBudget(payments.CALLBACK_BYTES_ALL)
     api.add_route(EVENTS_PATH, events.post_events, methods=["POST"], include_in_schema=False)
+    api.router.routes.extend(_routes())
+    describe(api)
+    return api
+
+
+@cache
+def _routes() -> tuple[BaseRoute, ...]:
+    """Every route of the modules. What each takes and answers is worked out once in a process, and not again for each
+    application: it takes longer than thousands of requests.
+    """
+    whole = FastAPI(openapi_url=None, dependencies=[Depends(refuse_nul), Depends(allow)])
     for module in (
         decisions,
         billing,
@@ -174,9 +186,8 @@ def build_api(settings: Settings) -> FastAPI:
         audit,
         webhooks,
     ):
-        api.include_router(module.router)
-    describe(api)
-    return api
+        whole.include_router(module.router)
+    return tuple(whole.routes)
 
 
 @asynccontextmanager
