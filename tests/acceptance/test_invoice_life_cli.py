@@ -87,6 +87,6 @@ def test_a_test_org_goes_through_its_months_in_one_command(place: Path) -> None:
     ]
     assert asked(place, "clock", "show", "sandbox")["at"] == done["at"]
     assert "[clock_goes_forward]" in tally(place, "clock", "advance", "sandbox", "--to", "2026-08-01", code=2)
-    assert "[not_a_test_org]" in tally(place, "clock", "show", "globex", code=2)
+    assert "[unknown_org]" in tally(place, "clock", "show", "globex", code=2)  # nobody of that name is there
     assert tally(place, "export", "due").count("\n") == 1
     tally(place, "verify")

@@ -158,8 +158,8 @@ def require_org(runtime: Runtime, org_id: str) -> None:
         if not knows_org(connection, org_id):
             raise NotFound(
                 "unknown_org",
-                f"nobody has heard of {org_id}",
-                next_step="see the orgs with `tally orgs list`",
+                f"there is no org {org_id!r}: it has neither an event nor a subscription",
+                next_step="check the id; `tally orgs list` shows those there are",
                 where="org",
             )
 

@@ -128,6 +128,7 @@ def show_clock(runtime: Runtime, org_id: str) -> TestClock:
 
     Raises:
         BadInput: `invalid_text`.
+        NotFound: `unknown_org`.
         Conflict: `not_a_test_org`.
         Unavailable: `database_unreachable`.
     """
@@ -135,6 +136,7 @@ def show_clock(runtime: Runtime, org_id: str) -> TestClock:
     with runtime.database.org(org_id) as connection:
         history = clock_history(connection, org_id)
     if not history:
+        existing_org(runtime, org_id)
         raise _not_a_test_org(org_id, "it has no clock of its own")
     return TestClock(org_id, history[-1].at, tuple(history))
 
