@@ -117,7 +117,14 @@ def test_a_key_is_for_its_scopes_and_an_admins_for_all_but_what_is_charged_to_an
         KEY.require("admin")
     assert (caught.value.code, caught.value.status) == ("scope_missing", 403)
     admin = changed(org_id=None, scopes=frozenset({"admin"}))
-    assert [scope for scope in SCOPES if admin.may(scope)] == ["authorize", "events", "read", "webhooks", "disputes", "admin"]
+    assert [scope for scope in SCOPES if admin.may(scope)] == [
+        "authorize",
+        "events",
+        "read",
+        "webhooks",
+        "disputes",
+        "admin",
+    ]
 
 
 @pytest.mark.parametrize("org_id", ["globex", "", None, "acme ", "ACME", 7])

@@ -24,6 +24,7 @@ from tallystick.app.seal import block_store
 from tallystick.archive.paths import people_path
 from tallystick.core.errors import BadInput
 from tallystick.core.instants import format_instant
+from tallystick.core.struct_types import work_out
 from tallystick.journal.backup_tables import (
     list_erased_keys,
     list_erased_profiles,
@@ -49,6 +50,9 @@ class _Line(msgspec.Struct):
     seq: int | None = None
     key_id: str | None = None
     profile_version: int | None = None
+
+
+work_out(_Head, _Line)
 
 
 @dataclass(slots=True)

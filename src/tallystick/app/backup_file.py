@@ -24,6 +24,7 @@ import msgspec
 
 from tallystick import __version__
 from tallystick.core.instants import format_instant
+from tallystick.core.struct_types import work_out
 
 FORMAT = 1
 HEADER, MANIFEST = "tallystick-backup.json", "manifest.json"
@@ -89,6 +90,9 @@ class Manifest(msgspec.Struct, frozen=True):
     unsound: list[str]
     tables: list[TableInBackup]
     members: list[Member]
+
+
+work_out(Manifest)
 
 
 class _Hashing(io.RawIOBase):

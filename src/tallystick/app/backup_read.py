@@ -28,6 +28,7 @@ from tallystick.app.backup_file import (
     Member,
 )
 from tallystick.core.errors import BadInput
+from tallystick.core.struct_types import work_out
 
 _MANIFEST_BYTES_MAX = 256 << 20
 _EXTENSION_BYTES_MAX = 64 << 10
@@ -50,6 +51,9 @@ _EXTENSIONS = (
 class _Header(msgspec.Struct):
     kind: str
     format: int
+
+
+work_out(_Header)
 
 
 class _BoundedInfo(tarfile.TarInfo):

@@ -26,6 +26,7 @@ from tallystick.app.proofs import proof_pieces, run_evidence
 from tallystick.app.rates_view import row_dict
 from tallystick.app.runtime import Runtime
 from tallystick.core.errors import BadInput, Conflict
+from tallystick.core.struct_types import work_out
 from tallystick.dispute import bundle
 from tallystick.dispute.check import BundleReport, check_bundle
 from tallystick.dispute.proved import FORMAT as ENTRIES_FORMAT
@@ -168,6 +169,9 @@ class _WithEvidence(msgspec.Struct):
     """What is of interest of a proof that was made here."""
 
     evidence: Evidence | None
+
+
+work_out(_WithEvidence)
 
 
 def _steps(shown: ShownDispute) -> tuple[int, int] | None:

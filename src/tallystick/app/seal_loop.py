@@ -27,6 +27,7 @@ from tallystick.app.seal import seal_is_due
 from tallystick.app.settings import Settings
 from tallystick.core.errors import TallyError
 from tallystick.core.instants import format_instant
+from tallystick.core.struct_types import work_out
 
 RETENTION_SECONDS = 3600
 """How often entries that are old enough are let go, when retention is set."""
@@ -50,6 +51,9 @@ class SealState(msgspec.Struct, frozen=True, omit_defaults=True):
     error: str | None = None
     entries: int = 0
     last_sealed_at: datetime | None = None
+
+
+work_out(SealState)
 
 
 def read_seal_state(settings: Settings) -> SealState | None:

@@ -29,6 +29,7 @@ from tallystick.archive.columns import (
 from tallystick.archive.lines import flat_fields, flat_meters, to_flat
 from tallystick.archive.lists import to_lists
 from tallystick.core.errors import BadInput
+from tallystick.core.struct_types import work_out
 
 FORMAT = "tallystick block 1"
 """What a block's file says of itself under the key `format`; another layout will say another number."""
@@ -60,6 +61,9 @@ class BlockInfo(msgspec.Struct, frozen=True):
     meters: tuple[str, ...]
     time_min: datetime
     time_max: datetime
+
+
+work_out(BlockInfo)
 
 
 def write_block(table: pa.Table, main: Target, people: Target, *, block: int) -> BlockInfo:

@@ -16,6 +16,7 @@ import msgspec
 
 from tallystick.contract.model import Seller
 from tallystick.core.errors import BadInput
+from tallystick.core.struct_types import work_out
 from tallystick.invoice.canonical import canonical_json
 from tallystick.ledger.members import Members
 
@@ -44,6 +45,9 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     language: str | None = None
     purchase_order: str | None = None
     user_id: str | None = None
+
+
+work_out(Profile)
 
 
 def read_profile(raw: object) -> tuple[Profile, str, str | None]:

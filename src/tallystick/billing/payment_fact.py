@@ -12,6 +12,7 @@ import msgspec
 
 from tallystick.core.errors import BadInput
 from tallystick.core.money import cents_to_usd
+from tallystick.core.struct_types import work_out
 from tallystick.invoice.canonical import canonical_json
 from tallystick.ledger.invoice_operations import CENTS_MAX
 
@@ -65,6 +66,9 @@ class PaymentFact(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     def references(self) -> tuple[str, ...]:
         """The names of invoices that the money is said to be for."""
         return tuple(name for name in (self.invoice_id, self.invoice_number) if name)
+
+
+work_out(PaymentFact)
 
 
 def encode_fact(fact: PaymentFact) -> str:

@@ -13,6 +13,7 @@ import msgspec
 
 from tallystick.core.errors import BadInput
 from tallystick.core.instants import format_instant
+from tallystick.core.struct_types import work_out
 from tallystick.ledger.checkpoint import read_checkpoint
 from tallystick.ledger.entry import Entry
 from tallystick.ledger.notes import PublicKey, parse_public_key
@@ -29,6 +30,9 @@ class EntriesProof(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     org_id: str
     entries: list[msgspec.Raw]
     evidence: Evidence
+
+
+work_out(EntriesProof)
 
 
 class ProvedEntries(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ import msgspec
 
 from tallystick.core.errors import BadInput
 from tallystick.core.money import parse_decimal
+from tallystick.core.struct_types import work_out
 from tallystick.invoice.canonical import canonical_json
 from tallystick.invoice.line_model import AdjustedStep, ChargeKind, InvoiceLine, InvoiceTier, LineKind, MeterUse
 from tallystick.invoice.parts import (
@@ -210,6 +211,9 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             next_step=f"choose one of {', '.join(str(line.number) for line in self.lines) or 'none: it has no lines'}",
             where="line",
         )
+
+
+work_out(Invoice)
 
 
 def parse_invoice(text: str | bytes) -> Invoice:

@@ -16,6 +16,7 @@ import msgspec
 from tallystick.core.errors import BadInput
 from tallystick.core.instants import format_instant
 from tallystick.core.json_text import read_json
+from tallystick.core.struct_types import work_out
 from tallystick.invoice.build import build_invoice
 from tallystick.invoice.compare import document_differences
 from tallystick.invoice.digest import invoice_digest
@@ -46,6 +47,9 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     contracts: list[ContractText]
     entries: list[msgspec.Raw]
     evidence: Evidence | None
+
+
+work_out(Proof)
 
 
 def read_proof(data: bytes) -> Proof:

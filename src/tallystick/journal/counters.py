@@ -30,6 +30,7 @@ from tallystick.contract.charging import unit_charges, usage_charge_pico
 from tallystick.contract.decision import Budget
 from tallystick.contract.model import Contract, LimitWindow, Plan
 from tallystick.contract.windows import Window, window_at
+from tallystick.core.struct_types import work_out
 from tallystick.journal.operations_script import Script, instants_or_none, numbers_or_none
 from tallystick.journal.round_trips import instants, numbers, texts
 from tallystick.ledger.budget_index import BudgetIndex
@@ -55,6 +56,9 @@ class Progress(msgspec.Struct, omit_defaults=True):
     starts: dict[str, datetime] = {}
     included: str | None = None
     at: datetime | None = None
+
+
+work_out(Progress)
 
 
 class Rule(NamedTuple):

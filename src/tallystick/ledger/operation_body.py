@@ -25,6 +25,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import msgspec
 
+from tallystick.core.struct_types import work_out
 from tallystick.ledger import credit_operations as credit
 from tallystick.ledger import invoice_operations as inv
 from tallystick.ledger import operations as op
@@ -77,6 +78,7 @@ _RESULTS: Mapping[str, type[msgspec.Struct]] = types.MappingProxyType(
         "promo": credit.Redeemed,
     }
 )
+work_out(*REQUESTS.values(), *_RESULTS.values(), op.Ended, op.Returned)
 
 Writer = Callable[[Any], bytes]
 _json_text = msgspec.json.encode

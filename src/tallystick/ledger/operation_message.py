@@ -15,8 +15,9 @@ import msgspec
 
 from tallystick.core import errors
 from tallystick.core.errors import TallyError
+from tallystick.core.struct_types import work_out
 from tallystick.ledger.operation_body import REQUESTS, result_type
-from tallystick.ledger.operations import Expire, Operation, OperationKind, Recorded
+from tallystick.ledger.operations import Expire, Operation, OperationKind, Recorded, SettleEvent
 
 _KINDS: tuple[OperationKind, ...] = get_args(OperationKind)
 _REFUSED = 255
@@ -32,6 +33,9 @@ class _Refused(msgspec.Struct, kw_only=True):
     next_step: str
     where: str | None = None
     retry_after_seconds: int = 1
+
+
+work_out(_Refused, SettleEvent)
 
 
 # The first byte of a message says of which kind the rest is, so that all of it can be read at once, by its types.

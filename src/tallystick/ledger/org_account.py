@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from tallystick.contract.decision import Budget, Override
+from tallystick.core.struct_types import work_out
 from tallystick.ledger.budget_index import BudgetIndex
 from tallystick.ledger.operations import (
     Authorize,
@@ -86,6 +87,9 @@ class OrgTerms(msgspec.Struct, kw_only=True):
     enforcement: Literal["enforce", "shadow"] | None = None
     budgets: dict[str, Budget] = {}
     overrides: dict[int, Override] = {}
+
+
+work_out(OrgTerms)
 
 
 def with_standing(terms: OrgTerms, request: SetStanding) -> OrgTerms:

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from tallystick.core.instants import format_instant
+from tallystick.core.struct_types import work_out
 from tallystick.ledger.merkle import leaf_hash, root
 
 _HEX = re.compile(r"[0-9a-f]{64}")
@@ -133,6 +134,9 @@ class _BlockMembers(msgspec.Struct):
     orgs: int
     orgs_root: str
     sealed_at: str
+
+
+work_out(_OrgMembers, _BlockMembers)
 
 
 def _canonical(members: dict[str, Any]) -> bytes:

@@ -7,6 +7,8 @@ from typing import Literal
 
 import msgspec
 
+from tallystick.core.struct_types import work_out
+
 Outcome = Literal["success", "empty", "failure"]
 UsageStatus = Literal["final", "partial", "estimated"]
 Payer = Literal["seller", "customer"]
@@ -58,3 +60,6 @@ class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     provider_cost_pico: int | None = None
     payer: Payer = "seller"
     attributes: dict[str, str] = {}
+
+
+work_out(UsageEvent)
