@@ -245,7 +245,12 @@ def test_a_server_that_has_not_noted_its_socket_yet_is_waited_for(begun_dir: Pat
         pid_file = begun_dir / "postgres" / "postmaster.pid"
         whole = pid_file.read_text()
         pid_file.write_text("\n".join(whole.splitlines()[:lines]) + "\n\n")
-        noting = threading.Timer(0.5, pid_file.write_text, [whole])
+        complete = pid_file.with_name("noted")
+        complete.write_text(whole)
+        shutil.copystat(pid_file, complete)
+        os.chown(complete, pid_file.stat().st_uid, pid_file.stat().st_gid)
+        # In one piece, as the postmaster adds to what it has noted: at no time is the file empty.
+        noting = threading.Timer(0.5, complete.replace, [pid_file])
         noting.start()
         with EmbeddedServer(begun_dir) as url:
             assert answers(url)

@@ -74,10 +74,12 @@ def test_a_queue_with_other_tables_than_ours_is_refused(
 
 
 def test_every_figure_is_in_the_guide_and_the_guide_names_no_other(runtime: Runtime) -> None:
+    from tallystick.app.last_backup import note_backup
     from tallystick.app.metrics import metrics_text
 
     record(runtime, some(3))
     run_job(runtime, find_job(runtime.settings, "rollups"), by="me")
+    note_backup(runtime.settings, {"at": "2026-11-01T00:00:00Z"})
     told = set(re.findall(r"^# TYPE (\w+) ", metrics_text(runtime).decode(), re.MULTILINE))
     guide = (Path(__file__).parents[2] / "docs" / "jobs.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`(tallystick_\w+)", guide)) - {"tallystick_jobs", "tallystick_job_"}
