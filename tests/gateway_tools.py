@@ -28,7 +28,7 @@ from tallystick.core.instants import Clock
 PROVIDER_KEY = "sk-provider-planted-3141592653589793"
 DEFAULTS = {"feature": "chat", "user_id": "u1", "session_id": "s1", "environment": "production"}
 ACTION = {"x-tally-action": "tailor_document"}
-DATA = Path("/work/shared/data") if Path("/work/shared/data").is_dir() else Path(__file__).parents[2] / "shared/data"
+DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 CHAT = "/openai/v1/chat/completions"
 NOW = datetime(2026, 11, 2, 12, 0, tzinfo=UTC)
 

@@ -17,7 +17,7 @@ from tallystick.usage.streams import UsageStream
 from tallystick.wire.last_event import Tail
 from tallystick.wire.usage_asked import UsageHider
 
-RECORDED = Path("/work/shared/data/provider_streams.jsonl")
+RECORDED = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "provider_streams.jsonl"
 TABLE = load_extractors()
 ENDINGS = (b"\n", b"\r\n", b"\r")
 

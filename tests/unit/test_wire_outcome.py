@@ -18,7 +18,7 @@ from tallystick.usage.extract import decode_body, extract
 from tallystick.wire.asked import Asked, asked_of
 from tallystick.wire.outcome import judge, judge_stream, usage_stream
 
-DATA = Path("/work/shared/data")
+DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
 TABLE = load_extractors()
 REQUEST = {"model": "gpt-4o", "messages": [{"role": "user", "content": "x" * 36}]}
 CHAT = asked_of("openai", "/v1/chat/completions", "", json.dumps(REQUEST).encode())
