@@ -10,7 +10,7 @@ import msgspec
 from tallystick.billing.promos import percent_text
 from tallystick.core.instants import format_instant
 from tallystick.core.money import cents_to_usd
-from tallystick.ledger.credit_operations import CreditGiven, CreditRequest, CreditResult, GiveCredit, Redeemed
+from tallystick.ledger.credit_operations import CreditRequest, CreditResult, GiveCredit, Redeemed
 from tallystick.ledger.invoice_operations import Applied
 from tallystick.ledger.operation_ids import operation_id
 
@@ -91,11 +91,6 @@ def credit_id(used: Applied) -> str:
     """The id of the entry that gave what is used: `k12`, of a promo code `m12`, of another invoice `i12`."""
     kind = "invoice" if used.source == "carried" else "promo" if used.label is not None else "invoice_credit"
     return operation_id(kind, used.seq)
-
-
-def given_words(result: CreditGiven | Redeemed) -> str:
-    """What the org has left, all together."""
-    return f"{_usd(result.left_cents)} of credits are left for its next invoices"
 
 
 def _usd(cents: int) -> str:

@@ -63,11 +63,6 @@ def open_holds(connection: Connection, org_id: str, *, after_seq: int = 0, limit
     return _entries(connection, "open_holds", {"org": org_id, "after": after_seq, "limit": limit})
 
 
-def orgs_with_holds(connection: Connection) -> list[tuple[str, int]]:
-    """Every org that has open holds, and how many; the connection sees all orgs."""
-    return connection.execute(_SQL["orgs_with_holds"]).fetchall()
-
-
 def operations_after(connection: Connection, org_id: str, after_seq: int, limit: int) -> list[Entry]:
     """Operations with seq > `after_seq` that are in the database, oldest first."""
     return _entries(connection, "operations_after", {"org": org_id, "after": after_seq, "limit": limit})
@@ -86,12 +81,6 @@ def claimed_by(connection: Connection, org_id: str, kind: str, request_id: str) 
     parameters = {"org": org_id, "kind": kind, "request_id": request_id}
     row = connection.execute(_SQL["operation"], parameters).fetchone()
     return None if row is None else int(row[0])
-
-
-def entry_at(connection: Connection, org_id: str, seq: int) -> Entry | None:
-    """The entry at that place, when it is in the database."""
-    found = _entries(connection, "entry", {"org": org_id, "seq": seq})
-    return found[0] if found else None
 
 
 def entries_of(connection: Connection, org_id: str, seqs: list[int]) -> list[Entry]:

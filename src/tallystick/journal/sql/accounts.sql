@@ -20,10 +20,6 @@ where hold.org_id = %(org)s and hold.seq > %(after)s
 order by hold.seq
 limit %(limit)s
 
--- name: orgs_with_holds
--- Who has open holds, and how many.
-select org_id, count(*) from open_holds group by org_id order by org_id
-
 -- name: operations_after
 -- The org's operations with seq above the cursor, oldest first.
 select * from ledger_entries
@@ -45,10 +41,6 @@ where org_id = %(org)s and kind = %(kind)s and request_id = %(request_id)s and b
 union all
 select seq from claimed_ids where org_id = %(org)s and kind = %(kind)s and request_id = %(request_id)s
 limit 1
-
--- name: entry
--- One entry by its place.
-select * from ledger_entries where org_id = %(org)s and seq = %(seq)s
 
 -- name: entries
 -- Entries by their places.
