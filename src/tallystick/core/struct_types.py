@@ -6,8 +6,6 @@ from typing import Any
 
 import msgspec
 
-_worked_out: set[Any] = set()
-
 
 def work_out(*kinds: Any) -> None:
     """Have msgspec work out the members of these types now.
@@ -17,9 +15,3 @@ def work_out(*kinds: Any) -> None:
     """
     for kind in kinds:
         msgspec.json.Decoder(kind)
-        _worked_out.add(kind)
-
-
-def is_worked_out(kind: Any) -> bool:
-    """Whether `work_out` was asked for it."""
-    return kind in _worked_out
