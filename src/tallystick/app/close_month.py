@@ -157,7 +157,7 @@ def _close_org(
 
     try:
         while True:
-            with runtime.database.org(org_id) as connection:
+            with runtime.database.org(org_id, plans_kept=True) as connection:
                 found = invoice_by_month(connection, org_id, label)
             if found is not None:
                 return MonthResult(org_id, "already_closed", parse_invoice(found.document))
@@ -182,7 +182,7 @@ def _compute(
     runtime: Runtime, org_id: str, label: str, versions: Versions, check: Callable[[Terms], object] = lambda _: None
 ) -> _Computed:
     """The invoice, from one snapshot of the ledger and of the org's invoices for other months."""
-    with runtime.database.org(org_id) as connection:
+    with runtime.database.org(org_id, plans_kept=True) as connection:
         begin_reading(connection)
         closed = [row for row in list_invoice_rows(connection, org_id) if row.period != label]
         subscriptions = list_subscriptions(connection, org_id)
@@ -246,7 +246,7 @@ def _store(runtime: Runtime, computed: _Computed) -> bool:
         total_cents=invoice.total_cents,
         closed_at=runtime.now(terms.org_id),
     )
-    with runtime.database.org(terms.org_id) as connection:
+    with runtime.database.org(terms.org_id, plans_kept=True) as connection:
         lock_closing(connection, terms.org_id)
         if {one.invoice_id for one in list_invoice_rows(connection, terms.org_id)} != follows:
             return False

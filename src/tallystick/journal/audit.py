@@ -56,7 +56,7 @@ def record_acts(connection: Connection, acts: Sequence[tuple[Act, Actor]]) -> No
     """Write several down, in their order, as `record_act`."""
     if acts:
         rows = [_values(act, by) for act, by in acts]
-        connection.execute(_SQL["add"], {name: [row[name] for row in rows] for name in rows[0]})
+        connection.execute(_SQL["add"], {name: [row[name] for row in rows] for name in rows[0]}, prepare=True)
 
 
 def record_operations(connection: Connection, operations: Sequence[tuple[Operation, Recorded]], at: datetime) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -22,8 +23,14 @@ __all__ = ["Connection", "Database"]
 # group writer, which keeps one of its own.
 _CONNECTIONS_MAX = {APP: 12, OPERATOR: 8, WRITER: 2}
 
+# Statements are prepared where they say so: `prepare=True`.
+_ONLY_WHEN_ASKED = sys.maxsize
+
 # What a transaction begins with, whatever the one before left in the session.
 _FRESH = "reset session authorization; reset role; reset all"
+
+# A plan that may not scan a whole table is right however large the table becomes.
+_PLANS_KEPT = "; set local plan_cache_mode = force_generic_plan; set local enable_seqscan = off"
 
 
 class Database:
@@ -62,8 +69,13 @@ class Database:
         self.arrow.close()
 
     @contextmanager
-    def org(self, org_id: str) -> Iterator[Connection]:
+    def org(self, org_id: str, *, plans_kept: bool = False) -> Iterator[Connection]:
         """One transaction for one org: of every table with an `org_id` it sees that org's rows, and may add no others.
+
+        Args:
+            org_id: whose rows.
+            plans_kept: queries that are executed with `prepare=True` are planned once in a session, for any values;
+                else each time, for its own. They must ask by keys. For who does the same for one org after the other.
 
         Raises:
             BadInput: `invalid_text`, when no org can be called so.
@@ -72,7 +84,8 @@ class Database:
         check_org_id(org_id)
         # Local to the transaction: it is gone with it, and the next one sets its own.
         chosen = sql.SQL("; set local tallystick.org = {}").format(sql.Literal(org_id)).as_string(None)
-        with _lost_connections_named(), self._pools[APP].transaction(_FRESH + chosen) as connection:
+        opening = _FRESH + chosen + (_PLANS_KEPT if plans_kept else "")
+        with _lost_connections_named(), self._pools[APP].transaction(opening) as connection:
             yield connection
 
     @contextmanager
@@ -109,9 +122,10 @@ class Database:
             raise psycopg.OperationalError("it is closed")
         if self.withheld:
             raise psycopg.OperationalError("it was away when this process began, and is not looked over yet")
-        # What the writer does takes moments; what the others read may take long.
-        kind = PatientConnection if role == WRITER else psycopg.Connection
-        return kind.connect(self.conninfo(role), prepare_threshold=None)
+        # What the writer does takes moments, and it prepares by itself; what the others read may take long.
+        if role == WRITER:
+            return PatientConnection.connect(self.conninfo(role), prepare_threshold=None)
+        return psycopg.Connection.connect(self.conninfo(role), prepare_threshold=_ONLY_WHEN_ASKED)
 
 
 def check_org_id(org_id: str) -> None:

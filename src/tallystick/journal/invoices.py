@@ -63,18 +63,22 @@ def invoice_by_id(connection: Connection, invoice_id: str) -> StoredInvoice | No
 
 def invoice_by_month(connection: Connection, org_id: str, label: str) -> StoredInvoice | None:
     """The org's invoice for that month."""
-    return _stored(connection.execute(_SQL["invoice_by_month"], {"org": org_id, "period": label}).fetchone())
+    found = connection.execute(_SQL["invoice_by_month"], {"org": org_id, "period": label}, prepare=True)
+    return _stored(found.fetchone())
 
 
 def list_invoice_rows(connection: Connection, org_id: str | None = None, label: str | None = None) -> list[InvoiceRow]:
     """Closed months, newest first, of one org or of all, of one month or of all."""
-    rows = connection.execute(_SQL["list_invoices"], {"org": org_id, "period": label})
+    if label is None and org_id is not None:
+        rows = connection.execute(_SQL["invoices_of_org"], {"org": org_id}, prepare=True)
+    else:
+        rows = connection.execute(_SQL["list_invoices"], {"org": org_id, "period": label})
     return [InvoiceRow(*row) for row in rows]
 
 
 def lock_closing(connection: Connection, org_id: str) -> None:
     """Keep others from closing a month of this org until the transaction ends."""
-    connection.execute(_SQL["lock_closing"], {"org": org_id})
+    connection.execute(_SQL["lock_closing"], {"org": org_id}, prepare=True)
 
 
 def insert_invoice(connection: Connection, invoice: StoredInvoice) -> None:
@@ -83,7 +87,7 @@ def insert_invoice(connection: Connection, invoice: StoredInvoice) -> None:
     names = ("invoice_id", "period", "contract", "contract_version", "contract_sha256", "plan", "through_seq")
     values = {name: getattr(row, name) for name in (*names, "digest", "total_cents", "closed_at")}
     bounds = {"org": row.org_id, "start": row.period_start, "end": row.period_end}
-    connection.execute(_SQL["insert_invoice"], {**values, **bounds, "document": invoice.document})
+    connection.execute(_SQL["insert_invoice"], {**values, **bounds, "document": invoice.document}, prepare=True)
 
 
 def late_requests(

@@ -14,7 +14,7 @@ from tallystick.invoice.usage import ModelSum, MonthCount, PeriodFacts, PeriodSu
 from tallystick.invoice.wallet import WalletMonth
 from tallystick.journal.database import Connection, Database
 from tallystick.journal.named_sql import load_queries
-from tallystick.journal.period_pin import hash_entries, tree_at
+from tallystick.journal.period_pin import pin_entries
 from tallystick.journal.period_scope import Head, Scope, Span, begin_reading, find_span, read_head
 from tallystick.ledger.merkle import Frontier
 from tallystick.ledger.operation_body import read_body
@@ -103,7 +103,7 @@ def _add_operations(connection: Connection, span: Span, terms: Terms, sums: tupl
     """
     wallet = WalletMonth()
     parameters = span.parameters() | {"kinds": list(COUNTED_KINDS)}
-    ((some, some_late),) = connection.execute(_SQL["has_operations"], parameters).fetchall()
+    ((some, some_late),) = connection.execute(_SQL["has_operations"], parameters, prepare=True).fetchall()
     for query in ("operations",) * some + ("operations_late",) * some_late:
         with connection.cursor(query) as cursor:
             cursor.itersize = _FETCH_ROWS
@@ -125,7 +125,7 @@ def _add_operations(connection: Connection, span: Span, terms: Terms, sums: tupl
 
 def _pin(connection: Connection, span: Span, events: int, billed_through_seq: int) -> LedgerPin:
     org_id, through_seq = span.scope.org_id, span.scope.through_seq
-    tree = tree_at(connection, org_id, through_seq)
+    tree, entries_sha256 = pin_entries(connection, span)
     if tree.size != through_seq:
         raise Conflict(
             "ledger_incomplete",
@@ -133,7 +133,6 @@ def _pin(connection: Connection, span: Span, events: int, billed_through_seq: in
             next_step="nothing was closed. See which with `tally verify`, and restore the database from a backup",
             where=org_id,
         )
-    entries_sha256 = hash_entries(connection, span)
     return ledger_pin(span.first_seq, through_seq, events, entries_sha256, tree, billed_through_seq)
 
 
@@ -168,7 +167,7 @@ class _SumRow(NamedTuple):
 
 def _sums(connection: Connection, span: Span) -> PeriodSums:
     sums = PeriodSums()
-    for row in connection.execute(_SQL["sums"], span.parameters(), binary=True):
+    for row in connection.execute(_SQL["sums"], span.parameters(), binary=True, prepare=True):
         _take(_SumRow(*row), sums)
     return sums
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
+from psycopg.types.numeric import Int8
+
 from tallystick.core.instants import format_instant
 from tallystick.invoice.adjusted import COUNTED_KINDS
 from tallystick.invoice.model import AdjustmentPin
@@ -38,14 +40,14 @@ def late_labels(
         "org": org_id,
         "start": min(one.start for one in months),
         "end": max(one.end for one in months),
-        "after_seq": after_seq,
-        "through_seq": through_seq,
+        "after_seq": Int8(after_seq),
+        "through_seq": Int8(through_seq),
         "labels": [one.label for one in months],
         "starts": [one.start for one in months],
         "ends": [one.end for one in months],
         "kinds": list(COUNTED_KINDS),
     }
-    return {label for (label,) in connection.execute(_SQL["late_months"], parameters)}
+    return {label for (label,) in connection.execute(_SQL["late_months"], parameters, prepare=True)}
 
 
 def late_pin(connection: Connection, scope: Scope, after_seq: int) -> AdjustmentPin:

@@ -11,6 +11,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from psycopg.types.numeric import Int8
+
 from tallystick.journal.database import Connection
 from tallystick.journal.named_sql import load_queries
 
@@ -44,7 +46,8 @@ class Span(NamedTuple):
     def parameters(self) -> dict[str, Any]:
         """As the queries name them."""
         org_id, start, end, through_seq = self.scope
-        bounds = {"first_seq": self.first_seq, "bound_seq": self.bound_seq, "through_seq": through_seq}
+        seqs = {"first_seq": self.first_seq, "bound_seq": self.bound_seq, "through_seq": through_seq}
+        bounds = {name: Int8(seq) for name, seq in seqs.items()}  # of one type, however small: prepared once
         return {"org": org_id, "start": start, "end": end, **bounds}
 
 
@@ -78,12 +81,12 @@ def read_head(connection: Connection, org_id: str) -> Head:
     In one snapshot with what is read afterwards nothing at or below `last_seq` is missing, and nothing that arrives
     meanwhile is seen: numbers are given under the head's lock, which is held until the commit.
     """
-    row = connection.execute(_SQL["head"], {"org": org_id}).fetchone()
+    row = connection.execute(_SQL["head"], {"org": org_id}, prepare=True).fetchone()
     return Head(0, 1, datetime.min.replace(tzinfo=UTC)) if row is None else Head(*row)
 
 
 def find_span(connection: Connection, scope: Scope) -> Span:
     """Where the scope's entries lie, by bisection."""
-    parameters = scope._asdict() | {"org": scope.org_id}
-    ((first_seq, bound_seq),) = connection.execute(_SQL["span"], parameters).fetchall()
+    parameters = scope._asdict() | {"org": scope.org_id, "through_seq": Int8(scope.through_seq)}
+    ((first_seq, bound_seq),) = connection.execute(_SQL["span"], parameters, prepare=True).fetchall()
     return Span(scope, first_seq, bound_seq)

@@ -53,7 +53,7 @@ def add_subscription(
 def list_subscriptions(connection: Connection, org_id: str | None = None) -> list[Subscription]:
     """The subscriptions of one org, or of all, in the order in which they were recorded."""
     query = "all" if org_id is None else "of_org"
-    return [Subscription(*row) for row in connection.execute(_SQL[query], {"org_id": org_id})]
+    return [Subscription(*row) for row in connection.execute(_SQL[query], {"org_id": org_id}, prepare=True)]
 
 
 def last_seq(connection: Connection, org_id: str) -> int | None:

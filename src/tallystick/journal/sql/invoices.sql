@@ -106,6 +106,13 @@ select invoice_id, org_id, period, period_start, period_end, contract, contract_
        digest, total_cents, closed_at, document
 from invoices where org_id = %(org)s and period = %(period)s order by closed_at, contract limit 1
 
+-- name: invoices_of_org
+-- An org's closed months without their documents, newest month first.
+select invoice_id, org_id, period, period_start, period_end, contract, contract_version, contract_sha256, plan, through_seq,
+       digest, total_cents, closed_at
+from invoices where org_id = %(org)s
+order by period desc, contract
+
 -- name: list_invoices
 -- Closed months without their documents, newest month first.
 select invoice_id, org_id, period, period_start, period_end, contract, contract_version, contract_sha256, plan, through_seq,
