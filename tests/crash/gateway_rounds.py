@@ -14,7 +14,6 @@ import os
 import random
 import re
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -31,6 +30,7 @@ from crash.bank_teller import CONTRACT
 from crash.rounds import ROOT, named_steps
 from fake_upstream import Asked, FakeUpstream, Reply, stream
 from gateway_tools import DEFAULTS, WHOLE, chat, chat_answer
+from tally_processes import TallyProcess, run_tally
 from tallystick.app.grants import grant
 from tallystick.app.hold_expiry import expire_due
 from tallystick.app.keys import create_key
@@ -161,12 +161,12 @@ class GatewayRounds:
             process.kill()
             process.wait()
 
-    def _start(self, step: str, times: int) -> subprocess.Popen[bytes]:
+    def _start(self, step: str, times: int) -> TallyProcess:
         with (self.folder / "log").open("wb") as log:
-            command = [sys.executable, "-m", "crash.victim", step, str(times), "serve", "--port", "0"]
-            return subprocess.Popen(command, env=self._environment, stderr=log, stdout=log)
+            command, said = [step, times, "serve", "--port", 0], log.fileno()
+            return TallyProcess(command, env=self._environment, stdout=said, stderr=said, main="crash.victim")
 
-    def _port(self, process: subprocess.Popen[bytes]) -> int:
+    def _port(self, process: TallyProcess) -> int:
         deadline = time.monotonic() + _START_SECONDS_MAX
         while not (found := _LISTENING.search((self.folder / "log").read_text())):
             if process.poll() is not None or time.monotonic() > deadline:
@@ -275,12 +275,9 @@ class GatewayRounds:
                 self.report.wrongs.append(f"lost: {promise}")
             elif promise.seq is not None and kept != (promise.seq, _pico(promise.cost_usd)):
                 self.report.wrongs.append(f"moved: {promise} is {kept}")
-        tally = [sys.executable, "-c", "from tallystick.cli.main import main; main()", "verify", "--json"]
-        done = subprocess.run(tally, env=self._environment, capture_output=True, check=False)
+        done = run_tally("verify", "--json", env=self._environment)
         if done.returncode:
-            self.report.wrongs.append(
-                f"verify ended with {done.returncode}: {(done.stdout + done.stderr).decode()[-2000:]}"
-            )
+            self.report.wrongs.append(f"verify ended with {done.returncode}: {(done.stdout + done.stderr)[-2000:]}")
 
 
 def _pico(usd: str | None) -> int | None:
