@@ -209,7 +209,8 @@ def test_a_tampered_ledger_is_told_request_by_request(month: Runtime, tally: Tal
     [
         (("close", "2025-13"), "invalid_month"),
         (("preview", "globex", "March"), "invalid_month"),
-        (("preview", "nobody", MONTH), "no_subscription"),
+        (("preview", "nobody", MONTH), "unknown_org"),
+        (("finalize", "--due", "--org", "globex", "--org", "nobody"), "unknown_org"),
         (("list", "--month", "soon"), "invalid_month"),
         (("show", "inv_0"), "unknown_invoice"),
         (("replay", "globex/2025-03"), "unknown_invoice"),

@@ -70,7 +70,7 @@ def test_a_change_is_previewed_made_and_ended(tally: Tally) -> None:
     [
         ([*plan("small"), "--when", "tomorrow"], "invalid_start"),
         ([*plan("small"), "--when", "now", "--from", "2026-01-01"], "ambiguous_start"),
-        (["leave", "globex"], "no_subscription"),
+        (["leave", "globex"], "unknown_org"),
     ],
 )
 def test_what_cannot_be_is_refused_with_its_code(tally: Tally, arguments: list[str], code: str) -> None:

@@ -111,6 +111,23 @@ def test_closing_again_gives_the_same_invoice_and_late_events_are_listed_not_los
     assert client.post(f"/v1/invoices/{closed}/replay").json()["identical"]
 
 
+def test_an_orgs_invoices_are_its_own_and_nobody_is_told_so(client: TestClient):
+    apply(client)
+    subscribe(client)
+    client.post("/v1/events", json=[event("r-1"), event("r-1", org_id="stray")])
+    place = "/v1/orgs/globex/invoices"
+    assert client.get(place).json() == {"invoices": [], "next_cursor": None}
+    client.post("/v1/invoices/close", json={"month": "2026-10"})
+    (row,) = client.get(place, params={"month": "2026-10"}).json()["invoices"]
+    assert (row["org_id"], row["month"]) == ("globex", "2026-10")
+    assert client.get(place, params={"month": "2026-09"}).json()["invoices"] == []
+    assert client.get("/v1/orgs/stray/invoices").json()["invoices"] == []
+    for asked in ("invoices", "invoices/preview?month=2026-10"):
+        answer = client.get(f"/v1/orgs/nobody/{asked}")
+        assert (answer.status_code, answer.json()["code"]) == (404, "unknown_org")
+        assert "'nobody'" in answer.json()["detail"]
+
+
 def test_one_org_that_cannot_be_closed_harms_no_other(client: TestClient):
     apply(client)
     subscribe(client)

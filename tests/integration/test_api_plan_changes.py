@@ -64,7 +64,7 @@ def test_what_cannot_be_is_refused_with_its_code(client: TestClient) -> None:
     assert (both.status_code, both.json()["code"]) == (422, "ambiguous_start")
     assert client.put(PLACE, json=body("small", when="tomorrow")).status_code == 422
     nobody = client.delete(PLACE)
-    assert (nobody.status_code, nobody.json()["code"]) == (404, "no_subscription")
+    assert (nobody.status_code, nobody.json()["code"]) == (404, "unknown_org")
     unknown = client.post(f"{PLACE}/preview", json=body("gold"))
     assert (unknown.status_code, unknown.json()["code"]) == (404, "unknown_plan")
     assert client.get("/v1/orgs").json()["orgs"] == []

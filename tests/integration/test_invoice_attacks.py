@@ -18,12 +18,13 @@ from invoicing import apply, subscribe
 from sealed_ledger import copied, copyable
 from tallystick.api.app import create_app
 from tallystick.app.invoice_actions import credit_invoice, record_payment, void_invoice
-from tallystick.app.invoice_due import finalize_due
+from tallystick.app.invoice_due import finalize_due, finalize_due_of
 from tallystick.app.invoice_life import finalize_month
+from tallystick.app.invoices import list_invoices
 from tallystick.app.parties import set_profile
 from tallystick.app.runtime import Runtime
 from tallystick.app.test_clock import advance_clock, make_test_org
-from tallystick.core.errors import BadInput, TallyError
+from tallystick.core.errors import BadInput, NotFound, TallyError
 from tallystick.core.instants import parse_instant
 
 PROFILE = {"name": "Ann Globex", "author": "ann"}
@@ -182,5 +183,10 @@ def test_an_org_that_is_not_there_has_nothing_to_finalize(runtime: Runtime) -> N
     billed_org(runtime)
     (failed,) = finalize_month(runtime, OCTOBER, ["ghost"])
     assert failed.error is not None
-    assert failed.error.code == "no_subscription"
+    assert failed.error.code == "unknown_org"
     assert finalize_due(runtime, "ghost") == []
+    runtime.clock = lambda: datetime(2026, 12, 3, tzinfo=UTC)  # globex's November is due
+    with pytest.raises(NotFound, match="there is no org 'ghost'"):
+        finalize_due_of(runtime, ["globex", "ghost"])
+    assert [row.period for row in list_invoices(runtime)] == [OCTOBER]  # nothing was done for the other one
+    assert [one.period for one in finalize_due_of(runtime, ["globex", "globex"])][-2:] == ["2026-09", "2026-11"]

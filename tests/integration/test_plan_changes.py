@@ -112,8 +112,11 @@ def test_leaving_without_a_word_is_at_the_periods_end_and_can_be_taken_back(runt
     assert leave_org(runtime, "globex") == gone
     assert put(runtime, "small") == ("small", datetime(2026, 1, 1, tzinfo=UTC))
     assert schedule(runtime) == [(None, NOVEMBER), ("small", NOVEMBER)]
-    with pytest.raises(NotFound, match="never on a plan"):
+    with pytest.raises(NotFound, match="there is no org 'nobody'"):
         leave_org(runtime, "nobody")
+    record(runtime, [event("r1", org_id="initech")])
+    with pytest.raises(NotFound, match="never on a plan"):
+        leave_org(runtime, "initech")
 
 
 def test_a_preview_says_what_a_change_will_cost_and_records_nothing(runtime: Runtime) -> None:

@@ -45,7 +45,7 @@ _ADDRESSES: Final[tuple[tuple[Rule, str], ...]] = (
     (Rule("authorize", ORG), "redeem_promo"),
     (Rule("read", ORG), "show_usage list_usage_requests "
                         "show_org show_wallet list_wallet_entries list_holds show_limits list_actions list_budgets "
-                        "list_overrides preview_invoice preview_subscription "
+                        "list_overrides list_org_invoices preview_invoice preview_subscription "
                         "show_billing_profile list_invoice_credits show_test_clock show_sla show_alert_preferences"),
     (Rule("read", QUERY), "list_invoices list_invoice_states list_due list_alerts show_alert"),
     (Rule("read", INVOICE), "show_invoice explain_invoice export_invoice render_document show_invoice_life"),

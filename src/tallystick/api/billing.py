@@ -26,7 +26,7 @@ from tallystick.api.openapi import problems
 from tallystick.api.shapes import Asked
 from tallystick.api.strict import StrictRoute
 from tallystick.app.invoice_actions import credit_invoice, due_csv, due_invoices, record_payment, void_invoice
-from tallystick.app.invoice_due import finalize_due
+from tallystick.app.invoice_due import finalize_due, finalize_due_of
 from tallystick.app.invoice_life import finalize_month, life_cursor, list_life, show_life
 from tallystick.app.parties import profile_history, set_profile
 from tallystick.app.test_clock import advance_clock, make_test_org, show_clock
@@ -57,8 +57,7 @@ class FinalizeRequest(Asked):
 def post_finalize(runtime: OpenRuntime, asked: FinalizeRequest, response: Response) -> FinalizeAnswer:
     """Each invoice has a number from then on, and is due. Doing it again changes nothing."""
     if asked.month is None:
-        wanted: list[str] | list[None] = asked.orgs or [None]
-        results = [one for org_id in wanted for one in finalize_due(runtime, org_id)]
+        results = finalize_due_of(runtime, asked.orgs) if asked.orgs else finalize_due(runtime)
     else:
         results = finalize_month(runtime, asked.month, asked.orgs, before_late_window=asked.before_late_window)
     if any(one.error is not None for one in results):

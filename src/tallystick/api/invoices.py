@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any, TypeVar
 
@@ -29,7 +29,8 @@ from tallystick.api.strict import StrictRoute
 from tallystick.app.close_month import MonthResult, close_month, preview_invoice
 from tallystick.app.export import MEDIA_TYPES, ExportFormat, export_invoice
 from tallystick.app.invoice_documents import DOCUMENT_MEDIA_TYPES, DocumentFormat, render_document
-from tallystick.app.invoices import explain_invoice, list_invoices, requests_behind, show_invoice
+from tallystick.app.invoices import InvoiceRow, explain_invoice, list_invoices, requests_behind, show_invoice
+from tallystick.app.operate import existing_org
 from tallystick.app.proofs import proof_pieces
 from tallystick.app.replay import replay_invoice
 from tallystick.core.instants import format_instant
@@ -40,6 +41,9 @@ router = APIRouter(tags=["invoices"], route_class=StrictRoute)
 
 Piece = TypeVar("Piece", str, bytes)
 Month = Annotated[str, Query(description="A calendar month, such as 2026-10.", examples=["2026-10"])]
+MonthFilter = Annotated[str | None, Query(description="Only of this month, such as 2026-10.")]
+Cursor = Annotated[str | None, Query(description="The `next_cursor` of the page before.", max_length=128)]
+Limit = Annotated[int, Query(description="Most invoices on the page.", ge=1, le=1000)]
 DOCUMENT_RESPONSE: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The invoice; docs/invoice.md describes every member and the digest.",
@@ -53,12 +57,30 @@ def get_invoices(
     runtime: OpenRuntime,
     own_org: OwnOrg,
     org_id: Annotated[str | None, Query(description="Only this org's.", max_length=512)] = None,
-    month: Annotated[str | None, Query(description="Only of this month, such as 2026-10.")] = None,
-    cursor: Annotated[str | None, Query(description="The `next_cursor` of the page before.", max_length=128)] = None,
-    limit: Annotated[int, Query(description="Most invoices on the page.", ge=1, le=1000)] = 100,
+    month: MonthFilter = None,
+    cursor: Cursor = None,
+    limit: Limit = 100,
 ) -> InvoicePage:
     """Closed months, newest first, of one org or of all. With a key of an org, its own."""
     rows = list_invoices(runtime, org_id=org_id if own_org is None else own_org, month=month)
+    return _page(rows, cursor, limit)
+
+
+@router.get(
+    "/v1/orgs/{org_id:path}/invoices",
+    operation_id="list_org_invoices",
+    summary="Its closed months",
+    responses=problems(404),
+)
+def get_org_invoices(
+    runtime: OpenRuntime, org_id: OrgId, month: MonthFilter = None, cursor: Cursor = None, limit: Limit = 100
+) -> InvoicePage:
+    """Closed months of the org, newest first."""
+    existing_org(runtime, org_id)
+    return _page(list_invoices(runtime, org_id=org_id, month=month), cursor, limit)
+
+
+def _page(rows: Sequence[InvoiceRow], cursor: str | None, limit: int) -> InvoicePage:
     page, next_cursor = page_after(rows, cursor, limit, name=lambda row: row.invoice_id)
     summaries = [
         InvoiceSummary(

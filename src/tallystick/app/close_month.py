@@ -40,6 +40,7 @@ from tallystick.journal.invoices import (
     orgs_with_late,
     unsubscribed_orgs,
 )
+from tallystick.journal.listing import require_known
 from tallystick.journal.period_facts import sum_month
 from tallystick.journal.period_scope import Head, begin_reading, read_head
 from tallystick.journal.subscriptions import Subscription, list_subscriptions
@@ -68,7 +69,7 @@ def preview_invoice(runtime: Runtime, org_id: str, label: str) -> Invoice:
     invoice yet, is on it.
 
     Raises:
-        NotFound: `no_subscription`.
+        NotFound: `unknown_org`, `no_subscription`.
         BadInput: `invalid_month`, `no_contract_in_force`, `unknown_plan`, `cost_unknown` or `total_out_of_range`.
         Conflict: `period_archived` or `ledger_incomplete`.
         Unavailable: `database_unreachable`.
@@ -191,7 +192,11 @@ def _compute(
         try:
             terms = choose_terms(org_id, label, subscriptions, versions)
         except NotFound as error:
-            if error.code != "no_subscription" or not closed:
+            if error.code != "no_subscription":
+                raise
+            if not subscriptions:
+                require_known(connection, org_id)
+            if not closed:
                 raise
             period, _ = org_period(subscriptions, label)
             late = _late_after(runtime, connection, head, closed, period)

@@ -6,14 +6,31 @@ what was given is for the invoices that are issued now.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tallystick.app.ended_months import ended_months
 from tallystick.app.invoice_life import FinalResult, final_result, finalize_month
 from tallystick.app.issue_invoices import issue_stored
+from tallystick.app.operate import existing_org
 from tallystick.app.runtime import Runtime
 from tallystick.app.sla_credits import credit_late_incidents
 from tallystick.core.errors import TallyError
 from tallystick.journal.billing import unissued_rows
 from tallystick.usage.event_problems import check_text
+
+
+def finalize_due_of(runtime: Runtime, orgs: Sequence[str]) -> list[FinalResult]:
+    """`finalize_due` of each of these orgs. Nothing is done when one of them is not there.
+
+    Raises:
+        BadInput: what cannot be an org's id.
+        NotFound: `unknown_org`.
+        Unavailable: as `finalize_due`.
+    """
+    chosen = list(dict.fromkeys(orgs))
+    for org_id in chosen:
+        existing_org(runtime, org_id)
+    return [one for org_id in chosen for one in finalize_due(runtime, org_id)]
 
 
 def finalize_due(runtime: Runtime, org_id: str | None = None) -> list[FinalResult]:

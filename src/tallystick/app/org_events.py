@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from tallystick.app.runtime import Runtime
-from tallystick.core.errors import BadInput, NotFound
+from tallystick.core.errors import BadInput
 from tallystick.core.instants import format_instant
 from tallystick.core.money import pico_to_usd
 from tallystick.invoice.facts import StoredFact, stored_lines
-from tallystick.journal.listing import knows_org, requests_after
+from tallystick.journal.listing import requests_after, require_known
 from tallystick.rates.model import CostLine
 
 PAGE_EVENTS_MAX = 1000
@@ -40,12 +40,8 @@ def list_org_events(runtime: Runtime, org_id: str, *, cursor: str | None = None,
         )
     with runtime.database.org(org_id) as connection:
         rows = requests_after(connection, org_id, after_seq, limit + 1)
-        if not rows and not knows_org(connection, org_id):
-            raise NotFound(
-                "unknown_org",
-                f"there is no org {org_id!r}: it has neither an event nor a subscription",
-                next_step="check the id; GET /v1/orgs and `tally orgs list` show those there are",
-            )
+        if not rows:
+            require_known(connection, org_id)
     page = [_as_json(row) for row in rows[:limit]]
     return {"events": page, "next_cursor": str(page[-1]["seq"]) if len(rows) > limit else None}
 

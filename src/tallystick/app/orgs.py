@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tallystick.app.plan_change import ChangePreview, When
 from tallystick.app.runtime import Runtime
 from tallystick.app.subscribe import leave_org, preview_change, set_subscription
-from tallystick.core.errors import NotFound
+from tallystick.journal.listing import unknown_org
 from tallystick.journal.subscriptions import (
     Subscription,
     last_seq,
@@ -65,11 +65,7 @@ def find_org(runtime: Runtime, org_id: str) -> Org:
         entries = last_seq(connection, org_id)
         history = tuple(list_subscriptions(connection, org_id))
     if entries is None and not history:
-        raise NotFound(
-            "unknown_org",
-            f"there is no org {org_id!r}: it has neither an event nor a subscription",
-            next_step="check the id; `tally orgs list` shows those there are",
-        )
+        raise unknown_org(org_id)
     return Org(org_id, entries or 0, subscription_in_force(history, runtime.now(org_id)), history)
 
 

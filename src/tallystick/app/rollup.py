@@ -13,11 +13,11 @@ from datetime import date, datetime
 
 from tallystick.app.entries import stream_entries
 from tallystick.app.runtime import Runtime
-from tallystick.core.errors import BadInput, NotFound
+from tallystick.core.errors import BadInput
 from tallystick.journal import rollup as journal
 from tallystick.journal.database import Connection, check_org_id
 from tallystick.journal.history import orgs_after
-from tallystick.journal.listing import knows_org
+from tallystick.journal.listing import require_known
 from tallystick.journal.rollup import ALL_TIME, Task
 from tallystick.journal.steps import reached
 from tallystick.rollup.fold import Fold
@@ -155,13 +155,7 @@ def require_org(runtime: Runtime, org_id: str) -> None:
     """
     check_org_id(org_id)
     with runtime.database.org(org_id) as connection:
-        if not knows_org(connection, org_id):
-            raise NotFound(
-                "unknown_org",
-                f"there is no org {org_id!r}: it has neither an event nor a subscription",
-                next_step="check the id; `tally orgs list` shows those there are",
-                where="org",
-            )
+        require_known(connection, org_id)
 
 
 def _rebuild_org(runtime: Runtime, org_id: str, first: date | None, last: date | None, progress: Progress) -> int:

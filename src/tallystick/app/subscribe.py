@@ -29,6 +29,7 @@ from tallystick.core.money import format_decimal
 from tallystick.core.periods import load_zone
 from tallystick.journal.contracts import ContractVersion, version_in_force
 from tallystick.journal.database import Connection
+from tallystick.journal.listing import require_known
 from tallystick.journal.subscriptions import (
     Subscription,
     add_subscription,
@@ -98,10 +99,12 @@ def leave_org(
 
     Raises:
         BadInput: `ambiguous_start`.
-        NotFound: `no_subscription`: it was never on a plan.
+        NotFound: `unknown_org`; `no_subscription`: it was never on a plan.
     """
     _check_start(at, when)
     with _changing(runtime, org_id, None) as (connection, history, zone):
+        if not history:
+            require_known(connection, org_id)
         change = _leaving(runtime, org_id, history, zone, at, when)
         return _record(runtime, connection, org_id, history, zone, change)
 
@@ -215,7 +218,7 @@ def _leaving(
         raise NotFound(
             "no_subscription",
             f"{org_id} was never on a plan",
-            next_step="check the id; `tally orgs list` shows those there are",
+            next_step=f"there is nothing to end; see it with `tally orgs show {org_id}`",
             where="org_id",
         )
     now = runtime.now(org_id)

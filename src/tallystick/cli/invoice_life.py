@@ -61,7 +61,7 @@ def finalize_command(
     if due == (what is not None):
         raise BadInput("missing_option", "what is to be finalized?", next_step="name a month or an invoice, or --due")
     from tallystick.app.close_month import orgs_to_close
-    from tallystick.app.invoice_due import finalize_due
+    from tallystick.app.invoice_due import finalize_due, finalize_due_of
     from tallystick.app.invoice_life import finalize_month, issue_invoice
     from tallystick.app.runtime import open_runtime
 
@@ -70,8 +70,7 @@ def finalize_command(
             _print_life(issue_invoice(runtime, what).as_dict(), as_json)
             return
         if what is None:
-            wanted: list[str] | list[None] = org or [None]
-            results = [one for only in wanted for one in finalize_due(runtime, only)]
+            results = finalize_due_of(runtime, org) if org else finalize_due(runtime)
         else:
             orgs = list(dict.fromkeys(org)) if org else orgs_to_close(runtime, what)
             with progress_bar(f"finalizing {what}", len(orgs)) as advance:

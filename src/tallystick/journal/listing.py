@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tallystick.core.errors import NotFound
 from tallystick.invoice.facts import Corrections, StoredFact
 from tallystick.journal.database import Connection
 from tallystick.journal.named_sql import load_queries
@@ -24,6 +25,26 @@ def knows_org(connection: Connection, org_id: str) -> bool:
     """Whether the org has an event or a subscription."""
     row = connection.execute(_SQL["knows_org"], {"org": org_id}).fetchone()
     return row is not None and bool(row[0])
+
+
+def require_known(connection: Connection, org_id: str) -> None:
+    """Refuse an org that has neither an event nor a subscription.
+
+    Raises:
+        NotFound: `unknown_org`.
+    """
+    if not knows_org(connection, org_id):
+        raise unknown_org(org_id)
+
+
+def unknown_org(org_id: str) -> NotFound:
+    """The answer to a question about an org that nobody knows."""
+    return NotFound(
+        "unknown_org",
+        f"there is no org {org_id!r}: it has neither an event nor a subscription",
+        next_step="check the id; `tally orgs list` and GET /v1/orgs show those there are",
+        where="org_id",
+    )
 
 
 def _entries(connection: Connection, query: str, parameters: dict[str, Any]) -> list[Entry]:
