@@ -16,7 +16,14 @@ from tallystick.alerts.bills import OverdueInvoice, unpaid_condition
 from tallystick.alerts.model import RULES, customers_figures
 from tallystick.alerts.preferences import LEVELS, Preferences, QuietHours, preferences_json, read_preferences
 from tallystick.alerts.spend import drivers_of, spend_condition, usual_of
-from tallystick.alerts.upkeep import JobFacts, job_condition, job_conditions, rollup_condition, seal_condition
+from tallystick.alerts.upkeep import (
+    JobFacts,
+    job_condition,
+    job_conditions,
+    rollup_condition,
+    seal_condition,
+    stopped_for,
+)
 from tallystick.core.errors import BadInput
 
 USD = 10**12
@@ -249,6 +256,29 @@ def test_sums_seals_and_jobs_are_late_by_measure() -> None:
     seals = [seal_condition(5, NOW - lag * hour, NOW, 60) for lag in (0.5, 0.6, 1.1, 25)]
     assert [level(one) for one in seals] == [None, 0, 1, 2]
     assert seal_condition(0, None, NOW, 60) is None
+    stopped = stopped_for(looked_at=NOW - 10 * hour, told_at=None, now=NOW, by_job=True)
+    assert [
+        level(rollup_condition(5, 1, 3600.0 * lag, [], late_after=2 * hour, stopped=stopped)) for lag in (11, 12, 13)
+    ] == [0, 0, 1]
+    seals = [seal_condition(5, NOW - lag * hour, NOW, 60, stopped=stopped) for lag in (0.5, 0.6, 10.5, 11.1, 35)]
+    assert [level(one) for one in seals] == [None, 0, 0, 1, 2]
+    shortly = NOW - timedelta(minutes=5)
+    held = [
+        (looked_at, told_at, by_job)
+        for looked_at in (None, shortly)
+        for told_at in (None, shortly)
+        for by_job in (False, True)
+        if stopped_for(looked_at=looked_at, told_at=told_at, now=NOW, by_job=by_job)
+    ]
+    assert held == [
+        (None, None, True),
+        (None, shortly, False),
+        (None, shortly, True),
+        (shortly, shortly, False),
+        (shortly, shortly, True),
+    ]
+    assert level(rollup_condition(5, 1, 1e9, [], late_after=hour, stopped=timedelta.max)) == 0
+    assert level(seal_condition(5, NOW - 10_000 * hour, NOW, 60, stopped=timedelta.max)) == 0
     given: dict[str, Any] = {"lag_seconds": 10.0, "error_at": None}
     jobs = [
         job_condition("close", failures=failures, late=late, error="no disk", **given)

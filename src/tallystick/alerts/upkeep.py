@@ -36,14 +36,36 @@ class JobFacts(NamedTuple):
     error_at: datetime | None
 
 
+def stopped_for(*, looked_at: datetime | None, told_at: datetime | None, now: datetime, by_job: bool) -> timedelta:
+    """For how long nothing ran that could have caught up: what waited meanwhile is not late for that.
+
+    Args:
+        looked_at: when was looked last; None: never.
+        told_at: since when an alert says that everything stood still; jobs catch up for a while then.
+        by_job: whether it is the job that looks: at its very first look, the others have just begun, too.
+    """
+    if told_at is not None and now - told_at <= _STOOD_STILL:
+        return timedelta.max
+    if looked_at is None:
+        return timedelta.max if by_job else timedelta(0)
+    gap = now - looked_at
+    return gap if gap > _STOOD_STILL else timedelta(0)
+
+
 def rollup_condition(
-    entries: int, orgs: int, lag_seconds: float, missing: list[tuple[str, date]], *, late_after: timedelta
+    entries: int,
+    orgs: int,
+    lag_seconds: float,
+    missing: list[tuple[str, date]],
+    *,
+    late_after: timedelta,
+    stopped: timedelta = timedelta(0),
 ) -> Condition | None:
-    """Entries wait to be added up for longer than they may; level 0 for half of that."""
+    """Entries wait to be added up for longer than they may; level 0 for half of that, and while jobs had no chance."""
     late = late_after.total_seconds()
     if lag_seconds <= late / 2:
         return None
-    level = 0 if lag_seconds <= late else 2 if missing else 1
+    level = 0 if lag_seconds - stopped.total_seconds() <= late else 2 if missing else 1
     days = sorted({day for _, day in missing})
     over = f"; days that are over lack some: {len(days):,}, the first {days[0]}" if days else ""
     return _ours(
@@ -149,14 +171,17 @@ def verification_condition(error: str, at: datetime) -> Condition:
     )
 
 
-def seal_condition(entries: int, oldest_at: datetime | None, now: datetime, lag_minutes: int) -> Condition | None:
-    """Entries wait to be sealed for longer than they may; level 0 for half of that."""
+def seal_condition(
+    entries: int, oldest_at: datetime | None, now: datetime, lag_minutes: int, *, stopped: timedelta = timedelta(0)
+) -> Condition | None:
+    """Entries wait to be sealed for longer than they may; level 0 for half of that, and while sealing had no chance."""
     lag = timedelta(0) if oldest_at is None else now - oldest_at
     allowed = timedelta(minutes=lag_minutes)
     if lag <= allowed / 2:
         return None
     seconds = lag.total_seconds()
-    level = 0 if lag <= allowed else 2 if lag > 24 * allowed else 1
+    counts = max(lag, stopped) - stopped
+    level = 0 if counts <= allowed else 2 if counts > 24 * allowed else 1
     return _ours(
         "seal_lag",
         "seal",

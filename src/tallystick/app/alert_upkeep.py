@@ -15,6 +15,7 @@ from tallystick.alerts.upkeep import (
     job_conditions,
     rollup_condition,
     seal_condition,
+    stopped_for,
     unpriced_condition,
     verification_condition,
 )
@@ -35,7 +36,7 @@ SUBJECTS_MAX = 100
 """Of unpriced models and overdue disputes, so many are alerts of their own."""
 
 
-def operators(runtime: Runtime, view: View, wanted: Wanted) -> list[Condition]:
+def operators(runtime: Runtime, view: View, wanted: Wanted, *, by_job: bool = False) -> list[Condition]:
     """All that the operator alone is to look at."""
     preferences, now = wanted(None), view.now
     health = rollup_health(runtime)
@@ -43,6 +44,9 @@ def operators(runtime: Runtime, view: View, wanted: Wanted) -> list[Condition]:
         unpriced = unpriced_models(connection, SUBJECTS_MAX)
         waiting, oldest_at = unsealed(connection)
         disputes = overdue_disputes(connection, now, SUBJECTS_MAX)
+        looked_at = marks_of(connection, [MACHINE]).get(MACHINE)
+        told_at = fires_since(connection, (None, "failed_job", STOOD_STILL_SUBJECT))
+    stopped = stopped_for(looked_at=looked_at, told_at=told_at, now=now, by_job=by_job)
     found = [
         rollup_condition(
             health.entries_behind,
@@ -50,13 +54,14 @@ def operators(runtime: Runtime, view: View, wanted: Wanted) -> list[Condition]:
             health.lag_seconds,
             [(one.org_id, one.day) for one in health.missing],
             late_after=LATE_AFTER,
+            stopped=stopped,
         ),
-        *_jobs(runtime, now),
+        *_jobs(runtime, now, looked_at, told_at),
         *(unpriced_condition(one.provider, one.model, one.requests, one.orgs, one.since) for one in unpriced),
         *(dispute_condition(*one, now=now) for one in disputes),
     ]
     if runtime.settings.seal_seconds:
-        found.append(seal_condition(waiting, oldest_at, now, preferences.seal_lag_minutes))
+        found.append(seal_condition(waiting, oldest_at, now, preferences.seal_lag_minutes, stopped=stopped))
     return [one for one in found if one is not None]
 
 
@@ -67,13 +72,11 @@ def endpoints(runtime: Runtime, view: View) -> list[Condition]:
     return [endpoint_condition(*row, is_test=row.org_id in view.clocks) for row in rows]
 
 
-def _jobs(runtime: Runtime, now: datetime) -> list[Condition]:
+def _jobs(runtime: Runtime, now: datetime, looked_at: datetime | None, told_at: datetime | None) -> list[Condition]:
     from tallystick.app.job_list import list_jobs
 
     with runtime.database.operator() as connection:
         verified = last_outcome(connection)
-        looked_at = marks_of(connection, [MACHINE]).get(MACHINE)
-        told_at = fires_since(connection, (None, "failed_job", STOOD_STILL_SUBJECT))
     found: list[Condition] = []
     jobs = []
     if verified is not None and verified.error is not None:

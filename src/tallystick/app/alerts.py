@@ -69,10 +69,13 @@ class _Evidence(NamedTuple):
     error: Exception | None
 
 
-def evaluate(runtime: Runtime, org_id: str | None = None) -> Evaluated:
+def evaluate(runtime: Runtime, org_id: str | None = None, *, by_job: bool = False) -> Evaluated:
     """Look at everything, or at one org's, and have told what has changed.
 
     A rule that cannot be looked at keeps no other from it: its alerts stay as they are, and the error is in the answer.
+
+    Args:
+        by_job: whether it is the job that looks, beside all others, and not a person.
 
     Raises:
         Unavailable: `database_unreachable`, …; nothing has changed then, and a later look does it.
@@ -82,14 +85,14 @@ def evaluate(runtime: Runtime, org_id: str | None = None) -> Evaluated:
         stored = preferences_of(connection, org_id, everybodys=org_id is None)
         view = View(now, test_clocks(connection), org_id)
     preferences = {key: read_preferences(row.preferences) for key, row in stored.items()}
-    evidence = _evidence(runtime, view, preferences)
+    evidence = _evidence(runtime, view, preferences, by_job=by_job)
     changes = _decide(runtime, view, evidence, preferences)
     for one in changes:
         _tell_log(one)
     return Evaluated(tuple(changes), len(evidence.conditions), evidence.error)
 
 
-def _evidence(runtime: Runtime, view: View, preferences: dict[str | None, Preferences]) -> _Evidence:
+def _evidence(runtime: Runtime, view: View, preferences: dict[str | None, Preferences], *, by_job: bool) -> _Evidence:
     def wanted(org_id: str | None) -> Preferences:
         return preferences.get(org_id, _DEFAULTS)
 
@@ -117,7 +120,7 @@ def _evidence(runtime: Runtime, view: View, preferences: dict[str | None, Prefer
     ]
     if view.org_id is None:
         ours = tuple(rule.name for rule in RULES.values() if rule.scope == "operator")
-        looks.append((ours, lambda: operators(runtime, view, wanted)))
+        looks.append((ours, lambda: operators(runtime, view, wanted, by_job=by_job)))
     conditions, failed, error = list[Condition](), set[str](), None
     for rules, look in looks:
         try:

@@ -138,7 +138,7 @@ def _check_rates(given: JobRun) -> Done:
 def _alert(given: JobRun) -> Done:
     from tallystick.app.alerts import evaluate
 
-    done = evaluate(given.runtime)
+    done = evaluate(given.runtime, by_job=True)
     if done.error is not None:
         raise done.error
     return Done(len(done.changes), f"{done.fired:,} alerts began to fire, {done.resolved:,} were resolved")
