@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer.main
 import yaml
 
 from tallystick.app.settings import Settings
-from tallystick.cli.main import app
+from tallystick.cli.main import command as whole_tree
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
@@ -122,7 +121,7 @@ def test_a_rule_names_figures_labels_runbooks_and_commands_that_there_are(rule: 
 
 
 def assert_command(words: list[str]) -> None:
-    command: Any = typer.main.get_command(app)
+    command = whole_tree()
     for word in words:
         if not getattr(command, "commands", None):
             break

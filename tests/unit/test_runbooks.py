@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer.main
 
-from tallystick.cli.main import app
+from tallystick.cli.main import command as whole_tree
 
 ROOT = Path(__file__).resolve().parents[2]
 BOOKS = sorted((ROOT / "docs" / "runbooks").glob("*.md"))
@@ -41,7 +40,7 @@ def words_of(line: str) -> list[str]:
 
 def resolved(words: list[str]) -> tuple[Any, list[str]]:
     """The command, and what it is given."""
-    command: Any = typer.main.get_command(app)
+    command = whole_tree()
     for place, word in enumerate(words):
         if word in getattr(command, "commands", {}):
             command = command.commands[word]
