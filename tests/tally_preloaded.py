@@ -6,13 +6,18 @@ import atexit
 import gc
 from importlib import import_module
 
-from tallystick.app.cards import load_card_history
+from tallystick.app.cards import read_card_files
 from tallystick.cli.main import command
+from tallystick.rates.cardfile import parse_card_file
 
 _LAZY = (
+    "tally_command",
+    "multiprocessing.popen_forkserver",
     "tallystick.api.app",
+    "tallystick.api.http_protocol",
     "tallystick.cli.http_server",
     "tallystick.cli.workers",
+    "tallystick.app.account_loop",
     "tallystick.app.demo",
     "tallystick.app.export",
     "tallystick.app.ingest",
@@ -22,14 +27,41 @@ _LAZY = (
     "tallystick.app.seal",
     "tallystick.app.spool_view",
     "tallystick.app.verify",
+    "tallystick.app.verify_job",
+    "tallystick.app.webhook_loop",
     "tallystick.archive.replay",
+    "tallystick.jobs.worker",
+    # The first command in an empty database.
+    "alembic.command",
+    "alembic.config",
+    "alembic.runtime.environment",
+    "procrastinate",
+    "sqlalchemy.dialects.postgresql.psycopg",
+    # Servers.
+    "anyio._backends._asyncio",
+    "anyio.abc",
+    "anyio.streams.tls",
+    "configparser",
+    "fastapi.telemetry._runtime",
+    "encodings.idna",
+    "rich._emoji_codes",
+    "uvicorn.lifespan.on",
+    "uvicorn.loops.uvloop",
+    "uvicorn.protocols.http.httptools_impl",
+    "uvicorn.supervisors",
+    "uvloop",
+    # Words of command lines.
+    "typer._adapters",
+    "typer._click._textwrap",
+    "typer._click.decorators",
 )
 """What commands import when they need it."""
 
 for _name in _LAZY:
     import_module(_name)
 command()
-load_card_history()
+for _content in read_card_files():
+    parse_card_file(_content)
 # What is never looked at again by the collector stays shared with every command.
 gc.collect()
 gc.freeze()

@@ -10,18 +10,17 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib import import_module
 from multiprocessing import get_context
 from multiprocessing.forkserver import ensure_running
-from multiprocessing.reduction import DupFd
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import pytest
+
+from tally_command import TallyCommand
 
 _PROGRAM = "tallystick.cli.main"
 _context = get_context("forkserver")
@@ -57,7 +56,7 @@ class TallyProcess:
             self.args = ["tally", *map(str, arguments)]
             given = dict(os.environ if env is None else env)
             self._process = _context.Process(
-                target=_Command(self.args, given, str(cwd or Path.cwd()), streams, main), daemon=False
+                target=TallyCommand(self.args, given, str(cwd or Path.cwd()), streams, main), daemon=False
             )
             self._process.start()
         assert self._process.pid is not None
@@ -82,33 +81,6 @@ class TallyProcess:
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
-
-
-class _Command:
-    """What the forked process does. Pickled with its streams, which it has as its own then."""
-
-    def __init__(
-        self, arguments: list[str], env: dict[str, str], cwd: str, streams: tuple[int, ...], main: str
-    ) -> None:
-        self._given = (arguments, env, cwd, main)
-        self._streams = streams
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_given": self._given, "_streams": [DupFd(stream) for stream in self._streams]}
-
-    def __call__(self) -> None:
-        arguments, env, cwd, main = self._given
-        for number, stream in enumerate(self._streams):
-            held = stream.detach()  # type: ignore[attr-defined] # it came as DupFd
-            os.dup2(held, number)
-            os.close(held)
-        sys.stdin, sys.stdout = os.fdopen(0, encoding="utf-8"), os.fdopen(1, "w", encoding="utf-8")
-        sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1)
-        os.environ.clear()
-        os.environ.update(env)
-        os.chdir(cwd)
-        sys.argv = arguments
-        import_module(main).main()
 
 
 def run_tally(
