@@ -93,6 +93,40 @@ def test_a_payment_is_counted_once_whichever_of_its_events_come(
     assert stripe.keys == {f"Bearer {KEY}"}
 
 
+@pytest.mark.parametrize("order", ["as they come", "the last one first", "at once"])
+def test_every_captured_part_counts_once_in_whatever_order_its_events_come(
+    client: TestClient, runtime: Runtime, stripe: FakeStripe, life: InvoiceLife, order: str
+) -> None:
+    intent = stripe.intent(metadata=named(life), amount=0)
+    intent["status"] = "requires_capture"
+    charge = stripe.put(
+        "charges", id="ch_1", payment_intent="pi_1", paid=True, captured=False, status="succeeded", amount_captured=0
+    )
+    assert state(send(client, stripe.event("charge.succeeded", charge, "evt_0"))) == (200, "ignored", "moves_nothing")
+    parts = [(300, 0, "charge.updated", charge), (700, 700, "charge.captured", charge),
+             (1000, 1000, "payment_intent.succeeded", intent)]  # fmt: skip
+    bodies = [stripe.event(kind, target, f"evt_{part}") for part, (_, _, kind, target) in enumerate(parts, start=1)]
+
+    def stands(part: int) -> None:
+        charge["amount_captured"], intent["amount_received"] = parts[part][:2]
+        intent["status"] = "succeeded" if part == 2 else "requires_capture"
+
+    taken = [(0, 0), (1, 1), (2, 2)] if order == "as they come" else [(2, 2), (1, 0), (0, 1)]
+    if order == "at once":  # asked about when all was captured, or told of long before and asked about late
+        taken = [(0, 2), (2, 2), (1, 2)]
+    for event_at, then in taken:
+        stands(then)
+        for is_new in (True, False):
+            answered = send(client, bodies[event_at])
+            assert (*state(answered), answered.json()["is_new"]) == (*RECORDED, is_new)
+    assert money(runtime) == {"cash": 1000, "receivable": 0, "revenue": -1000}
+    told = refund(stripe, amount=650)
+    assert state(send(client, stripe.event("refund.created", told, "evt_9"))) == RECORDED
+    assert money(runtime) == {"cash": 350, "receivable": 650, "revenue": -1000}
+    assert findings(runtime) == []
+    assert count(runtime, "invoice_events where kind = 'payment'") == (4 if order == "as they come" else 2)
+
+
 def refund(stripe: FakeStripe, amount: int = 400, **members: Any) -> dict[str, Any]:
     return stripe.put(
         "refunds", **{"id": "re_1", "payment_intent": "pi_1", "status": "succeeded", "amount": amount, **members}

@@ -55,6 +55,9 @@ def settle_by_hand(runtime: Runtime, provider: str, fact: PaymentFact, reference
         movement_usd(movement)  # all of them can be, or none is moved
     counted: list[Counted] = []
     for movement in fact.movements:
+        if movement.what == "paid":
+            counted += _paid(runtime, provider, fact, movement, reference, author)
+            continue
         known = _counted(runtime, provider, movement)
         own, source = known.get(_id(provider, movement.id)), known.get(_id(provider, movement.of or ""))
         if own is None and not (movement.what == "reverted" and source is None):
@@ -70,6 +73,29 @@ def settle_by_hand(runtime: Runtime, provider: str, fact: PaymentFact, reference
     return Outcome("recorded", None, detail, first.org_id, first.invoice_id, seqs, author, runtime.clock())
 
 
+def _paid(
+    runtime: Runtime, provider: str, fact: PaymentFact, movement: Movement, reference: str | None, author: str
+) -> list[Counted]:
+    """Have all counted that came in by a payment: what is counted already, and the rest as one part more.
+
+    A payment may be captured in parts, and an event tells of the sum so far. A part is known by the sum that was
+    counted before it: so each cent counts once, whichever events come, in whatever order and however many at once.
+    """
+    parts: list[Counted] = []
+    before = 0
+    while before < movement.amount:
+        name = f"{movement.id}:from:{before}" if parts else movement.id
+        part = Movement(name, "paid", movement.amount - before, movement.currency)
+        own = _counted(runtime, provider, part).get(_id(provider, name))
+        if own is None:
+            own = _record(runtime, provider, fact, part, parts[0] if parts else None, reference, author)
+        parts.append(own)
+        if own.amount_cents <= 0:  # somebody has said of it, by hand, that it went back
+            break
+        before += own.amount_cents
+    return parts
+
+
 def _record(
     runtime: Runtime,
     provider: str,
@@ -80,11 +106,11 @@ def _record(
     author: str,
 ) -> Counted:
     """Have a movement counted that is not yet, and say as what it is."""
-    if movement.what == "paid":
+    if source is not None:
+        org_id, invoice_id = source.org_id, source.invoice_id
+    elif movement.what == "paid":
         row = _invoice(runtime, fact, reference)
         org_id, invoice_id = row.org_id, row.invoice_id
-    elif source is not None:
-        org_id, invoice_id = source.org_id, source.invoice_id
     else:
         raise Conflict(
             "payment_not_counted",

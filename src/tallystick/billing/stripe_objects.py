@@ -1,10 +1,13 @@
 """Stripe's objects, read: what of an event, a payment, a refund or a dispute is a fact here. Without asking anybody.
 
     object            it is a movement when                          known by
-    PaymentIntent     `status` is `succeeded`: `amount_received`     its own id
+    PaymentIntent     `status` is `succeeded`, or parts of it are    its own id
+                      captured: `amount_received`
     Charge            `paid` and `captured`: `amount_captured`       its PaymentIntent's id, else its own
     Refund            `status` is `succeeded`: `amount`              its own id
     Dispute           `status` is `lost`: `amount`                   its own id
+
+Captured in parts, a PaymentIntent tells of the sum so far, and so does its charge: the larger one counts.
 
 A refund that has failed, and a dispute that is not lost after all, revert what they had moved, if they had. Everything
 is as it is now, and not as it was when the event was made: so it does not matter in which order events come.
@@ -21,7 +24,12 @@ from tallystick.billing.payment_fact import Movement
 from tallystick.core.errors import BadInput
 from tallystick.invoice.canonical import INTEGER_MAX
 
-PAID_TYPES: Final = frozenset({"payment_intent.succeeded", "charge.succeeded", "charge.captured"})
+PAID_TYPES: Final = frozenset(
+    {
+        "payment_intent.succeeded", "payment_intent.amount_capturable_updated",
+        "charge.succeeded", "charge.captured", "charge.updated",
+    }
+)  # fmt: skip
 RETURNED_TYPES: Final = frozenset(
     {"charge.refunded", "charge.refund.updated", "refund.created", "refund.updated", "refund.failed"}
 )
@@ -35,6 +43,8 @@ REFERENCES: Final = ("invoice_id", "invoice_number", "org_id")
 """The keys of an object's `metadata` that say whose money it is."""
 REFERENCE_LENGTH_MAX: Final = 512
 
+_IN_PARTS: Final = ("requires_capture", "canceled")
+"""Where a PaymentIntent stands that parts of may have been captured of; canceled, there are no more of them."""
 _ID = re.compile(r"[A-Za-z0-9_]{1,255}")
 Object = Mapping[str, Any]
 
@@ -68,11 +78,23 @@ def metadata_of(*objects: Object | None) -> dict[str, str]:
     return {}
 
 
-def paid_by_intent(intent: Object) -> Movement | None:
-    """The money that came in by a PaymentIntent; None where none has yet."""
-    if intent.get("status") != "succeeded":
-        return None
-    return _movement(intent, "paid", "amount_received")
+def paid_by_intent(intent: Object, charge: Object | None = None) -> Movement | None:
+    """The money that came in by a PaymentIntent, all its parts; None where none has yet.
+
+    Args:
+        charge: its charge, where it is known.
+    """
+    paid = None
+    if intent.get("status") == "succeeded" or (intent.get("status") in _IN_PARTS and intent.get("amount_received")):
+        paid = _movement(intent, "paid", "amount_received")
+    if charge is None or charge.get("paid") is not True or charge.get("status") != "succeeded":
+        return paid
+    if not charge.get("amount_captured"):
+        return paid
+    captured = _movement(charge, "paid", "amount_captured")
+    if captured is None or (paid is not None and paid.amount >= captured.amount):
+        return paid
+    return Movement(object_id(intent), "paid", captured.amount, captured.currency)
 
 
 def paid_by_charge(charge: Object) -> Movement | None:

@@ -174,14 +174,13 @@ class StripeAdapter:
         intent_id, charge_id = optional_id(one.get("payment_intent")), optional_id(one.get("charge"))
         if intent_id is not None:
             intent = self._same_mode(livemode, self._ask(services.payment_intents.retrieve, intent_id))
-            return intent_id, _only(paid_by_intent(intent)), metadata_of(intent, one)
+            charge = one if one.get("object") == "charge" else None
+            return intent_id, _only(paid_by_intent(intent, charge)), metadata_of(intent, one)
         charge = one
         if charge_id is not None:
             charge = self._same_mode(livemode, self._ask(services.charges.retrieve, charge_id))
             if charge.get("payment_intent") is not None:
-                return self._paid(
-                    {"payment_intent": charge["payment_intent"], "metadata": charge.get("metadata")}, livemode
-                )
+                return self._paid(charge, livemode)
         elif one.get("object") != "charge":
             raise unverified("no payment belongs to it")
         return object_id(charge), _only(paid_by_charge(charge)), metadata_of(charge, one)
