@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer.main
+from click.testing import CliRunner
 from starlette.testclient import TestClient
-from typer.testing import CliRunner
 
 from accounts import asked
 from billing import SELLER
@@ -29,7 +28,7 @@ from tallystick.app.keys import create_key
 from tallystick.app.runtime import Runtime, open_runtime
 from tallystick.app.settings import Settings
 from tallystick.app.settle import settle
-from tallystick.cli.main import app
+from tallystick.cli.main import command
 from tallystick.core.instants import format_instant
 
 WALLETS = """
@@ -256,13 +255,13 @@ ELSEWHERE = {
 
 
 def commands() -> set[str]:
-    def leaves(command: Any, path: str) -> Iterator[str]:
-        for name, one in getattr(command, "commands", {}).items():
+    def leaves(group: Any, path: str) -> Iterator[str]:
+        for name, one in getattr(group, "commands", {}).items():
             yield from leaves(one, f"{path} {name}")
-        if not getattr(command, "commands", None):
+        if not getattr(group, "commands", None):
             yield path.strip()
 
-    return set(leaves(typer.main.get_command(app), ""))
+    return set(leaves(command(), ""))
 
 
 def test_every_command_is_an_act_or_has_a_reason_not_to_be() -> None:
@@ -338,7 +337,7 @@ def test_every_act_of_a_command_says_who_was_logged_in_and_what_they_called(
             names["SETTLEMENT"] = f"acme {_settled_here(world)} --reason r --request-id f1"
         arguments = [*words, *(word for part in text.split() for word in names.get(part, part).split())]
         seen = len(_acts(world))
-        done = CliRunner().invoke(app, arguments, env=environment)
+        done = CliRunner().invoke(command(), arguments, env=environment)
         assert done.exit_code == 0, (arguments, done.output, done.stderr)
         new = _acts(world)[seen:]
         assert [one["act"] for one in new] == list(expected), arguments

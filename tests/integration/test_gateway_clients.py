@@ -6,17 +6,27 @@ import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import anthropic
-import openai
 import pytest
 
 from fake_upstream import Reply, stream
 from gateway_tools import ACTION, DONE, TEXT, WHOLE, Stand, chat_answer, gateway, recorded
 
+if TYPE_CHECKING:
+    import anthropic
+    import openai
+
 pytestmark = pytest.mark.filterwarnings("ignore:The model:DeprecationWarning")  # recorded ones grow old
 MESSAGES: Any = [{"role": "user", "content": "Where is it?"}]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _clients() -> None:
+    """Importing them takes seconds: only a process that runs one of these tests does it."""
+    global anthropic, openai  # noqa: PLW0603 - as an import at the head would
+    import anthropic
+    import openai
 
 
 @pytest.fixture

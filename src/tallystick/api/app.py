@@ -62,7 +62,7 @@ from tallystick.api.decisions import ADDRESSES, ShortOperations
 from tallystick.api.event_schema import EVENTS_PATH
 from tallystick.api.linger import Linger
 from tallystick.api.logs import LineBuffer
-from tallystick.api.openapi import describe
+from tallystick.api.openapi import completed
 from tallystick.api.problems import (
     answer_http_exception,
     answer_tally_error,
@@ -124,9 +124,13 @@ class _Front:
             await self._api(scope, receive, send)
 
 
+@cache
 def openapi_document() -> dict[str, Any]:
-    """The OpenAPI document; it needs no runtime and depends on nothing that an operator sets."""
-    return build_api(Settings(data_dir="/")).openapi()
+    """The OpenAPI document, which nobody may change; it needs no runtime and depends on nothing that an operator sets.
+
+    It is worked out once in a process, as the routes are: a second in which a server answers nobody else.
+    """
+    return completed(FastAPI.openapi(build_api(Settings(data_dir="/"))))
 
 
 def build_api(settings: Settings) -> FastAPI:
@@ -151,7 +155,7 @@ def build_api(settings: Settings) -> FastAPI:
     api.state.callback_budget = BodyBudget(payments.CALLBACK_BYTES_ALL)
     api.add_route(EVENTS_PATH, events.post_events, methods=["POST"], include_in_schema=False)
     api.router.routes.extend(_routes())
-    describe(api)
+    api.openapi = openapi_document  # type: ignore[method-assign]
     return api
 
 

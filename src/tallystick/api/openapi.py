@@ -10,7 +10,6 @@ import inspect
 from typing import Any
 
 import msgspec
-from fastapi import FastAPI
 
 from tallystick.api.access import RULES
 from tallystick.api.decision_schema import DECISION_SCHEMAS
@@ -103,19 +102,8 @@ _MEANING = {
 }
 
 
-def describe(api: FastAPI) -> None:
-    """Make `api.openapi()` give the whole document; it is built once."""
-    derive = api.openapi
-
-    def openapi() -> dict[str, Any]:
-        if api.openapi_schema is None:
-            api.openapi_schema = _completed(derive())
-        return api.openapi_schema
-
-    api.openapi = openapi  # type: ignore[method-assign]
-
-
-def _completed(document: dict[str, Any]) -> dict[str, Any]:
+def completed(document: dict[str, Any]) -> dict[str, Any]:
+    """What the framework has derived from the routes, with what it cannot know; the document itself is changed."""
     document["info"]["description"] = INTRODUCTION
     document["info"]["license"] = {"name": "Apache-2.0", "identifier": "Apache-2.0"}
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
