@@ -127,16 +127,59 @@ def _copy(server_url: str, name: str, folder: Path, target: Path) -> Iterator[st
 def behind_its_back(ledger: OpenLedger | Runtime) -> Iterator[psycopg.Connection[Any]]:
     """A superuser's connection on which no trigger, no check and no reference holds."""
     with psycopg.connect(ledger.database.url, autocommit=True) as connection:
-        tables = connection.execute("select tablename from pg_tables where schemaname = 'public'").fetchall()
-        for (table,) in tables:
-            connection.execute(f"alter table {table} disable trigger all".encode())
-        checks = connection.execute(
-            "select conrelid::regclass::text, conname from pg_constraint where contype in ('c', 'f')"
-            " and connamespace = 'public'::regnamespace"
-        ).fetchall()
-        for table, check in checks:
-            connection.execute(f"alter table {table} drop constraint {check}".encode())
+        connection.execute(_WALLS_DOWN)  # at once: one by one each is a transaction of its own
         yield connection
+
+
+_WALLS_DOWN = """
+do $$
+declare
+    wall record;
+begin
+    for wall in select oid::regclass as place from pg_class
+        where relkind in ('r', 'p') and relnamespace = 'public'::regnamespace
+    loop
+        execute format('alter table %s disable trigger all', wall.place);
+    end loop;
+    for wall in select conrelid::regclass as place, conname as name from pg_constraint
+        where contype in ('c', 'f') and connamespace = 'public'::regnamespace and conrelid <> 0
+    loop
+        execute format('alter table %s drop constraint %I', wall.place, wall.name);
+    end loop;
+end $$
+"""
+
+
+@contextmanager
+def put_back(connection: psycopg.Connection[Any], *tables: str) -> Iterator[None]:
+    """What the block does to these tables is undone when it ends, through a connection of `behind_its_back`."""
+    names = {table: _columns(connection, table) for table in tables}
+    for table in tables:
+        connection.execute(f"create temporary table kept_{table} as select {names[table]} from public.{table}".encode())
+    try:
+        yield
+    finally:
+        for table in tables:
+            restore = f"insert into public.{table} ({names[table]}) overriding system value table kept_{table}"
+            connection.execute(f"delete from public.{table}; {restore}; drop table kept_{table}".encode())
+
+
+def _columns(connection: psycopg.Connection[Any], table: str) -> str:
+    """What can be put into a table: all but what it works out itself."""
+    told = (
+        "select string_agg(quote_ident(attname), ', ' order by attnum) from pg_attribute"
+        " where attrelid = %s::regclass and attnum > 0 and not attisdropped and attgenerated = ''"
+    )
+    return str(connection.execute(told, [table]).fetchall()[0][0])
+
+
+@contextmanager
+def tampered(connection: psycopg.Connection[Any], sql: str) -> Iterator[None]:
+    """Something is changed while the block lasts: as `tamper`, for a ledger that many tests share."""
+    table = sql.split()[2 if sql.startswith(("insert", "delete")) else 1]
+    with put_back(connection, table):
+        assert connection.execute(sql.encode()).rowcount != 0, "nothing was changed"
+        yield
 
 
 def tamper(ledger: OpenLedger | Runtime, sql: str) -> None:

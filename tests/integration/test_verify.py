@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 
 from conftest import NOW
 from invoicing import event, record
-from sealed_ledger import behind_its_back, copied, furnish, furnished, tamper
+from sealed_ledger import behind_its_back, copied, furnish, furnished, tamper, tampered
 from tallystick.app.contract_files import reference_text
 from tallystick.app.contracts import apply_contract
 from tallystick.app.erase import erase_person
@@ -37,12 +39,24 @@ def ledger(server_url: str, original: tuple[str, Path], tmp_path: Path) -> Itera
         yield opened
 
 
+@pytest.fixture(scope="module")
+def laid_open(
+    server_url: str, original: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[OpenLedger, psycopg.Connection[Any]]]:
+    """One such ledger for all tests that put back what they change, and the hand that reaches behind it."""
+    with (
+        copied(server_url, *original, tmp_path_factory.mktemp("laid_open")) as opened,
+        behind_its_back(opened) as connection,
+    ):
+        yield opened, connection
+
+
 def checks(report: VerifyReport) -> set[str]:
     return {one.check for one in report.findings.kept}
 
 
-def test_a_ledger_that_nobody_touched_is_sound(ledger: OpenLedger) -> None:
-    report = verify_ledger(ledger)
+def test_a_ledger_that_nobody_touched_is_sound(laid_open: tuple[OpenLedger, psycopg.Connection[Any]]) -> None:
+    report = verify_ledger(laid_open[0])  # nor any longer after a test that did
     assert report.findings.kept == []
     assert (report.orgs, report.entries, report.erased) == (4, 12, 1)
     assert (report.blocks, report.checkpoints, report.invoices) == (3, 3, 1)
@@ -146,9 +160,12 @@ def test_several_processes_find_the_same(ledger: OpenLedger) -> None:
         ("update register set row_sha256 = chain where n = 2", "register", None, None),
     ],
 )
-def test_what_was_changed_is_named(ledger: OpenLedger, sql: str, check: str, org: str | None, seq: int | None) -> None:
-    tamper(ledger, sql)
-    report = verify_ledger(ledger)
+def test_what_was_changed_is_named(
+    laid_open: tuple[OpenLedger, psycopg.Connection[Any]], sql: str, check: str, org: str | None, seq: int | None
+) -> None:
+    ledger, connection = laid_open
+    with tampered(connection, sql):
+        report = verify_ledger(ledger)
     found = [one for one in report.findings.kept if one.check == check and (org is None or one.org_id == org)]
     assert found, [one.sentence() for one in report.findings.kept]
     assert seq is None or seq in [one.seq for one in found], [one.sentence() for one in found]

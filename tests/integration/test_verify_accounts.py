@@ -15,7 +15,7 @@ from psycopg.types.json import Jsonb
 from conftest import NOW
 from invoicing import event
 from journal_helpers import query
-from sealed_ledger import behind_its_back, copied, copyable, tamper
+from sealed_ledger import behind_its_back, copied, copyable, put_back, tamper, tampered
 from tallystick.app import verify_settlements
 from tallystick.app.erase import erase_person
 from tallystick.app.retention import run_retention
@@ -122,11 +122,19 @@ def ledger(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield name, folder
 
 
-@pytest.fixture
-def copy(server_url: str, ledger: tuple[str, Path], tmp_path: Path) -> Iterator[OpenLedger]:
+@pytest.fixture(scope="module")
+def laid_open(
+    server_url: str, ledger: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[OpenLedger, psycopg.Connection[Any]]]:
+    """A copy for all tests, which put back what they change, and the hand that reaches behind it."""
     name, folder = ledger
-    with copied(server_url, name, folder, tmp_path / "copy") as opened:
-        yield opened
+    with (
+        copied(server_url, name, folder, tmp_path_factory.mktemp("laid_open")) as opened,
+        behind_its_back(opened) as connection,
+    ):
+        # What is forged here has hashes of its own that are right; it is not the database that refuses it.
+        connection.execute("drop index ledger_entries_resolved_once, ledger_entries_operation")
+        yield opened, connection
 
 
 ENTRY = "update ledger_entries set {} where org_id = 'acme' and kind = '{}'"
@@ -217,40 +225,40 @@ TAMPERED = {
 
 
 @pytest.mark.parametrize("case", TAMPERED)
-def test_what_is_changed_of_an_account_is_found_and_named(copy: OpenLedger, case: str) -> None:
+def test_what_is_changed_of_an_account_is_found_and_named(
+    laid_open: tuple[OpenLedger, psycopg.Connection[Any]], case: str
+) -> None:
     sql, check = TAMPERED[case]
-    tamper(copy, sql)
-    found = verify_ledger(copy).findings.kept
+    copy, connection = laid_open
+    with tampered(connection, sql):
+        found = verify_ledger(copy).findings.kept
     assert check in {one.check for one in found}, [one.sentence() for one in found]
     orgs = {"sealed": "globex", "without": "nobody", "where nothing": "zeta"}
     org = next((org for word, org in orgs.items() if word in case), "acme")
     assert org in {one.org_id for one in found}
 
 
-def forge(ledger: OpenLedger, seq: int, **changed: object) -> None:
+def forge(connection: psycopg.Connection[Any], seq: int, **changed: object) -> None:
     """Another entry of acme's at its end, like the one at `seq` but for what is changed; its own hashes are right."""
-    with behind_its_back(ledger) as connection:
-        found = connection.execute("select * from ledger_entries where org_id = 'acme' and seq = %s", [seq]).fetchone()
-        head = connection.execute("select last_seq, time_max from org_heads where org_id = 'acme'").fetchone()
-        assert found is not None
-        assert head is not None
-        like = Entry(*found)._replace(seq=head[0] + 1, time_max=head[1], **changed)  # type: ignore[arg-type]
-        told = like._replace(fingerprint=entry_fingerprint(like))
-        entry = told._replace(leaf=entry_leaf(told), attributes=Jsonb(told.attributes))  # type: ignore[arg-type]
-        for index in ("ledger_entries_resolved_once", "ledger_entries_operation"):
-            connection.execute(f"drop index {index}")
-        places = ", ".join(["%s"] * len(entry))
-        connection.execute(f"insert into ledger_entries values ({places})".encode(), list(entry))
-        connection.execute("update org_heads set last_seq = last_seq + 1 where org_id = 'acme'")
-        connection.execute(
-            "update transfers set seq = seq + 1 where org_id = 'acme' and asset = 'USD' and seq = %s", [head[0]]
-        )
-        connection.execute(
-            "insert into transfers"
-            " select org_id, %s, %s, debit_account, credit_account, asset, amount_pico, recorded_at from transfers"
-            " where org_id = 'acme' and asset = 'CREDIT' and seq = %s",
-            [entry.seq, entry.seq, seq],
-        )
+    found = connection.execute("select * from ledger_entries where org_id = 'acme' and seq = %s", [seq]).fetchone()
+    head = connection.execute("select last_seq, time_max from org_heads where org_id = 'acme'").fetchone()
+    assert found is not None
+    assert head is not None
+    like = Entry(*found)._replace(seq=head[0] + 1, time_max=head[1], **changed)  # type: ignore[arg-type]
+    told = like._replace(fingerprint=entry_fingerprint(like))
+    entry = told._replace(leaf=entry_leaf(told), attributes=Jsonb(told.attributes))  # type: ignore[arg-type]
+    places = ", ".join(["%s"] * len(entry))
+    connection.execute(f"insert into ledger_entries values ({places})".encode(), list(entry))
+    connection.execute("update org_heads set last_seq = last_seq + 1 where org_id = 'acme'")
+    connection.execute(
+        "update transfers set seq = seq + 1 where org_id = 'acme' and asset = 'USD' and seq = %s", [head[0]]
+    )
+    connection.execute(
+        "insert into transfers"
+        " select org_id, %s, %s, debit_account, credit_account, asset, amount_pico, recorded_at from transfers"
+        " where org_id = 'acme' and asset = 'CREDIT' and seq = %s",
+        [entry.seq, entry.seq, seq],
+    )
 
 
 @pytest.mark.parametrize(
@@ -268,13 +276,14 @@ def forge(ledger: OpenLedger, seq: int, **changed: object) -> None:
     ],
 )
 def test_an_entry_that_was_put_there_with_its_hashes_is_found(
-    copy: OpenLedger, kind: str, changed: dict[str, object], told_of: str
+    laid_open: tuple[OpenLedger, psycopg.Connection[Any]], kind: str, changed: dict[str, object], told_of: str
 ) -> None:
-    with copy.database.operator() as connection:
-        asked = "select min(seq) from ledger_entries where org_id = 'acme' and kind = %s"
-        seq = connection.execute(asked, [kind]).fetchall()[0][0]
-    forge(copy, seq, **changed)
-    found = verify_ledger(copy).findings.kept
+    copy, connection = laid_open
+    asked = "select min(seq) from ledger_entries where org_id = 'acme' and kind = %s"
+    seq = connection.execute(asked, [kind]).fetchall()[0][0]
+    with put_back(connection, "ledger_entries", "org_heads", "transfers"):
+        forge(connection, seq, **changed)
+        found = verify_ledger(copy).findings.kept
     assert told_of in {one.check for one in found}, [one.sentence() for one in found]
     assert {one.org_id for one in found} == {"acme"}
 
@@ -287,20 +296,24 @@ def cost_findings(opened: OpenLedger | Runtime) -> list[str]:
     return [one.sentence() for one in verify_ledger(opened).findings.kept if "usage" in one.sentence()]
 
 
-def test_a_settlement_costs_what_the_usage_that_it_names_does(copy: OpenLedger) -> None:
-    tamper(copy, f"update ledger_entries set {LESS} where org_id = 'acme' and {MOST}")
-    (found,) = cost_findings(copy)
+def test_a_settlement_costs_what_the_usage_that_it_names_does(
+    laid_open: tuple[OpenLedger, psycopg.Connection[Any]],
+) -> None:
+    copy, connection = laid_open
+    with tampered(connection, f"update ledger_entries set {LESS} where org_id = 'acme' and {MOST}"):
+        (found,) = cost_findings(copy)
     assert "says that its usage cost 7 pico-USD, and the entries come to" in found
 
 
-def test_a_settlement_names_usage_that_there_is(copy: OpenLedger) -> None:
+def test_a_settlement_names_usage_that_there_is(laid_open: tuple[OpenLedger, psycopg.Connection[Any]]) -> None:
     name = """body = replace(body, '"acme-w1"', '"acme-w9"')"""
-    tamper(copy, f"update ledger_entries set {name} where org_id = 'acme' and {MOST}")
-    assert any("it names the usage 'acme-w9'" in one.sentence() for one in verify_ledger(copy).findings.kept)
+    copy, connection = laid_open
+    with tampered(connection, f"update ledger_entries set {name} where org_id = 'acme' and {MOST}"):
+        assert any("it names the usage 'acme-w9'" in one.sentence() for one in verify_ledger(copy).findings.kept)
 
 
-def test_an_untouched_copy_is_sound(copy: OpenLedger) -> None:
-    assert told(verify_ledger(copy)) == []
+def test_an_untouched_copy_is_sound(laid_open: tuple[OpenLedger, psycopg.Connection[Any]]) -> None:
+    assert told(verify_ledger(laid_open[0])) == []  # as is one where all was put back
 
 
 def test_an_operator_who_may_not_count_anew_is_told_so(runtime: Runtime, database_url: str) -> None:
