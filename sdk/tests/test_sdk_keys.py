@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import subprocess
-import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
+from tally_processes import run_tally
 from tallystick_sdk import AsyncTally, Forbidden, Tally, Unauthorized
 
 USAGE = {"provider": "openai", "model": "gpt-4o-mini", "meters": {"tokens_in": 1000, "tokens_out": 200}}
@@ -23,9 +22,8 @@ class Key(NamedTuple):
 
 
 def tally_command(shop: Any, *arguments: str) -> str:
-    command = [sys.executable, "-c", "from tallystick.cli.main import main; main()", "keys", *arguments]
     environment = {"TALLY_DATA_DIR": str(shop.folder), "PATH": "/usr/bin:/bin", "HOME": str(shop.folder)}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=60)
+    done = run_tally("keys", *arguments, env=environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

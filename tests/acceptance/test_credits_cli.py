@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from typer.testing import CliRunner
 
 from accounts import open_shop
+from tally_processes import run_tally
 from tallystick.app.runtime import Runtime
-from tallystick.cli.main import app
 from tallystick.core.instants import format_instant
 
 Tally = Callable[..., "Done"]
@@ -38,25 +35,10 @@ def environment(runtime: Runtime, database_url: str, tmp_path: Path) -> dict[str
 
 @pytest.fixture
 def tally(environment: dict[str, str]) -> Tally:
-    """Runs `tally` in this process, which spares a start of the interpreter for each command."""
+    """Runs `tally`."""
 
     def run(*arguments: object, code: int = 0) -> Done:
-        done = CliRunner().invoke(app, [*map(str, arguments)], env=environment)
-        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-        assert done.exit_code == code, (arguments, done.stdout, done.stderr)
-        return Done(done.stdout, done.stderr)
-
-    return run
-
-
-@pytest.fixture
-def tally_alone(environment: dict[str, str]) -> Tally:
-    """Runs `tally` as a shell does."""
-
-    def run(*arguments: object, code: int = 0) -> Done:
-        command = [sys.executable, "-c", "from tallystick.cli.main import main; main()", *map(str, arguments)]
-        everything = {**os.environ, **environment}
-        done = subprocess.run(command, capture_output=True, check=False, timeout=60, env=everything, text=True)
+        done = run_tally(*arguments, env={**os.environ, **environment})
         assert "Traceback" not in done.stderr, done.stderr
         assert done.returncode == code, (arguments, done.stdout, done.stderr)
         return Done(done.stdout, done.stderr)
@@ -115,13 +97,13 @@ def test_credits_are_granted_held_charged_refunded_and_accounted_for(tally: Tall
     assert f"then {done['settlement_id']}" in explained
 
 
-def test_a_hold_is_released_by_hand(tally_alone: Tally) -> None:
-    tally_alone("credits", "grant", "acme", "10", "--reason", "welcome")
-    held = answer(tally_alone("authorize", "acme", "--action", "tailor", "--json"))
-    released = tally_alone("holds", "release", "acme", held["hold"]["hold_id"], "--reason", "gave up").stdout
+def test_a_hold_is_released_by_hand(tally: Tally) -> None:
+    tally("credits", "grant", "acme", "10", "--reason", "welcome")
+    held = answer(tally("authorize", "acme", "--action", "tailor", "--json"))
+    released = tally("holds", "release", "acme", held["hold"]["hold_id"], "--reason", "gave up").stdout
     assert "5 credits given back" in released
     assert "10 available, 0 held" in released
-    assert "has no open hold" in tally_alone("holds", "list", "acme").stderr
+    assert "has no open hold" in tally("holds", "list", "acme").stderr
 
 
 def test_budgets_and_exceptions_are_set_listed_and_end(tally: Tally) -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from accounts import give, open_shop
+from tally_processes import run_tally
 from tallystick.app.runtime import Runtime
-from tallystick.cli.main import app
 from tallystick.core.instants import format_instant
 
 Tally = Callable[..., tuple[str, str]]
@@ -27,9 +27,9 @@ def tally(runtime: Runtime, database_url: str, tmp_path: Path) -> Tally:
     environment = {"DATABASE_URL": database_url, "TALLY_DATA_DIR": str(tmp_path)}
 
     def run(*arguments: str, code: int = 0) -> tuple[str, str]:
-        done = CliRunner().invoke(app, list(arguments), env=environment)
-        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-        assert done.exit_code == code, (arguments, done.stdout, done.stderr)
+        done = run_tally(*arguments, env={**os.environ, **environment})
+        assert "Traceback" not in done.stderr, done.stderr
+        assert done.returncode == code, (arguments, done.stdout, done.stderr)
         return done.stdout, done.stderr
 
     return run

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from billing import SELLER
+from tally_processes import run_tally
+from tallystick.journal.server import EmbeddedServer
 
 EVENT = {
     "time": "2026-08-15T12:00:00Z", "org_id": "globex", "request_id": "r1", "user_id": "u", "session_id": "s",
@@ -20,22 +22,19 @@ EVENT = {
 
 
 @pytest.fixture
-def place(begun_dir: Path) -> Path:
+def place(begun_dir: Path) -> Iterator[Path]:
     (begun_dir / "acme.yaml").write_text(SELLER)
     (begun_dir / "events.jsonl").write_text(json.dumps(EVENT) + "\n")
-    tally(begun_dir, "contract", "apply", str(begun_dir / "acme.yaml"))
-    tally(begun_dir, "orgs", "set", "globex", "--contract", "acme", "--plan", "pro", "--from", "2026-08-01")
-    tally(begun_dir, "ingest", str(begun_dir / "events.jsonl"))
-    tally(begun_dir, "invoice", "finalize", "2026-08")
-    return begun_dir
+    with EmbeddedServer(begun_dir):  # as under `tally serve`: no command has to start it
+        tally(begun_dir, "contract", "apply", str(begun_dir / "acme.yaml"))
+        tally(begun_dir, "orgs", "set", "globex", "--contract", "acme", "--plan", "pro", "--from", "2026-08-01")
+        tally(begun_dir, "ingest", str(begun_dir / "events.jsonl"))
+        tally(begun_dir, "invoice", "finalize", "2026-08")
+        yield begun_dir
 
 
 def run(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "tallystick", *arguments],
-        env={"TALLY_DATA_DIR": str(place), "PATH": "/usr/bin:/bin"},
-        cwd=place.parent, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    return run_tally(*arguments, env={"TALLY_DATA_DIR": str(place), "PATH": "/usr/bin:/bin"}, cwd=place.parent)
 
 
 def tally(place: Path, *arguments: str, code: int = 0) -> str:

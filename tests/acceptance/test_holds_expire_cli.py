@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from typer.testing import CliRunner
-
 from account_operations import account_of, authorize, do, subscribe, wrongs
+from tally_processes import run_tally
 from tallystick.app.runtime import Runtime
-from tallystick.cli.main import app
 
 
 def test_holds_whose_life_is_over_end_and_it_is_said_how_many(
@@ -20,11 +19,11 @@ def test_holds_whose_life_is_over_end_and_it_is_said_how_many(
     runtime.clock = lambda: datetime.now(UTC) - timedelta(hours=1)  # the command's clock is the machine's
     for org in ("acme", "acme", "globex"):
         do(runtime, authorize(org))
-    environment = {"DATABASE_URL": database_url, "TALLY_DATA_DIR": str(tmp_path)}
-    done = CliRunner().invoke(app, ["holds", "expire", "--json"], env=environment)
-    assert done.exit_code == 0, done.stderr
+    environment = {**os.environ, "DATABASE_URL": database_url, "TALLY_DATA_DIR": str(tmp_path)}
+    done = run_tally("holds", "expire", "--json", env=environment)
+    assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["entries"] >= 3
     assert account_of(runtime, "acme")["open"] == account_of(runtime, "globex")["open"] == []
-    again = CliRunner().invoke(app, ["holds", "expire"], env=environment)
+    again = run_tally("holds", "expire", env=environment)
     assert again.stdout.strip() == "0 entries say what came to its end"
     assert wrongs(runtime) == []

@@ -5,14 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from billing import SELLER
+from tally_processes import run_tally
+from tallystick.journal.server import EmbeddedServer
 
 EVENT = {
     "time": "2026-08-15T12:00:00Z", "org_id": "globex", "request_id": "r1", "user_id": "u", "session_id": "s",
@@ -22,18 +23,15 @@ EVENT = {
 
 
 @pytest.fixture
-def place(begun_dir: Path) -> Path:
+def place(begun_dir: Path) -> Iterator[Path]:
     (begun_dir / "acme.yaml").write_text(SELLER)
     (begun_dir / "events.jsonl").write_text(json.dumps(EVENT) + "\n")
-    return begun_dir
+    with EmbeddedServer(begun_dir):  # as under `tally serve`: no command has to start it
+        yield begun_dir
 
 
 def tally(place: Path, *arguments: str, code: int = 0) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "tallystick", *arguments],
-        env={"TALLY_DATA_DIR": str(place), "PATH": "/usr/bin:/bin"},
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    done = run_tally(*arguments, env={"TALLY_DATA_DIR": str(place), "PATH": "/usr/bin:/bin"})
     assert done.returncode == code, done.stderr
     return done.stdout if code == 0 else done.stderr
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,10 +14,12 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from typer.testing import CliRunner, Result
 
 from journal_helpers import raw_event
-from tallystick.cli.main import app
+from tally_processes import TallyProcess, run_tally
+
+NO_TLS = False
+"""What would be checked is read from files for each call anew, which takes longer than the call."""
 
 START_SECONDS = 60
 SOON_SECONDS = 10
@@ -28,10 +30,14 @@ def environment(database_url: str, tmp_path: Path) -> dict[str, str]:
     return {"DATABASE_URL": database_url, "TALLY_DATA_DIR": str(tmp_path)}
 
 
-def keys(environment: dict[str, str], *arguments: str, code: int = 0) -> Result:
-    done = CliRunner().invoke(app, ["keys", *arguments], env=environment)
-    assert done.exit_code == code, done.output
+def keys(environment: dict[str, str], *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = run_tally("keys", *arguments, env={**os.environ, **environment})
+    assert done.returncode == code, (done.stdout, done.stderr)
     return done
+
+
+def written(done: subprocess.CompletedProcess[str]) -> str:
+    return done.stdout + done.stderr
 
 
 def test_a_key_is_made_listed_rotated_and_revoked(environment: dict[str, str]) -> None:
@@ -61,7 +67,7 @@ def test_a_key_is_made_listed_rotated_and_revoked(environment: dict[str, str]) -
     assert revoked["status"] == "ended"
     assert len(keys(environment, "list", "--active").stdout.splitlines()) == 2
     assert "there is no key of globex" in keys(environment, "list", "--org", "globex").stderr
-    assert secret not in "".join(keys(environment, "list", *more).output for more in ([], ["--json"]))
+    assert secret not in "".join(written(keys(environment, "list", *more)) for more in ([], ["--json"]))
 
 
 @pytest.mark.parametrize(
@@ -96,7 +102,7 @@ def test_a_token_given_for_an_id_is_not_repeated_and_its_key_is_named(environmen
         done = keys(environment, *command, code=2)
         assert "[unknown_key_id]" in done.stderr
         assert f"give key_{token[3:11]}" in done.stderr
-        assert token[12:20] not in done.output
+        assert token[12:20] not in written(done)
 
 
 def test_what_is_said_of_hostile_text_does_not_steer_the_terminal(environment: dict[str, str]) -> None:
@@ -113,13 +119,11 @@ class Served:
     """A `tally serve` with two workers, whose output is kept."""
 
     def __init__(self, data_dir: Path) -> None:
-        command = [sys.executable, "-c", "from tallystick.cli.main import main; main()", "serve", "--host", "0.0.0.0"]
-        self.process = subprocess.Popen(
-            [*command, "--port", "0", "--workers", "2", "--data-dir", str(data_dir)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        reading, writing = os.pipe()
+        command = ["serve", "--host", "0.0.0.0", "--port", 0, "--workers", 2, "--data-dir", data_dir]
+        self.process = TallyProcess(command, stdout=writing, stderr=writing)
+        os.close(writing)
+        self._said = os.fdopen(reading)
         self.output: list[str] = []
         self._listening = threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -128,8 +132,7 @@ class Served:
         (self.port,) = {found[1] for line in self.output if (found := re.match(r"listening on \S+:(\d+)", line))}
 
     def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
+        for line in self._said:
             self.output.append(line)
             if "keys" in line and not line.startswith("{"):
                 self._listening.set()
@@ -142,16 +145,16 @@ class Served:
 
 
 @pytest.fixture
-def served(short_dir: Path) -> Iterator[Served]:
-    started = Served(short_dir)
+def served(begun_dir: Path) -> Iterator[Served]:
+    started = Served(begun_dir)
     yield started
     started.stop()
 
 
 def test_a_server_that_others_can_reach_asks_for_keys_and_keeps_no_token_anywhere(
-    served: Served, short_dir: Path
+    served: Served, begun_dir: Path
 ) -> None:
-    environment = {"TALLY_DATA_DIR": str(short_dir)}
+    environment = {"TALLY_DATA_DIR": str(begun_dir)}
     assert "callers must show keys: `tally keys create` makes them\n" in served.output
     url = f"http://127.0.0.1:{served.port}"
     guessed = "tk_Planted1_" + "GuessedSecret" * 3 + "abcd"
@@ -159,15 +162,18 @@ def test_a_server_that_others_can_reach_asks_for_keys_and_keeps_no_token_anywher
 
     def send(number: int, shown: str | None) -> httpx2.Response:
         headers = {} if shown is None else {"Authorization": f"Bearer {shown}"}
-        with httpx2.Client() as client:  # a connection of its own: any worker may take it
+        with httpx2.Client(verify=NO_TLS) as client:  # a connection of its own: any worker may take it
             return client.post(f"{url}/v1/events", json=raw_event(f"r{number}"), headers=headers)
 
-    assert httpx2.get(f"{url}/healthz").status_code == 200
+    assert httpx2.get(f"{url}/healthz", verify=NO_TLS).status_code == 200
     for number in range(8):
         assert send(number, None).json()["code"] == "key_missing"
         assert send(number, guessed).json()["code"] == "key_unknown"
         assert send(number, token).status_code == 201
-    assert httpx2.get(f"{url}/v1/orgs/acme", headers={"Authorization": f"Bearer {token}"}).json()["entries"] == 8
+    assert (
+        httpx2.get(f"{url}/v1/orgs/acme", headers={"Authorization": f"Bearer {token}"}, verify=NO_TLS).json()["entries"]
+        == 8
+    )
 
     listed = keys(environment, "list", "--json").stdout.splitlines()
     key_id = json.loads(listed[0])["key_id"]
@@ -178,13 +184,13 @@ def test_a_server_that_others_can_reach_asks_for_keys_and_keeps_no_token_anywher
         answer = send(100, token)
         refused = refused + 1 if answer.json().get("code") == "key_revoked" else 0
         assert time.monotonic() < deadline, answer.text
-    checked = CliRunner().invoke(app, ["verify"], env=environment)
-    assert checked.exit_code == 0, checked.output
+    checked = run_tally("verify", env={**os.environ, **environment})
+    assert checked.returncode == 0, checked.stderr
 
     served.stop()
     output = "".join(served.output)
     assert key_id in output
     for secret in (token.split("_")[2], guessed.split("_")[2]):
         assert secret not in output
-        holding = [path for path in short_dir.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]
+        holding = [path for path in begun_dir.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]
         assert holding == []

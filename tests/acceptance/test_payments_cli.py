@@ -7,21 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from billing import billed_org, money
 from conftest import NOW
 from fake_stripe import KEY, SECRET, running_stripe, signed
 from hledger_reader import read_journal
+from tally_processes import run_tally
 from tallystick.app.payment_events import take_callback
 from tallystick.app.runtime import open_runtime
 from tallystick.app.settings import Settings
-from tallystick.cli.main import app
 
 
 def tally(*arguments: str, code: int = 0) -> Any:
-    done = CliRunner().invoke(app, arguments)
-    assert done.exit_code == code, done.output
+    done = run_tally(*arguments)
+    assert done.returncode == code, done.stderr
     return done
 
 
@@ -48,8 +47,8 @@ def test_unmatched_money_is_assigned_and_the_books_say_so(
             assert "evt_1" in tally("payments", "list").stdout
             (one,) = tally("payments", "list", "--state", "unmatched", "--json").stdout.splitlines()
             assert json.loads(one)["code"] == "invoice_not_named"
-            assert "error" in tally("payments", "list", "--state", "lost", code=2).output
-            assert "error" in tally("payments", "assign", "evt_9", "--invoice", "globex/2026-10", code=2).output
+            assert "error" in tally("payments", "list", "--state", "lost", code=2).stderr
+            assert "error" in tally("payments", "assign", "evt_9", "--invoice", "globex/2026-10", code=2).stderr
             said = tally("payments", "assign", "evt_1", "--invoice", "ACME-2026-000001", "--by", "ann").stdout
             assert said.startswith("evt_1: recorded")
             assert "refused" in tally("payments", "retry", "evt_2", code=1).stdout
@@ -66,5 +65,5 @@ def test_unmatched_money_is_assigned_and_the_books_say_so(
         ["--org", "nobody"],
         ["--from", "2026-02-01", "--to", "2026-01-01"],
     ):
-        assert "error" in tally("export", "books", *wrong, code=2).output
-    assert "error" in tally("export", "books", "--output", str(tmp_path / "none" / "books"), code=2).output
+        assert "error" in tally("export", "books", *wrong, code=2).stderr
+    assert "error" in tally("export", "books", "--output", str(tmp_path / "none" / "books"), code=2).stderr

@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from billing import OCTOBER, SELLER
 from invoicing import apply, event, record, subscribe
+from tally_processes import run_tally
 from tallystick.app.runtime import Runtime
-from tallystick.cli.main import app
 
 Tally = Callable[..., str]
 
 
 @pytest.fixture
 def tally(runtime: Runtime, database_url: str, tmp_path: Path) -> Tally:
-    """Runs `tally` in this process; what it prints, or of a refusal what it says."""
+    """Runs `tally`; what it prints, or of a refusal what it says."""
     apply(runtime, SELLER)
     subscribe(runtime, "globex")
     record(runtime, [event("r1", "globex")])
     environment = {"DATABASE_URL": database_url, "TALLY_DATA_DIR": str(tmp_path)}
 
     def run(*arguments: str, code: int = 0) -> str:
-        done = CliRunner().invoke(app, [*arguments], env=environment)
-        assert done.exit_code == code, (arguments, done.stdout, done.stderr)
+        done = run_tally(*arguments, env={**os.environ, **environment})
+        assert done.returncode == code, (arguments, done.stdout, done.stderr)
         return done.stdout if code == 0 else done.stderr
 
     return run

@@ -7,19 +7,16 @@ import io
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from invoicing import event, record
+from tally_processes import TallyProcess, run_tally
 from tallystick.app.job_runs import queue_of, runs_of
 from tallystick.app.runtime import Runtime
-from tallystick.cli.main import app
 
 OCTOBER = ["--from", "2026-10-01", "--to", "2026-10-31"]
 
@@ -31,8 +28,8 @@ def environment(runtime: Runtime, database_url: str, tmp_path: Path) -> dict[str
 
 
 def run(environment: dict[str, str], *arguments: str, code: int = 0) -> Any:
-    done = CliRunner().invoke(app, arguments, env=environment)
-    assert done.exit_code == code, (done.stdout, done.stderr)
+    done = run_tally(*arguments, env={**os.environ, **environment})
+    assert done.returncode == code, (done.stdout, done.stderr)
     return done
 
 
@@ -75,19 +72,20 @@ def test_a_job_is_run_by_hand_and_seen(environment: dict[str, str]) -> None:
 
 
 def test_a_worker_runs_what_is_due_and_stops_when_it_is_told_to(runtime: Runtime, environment: dict[str, str]) -> None:
-    program = "from tallystick.cli.main import main; main()"
-    worker = subprocess.Popen(
-        [sys.executable, "-c", program, "worker"], env={**os.environ, **environment}, stderr=subprocess.PIPE, text=True
-    )
+    reading, writing = os.pipe()
+    worker = TallyProcess(["worker"], env={**os.environ, **environment}, stdout=writing, stderr=writing)
+    os.close(writing)
+    output = os.fdopen(reading)
     try:
         deadline = time.monotonic() + 60
         while not [one for one in runs_of(runtime, "rollups", 1) if one.outcome == "done"]:
-            assert worker.poll() is None, worker.communicate()
+            assert worker.poll() is None, output.read()
             assert time.monotonic() < deadline, "nothing was run"
-            time.sleep(0.1)
+            time.sleep(0.02)
         assert queue_of(runtime).workers == 1
         worker.send_signal(signal.SIGTERM)
-        _, said = worker.communicate(timeout=30)
+        said = output.read()
+        worker.wait(30)
     finally:
         worker.kill()
     assert worker.returncode == 0, said

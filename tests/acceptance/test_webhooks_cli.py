@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from standardwebhooks.webhooks import Webhook
-from typer.testing import CliRunner, Result
 
-from tallystick.cli.main import app
+from tally_processes import run_tally
 from webhook_receivers import Receiver, answer_with, receiving
+
+Done = subprocess.CompletedProcess[str]
 
 
 @pytest.fixture
@@ -26,13 +29,13 @@ def receiver() -> Iterator[Receiver]:
         yield opened
 
 
-def webhooks(environment: dict[str, str], *arguments: str, code: int = 0) -> Result:
-    done = CliRunner().invoke(app, ["webhooks", *arguments], env=environment)
-    assert done.exit_code == code, done.output
+def webhooks(environment: dict[str, str], *arguments: str, code: int = 0) -> Done:
+    done = run_tally("webhooks", *arguments, env={**os.environ, **environment})
+    assert done.returncode == code, (done.stdout, done.stderr)
     return done
 
 
-def lines(result: Result) -> list[dict[str, Any]]:
+def lines(result: Done) -> list[dict[str, Any]]:
     return [json.loads(line) for line in result.stdout.splitlines()]
 
 
@@ -69,7 +72,8 @@ def test_an_endpoint_is_made_tested_changed_and_removed(environment: dict[str, s
     assert "0 events" in webhooks(environment, "replay", there, "--since", "2026-01-01").stdout
     assert "removed" in webhooks(environment, "remove", there).stdout
     assert webhooks(environment, "list").stdout == ""
-    everything = made.stderr + webhooks(environment, "show", there, code=2).output
+    shown = webhooks(environment, "show", there, code=2)
+    everything = made.stderr + shown.stdout + shown.stderr
     assert secret not in everything
 
 

@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from crash import traffic
@@ -37,9 +38,13 @@ _START_SECONDS_MAX = 90
 
 def named_steps(prefix: str) -> list[str]:
     """Every step that the code names, read from the code: none can be forgotten here."""
-    source = ROOT / "src" / "tallystick"
-    found = {name for path in sorted(source.rglob("*.py")) for name in _REACHED.findall(path.read_text())}
-    return sorted(name for name in found if name.startswith(prefix))
+    return sorted(name for name in _steps() if name.startswith(prefix))
+
+
+@cache
+def _steps() -> set[str]:
+    texts = (path.read_text() for path in (ROOT / "src" / "tallystick").rglob("*.py"))
+    return {name for text in texts if "reached(" in text for name in _REACHED.findall(text)}
 
 
 @dataclass
