@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from pathlib import Path
 
 import pytest
 
 from conftest import NOW
+from fault_tools import fill, small_disk
 from invoicing import event, record
 from tallystick.app import backup_file
 from tallystick.app.audit import Wanted, iterate_acts
@@ -111,3 +113,33 @@ def test_a_billing_profile_that_was_erased_by_itself_is_erased_again(
         told = [one["subject"] for one in iterate_acts(restored, Wanted(act="billing_profile.erase"))]
         assert told == ["globex"]
         assert verify_ledger(restored).sound
+
+
+@pytest.mark.parametrize("full_from", ["restore.checked", "restore.claimed"])
+def test_a_disk_that_fills_up_in_a_restore_is_named_with_what_is_safe_to_do(
+    runtime: Runtime, tmp_path: Path, full_from: str
+) -> None:
+    record(runtime, [event(f"r{n}") for n in range(100)])
+    seal_once(runtime, everything=True)
+    back_up(runtime.settings, tmp_path / "b.tar")
+    with small_disk(250) as disk:
+        place = Settings(data_dir=disk / "data")
+        filled: list[Path] = []
+
+        def hook(step: str) -> None:
+            if step == full_from:
+                filled.append(fill(disk))
+
+        install(hook)
+        try:
+            with pytest.raises(Unavailable) as caught:
+                restore(tmp_path / "b.tar", place)
+        finally:
+            install(None)
+        assert (caught.value.code, str(disk) in caught.value.detail) == ("storage_full", True)
+        assert "remove" in caught.value.next_step
+        assert "is as it was" in caught.value.next_step
+        filled[0].unlink()
+        if full_from == "restore.claimed":  # what it says to do is enough
+            shutil.rmtree(place.data_dir)
+            assert restore(tmp_path / "b.tar", place).manifest.blocks == 1

@@ -17,7 +17,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,19 +25,20 @@ from tallystick.app.backup import QUEUES
 from tallystick.app.backup_erasures import ErasedAgain, erase_again, read_erasures
 from tallystick.app.backup_file import Manifest
 from tallystick.app.backup_read import CheckedBackup, check_backup
+from tallystick.app.disk import RESERVE_BYTES
 from tallystick.app.restore_mark import flush_folder, mark_unfinished, refuse_unfinished, unmark
 from tallystick.app.runtime import checked_url, open_runtime, utc_now
 from tallystick.app.settings import Settings
 from tallystick.app.signing import signing_key_path
 from tallystick.app.webhook_secrets import webhook_key_path
-from tallystick.core.errors import BadInput, Conflict
+from tallystick.core.errors import BadInput, Conflict, Unavailable
 from tallystick.core.instants import Clock, format_instant
 from tallystick.journal.backup_load import Given, claim_database, load_tables, release_database
 from tallystick.journal.backup_tables import Sums
 from tallystick.journal.migrations import revisions
 from tallystick.journal.os_user import server_user
 from tallystick.journal.server import EmbeddedServer
-from tallystick.journal.server_folder import prepare_folder
+from tallystick.journal.server_folder import DISK_IS_FULL, free_bytes, prepare_folder
 from tallystick.journal.steps import reached
 
 RESTORE_STEPS = (
@@ -140,7 +141,7 @@ def restore(
     _expect_empty(settings)
     reached("restore.checked")
     data_dir, logins = settings.data_dir, settings.database_url is None or settings.database_role_logins
-    with ExitStack() as stack:
+    with _naming_full_disk(path, settings), ExitStack() as stack:
         url = "" if settings.database_url is None else checked_url(settings.database_url)
         if url:
             claim_database(url)
@@ -166,6 +167,36 @@ def restore(
     reached("restore.done")
     notes = _notes(manifest, settings, again, skipped)
     return RestoreReport(manifest, path.stat().st_size, found, time.monotonic() - begun, again, notes)
+
+
+@contextmanager
+def _naming_full_disk(path: Path, settings: Settings) -> Iterator[None]:
+    """Say that the disk is full where that is why a restore came to nothing: a server that has none left is just gone.
+
+    Raises:
+        Unavailable: `storage_full`, saying what is safe to do.
+    """
+    place = settings.data_dir
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_IS_FULL:
+            raise
+        raise _disk_full(path, Path(error.filename) if isinstance(error.filename, str) else place) from error
+    except Unavailable as error:
+        is_gone = error.code == "database_unreachable" and settings.database_url is None
+        if error.code != "storage_full" and not (is_gone and free_bytes(place) < RESERVE_BYTES):
+            raise
+        raise _disk_full(path, place, None if is_gone else error.detail) from error
+
+
+def _disk_full(path: Path, place: Path, detail: str | None = None) -> Unavailable:
+    return Unavailable(
+        "storage_full",
+        detail or f"the disk of {place} is full: {free_bytes(place) // 1_000_000:,} MB are free",
+        next_step=f"make room, or name a place with more; remove what was begun (delete the data directory, drop the "
+        f"database), then restore again: the backup {path} is as it was",
+    )
 
 
 class _Filler:

@@ -14,7 +14,7 @@ from tallystick.journal.os_user import OsUser
 
 _SOCKET_NAME = "/.s.PGSQL.5432"
 _SOCKET_PATH_BYTES_MAX = 107  # sun_path of a Unix socket, less its final NUL
-_DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
+DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def prepare_folder(data_dir: Path, user: OsUser | None) -> None:
@@ -80,7 +80,7 @@ def storage_full(folder: Path) -> Unavailable:
 
 def unusable_folder(folder: Path, error: OSError) -> Unavailable:
     """The error for a data directory in which a file or folder could not be made."""
-    if error.errno in _DISK_IS_FULL:
+    if error.errno in DISK_IS_FULL:
         return storage_full(folder)
     return _unusable(f"the data directory {folder} cannot be written to: {(error.strerror or str(error)).lower()}")
 
