@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
 from billing import SELLER
 from invoicing import apply, event, record, subscribe
 from tallystick.app.runtime import open_runtime
 from tallystick.app.settings import Settings
-from tallystick.cli.main import app
+from tallystick.cli.main import command
 
 BOOKS = Path(__file__).resolve().parents[2] / "docs" / "runbooks"
 FOLLOWED = (
@@ -77,7 +77,7 @@ def run(line: str, environment: dict[str, str]) -> str:
     """What a command says, as it is typed in a shell."""
     words = shlex.split(line, comments=True)
     end = words.index(">") if ">" in words else len(words)
-    done = CliRunner().invoke(app, words[1:end], env=environment)
+    done = CliRunner().invoke(command(), words[1:end], env=environment)
     # The doctor finds that the tests' server keeps nothing on the disk.
     assert done.exit_code == 0 or words[1] == "doctor", (line, done.output, done.stderr)
     if end < len(words):

@@ -67,15 +67,23 @@ BY_FIELD: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
+# Made once: a strategy that is made for each draw is looked over for each.
+ONE_IN_TEN = st.integers(0, 9)
+NO_EVENTS = st.sampled_from([None, 7, "text", [], {}])
+IDS = st.sampled_from(["r1", "r2", "r3"])
+CHANGED = st.lists(st.sampled_from([*FIELDS, "specversion"]), max_size=2)
+MISSING = st.lists(st.sampled_from(FIELDS), max_size=1)
+
+
 @st.composite
 def raws(draw: st.DrawFn) -> object:
     """Mostly sound events, with a few fields that may be anything, or missing."""
-    if draw(st.integers(0, 9)) == 0:
-        return draw(st.sampled_from([None, 7, "text", [], {}]))
-    raw = raw_event(draw(st.sampled_from(["r1", "r2", "r3"])))
-    for name in draw(st.lists(st.sampled_from([*FIELDS, "specversion"]), max_size=2)):
+    if draw(ONE_IN_TEN) == 0:
+        return draw(NO_EVENTS)
+    raw = raw_event(draw(IDS))
+    for name in draw(CHANGED):
         raw[name] = draw(BY_FIELD.get(name, TEXTS))
-    for name in draw(st.lists(st.sampled_from(FIELDS), max_size=1)) if draw(st.integers(0, 9)) == 0 else []:
+    for name in draw(MISSING) if draw(ONE_IN_TEN) == 0 else []:
         raw.pop(name, None)
     return raw
 

@@ -20,15 +20,14 @@ Callers = dict[tuple[Path | None, str], int | str]
 def calls(tree: ast.AST) -> Iterator[tuple[ast.Call, ast.FunctionDef | ast.AsyncFunctionDef | None]]:
     """Every call in the tree, with the innermost function that it is in."""
 
-    def walk(node: ast.AST, inside):
+    waiting: list[tuple[ast.AST, ast.FunctionDef | ast.AsyncFunctionDef | None]] = [(tree, None)]
+    while waiting:
+        node, inside = waiting.pop()
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             inside = node
         if isinstance(node, ast.Call):
             yield node, inside
-        for child in ast.iter_child_nodes(node):
-            yield from walk(child, inside)
-
-    return walk(tree, None)
+        waiting += [(child, inside) for child in ast.iter_child_nodes(node)]
 
 
 def name_of(call: ast.Call) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
-from tallystick.cli.main import app, command
+from tallystick.cli.main import command
 from tallystick.cli.sections import SECTIONS
 
 
@@ -14,7 +14,7 @@ def test_every_command_stands_in_one_section() -> None:
 
 
 def test_help_has_the_sections_in_their_order() -> None:
-    shown = CliRunner().invoke(app, ["--help"]).output
+    shown = CliRunner().invoke(command(), ["--help"]).output
     places = [shown.index(f"\n{title}:\n") for title, _ in SECTIONS]
     assert places == sorted(places)
     assert "\nCommands:\n" not in shown
