@@ -6,8 +6,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +17,7 @@ import httpx2
 import pytest
 
 from journal_helpers import raw_event
-from tally_processes import run_tally
+from tally_processes import TallyProcess, run_tally
 from tallystick.app.contracts import apply_contract
 from tallystick.app.grants import grant
 from tallystick.app.orgs import set_subscription
@@ -36,13 +34,16 @@ class Workers:
 
     def __init__(self, data_dir: Path, tmp_dir: Path | None = None) -> None:
         self.data_dir = data_dir
-        command = [sys.executable, "-c", "from tallystick.cli.main import main; main()", "serve"]
-        self.process = subprocess.Popen(
-            [*command, "--port", "0", "--workers", "2", "--data-dir", str(data_dir)],
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | ({} if tmp_dir is None else {"TMPDIR": str(tmp_dir)}),
-        )
+        reading, writing = os.pipe()
+        with open(os.devnull, "wb") as nothing:
+            self.process = TallyProcess(
+                ["serve", "--port", 0, "--workers", 2, "--data-dir", data_dir],
+                env=os.environ | ({} if tmp_dir is None else {"TMPDIR": str(tmp_dir)}),
+                stdout=nothing.fileno(),
+                stderr=writing,
+            )
+        os.close(writing)
+        self._said = os.fdopen(reading)
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -50,8 +51,7 @@ class Workers:
         self.url = self._find(r"listening on (http://\S+)") or ""
 
     def _read(self) -> None:
-        assert self.process.stderr is not None
-        self.lines.extend(iter(self.process.stderr.readline, ""))
+        self.lines.extend(iter(self._said.readline, ""))
 
     def _find(self, pattern: str) -> str | None:
         found = re.search(pattern, "".join(self.lines))
