@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,16 @@ METERS = st.one_of(
 INSTANTS = st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1)).map(lambda at: at.replace(tzinfo=UTC))
 
 
+# Made once: a strategy that is made for each draw is looked over for each.
+MAYBE_TEXT, MAYBE_INTEGER = st.one_of(st.none(), TEXTS), st.one_of(st.none(), INTEGERS)
+MAYBE_METER = st.one_of(st.none(), METERS)
+HASH = st.binary(min_size=32, max_size=32)
+MAYBE_HASH = st.one_of(st.none(), HASH)
+METER_SETS = st.dictionaries(METERS, INTEGERS, max_size=4)
+ORGS = st.sets(TEXTS, min_size=1, max_size=3)
+
+
+@cache
 def _lists(size: int, elements: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Any]]:
     return st.lists(elements, min_size=size, max_size=size)
 
@@ -34,7 +45,7 @@ def _lists(size: int, elements: st.SearchStrategy[Any]) -> st.SearchStrategy[lis
 @st.composite
 def usual(draw: st.DrawFn) -> dict[str, Any]:
     """What the writer makes of an event: its meters by name, a line for each that is not zero, and a few more."""
-    meters = dict(sorted(draw(st.dictionaries(METERS, INTEGERS, max_size=4)).items()))
+    meters = dict(sorted(draw(METER_SETS).items()))
     lines = [(name, quantity) for name, quantity in meters.items() if draw(st.booleans())]
     if draw(st.booleans()) and "requests" not in meters:
         lines.append(("requests", 1))
@@ -48,7 +59,7 @@ def usual(draw: st.DrawFn) -> dict[str, Any]:
         rest = draw(INTEGERS)
         names, quantities = [*names, "provider_cost_adjustment"], [*quantities, 1]
         prices, pers, amounts = [*prices, rest], [*pers, 1], [*amounts, rest]
-    models = draw(st.one_of(st.none(), _lists(len(names), st.one_of(st.none(), TEXTS))))
+    models = draw(st.one_of(st.none(), _lists(len(names), MAYBE_TEXT)))
     return _lists_of(list(meters), list(meters.values()), names, quantities, prices, pers, amounts, models)
 
 
@@ -56,7 +67,7 @@ def usual(draw: st.DrawFn) -> dict[str, Any]:
 def arbitrary(draw: st.DrawFn) -> dict[str, Any]:
     """What a table could hold though no writer makes it: lists that do not belong together, repeated meters, holes."""
     count, lines = draw(st.integers(0, 3)), draw(st.integers(0, 3))
-    number, name = st.one_of(st.none(), INTEGERS), st.one_of(st.none(), METERS)
+    number, name = MAYBE_INTEGER, MAYBE_METER
 
     def of(size: int, elements: st.SearchStrategy[Any]) -> list[Any]:
         return draw(_lists(size + draw(st.sampled_from([0, 0, 0, 1])), elements))
@@ -78,11 +89,14 @@ def _lists_of(*values: object) -> dict[str, Any]:
     return dict(zip((*names, "line_amount_pico", "line_models"), values, strict=True))
 
 
+POOLS = st.lists(st.one_of(usual(), usual(), arbitrary()), min_size=1, max_size=6)
+
+
 @st.composite
 def entries(draw: st.DrawFn) -> list[dict[str, Any]]:
     rows = []
-    pool = draw(st.lists(st.one_of(usual(), usual(), arbitrary()), min_size=1, max_size=6))
-    for org in sorted(draw(st.sets(TEXTS, min_size=1, max_size=3))):
+    pool = draw(POOLS)
+    for org in sorted(draw(ORGS)):
         first = draw(st.integers(1, 2**40))
         for seq in range(first, first + draw(st.integers(1, 6))):
             time = draw(INSTANTS)
@@ -93,15 +107,15 @@ def entries(draw: st.DrawFn) -> list[dict[str, Any]]:
             for name in ("request_id", "rate_version", "status"):
                 row[name] = draw(TEXTS)
             for name in ("feature", "provider", "model", "price_context", "reason", "outcome", "usage_status"):
-                row[name] = draw(st.one_of(st.none(), TEXTS))
+                row[name] = draw(MAYBE_TEXT)
             for name in ("payer", "body"):
-                row[name] = draw(st.one_of(st.none(), TEXTS))
+                row[name] = draw(MAYBE_TEXT)
             for name in ("latency_ms", "cost_pico", "provider_cost_pico", "refers_to_seq"):
-                row[name] = draw(st.one_of(st.none(), INTEGERS))
+                row[name] = draw(MAYBE_INTEGER)
             if draw(st.booleans()):
                 row |= {"user_id": draw(TEXTS), "session_id": draw(TEXTS), "attributes": "{}", "salt": bytes(16)}
-            row["fingerprint"] = draw(st.one_of(st.none(), st.binary(min_size=32, max_size=32)))
-            row["leaf"] = draw(st.binary(min_size=32, max_size=32))
+            row["fingerprint"] = draw(MAYBE_HASH)
+            row["leaf"] = draw(HASH)
             rows.append(row)
     return rows
 

@@ -25,6 +25,17 @@ INSTANT = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1)).map(lambda va
     st.integers(0, 10**9).map(lambda seconds: datetime(2000, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds))
 )
 TABLE = st.dictionaries(TEXT, TEXT, max_size=3)
+# Made once: a strategy that is made for each draw is looked over for each.
+SALT, HASH = st.binary(min_size=16, max_size=16), st.binary(min_size=32, max_size=32)
+NUMBER, LATER = st.integers(0, 2**53), st.integers(2, 2**53)
+METER_SETS = st.dictionaries(TEXT, NUMBER, max_size=4)
+MAYBE_BIGINT, MAYBE_NUMBER = st.none() | BIGINT, st.none() | NUMBER
+MAYBE_FIRST, MAYBE_CUSTOMER = st.none() | st.just(1), st.none() | st.just("customer")
+LISTS = {
+    (of, size): st.lists(of, min_size=size, max_size=size)
+    for of in (TEXT, MAYBE, BIGINT, MAYBE_BIGINT)
+    for size in range(5)
+}
 
 
 @st.composite
@@ -37,17 +48,17 @@ def operations(draw: st.DrawFn) -> dict[str, Any]:
         **{name: draw(MAYBE) for name in ("feature", "environment", "provider", "model", "api_key_id", "action")},
         **{name: draw(MAYBE) for name in ("user_id", "session_id")},
         "org_id": draw(TEXT),
-        "seq": draw(st.integers(2, 2**53)),
+        "seq": draw(LATER),
         "kind": draw(st.sampled_from(sorted(OPERATION_KINDS))),
         "request_id": draw(TEXT),
         "time": at,
         "time_max": draw(INSTANT),
         "recorded_at": at,
         "attributes": canonical_json(draw(TABLE)).decode(),
-        "salt": draw(st.binary(min_size=16, max_size=16)),
-        "fingerprint": draw(st.binary(min_size=32, max_size=32)),
+        "salt": draw(SALT),
+        "fingerprint": draw(HASH),
         "rate_version": draw(TEXT),
-        "refers_to_seq": draw(st.none() | st.just(1)),
+        "refers_to_seq": draw(MAYBE_FIRST),
         "body": canonical_json({"request": request, "result": result}).decode(),
         "leaf": bytes(32),
     }
@@ -58,11 +69,11 @@ def rows(draw: st.DrawFn) -> dict[str, Any]:
     usage = draw(st.booleans())
     if not usage and draw(st.booleans()):
         return draw(operations())
-    meters = draw(st.dictionaries(TEXT, st.integers(0, 2**53), max_size=4))
+    meters = draw(METER_SETS)
     lines = draw(st.integers(0, 4))
 
     def each(values: st.SearchStrategy[Any]) -> list[Any]:
-        return draw(st.lists(values, min_size=lines, max_size=lines))
+        return draw(LISTS[values, lines])
 
     status = draw(st.sampled_from(["final", "unpriced"]))
     row: dict[str, Any] = dict.fromkeys(ENTRY_SCHEMA.names)
@@ -79,13 +90,13 @@ def rows(draw: st.DrawFn) -> dict[str, Any]:
         "cost_pico": None if status == "unpriced" else draw(BIGINT),
         "line_meters": each(TEXT),
         "line_quantities": each(BIGINT),
-        "line_price_pico": each(st.none() | BIGINT),
-        "line_per": each(st.none() | BIGINT),
-        "line_amount_pico": each(st.none() | BIGINT),
+        "line_price_pico": each(MAYBE_BIGINT),
+        "line_per": each(MAYBE_BIGINT),
+        "line_amount_pico": each(MAYBE_BIGINT),
         "line_models": (draw(st.booleans()) and each(MAYBE)) or None,
         "reason": draw(MAYBE),
         "leaf": bytes(32),
-        "payer": draw(st.none() | st.just("customer")),
+        "payer": draw(MAYBE_CUSTOMER),
     }
     if not usage:
         return row | {"refers_to_seq": draw(st.integers(1, 2**53))}
@@ -93,14 +104,14 @@ def rows(draw: st.DrawFn) -> dict[str, Any]:
     return row | {
         **{name: draw(TEXT) for name in ("feature", "environment", "model", "user_id", "session_id")},
         **{name: draw(MAYBE) for name in ("provider", "api_key_id", "action")},
-        "latency_ms": draw(st.none() | st.integers(0, 2**53)),
+        "latency_ms": draw(MAYBE_NUMBER),
         "outcome": draw(st.sampled_from(["success", "failure"])),
         "usage_status": draw(st.sampled_from(["final", "partial", "estimated"])),
         "meter_names": sorted(meters),
         "meter_quantities": [meters[name] for name in sorted(meters)],
         "price_context": canonical_json(context).decode(),
-        "provider_cost_pico": draw(st.none() | BIGINT),
-        "fingerprint": draw(st.binary(min_size=32, max_size=32)),
+        "provider_cost_pico": draw(MAYBE_BIGINT),
+        "fingerprint": draw(HASH),
     }
 
 
