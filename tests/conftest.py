@@ -13,6 +13,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+import structlog
 
 from data_folders import copy_folder, new_folder
 from examples import PROFILE, examples
@@ -38,6 +39,17 @@ _SERVER_SETTINGS = {
 # How long one example takes says more of what else runs on the machine than of the code.
 hypothesis.settings.register_profile(PROFILE, deadline=None, max_examples=examples(100))
 hypothesis.settings.load_profile(PROFILE)
+
+# As text, for whoever reads why a test failed: structlog's own way draws tables around every line of every traceback,
+# which takes longer than many a test.
+structlog.configure(
+    processors=[
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.format_exc_info,
+        structlog.processors.KeyValueRenderer(key_order=["level", "event"]),
+    ]
+)
 
 _LONGEST = ("crash/test_bank.py", "crash/", "acceptance/test_recipe.py")
 
