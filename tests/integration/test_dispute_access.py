@@ -14,8 +14,9 @@ from fastapi.testclient import TestClient
 
 from billing import findings, money
 from conftest import NOW
-from disputing import DECIDED, said, tiered_org
-from journal_helpers import query
+from disputing import DECIDED, dispute, said, tiered_org, uphold
+from journal_helpers import query, tamper
+from sealed_ledger import copied, copyable
 from tallystick.api.app import create_app
 from tallystick.app.invoice_life import show_life
 from tallystick.app.keys import create_key
@@ -138,23 +139,26 @@ def test_pages_of_disputes_come_to_all_of_them_and_ids_are_an_orgs_own(guarded: 
     ],
 )
 def test_what_is_kept_of_disputes_cannot_be_changed_unseen(
-    decided: Runtime, database_url: str, statement: str, finding: str
+    server_url: str, decided: tuple[str, Path], tmp_path: Path, statement: str, finding: str
 ) -> None:
-    from journal_helpers import tamper
+    with copied(server_url, *decided, tmp_path / "data") as ledger:
+        tamper(ledger.database.url, statement)
+        told = findings(ledger)
+        assert any(finding in one for one in told), told
 
-    tamper(database_url, statement)
-    assert any(finding in one for one in findings(decided)), findings(decided)
 
-
-@pytest.fixture
-def decided(runtime: Runtime) -> Runtime:
+@pytest.fixture(scope="module")
+def decided(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """A dispute that was upheld in part."""
-    from disputing import dispute, uphold
 
-    (life,) = tiered_org(runtime)
-    uphold(runtime, dispute(runtime, invoice_id=life.invoice_id), amount_usd="5")
-    assert findings(runtime) == []
-    return runtime
+    def fill(runtime: Runtime) -> None:
+        (life,) = tiered_org(runtime)
+        uphold(runtime, dispute(runtime, invoice_id=life.invoice_id), amount_usd="5")
+        assert findings(runtime) == []
+
+    folder = tmp_path_factory.mktemp("decided")
+    with copyable(server_url, folder, NOW, fill) as name:
+        yield name, folder
 
 
 def test_tenants_see_their_own_disputes_alone_and_write_none_of_them(guarded: Runtime) -> None:
