@@ -341,10 +341,20 @@ def test_test_orgs_alerts_are_by_their_own_clock_and_none_of_the_operators(
     assert find_alerts(runtime, AlertQuestion()).alerts == []
     (own,) = find_alerts(runtime, AlertQuestion("sandbox")).alerts
     assert (own["test"], own["fired_at"]) == (True, "2027-01-02T00:00:00Z")
+    # To advance the clock is to look, at nobody else's.
+    record(runtime, [event("r1", "acme", model="newest")])
     advance_clock(runtime, "sandbox", by="1d", author="ann")
-    assert changes(runtime, "sandbox") == [("sandbox", "limit", "resolved", 2)]
+    assert find_alerts(runtime, AlertQuestion("sandbox")).alerts == []
+    record(runtime, [event("r2", "sandbox", time=at + timedelta(days=1), meters={"tokens_out": 900})])
+    advance_clock(runtime, "sandbox", by="3h", author="ann")
+    fired = find_alerts(runtime, AlertQuestion("sandbox")).alerts
+    assert {(one["rule"], one["fired_at"]) for one in fired} == {("limit", "2027-01-03T03:00:00Z")}
+    advance_clock(runtime, "sandbox", by="21h", author="ann")
+    assert changes(runtime, "sandbox") == []
+    assert find_alerts(runtime, AlertQuestion(with_resolved=True)).alerts == []
     deliveries = query(runtime, "select endpoint_id, event_id from webhook_deliveries")
-    assert [endpoint for endpoint, _ in deliveries] == ["we_own", "we_own"]
+    assert [endpoint for endpoint, _ in deliveries] == ["we_own"] * 5  # the day's limit twice, the month's once
+    assert changes(runtime, ours=True) == [(None, "unpriced_usage", "firing", 1)]
 
 
 def unlike(runtime: Runtime) -> list[str]:

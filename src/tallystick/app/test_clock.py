@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from tallystick.app.alerts import evaluate
 from tallystick.app.audit import Act, record_act
 from tallystick.app.ended_months import ended_months, next_final
 from tallystick.app.invoice_due import finalize_due
@@ -152,8 +153,9 @@ def advance_clock(
 ) -> Advanced:
     """Put the clock of a test org forward, and have done what is due on the way, in order.
 
-    It stops at each instant at which something ends, begins or is final, and has it done by that instant. Killed on the
-    way, it has come as far as the clock says, and doing it again goes on from there.
+    It stops at each instant at which something ends, begins or is final, and has it done by that instant. In the end
+    the org's alerts are looked at. Killed on the way, it has come as far as the clock says, and doing it again goes on
+    from there.
 
     Args:
         to, by: one of the two: an instant, or how far, such as `1mo`, `10d`, `36h`, `2w` or `1y`; months and years on
@@ -175,6 +177,8 @@ def advance_clock(
         entries += runtime.operations.keep_up(org_id).result().entries
         invoiced += [one for one in finalize_due(runtime, org_id) if one.status == "issued"]
         if at >= target:
+            # What cannot be looked at now is in the log, and is looked at by the job.
+            evaluate(runtime, org_id)
             return Advanced(org_id, clock.at, at, entries, tuple(invoiced))
         act = None
         if at == clock.at:  # one act, however often it stops on the way
