@@ -22,6 +22,7 @@ from tallystick.app.invoice_due import finalize_due, finalize_due_of
 from tallystick.app.invoice_life import finalize_month
 from tallystick.app.invoices import list_invoices
 from tallystick.app.parties import set_profile
+from tallystick.app.replay import replay_invoice
 from tallystick.app.runtime import Runtime
 from tallystick.app.test_clock import advance_clock, make_test_org
 from tallystick.core.errors import BadInput, NotFound, TallyError
@@ -189,4 +190,9 @@ def test_an_org_that_is_not_there_has_nothing_to_finalize(runtime: Runtime) -> N
     with pytest.raises(NotFound, match="there is no org 'ghost'"):
         finalize_due_of(runtime, ["globex", "ghost"])
     assert [row.period for row in list_invoices(runtime)] == [OCTOBER]  # nothing was done for the other one
-    assert [one.period for one in finalize_due_of(runtime, ["globex", "globex"])][-2:] == ["2026-09", "2026-11"]
+    done = finalize_due_of(runtime, ["globex", "globex"])
+    # Months before one that is closed already are closed all the same, the oldest first, and are what they come to.
+    assert [one.period for one in done] == [f"2026-{month:02}" for month in range(1, 12) if month != 10]
+    assert replay_invoice(runtime, "globex/2026-09").identical
+    assert replay_invoice(runtime, "globex/2026-10").identical
+    assert findings(runtime) == []
