@@ -6,6 +6,7 @@ import io
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from typing import Any
 
 import psycopg
 import pytest
@@ -26,6 +27,22 @@ def database(module_database_url: str) -> Iterator[Database]:
         fill(connection, OURS, THEIRS)
     with closing(Database(module_database_url)) as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+def owner(module_database_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """The tables' owner, whose statements count at once."""
+    with psycopg.connect(module_database_url, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="module")
+def unnamed(database: Database) -> Iterator[tuple[Connection, Connection]]:
+    """Two sessions of the application's: one that has never named an org, and one that has named none."""
+    with database.connect(APP) as never, database.connect(APP) as emptied:
+        never.autocommit = emptied.autocommit = True
+        emptied.execute("set tallystick.org = ''")
+        yield never, emptied
 
 
 def orgs_in(connection: Connection, table: str) -> list[str]:
@@ -66,37 +83,34 @@ def test_a_query_without_a_where_clause_shows_an_org_its_own_rows_alone(database
 
 
 @pytest.mark.parametrize("table", BY_ORG)
-def test_a_session_that_names_no_org_sees_nothing(database: Database, table: str) -> None:
-    with database.connect(APP) as connection:
-        assert orgs_in(connection, table) == []
-        connection.execute("set tallystick.org = ''")
+def test_a_session_that_names_no_org_sees_nothing(unnamed: tuple[Connection, Connection], table: str) -> None:
+    for connection, named in zip(unnamed, (None, ""), strict=True):
+        assert connection.execute("select current_setting('tallystick.org', true)").fetchone() == (named,)
         assert orgs_in(connection, table) == []
 
 
 @pytest.mark.parametrize("table", BY_ORG)
-def test_an_org_cannot_add_a_row_to_another_even_where_it_may_add(database: Database, table: str) -> None:
+def test_an_org_cannot_add_a_row_to_another_even_where_it_may_add(
+    database: Database, owner: psycopg.Connection[Any], table: str
+) -> None:
     insert = BY_ORG[table].encode()
     with pytest.raises(REFUSED), database.org(OURS) as connection:
         connection.execute(insert, {"org": "another"})
-    with policy_alone(database.url, table):
+    with policy_alone(owner, table):
         with pytest.raises(REFUSED, match="row-level security"), database.org(OURS) as connection:
             connection.execute(insert, {"org": "another"})
-        with psycopg.connect(database.url) as connection:
-            assert of_orgs(connection, table) == [OURS, THEIRS]
+        assert of_orgs(owner, table) == [OURS, THEIRS]
 
 
 @contextmanager
-def policy_alone(url: str, table: str) -> Iterator[None]:
+def policy_alone(owner: psycopg.Connection[Any], table: str) -> Iterator[None]:
     """The table as if anybody might add rows to it, but for its policy."""
-    with psycopg.connect(url) as connection:
-        found = connection.execute("select has_table_privilege(%s, %s, 'insert')", [APP, table]).fetchone()
-        connection.execute(f"grant insert on {table} to {APP}".encode())
-        connection.execute(f"alter table {table} disable trigger user".encode())
+    found = owner.execute("select has_table_privilege(%s, %s, 'insert')", [APP, table]).fetchone()
+    owner.execute(f"grant insert on {table} to {APP}; alter table {table} disable trigger user".encode())
     yield
-    with psycopg.connect(url) as connection:
-        connection.execute(f"alter table {table} enable trigger user".encode())
-        if found == (False,):
-            connection.execute(f"revoke insert on {table} from {APP}".encode())
+    owner.execute(f"alter table {table} enable trigger user".encode())
+    if found == (False,):
+        owner.execute(f"revoke insert on {table} from {APP}".encode())
 
 
 @pytest.mark.parametrize("table", BY_ORG)
