@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "src" / "tallystick").rglob("*.py"))
 ERRORS = {"TallyError", "BadInput", "Problems", "NotFound", "Conflict", "Unauthorized", "Forbidden", "Unavailable"}
@@ -57,13 +59,17 @@ def literals(node: ast.expr | None) -> Iterator[str]:
                 yield from literals(value)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _nothing_is_garbage() -> Iterator[None]:
+    """Looking for garbage in so many trees, again and again, takes longer than making them."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
 @cache
 def trees() -> dict[Path, ast.Module]:
-    gc.disable()  # nothing of this is garbage, and looking for it takes twice as long as reading the source
-    try:
-        return {path: ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES}
-    finally:
-        gc.enable()
+    return {path: ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES}
 
 
 @cache
