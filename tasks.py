@@ -64,13 +64,16 @@ def check() -> None:
 
 def test(*arguments: str) -> None:
     setup()
+    # Tests start hundreds of processes: without bytecode kept, each would compile the program again.
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    pytest = [BIN / "python", "-m", "pytest"]
     if arguments == ("--long",):
-        long = {**os.environ, "HYPOTHESIS_PROFILE": "long"}
-        run(BIN / "python", "-m", "pytest", "-n", "2", "--dist", "worksteal", "--timeout", "7200", env=long)
+        long = {**env, "HYPOTHESIS_PROFILE": "long"}
+        run(*pytest, "-n", "2", "--dist", "worksteal", "--timeout", "7200", env=long)
         return
     if not arguments:
         check()
-    run(BIN / "python", "-m", "pytest", *(arguments or ("-n", "2", "--dist", "worksteal")))
+    run(*pytest, *(arguments or ("-n", "2", "--dist", "worksteal")), env=env)
 
 
 def demo(*arguments: str) -> None:
