@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,7 +49,8 @@ structlog.configure(
         structlog.processors.add_log_level,
         structlog.processors.format_exc_info,
         structlog.processors.KeyValueRenderer(key_order=["level", "event"]),
-    ]
+    ],
+    logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),  # what a command says is not mixed with it
 )
 
 _LONGEST = ("crash/test_bank.py", "crash/", "acceptance/test_recipe.py")

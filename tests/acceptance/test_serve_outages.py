@@ -94,6 +94,10 @@ def eventually(true: Callable[[], bool], seconds: float = 30) -> None:
         time.sleep(0.05)
 
 
+def is_killed(data_dir: Path, pid: int) -> bool:
+    return postmaster_pid(data_dir / "postgres") in (None, pid)
+
+
 def test_a_killed_database_is_back_within_seconds_and_nothing_is_lost(serve, begun_dir: Path) -> None:
     served = serve()
     assert statuses(served.post(raw_event("r1"))) == ["accepted"]
@@ -101,11 +105,11 @@ def test_a_killed_database_is_back_within_seconds_and_nothing_is_lost(serve, beg
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     begun = time.monotonic()
-    refused = 0
-    while (answer := served.post(raw_event("r2"))).status_code != 200:
-        assert (answer.status_code, answer.json()["code"]) == (503, "database_unreachable")
-        assert "Retry-After" in answer.headers
-        refused += 1
+    # What was connected to it may be answered for a moment more: it is back once there is another one.
+    while (answer := served.post(raw_event("r2"))).status_code != 200 or is_killed(begun_dir, pid):
+        if answer.status_code != 200:
+            assert (answer.status_code, answer.json()["code"]) == (503, "database_unreachable")
+            assert "Retry-After" in answer.headers
         assert time.monotonic() - begun < 20
         time.sleep(0.05)
     assert statuses(served.post(raw_event("r1"), raw_event("r2"), raw_event("r3"))) == [
