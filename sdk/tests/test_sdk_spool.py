@@ -200,6 +200,35 @@ def test_a_fork_records_and_sends_by_itself(org: Any, tmp_path: Path) -> None:
     assert ids(org) == ["before", "child-0", "child-1", "child-2", "parent"]
 
 
+def test_a_fork_while_other_threads_begin_and_end_to_send_harms_nobody(tmp_path: Path) -> None:
+    program = """
+        import os, sys, threading
+        from pathlib import Path
+        from tallystick_sdk.spool import Spool
+        spool = Spool(Path(sys.argv[1]), items_max=10, bytes_max=1000)
+        ends = threading.Event()
+        taken = []
+        def send():
+            while not ends.is_set():
+                with spool.sending() as is_ours:
+                    taken.append(is_ours)
+        threads = [threading.Thread(target=send) for _ in range(2)]
+        for one in threads:
+            one.start()
+        for _ in range(100):
+            if (child := os.fork()) == 0:
+                with spool.sending():
+                    os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+        ends.set()
+        for one in threads:
+            one.join()
+        assert any(taken)
+    """
+    done = _run(program, str(tmp_path / "one.sqlite"))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_another_orgs_usage_stays_for_whoever_may_send_it_and_the_rest_goes_on(tmp_path: Path, caplog: Any) -> None:
     with FakeUpstream() as upstream:
         tally = Tally(base_url=upstream.url, spool=tmp_path / "one.sqlite", **TAGS)

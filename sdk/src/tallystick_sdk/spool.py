@@ -211,26 +211,27 @@ class Spool:
     @contextlib.contextmanager
     def sending(self) -> Iterator[bool]:
         """Whether this process is the one that sends, until the block ends; not when another one is at it."""
-        lock = None if self.path is None else self._sending_lock()
+        if self.path is None:
+            yield True
+            return
         try:
-            if lock is not None:
-                lock.execute("begin exclusive")
+            taken = self._take_sending()
         except sqlite3.OperationalError:  # another process has it, or another client of this one
             yield False
             return
         try:
             yield True
         finally:
-            if lock is not None:
-                with contextlib.suppress(sqlite3.Error):  # closed for a fork
-                    lock.execute("rollback")
+            with self._lock, contextlib.suppress(sqlite3.Error):  # closed for a fork
+                taken.execute("rollback")
 
-    def _sending_lock(self) -> sqlite3.Connection:
-        with self._lock:
+    def _take_sending(self) -> sqlite3.Connection:
+        with self._lock:  # a fork closes it, and must not while a statement is under way
             if self._sending is None:
                 self._sending = sqlite3.connect(
                     f"{self.path}.sending", timeout=0, isolation_level=None, check_same_thread=False
                 )
+            self._sending.execute("begin exclusive")
             return self._sending
 
     def close(self) -> None:
