@@ -7,8 +7,9 @@ when none was stored since.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal, NamedTuple
@@ -43,6 +44,7 @@ from tallystick.journal.invoices import (
 from tallystick.journal.listing import require_known
 from tallystick.journal.period_facts import sum_month
 from tallystick.journal.period_scope import Head, begin_reading, read_head
+from tallystick.journal.read_ahead import read_ahead
 from tallystick.journal.subscriptions import Subscription, list_subscriptions
 
 CLOSED_AT_ONCE = 3
@@ -125,7 +127,7 @@ def close_month(
         BadInput: `invalid_month`, or `invalid_text` for what cannot be an org's id.
         Unavailable: `database_unreachable`; months closed until then stay closed, and closing again is safe.
     """
-    month_period(label)
+    month = month_period(label)
     for org_id in orgs or ():
         check_org_id(org_id)
     versions = contract_versions(runtime)
@@ -136,18 +138,30 @@ def close_month(
         with acting(actor):
             return _close_org(runtime, org_id, label, versions, before_late_window=before_late_window)
 
-    results = []
     chosen = list(dict.fromkeys(orgs_to_close(runtime, label) if orgs is None else orgs))
+    groups = read_ahead(runtime.database, chosen, month.start, month.end)
+    results = []
+    for result in _side_by_side(close, groups):
+        results.append(result)
+        if progress is not None:
+            progress(1)
+    return results
+
+
+def _side_by_side(close: Callable[[str], MonthResult], groups: Iterable[Sequence[str]]) -> Iterator[MonthResult]:
+    """Close the orgs, some at once; while those of one group are closed, the next group is asked for."""
     with ThreadPoolExecutor(CLOSED_AT_ONCE, thread_name_prefix="close") as pool:
         try:
-            for result in pool.map(close, chosen):
-                results.append(result)
-                if progress is not None:
-                    progress(1)
+            closing: deque[Future[MonthResult]] = deque()
+            for group in groups:
+                while len(closing) > CLOSED_AT_ONCE:  # all but the last of the groups before
+                    yield closing.popleft().result()
+                closing.extend(pool.submit(close, org_id) for org_id in group)
+            while closing:
+                yield closing.popleft().result()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return results
 
 
 def _close_org(
