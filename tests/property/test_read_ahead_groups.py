@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,5 +26,5 @@ def test_groups_are_as_large_as_the_bound_allows_and_lose_nothing(ranges: list[E
     assert [one for group in groups for one in group] == ranges
     assert all(group for group in groups)
     assert all(entries(group) <= entries_max for group in groups if len(group) > 1)
-    for group, following in zip(groups, groups[1:], strict=False):
+    for group, following in pairwise(groups):
         assert entries([*group, following[0]]) > entries_max

@@ -19,7 +19,7 @@ from tallystick.journal.named_sql import load_queries
 _SQL = load_queries("read_ahead")
 
 GROUP_ENTRIES = 100_000
-"""How many entries are read ahead at a time. They lie on as many pages of 8 kB at most; pages of a busy time are shared."""
+"""How many entries are read ahead at a time: on as many pages of 8 kB at most, and on fewer in a busy time."""
 GROUP_ORGS = 200
 _ZONES = timedelta(days=1)  # no clock is further from UTC
 
@@ -72,7 +72,7 @@ def group_ranges(ranges: Sequence[EntryRange], entries_max: int = GROUP_ENTRIES)
 
 
 def find_ranges(database: Database, orgs: Sequence[str], start: datetime, end: datetime) -> list[EntryRange]:
-    """Where each org's entries of [start, end) lie, and of a day around it; what came more than 6 hours late left out."""
+    """Where each org's entries of [start, end), and of a day around it, lie that came at most 6 hours late."""
     given = {"orgs": list(orgs), "start": start - _ZONES, "end": end + _ZONES}
     with database.operator() as connection:
         return [EntryRange(*row) for row in connection.execute(_SQL["ranges"], given)]
