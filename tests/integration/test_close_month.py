@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime
 from fractions import Fraction
 
@@ -11,7 +12,7 @@ import pytest
 
 from invoicing import CONTRACT, apply, event, record, subscribe
 from journal_helpers import append_in_the_past, count
-from tallystick.app.close_month import MonthResult, close_month, orgs_to_close, preview_invoice
+from tallystick.app.close_month import MonthResult, close_each, close_month, orgs_to_close, preview_invoice
 from tallystick.app.invoices import find_invoice, list_invoices, requests_behind, show_invoice
 from tallystick.app.replay import replay_invoice
 from tallystick.app.reprice import reprice
@@ -422,3 +423,20 @@ def test_the_requests_behind_a_line_are_exactly_those_that_it_charges(runtime: R
     with pytest.raises(BadInput) as refused:
         requests_behind(runtime, "globex/2026-10", 99)
     assert refused.value.code == "unknown_line"
+
+
+def test_what_is_closed_stays_closed_when_somebody_stops_in_between(runtime: Runtime) -> None:
+    apply(runtime)
+    orgs = [f"org-{number}" for number in range(12)]
+    for org_id in orgs:
+        subscribe(runtime, org_id)
+    with closing(close_each(runtime, OCTOBER)) as results:
+        first = next(results)
+    assert (first.org_id, first.status) == ("org-0", "closed")
+    there = {row.org_id for row in list_invoices(runtime, month=OCTOBER)}
+    assert "org-0" in there
+    again = close_month(runtime, OCTOBER)
+    assert [(one.org_id, one.status == "already_closed") for one in again] == [
+        (one, one in there) for one in sorted(orgs)
+    ]
+    assert {row.org_id for row in list_invoices(runtime, month=OCTOBER)} == set(orgs)

@@ -8,7 +8,7 @@ when none was stored since.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -127,11 +127,25 @@ def close_month(
         BadInput: `invalid_month`, or `invalid_text` for what cannot be an org's id.
         Unavailable: `database_unreachable`; months closed until then stay closed, and closing again is safe.
     """
+    results = []
+    for result in close_each(runtime, label, orgs, before_late_window=before_late_window):
+        results.append(result)
+        if progress is not None:
+            progress(1)
+    return results
+
+
+def close_each(
+    runtime: Runtime, label: str, orgs: Sequence[str] | None = None, *, before_late_window: bool = False
+) -> Generator[MonthResult]:
+    """As `close_month`, each result when it is there: while the caller works with it, the next orgs are closed.
+
+    Who does not take all of them closes the iterator: months that are closed by then stay closed.
+    """
     month = month_period(label)
     for org_id in orgs or ():
         check_org_id(org_id)
     versions = contract_versions(runtime)
-
     actor = current_actor()  # threads of their own would not know who it is
 
     def close(org_id: str) -> MonthResult:
@@ -139,13 +153,7 @@ def close_month(
             return _close_org(runtime, org_id, label, versions, before_late_window=before_late_window)
 
     chosen = list(dict.fromkeys(orgs_to_close(runtime, label) if orgs is None else orgs))
-    groups = read_ahead(runtime.database, chosen, month.start, month.end)
-    results = []
-    for result in _side_by_side(close, groups):
-        results.append(result)
-        if progress is not None:
-            progress(1)
-    return results
+    yield from _side_by_side(close, read_ahead(runtime.database, chosen, month.start, month.end))
 
 
 def _side_by_side(close: Callable[[str], MonthResult], groups: Iterable[Sequence[str]]) -> Iterator[MonthResult]:

@@ -11,11 +11,13 @@ next run issues; a number is given only in the transaction that stores the entry
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any, Literal
 
-from tallystick.app.close_month import MonthResult, close_month, orgs_to_close, preview_invoice
+from tallystick.app.close_month import MonthResult, close_each, preview_invoice
 from tallystick.app.ended_months import ended_months
 from tallystick.app.invoices import find_invoice, unknown_invoice
 from tallystick.app.issue_invoices import Issue, contract_of, issue_stored
@@ -183,14 +185,12 @@ def finalize_month(
         BadInput: `invalid_month`, or `invalid_text` for what cannot be an org's id.
         Unavailable: `database_unreachable`; doing it again is safe.
     """
-    results = []
-    chosen = list(dict.fromkeys(orgs_to_close(runtime, label) if orgs is None else orgs))
-    for start in range(0, len(chosen), FINALIZED_AT_ONCE):
-        batch = chosen[start : start + FINALIZED_AT_ONCE]
-        closed = close_month(runtime, label, batch, before_late_window=before_late_window)
-        results += _finalized(runtime, label, closed)
-        if progress is not None:
-            progress(len(batch))
+    results: list[FinalResult] = []
+    with closing(close_each(runtime, label, orgs, before_late_window=before_late_window)) as closed:
+        while batch := list(islice(closed, FINALIZED_AT_ONCE)):
+            results += _finalized(runtime, label, batch)
+            if progress is not None:
+                progress(len(batch))
     return results
 
 

@@ -12,15 +12,17 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import datetime
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tallystick.app.jobs import started_by
 from tallystick.app.settings import Settings
-from tallystick.app.verify import Ledger
 from tallystick.app.verify_report import VerifyReport
 from tallystick.core.errors import Conflict, Unavailable
 from tallystick.journal.database import Connection
 from tallystick.journal.jobs import RUNS_KEPT, Run, last_runs, note_run
+
+if TYPE_CHECKING:  # a server looks at outcomes; what checks takes long to load, and runs elsewhere
+    from tallystick.app.verify import Ledger
 
 VERIFY = "verify"
 """The job's name."""
