@@ -477,6 +477,13 @@ def test_an_override_that_changes_nothing_is_not_named(bends):
     assert ask("free", where, meters={IN: 501}).code == "hard_limit_reached"
 
 
+def test_an_override_that_was_not_needed_is_not_named():
+    where = state(None, 500, 0, overrides=(override(7, limits={0: 2000}),))
+    for tokens, named in ((500, ()), (501, (7,)), (1500, (7,))):
+        decision = ask("free", where, meters={IN: tokens})
+        assert (decision.allow, decision.overrides, decision.limits[0].max) == (True, named, 2000)
+
+
 def test_an_override_that_was_not_enough_is_not_named():
     decision = ask("small", state(0, overrides=(override(7, allow_actions=("research",)),)), action="research")
     assert (decision.code, decision.overrides) == ("top_up_not_available", ())
@@ -490,7 +497,8 @@ def test_an_override_gives_no_credits_and_lifts_no_suspension():
 
 def test_a_lifted_limit_is_shown_as_one():
     decision = ask("free", state(None, 9000, 0, overrides=(override(3, limits={0: -1}),)), meters={IN: 5})
-    assert (decision.limits[0].max, decision.limits[0].exceeded, decision.overrides) == (-1, False, (3,))
+    (limit,) = decision.limits
+    assert (limit.max, limit.exceeded, limit.warned_at, decision.overrides) == (-1, False, None, (3,))
 
 
 # ── shadow mode ─────────────────────────────────────────────────────────────────────────────────────────────────────
