@@ -83,7 +83,6 @@ work_out(*REQUESTS.values(), *_RESULTS.values(), op.Ended, op.Returned)
 Writer = Callable[[Any], bytes]
 _json_text = msgspec.json.encode
 _DECIMAL = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?")
-_NO_DEFAULT = object()
 
 
 def encode_part(part: msgspec.Struct) -> bytes:
@@ -152,13 +151,14 @@ def _read_other(kind: type, value: Any) -> Any:
 # ── writing: for each type once, what writes its values ─────────────────────────────────────────────────────────────
 #
 # Bodies are written under the lock of an org's head, thousands a second. So the writer of a structure is made as source
-# text, as `dataclasses` makes its methods: without a loop over the members, it takes less than half of the time.
+# text, as `dataclasses` makes its methods: one template for it and the structures that it always has, filled at once.
 
 
 class _Source:
-    """The source of one writer: an expression for each value, and the names that these need."""
+    """The source of one writer: lines that name values, and the names that these need."""
 
     def __init__(self) -> None:
+        self.lines: list[str] = []
         self.names: dict[str, Any] = {
             "text": msgspec.json.encode, "instant": _instant, "fraction": _fraction, "table": _table,
         }  # fmt: skip
@@ -169,57 +169,80 @@ class _Source:
         self.names[name] = value
         return name
 
-    def expression(self, kind: Any, value: str) -> str:
-        """What writes the value of that name, of that type."""
+    def local(self, expression: str) -> str:
+        """A name for what an expression gives."""
+        name = f"m_{len(self.lines)}"
+        self.lines.append(f"{name} = {expression}")
+        return name
+
+    def written(self, kind: Any, value: str) -> str:
+        """The expression that writes the value of that name, of that type."""
+        template, values = self.template(kind, value)
+        return values[0] if template == "%b" else f"b'{template}' % ({', '.join(values)},)"
+
+    def template(self, kind: Any, value: str) -> tuple[str, list[str]]:
+        """What writes a value of that type: a template of bytes, and expressions for its places."""
         origin, arguments = get_origin(kind), get_args(kind)
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+            return self.structure(kind, value)
         if origin in (Union, types.UnionType):
             (inner,) = [one for one in arguments if one is not types.NoneType]
-            return f"(b'null' if {value} is None else {self.expression(inner, value)})"
+            value = self.local(value)
+            return "%b", [f"(b'null' if {value} is None else {self.apart(inner, value)})"]
         if origin is tuple or origin is list:
-            one = self.expression(arguments[0], "one")
-            return f"(b'[%b]' % b','.join([{one} for one in {value}]) if {value} else b'[]')"
+            value = self.local(value)
+            return "%b", [
+                f"(b'[%b]' % b','.join([{self.apart(arguments[0], 'one')} for one in {value}]) if {value} else b'[]')"
+            ]
         if isinstance(origin, type) and issubclass(origin, Mapping):
-            return f"table({value}, {self.name(_writer(arguments[1]))})"
+            return "%b", [f"table({value}, {self.name(_writer(arguments[1]))})"]
+        if origin is Literal or kind is str:
+            return "%b", [f"text({value})"]
+        template, expression = _PLAIN[kind]
+        return template, [expression.format(value)]
+
+    def apart(self, kind: Any, value: str) -> str:
+        """As `written`, where the value may not be there: without lines of its own."""
         if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
             return f"{self.name(_writer(kind))}({value})"
-        if origin is Literal or kind is str:
-            return f"text({value})"
-        return _PLAIN[kind].format(value)
+        if get_origin(kind) in (tuple, list, Union, types.UnionType):
+            return f"{self.name(_writer(kind))}({value})"
+        return self.written(kind, value)
+
+    def structure(self, kind: type[msgspec.Struct], value: str) -> tuple[str, list[str]]:
+        """The members of a structure in their order; one that has its default is left out, with its comma."""
+        fields = sorted(msgspec.structs.fields(kind), key=lambda field: field.encode_name)
+        first = next((place for place, field in enumerate(fields) if field.required), len(fields))
+        template, values = "", list[str]()
+        for place, field in enumerate(fields):
+            before, after = ("," if place > first else ""), ("," if place < first else "")
+            if field.required:
+                member, given = self.template(field.type, f"{value}.{field.name}")
+                template += f'{before}"{field.encode_name}":{member}'
+                values += given
+            else:
+                named, default = self.local(f"{value}.{field.name}"), self.name(_default(field))
+                member = f"b'{before}\"{field.encode_name}\":%b{after}' % {self.apart(field.type, named)}"
+                template += "%b"
+                values.append(f"(b'' if {named} is {default} or {named} == {default} else {member})")
+        if first < len(fields):
+            return f"{{{template}}}", values
+        return "{%b}", [f"b''.join(({''.join(f'{one}, ' for one in values)}))[:-1]"]
 
 
 @cache
 def _writer(kind: Any) -> Writer:
     """What writes values of a type."""
     source = _Source()
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        lines = _struct_lines(source, kind)
-    else:
-        lines = [f"return {source.expression(kind, 'value')}"]
-    exec("def write(value):\n    " + "\n    ".join(lines), source.names)  # noqa: S102 - of the names of our own types
+    given = f"return {source.written(kind, 'value')}"
+    lines = "\n    ".join([*source.lines, given])
+    exec(f"def write(value):\n    {lines}", source.names)  # noqa: S102 - of the names of our own types
     write: Writer = source.names["write"]
     return write
 
 
-def _struct_lines(source: _Source, kind: type[msgspec.Struct]) -> list[str]:
-    """The body of what writes a structure: its members in their order, those that have their default left out."""
-    lines, parts = [], []
-    for field in sorted(msgspec.structs.fields(kind), key=lambda field: field.encode_name):
-        member, default = f"m_{field.name}", _default(field)
-        written = f"b'\"{field.encode_name}\":%b,' % {source.expression(field.type, member)}"
-        lines.append(f"{member} = value.{field.name}")
-        if default is not _NO_DEFAULT:
-            known = source.name(default)
-            lines.append(f"w_{field.name} = b'' if {member} is {known} or {member} == {known} else {written}")
-        else:
-            lines.append(f"w_{field.name} = {written}")
-        parts.append(f"w_{field.name}")
-    return [*lines, f"return b'{{%b}}' % b''.join(({', '.join(parts)},))[:-1]"]
-
-
 def _default(field: msgspec.structs.FieldInfo) -> Any:
-    if field.default is not msgspec.NODEFAULT:
-        return field.default
-    return _NO_DEFAULT if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+    return field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
 
 
 def _table(table: Mapping[Any, Any], write: Writer) -> bytes:
@@ -249,12 +272,12 @@ def _fraction(value: Fraction) -> bytes:
     return f'"{sign}{whole}{"." if part else ""}{part}"'.encode()
 
 
-_PLAIN: Mapping[Any, str] = types.MappingProxyType(
+_PLAIN: Mapping[Any, tuple[str, str]] = types.MappingProxyType(
     {
-        int: "(b'\"%d\"' % {})",
-        bool: "(b'true' if {} else b'false')",
-        datetime: "instant({})",
-        Fraction: "fraction({})",
+        int: ('"%d"', "{}"),
+        bool: ("%b", "(b'true' if {0} else b'false')"),
+        datetime: ("%b", "instant({})"),
+        Fraction: ("%b", "fraction({})"),
     }
 )
-"""Expressions that write plain values."""
+"""Templates of plain values, and the expressions for their places."""
