@@ -2,48 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from hashlib import sha256
 from typing import NamedTuple
-
-import msgspec
 
 from tallystick.journal.copy_rows import operation_tail, operation_texts, row_head
 from tallystick.ledger.entry import preimage
 from tallystick.ledger.operation_entry import operation_json
 
-
-class OperationTexts(msgspec.Struct, frozen=True, gc=False):
-    """The columns that an operation shares with usage, where its request has them."""
-
-    feature: str | None = None
-    environment: str | None = None
-    provider: str | None = None
-    model: str | None = None
-    api_key_id: str | None = None
-    action: str | None = None
-
-
-NO_TEXTS = OperationTexts()
-
-
-class OperationFields(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """An operation's entry, but for what is known only under the head's lock: its place, and the body's result.
-
-    Attributes:
-        fingerprint: by `ledger.encoding.operation_fingerprint`, under `salt`.
-        attributes: {} when there are none.
-    """
-
-    org_id: str
-    kind: str
-    request_id: str
-    salt: bytes
-    fingerprint: bytes
-    refers_to_seq: int | None = None
-    texts: OperationTexts = NO_TEXTS
-    user_id: str | None = None
-    session_id: str | None = None
-    attributes: dict[str, str] = {}
+Texts = tuple[str | None, str | None, str | None, str | None, str | None, str | None]
+"""The columns that an operation shares with usage: feature, environment, provider, model, API key, action."""
+NO_TEXTS: Texts = (None,) * 6
 
 
 class OperationRow(NamedTuple):
@@ -54,9 +23,18 @@ class OperationRow(NamedTuple):
 
 
 def operation_row(
-    fields: OperationFields,
+    org_id: str,
+    kind: str,
+    request_id: str,
     body: bytes,
     *,
+    texts: Texts,
+    user_id: str | None,
+    session_id: str | None,
+    attributes: Mapping[str, str],
+    salt: bytes,
+    fingerprint: bytes,
+    refers_to_seq: int | None,
     seq: int,
     time_max_us: int,
     time_max_json: bytes,
@@ -68,50 +46,42 @@ def operation_row(
 
     Args:
         body: as `ledger.operation_body.encode_body` writes it.
+        texts: where its request has them.
+        fingerprint: by `ledger.encoding.operation_fingerprint`, under `salt`.
         time_max_us: the latest time of the org's entries up to and with this one, in microseconds (`copy_rows`).
         time_max_json: the same as `ledger.entry.instant_json` gives it.
         recorded_us, recorded_json: the present instant likewise; it is the operation's time, too.
         rate_version: the newest rate card's.
     """
-    texts = fields.texts
+    feature, environment, provider, model, api_key_id, action = texts
     entry_json = operation_json(
-        fields.kind,
-        fields.org_id,
-        fields.request_id,
+        kind,
+        org_id,
+        request_id,
         body,
-        fields.fingerprint,
+        fingerprint,
         rate_version,
         recorded_json,
         recorded_json,
-        fields.refers_to_seq,
-        action=texts.action,
-        api_key_id=texts.api_key_id,
-        environment=texts.environment,
-        feature=texts.feature,
-        model=texts.model,
-        provider=texts.provider,
+        refers_to_seq,
+        action=action,
+        api_key_id=api_key_id,
+        environment=environment,
+        feature=feature,
+        model=model,
+        provider=provider,
     )
     leaf = sha256(b"\x00" + preimage(entry_json, seq, time_max_json)).digest()
     tail = operation_tail(
-        operation_texts(
-            fields.org_id,
-            fields.kind,
-            texts.feature,
-            texts.environment,
-            texts.provider,
-            texts.model,
-            texts.api_key_id,
-            texts.action,
-            rate_version,
-        ),
-        fields.refers_to_seq,
+        operation_texts(org_id, kind, *texts, rate_version),
+        refers_to_seq,
         recorded_us,
-        fields.request_id,
-        fields.user_id,
-        fields.session_id,
-        fields.salt,
-        fields.fingerprint,
-        fields.attributes,
+        request_id,
+        user_id,
+        session_id,
+        salt,
+        fingerprint,
+        attributes,
         body,
     )
     return OperationRow(row_head(seq, time_max_us, leaf) + tail, leaf)

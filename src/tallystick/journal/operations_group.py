@@ -16,7 +16,7 @@ from tallystick.contract.model import Contract
 from tallystick.journal.copy_rows import microseconds, row_head
 from tallystick.journal.counters import OrgCounters, Progress
 from tallystick.journal.heads import Head
-from tallystick.journal.operation_rows import NO_TEXTS, OperationFields, OperationTexts, operation_row
+from tallystick.journal.operation_rows import NO_TEXTS, Texts, operation_row
 from tallystick.journal.operations_load import HoldRow, OrgRow, StoredOperation
 from tallystick.journal.prepare import Row
 from tallystick.ledger.encoding import SALT_BYTES, operation_fingerprint, personal_json
@@ -203,19 +203,17 @@ class Appender:
         fingerprint = operation_fingerprint(salt, kind, org_id, request_id, request, personal)
         asked = step.request if isinstance(step.request, Authorize) else hold
         row, leaf = operation_row(
-            OperationFields(
-                org_id=org_id,
-                kind=kind,
-                request_id=request_id,
-                salt=salt,
-                fingerprint=fingerprint,
-                refers_to_seq=step.refers_to_seq,
-                texts=NO_TEXTS if asked is None else _texts(asked),
-                user_id=who.user_id,
-                session_id=who.session_id,
-                attributes=dict(who.attributes),
-            ),
+            org_id,
+            kind,
+            request_id,
             body,
+            texts=NO_TEXTS if asked is None else _texts(asked),
+            user_id=who.user_id,
+            session_id=who.session_id,
+            attributes=who.attributes,
+            salt=salt,
+            fingerprint=fingerprint,
+            refers_to_seq=step.refers_to_seq,
             seq=head.seq,
             time_max_us=head.time_max_us,
             time_max_json=head.time_max_json,
@@ -258,5 +256,5 @@ class Appender:
         return recorded
 
 
-def _texts(asked: Authorize) -> OperationTexts:
-    return OperationTexts(asked.feature, asked.environment, asked.provider, asked.model, asked.api_key_id, asked.action)
+def _texts(asked: Authorize) -> Texts:
+    return asked.feature, asked.environment, asked.provider, asked.model, asked.api_key_id, asked.action

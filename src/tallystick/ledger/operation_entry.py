@@ -30,44 +30,41 @@ def operation_json(
 ) -> bytes:
     """E of an operation. `body` is as `operation_body` writes it, instants are as `instant_json` gives them."""
     refers = b"" if refers_to_seq is None else b'"refers_to_seq":%d,' % refers_to_seq
+    template = _template(kind, org_id, rate_version, action, api_key_id, environment, feature, model, provider)
+    return template % (body, fingerprint.hex().encode(), recorded_at, refers, _text(request_id), time)
+
+
+@lru_cache(maxsize=_TEMPLATES_MAX)
+def _template(
+    kind: str,
+    org_id: str,
+    rate_version: str,
+    action: str | None,
+    api_key_id: str | None,
+    environment: str | None,
+    feature: str | None,
+    model: str | None,
+    provider: str | None,
+) -> bytes:
+    """What operations have in common, with places for the rest."""
     return b"".join(
         (
-            _operation_start(action, api_key_id),
-            body,
-            _operation_middle(environment, feature),
-            fingerprint.hex().encode(),
-            _operation_end(kind, model, org_id, provider, rate_version),
-            recorded_at,
-            b",",
-            refers,
-            b'"request_id":',
-            _text(request_id),
-            b',"time":',
-            time,
-            b"}",
+            b"{",
+            _members(("action", action), ("api_key_id", api_key_id)),
+            b'"body":%b,',
+            _members(("environment", environment), ("feature", feature)),
+            b'"fingerprint":"%b",',
+            _members(("kind", kind), ("model", model), ("org_id", org_id), ("provider", provider)),
+            _members(("rate_version", rate_version)),
+            b'"recorded_at":%b,%b"request_id":%b,"time":%b}',
         )
     )
 
 
-@lru_cache(maxsize=_TEMPLATES_MAX)
-def _operation_start(action: str | None, api_key_id: str | None) -> bytes:
-    return b"{" + _members(("action", action), ("api_key_id", api_key_id)) + b'"body":'
-
-
-@lru_cache(maxsize=_TEMPLATES_MAX)
-def _operation_middle(environment: str | None, feature: str | None) -> bytes:
-    return b"," + _members(("environment", environment), ("feature", feature)) + b'"fingerprint":"'
-
-
-@lru_cache(maxsize=_TEMPLATES_MAX)
-def _operation_end(kind: str, model: str | None, org_id: str, provider: str | None, rate_version: str) -> bytes:
-    members = (("kind", kind), ("model", model), ("org_id", org_id), ("provider", provider))
-    return b'",' + _members(*members, ("rate_version", rate_version)) + b'"recorded_at":'
-
-
 def _members(*members: tuple[str, str | None]) -> bytes:
-    """Members of an object, each with a comma after it; those without a value are left out."""
-    return b"".join(b'"%b":%b,' % (name.encode(), _text(value)) for name, value in members if value is not None)
+    """Members in a template of an object, each with a comma after it; those without a value are left out."""
+    written = [b'"%b":%b,' % (name.encode(), _text(value)) for name, value in members if value is not None]
+    return b"".join(written).replace(b"%", b"%%")
 
 
 def body_request(body: bytes) -> bytes:
