@@ -31,6 +31,8 @@ _SERVER_SETTINGS = {
     "full_page_writes": "off",
     "max_wal_size": "256MB",
     "min_wal_size": "64MB",
+    # A new database is a copy of the files of another, which the kernel makes quicker by itself.
+    "file_copy_method": "clone",
     # To drop a database is to look through all of this.
     "shared_buffers": "128MB",
     "max_connections": "200",
