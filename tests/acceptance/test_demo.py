@@ -68,8 +68,11 @@ def test_a_person_reads_a_table_and_what_to_do_next(short_dir: Path, tmp_path: P
     assert "identical" in done.stdout
     assert "invoice explain initech/2026-10" in done.stdout
     assert "taking in events" in done.stderr
-    verified = run_tally("verify", env={**os.environ, "TALLY_DATA_DIR": str(short_dir / "demo")})
+    environment = {**os.environ, "TALLY_DATA_DIR": str(short_dir / "demo")}
+    verified = run_tally("verify", env=environment)
     assert verified.returncode == 0, verified.stdout + verified.stderr
+    before = run_tally("invoice", "close", "2026-09", "--json", env=environment)
+    assert (before.returncode, before.stdout) == (0, "")  # nothing is left to be billed of the month before
 
 
 def test_what_cannot_be_simulated_is_refused_before_anything_starts(short_dir: Path, tmp_path: Path) -> None:

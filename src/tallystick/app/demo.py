@@ -131,7 +131,7 @@ def run_demo(settings: Settings, output_dir: Path, *, month: str, seed: int, eve
             advance(1)
             contract = apply_contract(runtime, reference_text(), "the reference contract", begins).contract.name
             for customer in CUSTOMERS:
-                _subscribe(runtime, customer, contract, begins)
+                _subscribe(runtime, customer, contract, month)
             taken_in = _TakenIn()
             invoices = _live_through(
                 runtime, clock, taken_in, simulate_month(period, seed=seed, events=events), period, step
@@ -167,14 +167,15 @@ def _make_folder(folder: Path) -> None:
         ) from None
 
 
-def _subscribe(runtime: Runtime, customer: Customer, contract: str, begins: datetime) -> None:
+def _subscribe(runtime: Runtime, customer: Customer, contract: str, month: str) -> None:
+    """From when the month begins where the customer is: nothing is to be billed of the month before."""
     set_subscription(
         runtime,
         customer.org_id,
         contract=contract,
         plan=customer.plan,
         time_zone=customer.time_zone,
-        effective_from=begins,
+        effective_from=month_period(month, customer.time_zone).start,
     )
 
 
