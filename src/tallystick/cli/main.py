@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
+from copy import copy
 from functools import cache
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
-from typer.main import get_command
+from typer.main import get_command, get_command_name, solve_typer_info_defaults
 
 from tallystick import __version__
 from tallystick.app.acting import Actor, act_as, login_name
@@ -185,13 +187,32 @@ def version() -> None:
 def main() -> None:
     """The console script."""
     _open_closed_streams()
-    command()()
+    command_for(sys.argv[1:])()
+
+
+def command_for(arguments: Sequence[str]) -> Any:
+    """The commands as far as these arguments can reach them: what is called alone, or all of them where help is asked
+    for, a word is completed, or nothing has that name.
+    """
+    return (_command_named(arguments[0]) if arguments else None) or command()
 
 
 @cache
 def command() -> Any:
     """Every command with its options: made once, which takes longer than many a command itself."""
     return get_command(app)
+
+
+@cache
+def _command_named(name: str) -> Any:
+    alone = copy(app)
+    alone.registered_commands = [
+        one
+        for one in app.registered_commands
+        if (one.name or get_command_name(str(getattr(one.callback, "__name__", "")))) == name
+    ]
+    alone.registered_groups = [one for one in app.registered_groups if solve_typer_info_defaults(one).name == name]
+    return get_command(alone) if alone.registered_commands or alone.registered_groups else None
 
 
 def _open_closed_streams() -> None:
