@@ -187,8 +187,16 @@ def test_a_caller_who_leaves_before_the_answer_has_their_event_stored(call, runt
     assert other.answer()[0] == 200
 
 
+@pytest.fixture
+def short_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is opened after this has a queue that a few batches fill."""
+    monkeypatch.setenv("TALLY_QUEUE_EVENTS_MAX", "3000")
+
+
 @pytest.mark.parametrize("way", ["", "?x"], ids=["short", "long"])
+@pytest.mark.usefixtures("short_queue")
 def test_a_full_queue_is_429_with_the_seconds_to_wait_and_takes_nothing(call, runtime, way: str):
+    assert runtime.settings.queue_events_max == 3000
     runtime.append([])  # nothing; and yet the writer is there
     first = call()
     first.send(encoded("first"))
