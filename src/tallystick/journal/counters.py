@@ -124,13 +124,18 @@ class OrgCounters:
         added: by counter and start of its window, what entries of this transaction add.
     """
 
-    __slots__ = ("added", "counting", "org_id", "windows")
+    __slots__ = ("_names", "added", "counting", "org_id", "windows")
 
     def __init__(self, org_id: str, counting: Counting, now: datetime) -> None:
         self.org_id = org_id
         self.counting = counting
         self.windows: dict[str, Window] = {rule.per: window_at(rule.per, counting.zone, now) for rule in counting.rules}
         self.added: dict[tuple[str, datetime], int] = {}
+        self._names: dict[tuple[str, datetime | None], None] = {}
+        for rule in counting.rules:
+            counters, start = [meter_counter(meter) for meter in rule.meters], self.windows[rule.per].starts_at
+            self._names |= {(windowed(rule.per, counter), start): None for counter in counters}
+            self._names |= {(counter, None): None for counter in counters}
 
     def stale(self, progress: Progress) -> list[Rule]:
         """What is to be counted anew: the windows of another time, or all when what is counted has changed."""
@@ -142,14 +147,11 @@ class OrgCounters:
 
     def names(self, spenders: Iterable[tuple[Budget, str]] = ()) -> list[tuple[str, datetime | None]]:
         """The counters that decisions look at: those of the limits, and those of budgets with their counters."""
-        found: list[tuple[str, datetime | None]] = []
-        for rule in self.counting.rules:
-            start = self.windows[rule.per].starts_at
-            found += [(windowed(rule.per, meter_counter(meter)), start) for meter in rule.meters]
-            found += [(meter_counter(meter), None) for meter in rule.meters]
+        found = dict(self._names)
         for budget, counter in spenders:
-            found += [(windowed(budget.per, counter), self.windows[budget.per].starts_at), (counter, None)]
-        return list(dict.fromkeys(found))
+            found[windowed(budget.per, counter), self.windows[budget.per].starts_at] = None
+            found[counter, None] = None
+        return list(found)
 
     def add_usage(self, account: OrgAccount, event: UsageEvent, our_cost_pico: int) -> None:
         """An event of this transaction has become an entry."""

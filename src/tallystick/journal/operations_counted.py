@@ -45,37 +45,52 @@ def what_to_count(
     for org_id, request, user_id in asked.requests:
         spenders[org_id] += orgs[org_id].account.applying(request, user_id)
     for org_id, org in orgs.items():
-        row = org.row
-        org.counters = None
-        counters = counters_of(org_id, org.contract, row.plan, row.time_zone, org.account.budgets, now)
-        if counters is None:
-            continue
-        anew = counters.stale(org.progress)
-        last_seq, counted = org.head.seq, org.counted_through_seq
-        is_behind = bool(counters.counting.rules) and counted < last_seq
-        if (anew or is_behind) and org_id not in asked.decided:
-            continue
-        forget_all = org.progress.counted != counters.counting.signature
-        if anew or is_behind or forget_all:
-            backlog = Backlog(counters, anew, counted, last_seq, forget_all)
-            if counters.counting.rules and backlog.entries_max > COUNTED_AT_ONCE:
-                raise FarBehind(org_id)
-            backlogs.append(backlog)
-            org.progress.counted = counters.counting.signature
-            org.progress.starts = {per: window.starts_at for per, window in counters.windows.items()}
-            org.is_caught_up = True
-        is_current = not (anew or is_behind or forget_all)
-        org.counters, org.counted_through_seq = counters, last_seq
-        if not is_current:
-            org.forget_counters()
-        elif hints.get(org_id) is counters.counting:
-            add_counters(org, loaded.get(org_id, ()))
-            org.known.update(counters.names())
+        if org.counters is None:  # else it was kept with them
+            backlog = _counted(org, asked, hints, loaded, now)
+            if backlog is not None:
+                backlogs.append(backlog)
         if org_id in asked.decided:
-            wanted = [name for name in counters.names(spenders[org_id]) if name not in org.known]
-            org.known.update(wanted)
-            names += [(org_id, *name) for name in wanted]
+            names += _names(org, spenders[org_id])
     return backlogs, names
+
+
+def _counted(
+    org: OrgWork, asked: Asked, hints: Mapping[str, Counting], loaded: Mapping[str, list[Any]], now: datetime
+) -> Backlog | None:
+    """Have the org's counters, unless they stay behind; what is to be added to them first, where they are."""
+    org_id, row = org.org_id, org.row
+    counters = counters_of(org_id, org.contract, row.plan, row.time_zone, org.account.budgets, now)
+    if counters is None:
+        return None
+    anew = counters.stale(org.progress)
+    last_seq, counted = org.head.seq, org.counted_through_seq
+    is_behind = bool(counters.counting.rules) and counted < last_seq
+    if (anew or is_behind) and org_id not in asked.decided:
+        return None
+    forget_all = org.progress.counted != counters.counting.signature
+    backlog = None
+    if anew or is_behind or forget_all:
+        backlog = Backlog(counters, anew, counted, last_seq, forget_all)
+        if counters.counting.rules and backlog.entries_max > COUNTED_AT_ONCE:
+            raise FarBehind(org_id)
+        org.progress.counted = counters.counting.signature
+        org.progress.starts = {per: window.starts_at for per, window in counters.windows.items()}
+        org.is_caught_up = True
+        org.forget_counters()
+    elif hints.get(org_id) is counters.counting:
+        add_counters(org, loaded.get(org_id, ()))
+        org.known.update(counters.names())
+    org.counters, org.counted_through_seq = counters, last_seq
+    return backlog
+
+
+def _names(org: OrgWork, spenders: Iterable[tuple[Budget, str]]) -> list[tuple[str, str, datetime | None]]:
+    """The counters that decisions on the org will look at, as far as they are not known."""
+    if org.counters is None:
+        return []
+    wanted = [name for name in org.counters.names(spenders) if name not in org.known]
+    org.known.update(wanted)
+    return [(org.org_id, *name) for name in wanted]
 
 
 def by_org(rows: Iterable[Sequence[Any]]) -> dict[str, list[Any]]:

@@ -113,8 +113,13 @@ class OrgWork:
 
     def committed(self) -> None:
         """What was changed is saved, so that the next group can go on from here."""
+        if self.account.terms_changed:
+            self.counters = None  # budgets may have changed, and with them what is counted
+        if self.counters is not None:
+            self.counters.added.clear()
         self.account.committed()
-        self.holds = {seq: row for seq, row in self.holds.items() if seq in self.account.holds}
+        if len(self.holds) > len(self.account.holds):
+            self.holds = {seq: row for seq, row in self.holds.items() if seq in self.account.holds}
         self.transfers = []
         self.settled = []
         self.is_caught_up = self.is_kept_up = False

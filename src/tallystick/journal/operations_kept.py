@@ -73,10 +73,10 @@ class KeptOrgs:
                 self._distrusted[org.org_id] = left - 1
                 if left == 1:
                     del self._distrusted[org.org_id]
-            elif _is_small(org) and not org.is_left_uncounted:
+            elif (weight := _weight(org)) is not None and not org.is_left_uncounted:
                 org.committed()
-                kept = self._kept[org.org_id] = _Kept(org, learned, now, _weight(org))
-                self.weight += kept.weight
+                self._kept[org.org_id] = _Kept(org, learned, now, weight)
+                self.weight += weight
         while len(self._kept) > _ORGS_MAX or self.weight > _WEIGHT_MAX:
             self.take([next(iter(self._kept))])  # the one that was put here first: taking one puts it last
 
@@ -99,17 +99,10 @@ class KeptOrgs:
         return kept.learned == learned and kept.at <= now and (until is None or now < until)
 
 
-def _is_small(org: OrgWork) -> bool:
+def _weight(org: OrgWork) -> int | None:
+    """What it takes to keep the org; None where that is too much for one."""
     account = org.account
-    return (
-        len(account.holds) <= _HOLDS_MAX
-        and len(account.wallet.lots) <= _LOTS_MAX
-        and len(account.used) + len(org.known) <= _COUNTERS_MAX
-    )
-
-
-def _weight(org: OrgWork) -> int:
-    account = org.account
-    return (
-        1 + len(account.holds) + len(account.wallet.lots) + len(account.used) + len(account.reserved) + len(org.known)
-    )
+    holds, lots = len(account.holds), len(account.wallet.lots)
+    counters = len(account.used) + len(account.reserved) + len(org.known)
+    is_small = holds <= _HOLDS_MAX and lots <= _LOTS_MAX and counters <= _COUNTERS_MAX
+    return 1 + holds + lots + counters if is_small else None

@@ -58,23 +58,19 @@ def sweep(account: OrgAccount, seq: int, now: datetime, *, grace: timedelta) -> 
     """
     steps: list[Step] = []
     over = [hold for hold in account.holds.values() if hold.held.expires_at <= now]
-    for hold in sorted(over, key=lambda hold: (hold.held.expires_at, hold.seq)):
+    for hold in sorted(over, key=lambda hold: (hold.held.expires_at, hold.seq)) if over else ():
         steps += end_hold(account, seq + len(steps), now, hold.seq, grace=grace)
-    while True:
+    while (ends_at := account.wallet.next_expiry()) is not None and ends_at <= now:
         before = account.wallet.state()
         lot = account.wallet.expire(now)
         if lot is None:
-            return steps
+            break
+        ended = Ended(lots=(lot,), before=before, after=account.wallet.state())
+        request = Expire(what="grant", seq=lot.grant_seq)
         steps.append(
-            Step(
-                seq + len(steps),
-                "expiry",
-                Expire(what="grant", seq=lot.grant_seq),
-                Ended(lots=(lot,), before=before, after=account.wallet.state()),
-                lot.grant_seq,
-                operation_id("grant", lot.grant_seq),
-            )
+            Step(seq + len(steps), "expiry", request, ended, lot.grant_seq, operation_id("grant", lot.grant_seq))
         )
+    return steps
 
 
 def authorize(
