@@ -37,7 +37,8 @@ PROBLEMS_MAX = 50
 
 _FINER_THAN_MICROSECONDS = re.compile(r"(\.[0-9]{6})[0-9]+")
 _DIGITS = re.compile(r"-?[0-9]{1,19}")
-_MICROSECONDS_CHARS = len("2026-10-01T00:00:00.000000Z")
+_BELOW_MICROSECONDS = len("2026-10-01T00:00:00.000000")
+"""Where a digit stands in a time whose fraction is finer than microseconds."""
 
 
 def check_event(raw: object, *, now: datetime, known_meters: Collection[str]) -> UsageEvent:
@@ -73,14 +74,14 @@ def check_event(raw: object, *, now: datetime, known_meters: Collection[str]) ->
 def sound_event(raw: object, *, now: datetime, known_meters: Collection[str]) -> UsageEvent | None:
     """What `check_event` gives; None, at once, for what it may refuse. Arguments as there."""
     event = _convert(raw)
-    return event if event is not None and _is_sound(event, now, known_meters) else None
+    return event if event is not None and is_sound(event, now, known_meters) else None
 
 
 def _convert(raw: Any) -> UsageEvent | None:
     """The raw value as an event whose types are right and whose time is in UTC; None when they are not."""
     try:
         time = raw["time"]  # what is no object is found out here
-        if len(time) > _MICROSECONDS_CHARS:
+        if time[_BELOW_MICROSECONDS : _BELOW_MICROSECONDS + 1].isdigit():
             raw = {**raw, "time": _FINER_THAN_MICROSECONDS.sub(r"\1", time)}
         event = msgspec.convert(raw, UsageEvent)
         if event.time.tzinfo is UTC:
@@ -88,11 +89,12 @@ def _convert(raw: Any) -> UsageEvent | None:
         if event.time.tzinfo is None:
             return None
         return msgspec.structs.replace(event, time=event.time.astimezone(UTC))
-    except (msgspec.ValidationError, LookupError, TypeError, ValueError, OverflowError):
+    except (msgspec.ValidationError, LookupError, AttributeError, TypeError, ValueError, OverflowError):
         return None
 
 
-def _is_sound(event: UsageEvent, now: datetime, known_meters: Collection[str]) -> bool:
+def is_sound(event: UsageEvent, now: datetime, known_meters: Collection[str]) -> bool:
+    """Whether `check_event` takes an event whose types are right and whose time is in UTC. Arguments as there."""
     for meter, quantity in event.meters.items():
         if meter not in known_meters or not 0 <= quantity <= QUANTITY_MAX:
             return False
