@@ -312,7 +312,10 @@ def test_who_waits_to_be_told_to_continue_is_told(call, known: bool) -> None:
 def test_who_takes_too_long_is_refused_and_who_says_nothing_is_left(call, monkeypatch):
     monkeypatch.setattr(http_protocol, "HEAD_SECONDS_MAX", 0.5)
     monkeypatch.setattr(http_protocol, "BODY_SECONDS_MAX", 0.5)
-    silent, slow_head, slow_body = call(), call(), call()
+    monkeypatch.setattr(http_protocol, "IDLE_SECONDS_MAX", 0.5)
+    silent, slow_head, slow_body, idle = call(), call(), call(), call()
+    idle.send(encoded("idle"))
+    assert idle.answer()[0] == 201
     slow_head.socket.sendall(b"POST /v1/events HTTP/1.1\r\n")
     slow_body.socket.sendall(HEAD.format(path="/v1/events", query="").encode() + b"Content-Length: 300\r\n\r\n{")
     for caller in (slow_head, slow_body):
@@ -321,6 +324,7 @@ def test_who_takes_too_long_is_refused_and_who_says_nothing_is_left(call, monkey
         assert json.loads(body)["request_id"] == headers["request-id"]
         assert caller.is_closed()
     assert silent.is_closed()
+    assert idle.is_closed()
     late = call()
     late.send(encoded("late"))
     assert late.answer()[0] == 201, "the others are served as ever"

@@ -36,6 +36,8 @@ HEAD_SECONDS_MAX = 10
 BODY_SECONDS_MAX = 30
 """How long a body may take, and a second more for each `BODY_BYTES_PER_SECOND` of it that have come."""
 BODY_BYTES_PER_SECOND = 4096
+IDLE_SECONDS_MAX = 5
+"""How long a connection may stay without a request after an answer."""
 UNREAD_SECONDS_MAX = 60
 """How long an answer may stay unread by a caller whose connection can hold no more of it."""
 _LOOK_SECONDS = 1.0
@@ -99,6 +101,7 @@ class TallyHttpProtocol(HttpToolsProtocol):
         self._body_bytes = 0
         self._bytes_beside = 0  # what has come since the last of a body
         self._unread_since: float | None = None
+        self._idle_since = 0.0
         self._is_refused = False
         if not getattr(server_state, "looks_for_slow_callers", False):
             server_state.looks_for_slow_callers = True  # type: ignore[attr-defined]
@@ -201,6 +204,18 @@ class TallyHttpProtocol(HttpToolsProtocol):
             return False
         return cycle.response_started or bool(self.pipeline) or self._body_since is None
 
+    def on_response_complete(self) -> None:
+        """An answer is on its way: the next request that is there begins, or one is awaited for a while."""
+        # A timer for each answer, as uvicorn has it, would cost more than all that is asked here of its connection.
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self._idle_since = self.loop.time()
+
     # ── slow callers ────────────────────────────────────────────────────────────────────────────
 
     def pause_writing(self) -> None:
@@ -217,7 +232,7 @@ class TallyHttpProtocol(HttpToolsProtocol):
             after()
 
     def refuse_if_slow(self, now: float) -> None:
-        """Refuse a request that takes too long to arrive, and leave a caller who does not read."""
+        """Refuse a request that takes too long to arrive; leave a caller who does not read, or asks nothing more."""
         if self.transport.is_closing():
             return
         if self._unread_since is not None and now - self._unread_since > UNREAD_SECONDS_MAX:
@@ -232,6 +247,10 @@ class TallyHttpProtocol(HttpToolsProtocol):
                 self._body_since, self._body_bytes = now, 0
             elif now - self._body_since > BODY_SECONDS_MAX + self._body_bytes / BODY_BYTES_PER_SECOND:
                 self._refuse(*TOO_SLOW)
+        elif self._unread_since is not None or not self.cycle.response_complete:
+            return
+        elif now - self._idle_since > IDLE_SECONDS_MAX:
+            self.transport.close()
 
     # ── the short ways ──────────────────────────────────────────────────────────────────────────
 
@@ -294,7 +313,6 @@ class TallyHttpProtocol(HttpToolsProtocol):
         reply = partial(self._reply, cycle, way, request_id, perf_counter(), caller.key_id)
         if not way.take(data[end:], request_id, reply, caller.org_id):
             return False
-        self._unset_keepalive_if_required()
         self.cycle = cycle
         return True
 
@@ -314,7 +332,9 @@ class TallyHttpProtocol(HttpToolsProtocol):
         ways.log(way, CLIENT_LEFT if is_gone else answer.status, request_id, perf_counter() - started, key_id)
         if is_gone:
             return
-        more = b"".join(f"{name}: {value}\r\n".encode("latin-1") for name, value in (answer.headers or {}).items())
+        more = b""
+        if answer.headers:
+            more = "".join([f"{name}: {value}\r\n" for name, value in answer.headers.items()]).encode("latin-1")
         self.transport.write(
             b"%b%b%bcontent-length: %d\r\ncontent-type: %b\r\nrequest-id: %b\r\n%b\r\n%b"
             % (
