@@ -41,22 +41,32 @@ def decision_members(decision: Decision) -> Members:
 
 def limit_members(one: LimitLooked) -> Members:
     """A limit, in the meters' units, or a budget, in USD: how far it is used and held, and when it begins anew."""
-    members: Members = {"name": one.name, "kind": one.kind, "per": one.per}
+    resets_at = format_instant(one.resets_at)
+    warned_at = None if one.warned_at is None else format_decimal(one.warned_at)
     if one.what == "limit":
-        unlimited = one.max < 0
-        members |= {"used": one.used, "held": one.held, "requested": one.requested}
-        members["max"] = None if unlimited else one.max
-    else:
-        members |= {
-            "used_usd": pico_to_usd(one.used),
-            "held_usd": pico_to_usd(one.held),
-            "requested_usd": pico_to_usd(one.requested),
-            "max_usd": None if one.max < 0 else pico_to_usd(one.max),
+        return {
+            "name": one.name,
+            "kind": one.kind,
+            "per": one.per,
+            "used": one.used,
+            "held": one.held,
+            "requested": one.requested,
+            "max": None if one.max < 0 else one.max,
+            "exceeded": one.exceeded,
+            "resets_at": resets_at,
+            "warned_at": warned_at,
         }
-    return members | {
+    return {
+        "name": one.name,
+        "kind": one.kind,
+        "per": one.per,
+        "used_usd": pico_to_usd(one.used),
+        "held_usd": pico_to_usd(one.held),
+        "requested_usd": pico_to_usd(one.requested),
+        "max_usd": None if one.max < 0 else pico_to_usd(one.max),
         "exceeded": one.exceeded,
-        "resets_at": format_instant(one.resets_at),
-        "warned_at": None if one.warned_at is None else format_decimal(one.warned_at),
+        "resets_at": resets_at,
+        "warned_at": warned_at,
     }
 
 

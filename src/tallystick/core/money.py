@@ -97,9 +97,11 @@ def pico_to_usd(pico: int) -> str:
     """USD as the shortest plain decimal string: `pico_to_usd(1_500_000) == "0.0000015"`."""
     if 0 < pico < PICO_PER_USD:  # as of nearly every event
         return f"0.{pico:012d}".rstrip("0")
+    if not pico % PICO_PER_USD:  # as nearly every amount of credits
+        return str(pico // PICO_PER_USD)
     sign = "-" if pico < 0 else ""
     whole, rest = divmod(abs(pico), PICO_PER_USD)
-    return f"{sign}{whole}.{rest:012d}".rstrip("0") if rest else f"{sign}{whole}"
+    return f"{sign}{whole}.{rest:012d}".rstrip("0")
 
 
 def cents_to_usd(cents: int) -> str:
