@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nested_values import nested
 from tallystick.app.cost import load_extractors
 from tallystick.core.errors import BadInput
 from tallystick.wire.asked import Asked, asked_of
@@ -34,13 +34,13 @@ NAMES = (
 )  # fmt: skip
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
-values: Any = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | text
-    | st.sampled_from(["image_url", "input_audio", "file", "image", "base64", "data:image/png;base64,", "web_search"]),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(NAMES) | text, inner, max_size=5),
-    max_leaves=20,
-)  # fmt: skip
-objects = st.dictionaries(st.sampled_from(NAMES), values, max_size=8)
+names = st.sampled_from(NAMES)
+words = st.sampled_from(
+    ["image_url", "input_audio", "file", "image", "base64", "data:image/png;base64,", "web_search", None, False, True]
+)
+numbers = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+values = nested(words | numbers | text, names | text, list_max=4, members_max=5)
+objects = st.dictionaries(names, values, max_size=8)
 paths = st.sampled_from(PATHS)
 
 
