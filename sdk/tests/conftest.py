@@ -9,19 +9,18 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import httpx2
 import hypothesis
 import pytest
 
 from fake_upstream import FakeUpstream
+from tally_processes import TallyProcess
 from tallystick_sdk import Tally
 
 NO_TLS = False
@@ -61,18 +60,19 @@ class Served:
         self.start()
 
     def start(self, *, wait: bool = True) -> None:
-        command = [sys.executable, "-c", "from tallystick.cli.main import main; main()", "serve"]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TALLY_")}
-        self.process = subprocess.Popen(
-            [*command, "--port", self.port, "--data-dir", str(self.folder)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
+        reading, writing = os.pipe()
+        with open(os.devnull, "wb") as nothing:
+            self.process = TallyProcess(
+                ["serve", "--port", self.port, "--data-dir", self.folder],
+                stdout=nothing.fileno(),
+                stderr=writing,
+                env=environment,
+            )
+        os.close(writing)
         self.lines: list[str] = []
         self._listening = threading.Event()
-        threading.Thread(target=self._read, args=(self.process,), daemon=True).start()
+        threading.Thread(target=self._read, args=(os.fdopen(reading),), daemon=True).start()
         if wait:
             self.wait()
 
@@ -84,13 +84,13 @@ class Served:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def _read(self, process: subprocess.Popen[str]) -> None:
-        assert process.stderr is not None
-        for line in process.stderr:
-            self.lines.append(line)
-            if found := re.match(r"listening on http://\S+:(\d+)", line):
-                self.port = found[1]
-                self._listening.set()
+    def _read(self, said: TextIO) -> None:
+        with said:
+            for line in said:
+                self.lines.append(line)
+                if found := re.match(r"listening on http://\S+:(\d+)", line):
+                    self.port = found[1]
+                    self._listening.set()
         self._listening.set()
 
     def new_org(self, **more: Any) -> Org:

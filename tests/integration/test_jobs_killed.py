@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from invoicing import record
 from rollup_tools import due, some, stored
+from tally_processes import run_program
 from tallystick.app.job_list import find_job
 from tallystick.app.job_runs import runs_of
 from tallystick.app.jobs import Done, run_job
@@ -51,8 +50,7 @@ with open_runtime(Settings(database_url=url, data_dir=folder)) as runtime:
 def test_a_job_that_is_killed_at_any_step_is_done_by_the_next_run_once(runtime: Runtime, step: str, times: int) -> None:
     record(runtime, [*some(45), *some(5, org="acme")])
     settings = runtime.settings
-    command = [sys.executable, "-c", _VICTIM, step, str(times), str(settings.database_url), str(settings.data_dir)]
-    killed = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    killed = run_program(_VICTIM, step, times, settings.database_url, settings.data_dir)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     job = find_job(runtime.settings, "rollups")
     done = run_job(runtime, job, by="the next")

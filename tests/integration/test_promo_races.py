@@ -11,6 +11,7 @@ from pathlib import Path
 
 from billing import OCTOBER, SELLER, findings, money
 from invoicing import apply, event, record, subscribe
+from tally_processes import run_program
 from tallystick.app.invoice_credits import give_credit, show_credits
 from tallystick.app.invoice_life import finalize_month, show_life
 from tallystick.app.promos import create_promo, redeem_promo, show_promo
@@ -115,7 +116,7 @@ with open_runtime(Settings(database_url=os.environ["URL"], data_dir=Path(os.envi
     redeem_promo(runtime, "globex", {"code": "ONE", "request_id": "m1", "author": "ann"})
 """
     environment = {**os.environ, "URL": database_url, "DIR": str(tmp_path)}
-    killed = subprocess.run([sys.executable, "-c", program], env=environment, timeout=60, check=False)
+    killed = run_program(program, env=environment)
     assert killed.returncode == -9
     assert show_promo(runtime, "ONE").taken == 0
     assert redeem_promo(runtime, "globex", {"code": "ONE", "request_id": "m1", "author": "ann"}).recorded.is_new
