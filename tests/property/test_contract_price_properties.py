@@ -12,10 +12,10 @@ from tallystick.contract.pricing import price_change, price_period
 from tallystick.contract.shapes import Graduated, Package, PerUnit, Shape, Tier, Volume, charge, charge_change
 
 ZERO = Fraction(0)
-usd = st.decimals(0, 1000, places=4, allow_nan=False).map(Fraction)
+usd = st.integers(0, 1000 * 10**4).map(lambda parts: Fraction(parts, 10**4))
 per = st.sampled_from([1, 2, 1000, 10**6, 10**9]).map(Fraction)
-decimal = st.decimals(-(10**7), 10**7, places=3, allow_nan=False).map(Fraction)
-positive = st.decimals("0.001", 10**4, places=3, allow_nan=False).map(Fraction)
+decimal = st.integers(-(10**10), 10**10).map(lambda parts: Fraction(parts, 1000))
+positive = st.integers(1, 10**7).map(lambda parts: Fraction(parts, 1000))
 whole = st.integers(-50, 300)
 
 
