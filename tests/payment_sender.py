@@ -1,6 +1,6 @@
 """A process that takes one callback several times at once, and dies at a step by SIGKILL where one is named.
 
-`python -m payment_sender DATABASE FOLDER STRIPE BODY TIMES [STEP]` prints what each time came to.
+`payment_sender DATABASE FOLDER STRIPE BODY NOW TIMES [STEP]` prints what each time came to.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import os
 import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 
-from conftest import NOW
 from fake_stripe import KEY, SECRET, signed
 from tallystick.app.payment_events import take_callback
 from tallystick.app.runtime import open_runtime
@@ -21,7 +21,7 @@ from tallystick.journal import steps
 
 def main() -> None:
     """Take it, and say what became of it."""
-    database_url, folder, stripe_url, body, times, *rest = sys.argv[1:]
+    database_url, folder, stripe_url, body, now, times, *rest = sys.argv[1:]
 
     def reached(step: str) -> None:
         if step in rest:
@@ -35,7 +35,7 @@ def main() -> None:
         stripe_api_base=stripe_url,
     )
     content = body.encode()
-    with open_runtime(settings, lambda: NOW) as runtime:
+    with open_runtime(settings, lambda: datetime.fromisoformat(now)) as runtime:
         steps.install(reached)
 
         def take(_: int) -> dict[str, object]:
@@ -43,7 +43,3 @@ def main() -> None:
 
         with ThreadPoolExecutor(int(times)) as pool:
             sys.stdout.write(json.dumps(list(pool.map(take, range(int(times))))))
-
-
-if __name__ == "__main__":
-    main()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
 
 import pytest
 
@@ -16,13 +18,13 @@ from billing import billed_org, findings, money
 from conftest import NOW
 from fake_stripe import KEY, SECRET, FakeStripe, running_stripe, signed
 from journal_helpers import count, query
+from tally_processes import TallyProcess
 from tallystick.app.payment_events import TakenEvent, assign_event, list_payment_events, retry_event, take_callback
 from tallystick.app.runtime import Runtime, open_runtime
 from tallystick.app.settings import Settings
 from tallystick.core.errors import Conflict
 from tallystick.journal import steps
 
-TESTS = Path(__file__).parent.parent
 SENDERS = 8
 STEPS = ("payments.verified", "payments.kept", "payments.settled")
 
@@ -31,15 +33,15 @@ class Stopped(BaseException):
     """What a callback ends with that goes no further than a step: nothing after it is done."""
 
 
-def sender(settings: Settings, body: bytes, times: int, *step: str) -> subprocess.Popen[str]:
-    paths = os.pathsep.join([str(TESTS), *sys.path])
-    arguments = [str(settings.database_url), str(settings.data_dir), str(settings.stripe_api_base), body.decode()]
-    return subprocess.Popen(
-        [sys.executable, "-m", "payment_sender", *arguments, str(times), *step],
-        env={**os.environ, "PYTHONPATH": paths},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+@contextmanager
+def sender(settings: Settings, body: bytes, times: int, *step: str) -> Iterator[tuple[TallyProcess, IO[bytes]]]:
+    """The process, and what it will have printed."""
+    given = (settings.database_url, settings.data_dir, settings.stripe_api_base, body.decode(), NOW, times, *step)
+    with TemporaryFile() as printed:
+        process = TallyProcess(given, stdout=printed.fileno(), stderr=2, main="payment_sender")
+        yield process, printed
+        process.kill()
+        process.wait()
 
 
 def stripe_settings(database_url: str, folder: Path, stripe: FakeStripe) -> Settings:
@@ -63,19 +65,20 @@ def test_an_event_from_two_processes_at_once_and_killed_ones_counts_once(databas
             billed_org(runtime)
             said = {"invoice_id": "globex/2026-10"}
             body = stripe.event("payment_intent.succeeded", stripe.intent("pi_0", 100, metadata=said), "evt_0")
-            other = sender(settings, body, SENDERS)
-            with ThreadPoolExecutor(SENDERS) as pool:
+            with sender(settings, body, SENDERS) as (other, printed), ThreadPoolExecutor(SENDERS) as pool:
                 told = list(pool.map(lambda _: take(runtime, body).receipt(), range(SENDERS)))
-            told += json.loads(other.communicate(timeout=200)[0])
+                assert other.wait(200) == 0
+                printed.seek(0)
+                told += json.load(printed)
             assert [one["state"] for one in told] == ["recorded"] * 2 * SENDERS
             assert sum(one["is_new"] for one in told) == 1
             assert money(runtime)["cash"] == 100
             assert [count(runtime, table) for table in ("payment_events", "payment_outcomes")] == [1, 1]
 
             body = stripe.event("payment_intent.succeeded", stripe.intent("pi_1", 100, metadata=said), "evt_1")
-            killed = sender(settings, body, 1, "operations.committed")
-            assert killed.communicate(timeout=200)[0] == ""
-            assert killed.returncode == -signal.SIGKILL
+            with sender(settings, body, 1, "operations.committed") as (killed, printed):
+                assert killed.wait(200) == -signal.SIGKILL
+                assert os.fstat(printed.fileno()).st_size == 0
             assert money(runtime)["cash"] == 200
             again = take(runtime, body)
             assert (again.stored.state, again.is_new) == ("recorded", False)

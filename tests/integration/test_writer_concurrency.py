@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from journal_helpers import count, query, raw_event
+from tally_processes import TallyProcess, run_tally
 from tallystick.app.ingest import ingest_events
 from tallystick.app.runtime import Runtime
 
 ORGS = 5
-INGEST = [sys.executable, "-c", "from tallystick.cli.main import main; main()", "ingest"]
 
 
 def assert_whole(runtime: Runtime, events: int) -> None:
@@ -61,24 +58,27 @@ def test_of_two_contents_under_one_id_sent_at_once_one_is_stored_and_the_other_c
 def test_a_killed_ingest_leaves_whole_batches_and_a_resend_completes_them(
     runtime: Runtime, database_url: str, tmp_path: Path
 ) -> None:
-    events = 30_000
+    events = 12_000
     file = tmp_path / "events.jsonl"
     with file.open("w") as lines:
         for number in range(events):
             lines.write(json.dumps(raw_event(f"r{number}", org_id=f"org-{number % ORGS}")) + "\n")
     environment = {**os.environ, "DATABASE_URL": database_url, "TALLY_DATA_DIR": str(tmp_path)}
-    process = subprocess.Popen([*INGEST, str(file), "--batch-size", "100"], env=environment)
+    with (tmp_path / "said").open("wb") as said:
+        streams = {"stdout": said.fileno(), "stderr": said.fileno()}
+        process = TallyProcess(["ingest", file, "--batch-size", 100], env=environment, **streams)
     deadline = time.monotonic() + 60
     while count(runtime, "ledger_entries") < 500:
         assert process.poll() is None, "it ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.wait()
     stored = count(runtime, "ledger_entries")
     assert 500 <= stored < events
     assert_whole(runtime, stored)
-    done = subprocess.run([*INGEST, str(file), "--json"], env=environment, check=True, capture_output=True)
+    done = run_tally("ingest", file, "--json", env=environment)
+    assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
     still_stored_by_the_killed = summary["duplicate"]
     assert still_stored_by_the_killed >= stored  # a batch that was being committed may have arrived after all
