@@ -98,12 +98,14 @@ class OrgWork:
 
     def update_row(self) -> OrgRow:
         """The row as it is to be saved, which it is from here on: what is not committed is thrown away."""
-        terms = _encode(self.account.terms).decode() if self.account.terms_changed else self.row.state or "{}"
-        counted = self.counted_through_seq if self.counters is None else self.head.seq
-        progress = _encode(self.progress).decode()
-        self.counted_through_seq = counted
-        self.row = self.row._replace(counted_through_seq=counted, state=terms, progress=progress)
-        return self.row
+        row = self.row
+        if self.account.terms_changed:
+            row.state = _encode(self.account.terms).decode()
+        if self.counters is not None:
+            self.counted_through_seq = self.head.seq
+        row.counted_through_seq = self.counted_through_seq
+        row.progress = _encode(self.progress).decode()
+        return row
 
     def forget_counters(self) -> None:
         """What counters say is to be read anew."""

@@ -23,7 +23,7 @@ Place = tuple[str, int]
 """Of an entry: its org, and its sequence number."""
 
 
-class OrgRow(NamedTuple):
+class OrgRow(msgspec.Struct, gc=False):
     """What there is of an org besides its lots and holds. Terms are those in force; None where there are none.
 
     `terms_until`: when, as far as is known, others come into force; None for never.

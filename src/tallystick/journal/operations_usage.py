@@ -168,9 +168,13 @@ class SettledUsage:
         request: Any = recorded.request
         org_id, usage = recorded.org_id, []
         for request_id in request.events:
+            written, is_own = self._appender.usage.get((org_id, request_id)), (org_id, request_id) not in self._before
+            if written is not None and is_own:
+                usage.append(written[1])
+                continue
             found = self._found_of(org_id, request_id)
             if found is not None:
-                is_own = found.claimed_by is None and (org_id, request_id) not in self._before
+                is_own = is_own and found.claimed_by is None
                 usage.append(_receipt(org_id, request_id, found.stored, is_own=is_own))
         return msgspec.structs.replace(recorded, usage=tuple(usage)) if usage else recorded
 

@@ -42,6 +42,7 @@ from tallystick.ledger.operations import Operation, Recorded
 from tallystick.rates.pricing import RateCard
 
 _INDEXES = ("ledger_entries_request", "ledger_entries_operation", "ledger_entries_resolved_once")
+_OF_HOLDS = frozenset(("hold", "settlement", "release"))
 _ORGS_REMEMBERED_MAX = 1_000_000
 BUSY_CALLERS = 12
 """With fewer at once, handing an operation to another process takes longer than writers wait for each other."""
@@ -168,8 +169,9 @@ class OperationWork:
             self._end_holds(connection, many.org_id, now)
             return self._write(connection, items, now, probe=probe)
         reached("operations.loaded")
-        invoices = InvoiceGroup(connection, existing, now)
-        disputes = DisputeGroup(connection, existing, now, invoices.left_of)
+        others = [one for one in existing if isinstance(one, Operation) and one.kind not in _OF_HOLDS]
+        invoices = InvoiceGroup(connection, others, now)
+        disputes = DisputeGroup(connection, others, now, invoices.left_of)
         common = (found, now, self._card(), self._random_bytes, self._cache, invoices, disputes)
         decider = Decider(*common, known_since=self._since(now))
         decider.prepare(items)

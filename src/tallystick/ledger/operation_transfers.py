@@ -182,6 +182,8 @@ def _less_rounding(amounts: Iterable[tuple[str, int]], rounding_pico: int) -> li
     """Each account with its amount less the part of `rounding_pico` that falls on it, and that part; first come."""
     parts = []
     for account, amount_pico in amounts:
+        if not amount_pico:
+            continue
         rounded_pico = min(rounding_pico, amount_pico)
         rounding_pico -= rounded_pico
         parts.append((account, amount_pico - rounded_pico, rounded_pico))
