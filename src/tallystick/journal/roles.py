@@ -52,13 +52,14 @@ _SETTINGS = {
 # idle_in_transaction_session_timeout: a writer that was frozen in the middle holds the heads of its orgs, for which all
 # other writers wait. The rest: it asks by keys, a few rows at a time and the same statements again and again; planning
 # them each time took a sixth of what a small group costs the server. A plan that may neither scan nor hash a whole
-# table is right however large the tables become.
+# table is right however large the tables become. No row is looked up twice: to remember them is in vain.
 _WRITER_SETTINGS = {
     "idle_in_transaction_session_timeout": "10s",
     "plan_cache_mode": "force_generic_plan",
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
+    "enable_memoize": "off",
 }
 
 _SETTINGS_OF = {WRITER: _WRITER_SETTINGS, JOBS: {"search_path": "tallystick_jobs,pg_temp"}}
