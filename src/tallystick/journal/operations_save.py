@@ -13,7 +13,7 @@ from tallystick.journal.operations_group import OrgWork
 from tallystick.journal.operations_script import Script, instant, instants_or_none, prepare
 from tallystick.journal.round_trips import ask, give_rows, instants, numbers, texts
 from tallystick.journal.steps import reached
-from tallystick.ledger.accounts import CREDIT_ACCOUNTS, CREDIT_ASSET, PROVIDER_PAYABLE, PROVIDER_USAGE_COST, USD
+from tallystick.ledger.accounts import CREDIT_ACCOUNTS
 
 
 def save(connection: Connection, orgs: Iterable[OrgWork], rows: Sequence[bytes], now: datetime) -> None:
@@ -52,57 +52,43 @@ def save(connection: Connection, orgs: Iterable[OrgWork], rows: Sequence[bytes],
 
 def _heads(changed: list[OrgWork]) -> tuple[bytes, ...]:
     moved = [org for org in changed if org.has_entries]
+    heads = [org.head for org in moved]
     return (
         texts([org.org_id for org in moved]),
-        numbers([org.head.seq for org in moved]),
-        instants([org.head.time_max_json for org in moved]),
+        numbers([head.first_seq for head in heads]),
+        numbers([head.seq for head in heads]),
+        instants([head.time_max_json for head in heads]),
+        numbers([head.amount_pico for head in heads]),
     )
 
 
 def _moves(changed: list[OrgWork]) -> tuple[bytes, ...]:
-    """Transfers, and the balances that they move: of what usage cost us one for each org, of credits as they were."""
+    """Transfers of credits, and the balances that they move."""
     orgs: list[str] = []
     seqs: list[int] = []
-    first_seqs: list[int] = []
     debits: list[str] = []
     credits: list[str] = []
-    assets: list[str] = []
     amounts: list[int] = []
-    moved: list[tuple[str, str, str, int, int]] = []
+    moved: list[tuple[str, str, int, int]] = []
     for org in changed:
-        org_id, head, cost_pico = org.org_id, org.head, org.head.amount_pico
-        if org.has_entries:
-            orgs.append(org_id)
-            seqs.append(head.seq)
-            first_seqs.append(head.first_seq)
-            debits.append(PROVIDER_USAGE_COST)
-            credits.append(PROVIDER_PAYABLE)
-            assets.append(USD)
-            amounts.append(cost_pico)
-            if cost_pico:
-                moved.append((org_id, PROVIDER_USAGE_COST, USD, cost_pico, 0))
-                moved.append((org_id, PROVIDER_PAYABLE, USD, 0, cost_pico))
         if not org.transfers:
             continue
+        org_id = org.org_id
         debited: dict[str, int] = {}
         credited: dict[str, int] = {}
         for seq, debit, credit, amount_pico in org.transfers:
             orgs.append(org_id)
             seqs.append(seq)
-            first_seqs.append(seq)
             debits.append(debit)
             credits.append(credit)
-            assets.append(CREDIT_ASSET)
             amounts.append(amount_pico)
             debited[debit] = debited.get(debit, 0) + amount_pico
             credited[credit] = credited.get(credit, 0) + amount_pico
         for account in debited.keys() | credited.keys():
-            moved.append((org_id, account, CREDIT_ASSET, debited.get(account, 0), credited.get(account, 0)))
-    transfers = (
-        texts(orgs), numbers(seqs), numbers(first_seqs), texts(debits), texts(credits), texts(assets), numbers(amounts),
-    )  # fmt: skip
-    accounts, names, moved_assets, debits_pico, credits_pico = zip(*moved, strict=True) if moved else ((),) * 5
-    return *transfers, texts(accounts), texts(names), texts(moved_assets), numbers(debits_pico), numbers(credits_pico)
+            moved.append((org_id, account, debited.get(account, 0), credited.get(account, 0)))
+    transfers = (texts(orgs), numbers(seqs), texts(debits), texts(credits), numbers(amounts))
+    accounts, names, debits_pico, credits_pico = zip(*moved, strict=True) if moved else ((),) * 4
+    return *transfers, texts(accounts), texts(names), numbers(debits_pico), numbers(credits_pico)
 
 
 def _states(changed: list[OrgWork]) -> tuple[bytes, ...]:

@@ -235,58 +235,69 @@ update org_states set counted_through_seq = $2, progress = $3 where org_id = $1
 -- What nearly every group changes, in one statement: beginning one costs the server as much as a few rows. No two of
 -- its parts touch the same rows. Those that are changed or deleted are looked up by their keys, and cannot move
 -- meanwhile: whoever holds its org's head is alone with them. Joined in any other way, all rows of all orgs might be
--- looked at.
---   $1 recorded_at      $2-$4 heads      $5-$11 transfers      $12-$16 balances      $17-$20 states; one that is empty
---   stays as it is      $21-$23 lots     $24-$26 holds opened  $27-$28 holds resolved
---   $29-$32 counters; a window_start of null is what open holds reserve
+-- looked at; a conflict with the key looks them up just so, and quicker.
+--   $1 recorded_at      $2-$6 heads, and what usage cost us      $7-$11 transfers of credits      $12-$15 their balances
+--   $16-$19 states; one that is empty stays as it is      $20-$22 lots      $23-$25 holds opened      $26-$27 resolved
+--   $28-$31 counters; a window_start of null is what open holds reserve
 prepare tally_save (
-    timestamptz, text[], bigint[], timestamptz[], text[], bigint[], bigint[], text[], text[], text[], numeric[],
-    text[], text[], text[], numeric[], numeric[], text[], bigint[], text[], text[], text[], bigint[], numeric[],
-    text[], bigint[], timestamptz[], text[], bigint[], text[], text[], timestamptz[], numeric[]
+    timestamptz, text[], bigint[], bigint[], timestamptz[], numeric[],
+    text[], bigint[], text[], text[], numeric[], text[], text[], numeric[], numeric[],
+    text[], bigint[], text[], text[], text[], bigint[], numeric[], text[], bigint[], timestamptz[], text[], bigint[],
+    text[], text[], timestamptz[], numeric[]
 ) as
 with transferred as (
     insert into transfers (org_id, seq, first_seq, debit_account, credit_account, asset, amount_pico, recorded_at)
-    select given.*, $1 from unnest($5, $6, $7, $8, $9, $10, $11) as given
+    select org_id, last_seq, first_seq, 'provider_usage_cost', 'provider_payable', 'USD', cost_pico, $1
+    from unnest($2, $3, $4, $6) as head (org_id, first_seq, last_seq, cost_pico)
+    union all
+    select org_id, seq, seq, debit_account, credit_account, 'CREDIT', amount_pico, $1
+    from unnest($7, $8, $9, $10, $11) as given (org_id, seq, debit_account, credit_account, amount_pico)
 ), balanced as (
     update account_balances as balance
     set debit_pico = balance.debit_pico + moved.debit_pico, credit_pico = balance.credit_pico + moved.credit_pico
-    from unnest($12, $13, $14, $15, $16) as moved (org_id, account, asset, debit_pico, credit_pico)
+    from (
+        select org_id, account, 'USD' as asset, debit_pico, credit_pico from unnest($2, $6) as head (org_id, cost_pico)
+        cross join lateral (
+            values ('provider_usage_cost', cost_pico, 0), ('provider_payable', 0, cost_pico)
+        ) as side (account, debit_pico, credit_pico)
+        where cost_pico <> 0
+        union all
+        select org_id, account, 'CREDIT', debit_pico, credit_pico
+        from unnest($12, $13, $14, $15) as given (org_id, account, debit_pico, credit_pico)
+    ) as moved
     cross join lateral (
         select ctid as place from account_balances
         where org_id = moved.org_id and account = moved.account and asset = moved.asset offset 0
     ) as found
     where balance.ctid = found.place
 ), stated as (
-    update org_states as state set counted_through_seq = given.counted_through_seq, progress = given.progress,
-        state = case when given.state = '' then state.state else given.state end
-    from unnest($17, $18, $19, $20) as given (org_id, counted_through_seq, state, progress)
-    cross join lateral (select ctid as place from org_states where org_id = given.org_id offset 0) as found
-    where state.ctid = found.place
+    insert into org_states as state (org_id, counted_through_seq, state, progress)
+    select * from unnest($16, $17, $18, $19)
+    on conflict (org_id) do update set counted_through_seq = excluded.counted_through_seq,
+        progress = excluded.progress, state = coalesce(nullif(excluded.state, ''), state.state)
 ), burned as (
     update grants as lot set available_pico = given.available_pico
-    from unnest($21, $22, $23) as given (org_id, seq, available_pico)
+    from unnest($20, $21, $22) as given (org_id, seq, available_pico)
     cross join lateral (
         select ctid as place from grants where org_id = given.org_id and grants.seq = given.seq offset 0
     ) as found
     where lot.ctid = found.place
 ), opened as (
-    insert into open_holds (org_id, seq, expires_at) select * from unnest($24, $25, $26)
+    insert into open_holds (org_id, seq, expires_at) select * from unnest($23, $24, $25)
 ), closed as (
-    delete from open_holds as hold using unnest($27, $28) as given (org_id, seq)
+    delete from open_holds as hold using unnest($26, $27) as given (org_id, seq)
     cross join lateral (
         select ctid as place from open_holds where org_id = given.org_id and open_holds.seq = given.seq offset 0
     ) as found
     where hold.ctid = found.place
 ), counted as (
     insert into counters as counter (org_id, counter, window_start, used)
-    select org_id, counter, coalesce(window_start, '-infinity'), used from unnest($29, $30, $31, $32)
+    select org_id, counter, coalesce(window_start, '-infinity'), used from unnest($28, $29, $30, $31)
         as given (org_id, counter, window_start, used)
     on conflict (org_id, counter, window_start) do update set used = counter.used + excluded.used
 )
-update org_heads as head set last_seq = given.last_seq, time_max = given.time_max
-from unnest($2, $3, $4) as given (org_id, last_seq, time_max)
-cross join lateral (select ctid as place from org_heads where org_id = given.org_id offset 0) as found
-where head.ctid = found.place
+insert into org_heads (org_id, last_seq, time_max) select * from unnest($2, $4, $5)
+on conflict (org_id) do update set last_seq = excluded.last_seq, time_max = excluded.time_max
 
 -- name: add_lots
 prepare tally_add_lots (text[], bigint[], text[], integer[], timestamptz[], timestamptz[], numeric[], numeric[]) as
