@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
+from tally_processes import run_program
 from tallystick.app.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,8 +27,9 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 
 
 def test_the_page_of_commands_is_what_their_help_says() -> None:
-    module = [sys.executable, "-m", "typer", "tallystick.cli.main", "utils", "docs", "--name", "tally"]
-    done = subprocess.run(module, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "120"})
+    asked = ("tallystick.cli.main", "utils", "docs", "--name", "tally")
+    done = run_program("from typer.cli import main; main()", *asked, env={**os.environ, "COLUMNS": "120"})
+    assert done.returncode == 0, done.stderr
     assert _read(ROOT / "docs" / "commands.md").strip() == done.stdout.strip(), "run: python3 tasks.py docs"
 
 
