@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 
@@ -301,8 +302,8 @@ def test_a_request_is_logged_as_the_others_are(shop: Runtime) -> None:
     lines: list[bytes] = []
 
     class Log:
-        def add(self, line: bytes) -> None:
-            lines.append(line)
+        def add(self, line: msgspec.Struct) -> None:
+            lines.append(msgspec.json.encode(line))
 
     way = ShortOperations(AUTHORIZE, shop, LoopInbox(None))  # type: ignore[arg-type]
     ShortWays([way], Log()).log(way, 402, "req_1", 0.0012)  # type: ignore[arg-type]

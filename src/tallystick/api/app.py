@@ -21,6 +21,7 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
+import msgspec
 import structlog
 from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -211,7 +212,7 @@ async def _running(api: FastAPI) -> AsyncIterator[dict[str, Any]]:
         inbox = LoopInbox(asyncio.get_running_loop())
         peers = await _meet_peers(runtime, api.state.place, inbox)
         gateway: Gateway = api.state.gateway
-        await gateway.start(inbox, log.add)
+        await gateway.start(inbox, lambda line: log.add(msgspec.Raw(line)))
         operations = [ShortOperations(address, runtime, inbox) for address in ADDRESSES]
         ways: list[ShortWay] = [SingleEvents(runtime, inbox), *operations]
         body_bytes_max = runtime.settings.body_bytes_max

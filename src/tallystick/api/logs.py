@@ -8,6 +8,7 @@ import sys
 from collections.abc import MutableMapping
 from typing import Any, TextIO
 
+import msgspec
 import structlog
 
 from tallystick.core.key_shapes import without_secrets
@@ -57,10 +58,13 @@ def configure_logging(stream: TextIO = sys.stderr, *, level: int = logging.INFO)
     root.setLevel(max(level, logging.WARNING))  # libraries speak up when something is wrong, not before
 
 
-class LineBuffer:
-    """Log lines of an event loop that has thousands of them a second: written together, a moment later.
+_encode_lines = msgspec.json.Encoder().encode_lines
 
-    A write for each would take longer than what it tells of. What the process is killed with is lost: a twentieth
+
+class LineBuffer:
+    """Log lines of an event loop that has thousands of them a second: made and written together, a moment later.
+
+    Each by itself would take longer than what it tells of. What the process is killed with is lost: a twentieth
     of a second's lines, of requests whose events are in the ledger all the same.
     """
 
@@ -69,10 +73,10 @@ class LineBuffer:
     def __init__(self, loop: asyncio.AbstractEventLoop, stream: TextIO = sys.stderr) -> None:
         self._loop = loop
         self._stream = stream
-        self._lines: list[bytes] = []
+        self._lines: list[msgspec.Struct | msgspec.Raw] = []
 
-    def add(self, line: bytes) -> None:
-        """Keep a line (JSON, without a line feed) until the next flush."""
+    def add(self, line: msgspec.Struct | msgspec.Raw) -> None:
+        """Keep a line until the next flush: what it says, or itself, which is JSON without a line feed."""
         if not self._lines:
             self._loop.call_later(self.FLUSH_SECONDS, self.flush)
         self._lines.append(line)
@@ -81,5 +85,5 @@ class LineBuffer:
         """Write what there is."""
         if self._lines:
             lines, self._lines = self._lines, []
-            self._stream.write(b"\n".join(lines).decode() + "\n")
+            self._stream.write(_encode_lines(lines).decode())
             self._stream.flush()

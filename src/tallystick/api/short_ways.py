@@ -41,7 +41,6 @@ _SAYS_MORE = frozenset({b"content-encoding", b"expect", b"transfer-encoding", b"
 """Headers of requests that go the long way."""
 
 _log = structlog.get_logger("tallystick.api")
-_encode = msgspec.json.Encoder().encode
 
 
 class ShortWay(Protocol):
@@ -152,7 +151,7 @@ class ShortWays:
         line = _RequestLine("POST", way.path, status, duration_ms, events, "request", request_id, "info", now)
         if key_id is not None:
             line.key_id = key_id
-        self._log.add(_encode(line))
+        self._log.add(line)
 
 
 def plain_object(body: bytes) -> dict[str, Any] | None:
