@@ -8,13 +8,11 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx2
-import pytest
 
 from journal_helpers import raw_event
 from tally_processes import TallyProcess, run_tally
@@ -89,14 +87,6 @@ def _runs(pid: int) -> bool:
         return False
 
 
-@pytest.fixture
-def workers(begun_dir: Path) -> Iterator[Workers]:
-    started = Workers(begun_dir)
-    yield started
-    if started.process.poll() is None:
-        started.stop()
-
-
 def event(request_id: str) -> dict[str, object]:
     return raw_event(request_id, time="2026-10-01T12:00:00Z")
 
@@ -110,42 +100,6 @@ def send(url: str, events: object) -> list[dict]:
             continue
         if answer.status_code != 503:
             return answer.json()["results"]
-
-
-def test_two_workers_store_each_event_once_though_one_is_killed_under_load_and_is_replaced(workers: Workers):
-    first = workers.pids()
-    assert len(first) == 2
-    answers: list[dict] = []
-
-    def send_batches(number: int) -> None:
-        for turn in range(12):
-            start = (number * 7 + turn) % 40
-            answers.extend(send(workers.url, [event(f"r-{one}") for one in range(start, start + 10)]))
-
-    with ThreadPoolExecutor(6) as pool:
-        sending = [pool.submit(send_batches, number) for number in range(6)]
-        time.sleep(0.3)
-        os.kill(first[0], signal.SIGKILL)
-        for one in sending:
-            one.result()
-    workers.wait_until(lambda: len(workers.pids()) == 2)
-    assert first[0] not in workers.pids()
-    (ended,) = workers.log("worker_ended")
-    assert (ended["pid"], ended["exit_code"]) == (first[0], -signal.SIGKILL)
-
-    assert {answer["status"] for answer in answers} <= {"accepted", "duplicate"}
-    places = {(answer["request_id"], answer["seq"]) for answer in answers}
-    stored = httpx2.get(workers.url + "/v1/orgs/acme/events", params={"limit": 1000}, verify=NO_TLS).json()["events"]
-    assert sorted((one["request_id"], one["seq"]) for one in stored) == sorted(places)
-    assert [one["seq"] for one in stored] == list(range(1, len(places) + 1))
-
-    served = {line["request_id"] for line in workers.log("request")}
-    assert len(served) >= 72, "the log of every worker arrives"
-    pids = workers.pids()
-    assert workers.stop() == 0
-    assert workers.lines[-1] == "stopped\n"
-    assert not any(map(_runs, pids))
-    assert not (workers.data_dir / "postgres" / "postmaster.pid").exists()
 
 
 CONTRACT = """\
@@ -173,17 +127,30 @@ def ask(url: str, path: str, body: dict[str, object]) -> dict:
             return answer.json()
 
 
-def test_decisions_are_made_once_whichever_worker_is_asked_and_whichever_is_killed(begun_dir: Path):
-    orgs = [f"org-{number}" for number in range(6)]
-    with open_runtime(Settings(data_dir=begun_dir)) as runtime:
-        apply_contract(runtime, CONTRACT, "shared.yaml")
-        for org in orgs:
-            set_subscription(runtime, org, contract="shared", plan="wallet", time_zone="UTC", effective_from=BEGAN)
-            members = {"request_id": "g", "source": "promo", "credits": "1000", "author": "t", "reason": "test"}
-            grant(runtime, org, members)
-    workers = Workers(begun_dir)
-    first = workers.pids()
+def store_each_event_once_though_one_dies(workers: Workers, dies: int) -> None:
+    answers: list[dict] = []
 
+    def send_batches(number: int) -> None:
+        for turn in range(12):
+            start = (number * 7 + turn) % 40
+            answers.extend(send(workers.url, [event(f"r-{one}") for one in range(start, start + 10)]))
+
+    with ThreadPoolExecutor(6) as pool:
+        sending = [pool.submit(send_batches, number) for number in range(6)]
+        time.sleep(0.3)
+        os.kill(dies, signal.SIGKILL)
+        for one in sending:
+            one.result()
+    workers.wait_until(lambda: dies not in workers.pids() and len(workers.pids()) == 2)
+
+    assert {answer["status"] for answer in answers} <= {"accepted", "duplicate"}
+    places = {(answer["request_id"], answer["seq"]) for answer in answers}
+    stored = httpx2.get(workers.url + "/v1/orgs/acme/events", params={"limit": 1000}, verify=NO_TLS).json()["events"]
+    assert sorted((one["request_id"], one["seq"]) for one in stored) == sorted(places)
+    assert [one["seq"] for one in stored] == list(range(1, len(places) + 1))
+
+
+def decide_once_though_one_dies(workers: Workers, orgs: list[str], dies: int) -> None:
     def pair(number: int) -> None:
         org, name = orgs[number % len(orgs)], f"a-{number}"
         asked = {"user_id": "u", "session_id": "s", "feature": "f", "environment": "production", "action": "brief"}
@@ -196,13 +163,44 @@ def test_decisions_are_made_once_whichever_worker_is_asked_and_whichever_is_kill
     with ThreadPoolExecutor(8) as pool:
         asking = [pool.submit(pair, number) for number in range(120)]
         time.sleep(0.4)
-        os.kill(first[1], signal.SIGKILL)
+        os.kill(dies, signal.SIGKILL)
         for one in asking:
             one.result()
     for org in orgs:
         wallet = httpx2.get(f"{workers.url}/v1/orgs/{org}/wallet", verify=NO_TLS).json()
         assert (wallet["available"], wallet["held"]) == (str(1000 - 20 * 5), "0"), wallet
-    assert workers.stop() == 0
+
+
+def test_each_event_is_stored_and_each_decision_made_once_though_workers_are_killed_and_ctrl_c_lets_them_answer(
+    begun_dir: Path,
+):
+    orgs = [f"org-{number}" for number in range(6)]
+    with open_runtime(Settings(data_dir=begun_dir)) as runtime:
+        apply_contract(runtime, CONTRACT, "shared.yaml")
+        for org in orgs:
+            set_subscription(runtime, org, contract="shared", plan="wallet", time_zone="UTC", effective_from=BEGAN)
+            members = {"request_id": "g", "source": "promo", "credits": "1000", "author": "t", "reason": "test"}
+            grant(runtime, org, members)
+    workers = Workers(begun_dir)
+    first = workers.pids()
+    assert len(first) == 2
+    store_each_event_once_though_one_dies(workers, first[0])
+    decide_once_though_one_dies(workers, orgs, first[1])
+    workers.wait_until(lambda: not set(first) & set(workers.pids()) and len(workers.pids()) == 2)
+    ended = [(line["pid"], line["exit_code"]) for line in workers.log("worker_ended")]
+    assert ended == [(pid, -signal.SIGKILL) for pid in first]
+    served = {line["request_id"] for line in workers.log("request") if line["path"] == "/v1/events"}
+    assert len(served) >= 72, "the log of every worker arrives"
+
+    pids = workers.pids()
+    with ThreadPoolExecutor(1) as pool:
+        under_way = pool.submit(send, workers.url, [event(f"late-{number}") for number in range(20_000)])
+        time.sleep(0.5)
+        assert workers.stop(signal.SIGINT) == 0
+        assert {answer["status"] for answer in under_way.result()} == {"accepted"}
+    assert workers.lines[-1] == "stopped\n"
+    assert not any(map(_runs, pids))
+    assert not (workers.data_dir / "postgres" / "postmaster.pid").exists()
     assert run_tally("verify", env={"TALLY_DATA_DIR": str(begun_dir)}).returncode == 0
 
 
@@ -223,11 +221,3 @@ def test_when_the_parent_is_killed_its_workers_end_and_the_next_start_finds_ever
     assert send(again.url, [event("kept")]) == [{**receipt, "status": "duplicate"}]
     assert again.stop() == 0
     assert list(too_long.glob("tally-*")) == []
-
-
-def test_ctrl_c_lets_what_is_under_way_be_answered(workers: Workers):
-    with ThreadPoolExecutor(1) as pool:
-        under_way = pool.submit(send, workers.url, [event(f"r-{number}") for number in range(20_000)])
-        time.sleep(0.5)
-        assert workers.stop(signal.SIGINT) == 0
-        assert {answer["status"] for answer in under_way.result()} == {"accepted"}

@@ -61,8 +61,19 @@ class Report:
         return said + "".join(f"\n  {wrong}" for wrong in self.wrongs[:20])
 
 
-def run(folder: Path, *, seconds: float, seed: int, progress: Callable[[str], object] = lambda _: None) -> Report:
-    """Let them spend for so long, killing as the seed says, and check what is left."""
+def run(
+    folder: Path,
+    *,
+    seconds: float,
+    seed: int,
+    progress: Callable[[str], object] = lambda _: None,
+    is_enough: Callable[[Counter[str], int], bool] = lambda *_: False,
+) -> Report:
+    """Let them spend for so long, killing as the seed says, and check what is left.
+
+    Args:
+        is_enough: whether so many kills and answers will do: then the bank closes before its time.
+    """
     report, draw = Report(seed, seconds), random.Random(seed)
     promises = folder / "promises"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TALLY_")}
@@ -73,7 +84,7 @@ def run(folder: Path, *, seconds: float, seed: int, progress: Callable[[str], ob
             subscribe(runtime, *ORGS, plan="wallet", contract=CONTRACT)
         bank = _Bank(folder, seed, draw, time.monotonic() + seconds, environment, report)
         try:
-            bank.keep_open(progress)
+            bank.keep_open(progress, is_enough)
         finally:
             bank.close()
         progress("the time is up: looking at what is left")
@@ -105,8 +116,8 @@ class _Bank:
         self._answers, self._read_bytes = 0, 0
         self._tellers = [self._open() for _ in range(PROCESSES)]
 
-    def keep_open(self, progress: Callable[[str], object]) -> None:
-        """Until the time is up; the last tellers close by themselves."""
+    def keep_open(self, progress: Callable[[str], object], is_enough: Callable[[Counter[str], int], bool]) -> None:
+        """Until the time is up, or it is enough; the last tellers finish what they are at."""
         kill_at = time.monotonic() + _KILL_EVERY_SECONDS[1]
         while (now := time.monotonic()) < self._until - _LAST_SECONDS:
             time.sleep(0.05)
@@ -127,8 +138,12 @@ class _Bank:
                 teller.wait()
                 self._report.kills["a moment"] += 1
                 self._tellers[place] = self._open()
-            left = self._until - time.monotonic()
-            progress(f"{left:3.0f} s to go: {self._count_answers()} answers, kills {dict(self._report.kills)}")
+            left, answers = self._until - time.monotonic(), self._count_answers()
+            progress(f"{left:3.0f} s to go: {answers} answers, kills {dict(self._report.kills)}")
+            if is_enough(self._report.kills, answers):
+                break
+        for teller, _ in self._tellers:
+            teller.send_signal(signal.SIGTERM)
         for teller, step in self._tellers:
             try:
                 code = teller.wait(_END_SECONDS_MAX)
@@ -137,7 +152,7 @@ class _Bank:
                 continue
             if code == -signal.SIGKILL:
                 self._report.kills[step] += 1
-            elif code:
+            elif code not in (0, -signal.SIGTERM):  # which one that has not opened yet dies of
                 self._report.wrongs.append(f"a teller ended with {code}: {self._log()}")
 
     def close(self) -> None:

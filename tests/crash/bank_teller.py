@@ -1,6 +1,7 @@
 """One process of the bank: `python -m crash.bank_teller FOLDER NAME SEED SECONDS CLIENTS PROMISES STEP COUNT`.
 
-It dies by SIGKILL when writing reaches the named step for the COUNTth time, or when it is killed, or it ends in time.
+It dies by SIGKILL when writing reaches the named step for the COUNTth time, or when it is killed, or it ends in time,
+or when SIGTERM tells it to.
 
 Its clients spend from a few wallets at once: requests, settlements, releases, refunds, grants, each of them sometimes
 two or three times; what has no answer is sent again. Every answer is written down, unbuffered, so that it outlives a
@@ -12,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import sys
 import threading
 import time
@@ -66,8 +68,9 @@ EXPECTED = (
 class Client:
     """One customer: it does one thing after the other, and knows what it was told."""
 
-    def __init__(self, runtime: Runtime, name: str, seed: str, promises: int) -> None:
+    def __init__(self, runtime: Runtime, name: str, seed: str, promises: int, closing: threading.Event) -> None:
         self._runtime = runtime
+        self._closing = closing
         self._name = name
         self._random = random.Random(seed)
         self._promises = promises
@@ -78,9 +81,9 @@ class Client:
         self.answers = 0
 
     def live(self, until: float) -> None:
-        """Do things until the time is up."""
+        """Do things until the time is up, or the bank closes."""
         held: list[Recorded] = []
-        while time.monotonic() < until:
+        while time.monotonic() < until and not self._closing.is_set():
             draw = self._random.random()
             if draw < 0.45:
                 answer = self._do(self._authorize())
@@ -218,13 +221,15 @@ class Client:
 
 def main() -> None:
     """Open the doors, serve, and close."""
+    closing = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: closing.set())
     folder, name, seed, seconds, clients, promises, step, count = sys.argv[1:]
     die_at(step, int(count))
     until = time.monotonic() + float(seconds)
     file = os.open(promises, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     with open_runtime(Settings(data_dir=Path(folder))) as runtime:
         names = [f"{name}.{number}" for number in range(int(clients))]
-        customers = [Client(runtime, one, f"{seed} {one}", file) for one in names]
+        customers = [Client(runtime, one, f"{seed} {one}", file, closing) for one in names]
         threads = [threading.Thread(target=customer.live, args=(until,)) for customer in customers]
         for thread in threads:
             thread.start()
