@@ -291,7 +291,8 @@ def test_a_settlement_that_cannot_be_sent_is_sent_later_and_the_work_is_not_brok
     ends = time.monotonic() + 10
     while tally.stats().waiting and time.monotonic() < ends:
         time.sleep(0.05)
-    assert tally.wallet().available == Decimal(95)
+    with Tally(base_url=org.url, spool=False, **tags) as patient:
+        assert patient.wallet().available == Decimal(95)
     assert sorted((one["request_id"], one["action"]) for one in org.ledger()) == [
         ("call-1", "tailor"),
         ("call-2", "tailor"),
