@@ -6,6 +6,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -135,6 +136,26 @@ def test_a_settlement_is_called_by_its_hold_and_names_its_events_in_order() -> N
     assert (found.kind, found.request_id) == ("settlement", "h7")
     assert found.request == Settle(hold_seq=7, outcome="success", events=("e1", "e0"))
     assert [one.event.request_id for one in found.events] == ["e1", "e0"]
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [],
+        [EVENT],
+        [
+            {**EVENT, "org_id": None, "user_id": None, "payer": "customer"},
+            {**EVENT, "request_id": "e2", "org_id": "acme"},
+        ],
+        [{**EVENT, "time": "2026-11-02T11:00:00.1234567+00:00", "attributes": {"team": "a"}}],
+    ],
+)
+def test_a_settlement_that_is_looked_at_member_by_member_is_the_same(events: list[dict[str, Any]]) -> None:
+    at_once = settle(settle_request(events=events))
+    thoroughly = settle(settle_request(events=events, charge_credits="5"))  # which is read only there
+    assert msgspec.structs.replace(at_once.request, charge_pico=5 * 10**12) == thoroughly.request
+    assert at_once.events == thoroughly.events
+    assert (at_once.org_id, at_once.request_id) == (thoroughly.org_id, thoroughly.request_id)
 
 
 def test_what_an_event_leaves_out_is_the_holds() -> None:
