@@ -16,10 +16,10 @@ from crash.rounds import named_steps
 
 
 @pytest.mark.timeout(300)
-def test_a_gateway_killed_at_every_named_step_loses_no_answered_call(short_dir: Path) -> None:
+def test_a_gateway_killed_at_every_named_step_loses_no_answered_call(begun_dir: Path) -> None:
     seed = int(os.environ.get("CRASH_SEED") or random.SystemRandom().randrange(2**32))
     rounds = len(named_steps("operations.")) + len(named_steps("settlements.")) + 3
-    report = GatewayRounds(short_dir, seed).play(rounds)
+    report = GatewayRounds(begun_dir, seed).play(rounds)
     print(report)
     assert not report.wrongs, str(report)
     assert report.kills.total() == rounds
