@@ -90,8 +90,6 @@ class GroupWriter(Generic[Item, Answer]):
         connect: opens a connection of the writer's role, or raises psycopg.Error within a few seconds.
         work: what is written, and how.
         linger_seconds: how long a group waits for others at most.
-        linger_seconds_max: the same where the group before took longer to write: as long as that, and at most so long.
-            It pays where a group costs much however small it is; None for no longer than ever.
         group_events_max: how many events one transaction holds, unless a single batch has more.
         queue_events_max: how many events may wait.
     """
@@ -104,12 +102,10 @@ class GroupWriter(Generic[Item, Answer]):
         linger_seconds: float,
         group_events_max: int,
         queue_events_max: int,
-        linger_seconds_max: float | None = None,
     ) -> None:
         self._connect = connect
         self._work = work
         self._linger_seconds = linger_seconds
-        self._linger_seconds_max = linger_seconds if linger_seconds_max is None else linger_seconds_max
         self._group_events_max = group_events_max
         self._queue_events_max = queue_events_max
         self._changed = threading.Condition()
@@ -129,8 +125,6 @@ class GroupWriter(Generic[Item, Answer]):
         self._last_commit: float | None = None
         self._last_error: str | None = None
         self._free_since = 0.0
-        self._write_seconds = 0.0
-        """How long the last group took."""
 
     def submit(self, item: Item) -> Future[Answer]:
         """Have an item written; it never waits, and may be called from an event loop.
@@ -215,8 +209,7 @@ class GroupWriter(Generic[Item, Answer]):
                 if self._closing:
                     return []
                 self._changed.wait()
-            linger_seconds = max(self._linger_seconds, min(self._write_seconds, self._linger_seconds_max))
-            until = max(self._queue[0].arrived, self._free_since) + linger_seconds
+            until = max(self._queue[0].arrived, self._free_since) + self._linger_seconds
             while not self._has_enough() and not self._closing:
                 remaining = until - time.monotonic()
                 if remaining <= 0:
@@ -237,12 +230,10 @@ class GroupWriter(Generic[Item, Answer]):
 
     def _write_group(self, group: list[_Submission[Item, Answer]]) -> None:
         # A caller that has gone meanwhile is not written for; from here on, no future can be cancelled.
-        started = time.monotonic()
         group = [one for one in group if one.future.set_running_or_notify_cancel()]
         if group:
             self._write_running(group)
         self._free_since = time.monotonic()
-        self._write_seconds = self._free_since - started
 
     def _write_running(self, group: list[_Submission[Item, Answer]]) -> None:
         started = time.monotonic()

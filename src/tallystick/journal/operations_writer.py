@@ -44,9 +44,6 @@ from tallystick.rates.pricing import RateCard
 _INDEXES = ("ledger_entries_request", "ledger_entries_operation", "ledger_entries_resolved_once")
 _OF_HOLDS = frozenset(("hold", "settlement", "release"))
 _ORGS_REMEMBERED_MAX = 1_000_000
-_LINGER_TIMES_MAX = 10
-"""Much of what a group costs is the same for one operation as for thirty: fewer groups take less of the machine, and
-callers who come again as soon as they are answered wait no longer for it."""
 BUSY_CALLERS = 12
 """With fewer at once, handing an operation to another process takes longer than writers wait for each other."""
 
@@ -276,7 +273,6 @@ class Operations:
             connect,
             work,
             linger_seconds=linger_seconds,
-            linger_seconds_max=_LINGER_TIMES_MAX * linger_seconds,
             group_events_max=group_events_max,
             queue_events_max=queue_events_max,
         )
