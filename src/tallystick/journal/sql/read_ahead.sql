@@ -11,7 +11,7 @@ left join org_heads as head on head.org_id = given.org_id
 order by place
 
 -- name: settings
--- By bitmaps: first where all of it lies, then the pages from the first to the last. Leaders of parallel plans would
+-- By bitmaps: first where all of it lies, then the pages from the first to the last. Workers of a parallel plan would
 -- take the cores from those whom it is read for.
 set local enable_seqscan = off; set local enable_indexscan = off; set local enable_indexonlyscan = off;
 set local max_parallel_workers_per_gather = 0; set local work_mem = '64MB'
