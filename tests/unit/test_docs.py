@@ -41,7 +41,7 @@ def test_every_setting_is_in_the_readme(name: str) -> None:
 def test_ci_runs_the_test_command_that_the_readme_gives() -> None:
     command = "python3 tasks.py test"
     assert command in _read(ROOT / "README.md")
-    assert f"exec {command}\n" in _read(ROOT / ".ci" / "run")
+    assert command in _read(ROOT / ".ci" / "run").splitlines()
 
 
 def test_the_lock_is_hashed_and_names_no_package_index() -> None:
