@@ -43,8 +43,8 @@ WHOLE_CALLS, ALONE_CALLS = 5_000, 500
 STREAMS, STREAM_CONNECTIONS, CHUNKS = 1_000, 32, 200
 OPEN_STREAMS, PAUSE_MS = 1_000, 20
 LONG = (40, 160)
-"""How many times as many chunks long streams have: their memory is to be the same. Shorter ones end before all that holds
-some of a stream on its way is full."""
+"""How many times as many chunks long streams have: their memory is to be the same. Shorter ones end before all that
+holds some of a stream on its way is full."""
 STEPS, COMMITS = 2_000, 200
 
 LONG_SHARE_MAX = 1.5
