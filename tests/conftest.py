@@ -39,7 +39,7 @@ _SERVER_SETTINGS = {
     "max_connections": "200",
 }
 
-# As `tally serve` does: to look for garbage among all that was imported took a tenth of the time of all tests.
+# As `tally serve` does: what is imported is no garbage, however often one looks.
 gc.set_threshold(20_000, 20, 20)
 
 # How long one example takes says more of what else runs on the machine than of the code.

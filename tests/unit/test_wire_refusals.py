@@ -60,18 +60,7 @@ OPENAI_RAISES = {
     429: "RateLimitError",
     502: "InternalServerError",
 }
-ANTHROPIC_RAISES = {
-    400: "BadRequestError",
-    401: "AuthenticationError",
-    402: "APIStatusError",
-    403: "PermissionDeniedError",
-    404: "NotFoundError",
-    409: "ConflictError",
-    413: "RequestTooLargeError",
-    422: "UnprocessableEntityError",
-    429: "RateLimitError",
-    502: "InternalServerError",
-}
+ANTHROPIC_RAISES = OPENAI_RAISES | {413: "RequestTooLargeError"}
 
 
 @pytest.mark.parametrize(("status", "error"), OPENAI_RAISES.items())

@@ -130,16 +130,14 @@ class ShortOperations:
         return True
 
     def _answer(self, operation: Operation, reply: Reply, future: Future[Recorded], request_id: str) -> None:
-        try:
-            answer = operation_answer(future.result(), request_id)
-        except BaseException as error:
-            if may_have_left(error):
-                from_blocks = partial(answer_from_blocks, self._runtime, operation, error)  # it reads files
-                second_look = self._inbox.loop.run_in_executor(None, from_blocks)
-                second_look.add_done_callback(lambda done: _answer(reply, done, request_id))
-                return
-            answer = failure_answer(error, request_id)
-        reply(answer)
+        error = future.exception()
+        if error is None or not may_have_left(error):
+            _answer(reply, future, request_id)
+            return
+        from_blocks = partial(answer_from_blocks, self._runtime, operation, error)  # it reads files: not in the loop
+        self._inbox.loop.run_in_executor(None, from_blocks).add_done_callback(
+            lambda done: _answer(reply, done, request_id)
+        )
 
     def _read(self, body: bytes) -> Operation | None:
         raw = plain_object(body)
@@ -151,7 +149,7 @@ class ShortOperations:
             return None
 
 
-def _answer(reply: Reply, future: asyncio.Future[Recorded], request_id: str) -> None:
+def _answer(reply: Reply, future: Future[Recorded] | asyncio.Future[Recorded], request_id: str) -> None:
     try:
         answer = operation_answer(future.result(), request_id)
     except BaseException as error:

@@ -31,10 +31,11 @@ class ArrowReading:
 
     @contextmanager
     def read(self, query: str, *, batch_bytes: int) -> Iterator[pa.RecordBatchReader]:
-        """What a query answers, in batches of about so many bytes, in one snapshot and a connection of its own.
+        """What a query answers, in batches of about so many bytes, in one snapshot, on a connection that nobody else uses meanwhile.
 
         Raises:
-            Unavailable: `database_unreachable`.
+            Unavailable: `database_unreachable`, when it cannot be asked.
+            OSError: the connection was lost, or the query failed, while batches were read.
         """
         import adbc_driver_manager as adbc
         import pyarrow as pa

@@ -21,6 +21,7 @@ _SQL = load_queries("read_ahead")
 GROUP_ENTRIES = 100_000
 """How many entries are read ahead at a time: on as many pages of 8 kB at most, and on fewer in a busy time."""
 GROUP_ORGS = 200
+"""How many orgs at most: each is a condition of the query."""
 _ZONES = timedelta(days=1)  # no clock is further from UTC
 
 _RANGE = sql.SQL("(org_id = {} and seq >= {} and seq < {})")
