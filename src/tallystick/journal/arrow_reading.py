@@ -31,7 +31,7 @@ class ArrowReading:
 
     @contextmanager
     def read(self, query: str, *, batch_bytes: int) -> Iterator[pa.RecordBatchReader]:
-        """What a query answers, in batches of about so many bytes, in one snapshot, on a connection that nobody else uses meanwhile.
+        """What a query answers, in batches of about so many bytes, in one snapshot. Nobody else uses its connection.
 
         Raises:
             Unavailable: `database_unreachable`, when it cannot be asked.
