@@ -98,7 +98,7 @@ alter table claimed_ids enable always trigger append_only;
 alter table claimed_ids enable always trigger registered;
 
 -- What is held was available before: neither may go below nothing, whoever writes.
-alter table account_balances add check (account not in ('wallet_available', 'wallet_held') or credit_pico >= debit_pico);
+alter table account_balances add check (account <> all ('{wallet_available, wallet_held}') or credit_pico >= debit_pico);
 
 do $$
 declare
