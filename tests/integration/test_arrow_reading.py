@@ -60,11 +60,25 @@ def test_after_a_query_that_fails_the_next_is_answered(reading: ArrowReading) ->
     with pytest.raises(Unavailable, match="division by zero"), reading.read("select 1 / 0", batch_bytes=1000) as one:
         one.read_all()
     with (
-        pytest.raises(OSError, match="division by zero"),
+        pytest.raises(Unavailable, match="division by zero"),
         reading.read("select 1 / (5000 - n) from generate_series(1, 10000) n", batch_bytes=1000) as part,
     ):
         part.read_all()
     assert _pid(reading) != before
+
+
+def test_a_connection_that_is_lost_in_the_middle_is_told_as_the_database_being_away(
+    reading: ArrowReading, server_url: str
+) -> None:
+    lost = _pid(reading)
+    with reading.read(MANY, batch_bytes=1000) as batches:
+        batches.read_next_batch()
+        with psycopg.connect(server_url) as connection:
+            assert connection.execute("select pg_terminate_backend(%s, 10000)", [lost]).fetchone() == (True,)
+        with pytest.raises(Unavailable) as refused:
+            batches.read_all()
+    assert refused.value.code == "database_unreachable"
+    assert _pid(reading) != lost
 
 
 def test_nothing_is_connected_any_more_once_it_is_closed(reading: ArrowReading, server_url: str) -> None:

@@ -34,8 +34,8 @@ class ArrowReading:
         """What a query answers, in batches of about so many bytes, in one snapshot. Nobody else uses its connection.
 
         Raises:
-            Unavailable: `database_unreachable`, when it cannot be asked.
-            OSError: the connection was lost, or the query failed, while batches were read.
+            Unavailable: `database_unreachable`, when it cannot be asked, or the connection is lost, or the query fails,
+                while batches are read.
         """
         import adbc_driver_manager as adbc
         import pyarrow as pa
@@ -47,7 +47,7 @@ class ArrowReading:
                 connection, statement, stream = self._ask(database, query, hint)
                 held.callback(connection.close)
                 with statement, pa.RecordBatchReader._import_from_c(stream.address) as reader:
-                    yield reader
+                    yield pa.RecordBatchReader.from_batches(reader.schema, _each(reader))
                 if self._keep(connection):
                     held.pop_all()
         except adbc.Error as error:
@@ -103,6 +103,16 @@ class ArrowReading:
         if self._known is not None and not self._readers:
             self._known.close()
             self._known = None
+
+
+def _each(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    """Its batches. The driver says of a lost connection what is said of files, too, so that it is told apart here."""
+    import pyarrow as pa
+
+    try:
+        yield from reader
+    except (OSError, pa.ArrowException) as error:
+        raise unreachable(error) from error
 
 
 def _execute(
