@@ -24,6 +24,7 @@ from tallystick.app.seal import seal_once
 from tallystick.app.settings import Settings
 from tallystick.app.verify import verify_ledger
 from tallystick.core.errors import Unavailable
+from tallystick.journal import server
 from tallystick.journal.steps import install
 
 
@@ -115,10 +116,11 @@ def test_a_billing_profile_that_was_erased_by_itself_is_erased_again(
         assert verify_ledger(restored).sound
 
 
-@pytest.mark.parametrize("full_from", ["restore.checked", "restore.claimed"])
+@pytest.mark.parametrize("full_from", ["restore.checked", "restore.claimed", "restore.loaded"])
 def test_a_disk_that_fills_up_in_a_restore_is_named_with_what_is_safe_to_do(
-    runtime: Runtime, tmp_path: Path, full_from: str
+    runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full_from: str
 ) -> None:
+    monkeypatch.setattr(server, "_FULL_SECONDS_MAX", 1)
     record(runtime, [event(f"r{n}") for n in range(100)])
     seal_once(runtime, everything=True)
     back_up(runtime.settings, tmp_path / "b.tar")

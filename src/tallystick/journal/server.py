@@ -46,6 +46,8 @@ local all {_SUPERUSER} trust
 local all {",".join(ALL_LOGINS)} trust
 """
 _START_SECONDS_MAX = 120  # a crash recovery may have a lot to read
+_FULL_SECONDS_MAX = 10
+"""How long a server that has no room on its disk is waited for: it will not recover before somebody makes some."""
 _STOP_SECONDS_MAX = 60
 
 _LOG_TAIL_BYTES = 1 << 16
@@ -209,7 +211,7 @@ class EmbeddedServer:
     def _ensure_database(self) -> str:
         import psycopg
 
-        deadline = time.monotonic() + _START_SECONDS_MAX
+        begun = time.monotonic()
         while True:
             try:
                 address = f"postgresql://{_SUPERUSER}@/{{}}?host={quote(self._noted_socket_dir(), safe='')}"
@@ -222,9 +224,13 @@ class EmbeddedServer:
                 # It may be starting still, for a process that was killed meanwhile: it notes its socket after its
                 # number. It may be recovering: a process of it was killed, and the postmaster starts the others again.
                 # What a caller is told then depends on the moment; that the postmaster lives does not.
-                if not self._is_running() or time.monotonic() > deadline:
+                seconds_max = _START_SECONDS_MAX if self._has_room() else _FULL_SECONDS_MAX
+                if not self._is_running() or time.monotonic() - begun > seconds_max:
                     raise self._start_failed(str(error)) from None
             time.sleep(0.1)
+
+    def _has_room(self) -> bool:
+        return free_bytes(self.data_dir) >= _DISK_BYTES_MIN
 
     def _noted_socket_dir(self) -> str:
         """Where the running server listens, as it notes itself; LookupError or OSError while it has not."""
@@ -287,7 +293,7 @@ class EmbeddedServer:
             os.close(lock)
 
     def _start_failed(self, detail: str) -> Unavailable:
-        if _NO_SPACE in detail or free_bytes(self.data_dir) < _DISK_BYTES_MIN:
+        if _NO_SPACE in detail or not self._has_room():
             return storage_full(self.data_dir)
         return Unavailable(
             "server_start_failed",
