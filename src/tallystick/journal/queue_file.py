@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tallystick.core.errors import Unavailable
-from tallystick.journal.server_folder import free_bytes, storage_full
+from tallystick.journal.server_folder import has_no_room, storage_full
 
 _SCHEMA_VERSION = 1
 _SCHEMA = """
@@ -50,7 +50,6 @@ create table if not exists given_up (
 );
 """
 _BUSY_SECONDS = 10.0  # another process writes: its transactions take milliseconds
-_DISK_BYTES_MIN = 1 << 20
 
 
 class QueueFile:
@@ -179,7 +178,7 @@ def copy_queue(file: Path, target: Path) -> None:
 
 def _unusable(file: Path, folder: Path, error: Exception | str) -> Unavailable:
     if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL or (
-        isinstance(error, Exception) and free_bytes(folder) < _DISK_BYTES_MIN
+        isinstance(error, Exception) and has_no_room(folder)
     ):
         return storage_full(folder)
     return Unavailable(

@@ -32,7 +32,7 @@ from tallystick.core.errors import Unavailable
 from tallystick.journal.binaries import NEWEST, find_postgres
 from tallystick.journal.os_user import OsUser, server_user
 from tallystick.journal.roles import ALL_LOGINS
-from tallystick.journal.server_folder import find_socket_dir, free_bytes, prepare_folder, storage_full, unusable_folder
+from tallystick.journal.server_folder import find_socket_dir, has_no_room, prepare_folder, storage_full, unusable_folder
 from tallystick.journal.server_process import clear_the_way, postmaster_pid
 from tallystick.journal.server_settings import server_settings
 from tallystick.journal.server_watch import Watch
@@ -52,8 +52,6 @@ _STOP_SECONDS_MAX = 60
 
 _LOG_TAIL_BYTES = 1 << 16
 _NO_SPACE = "No space left on device"
-_DISK_BYTES_MIN = 1 << 20
-"""With less than this free, a server that does not start has no room to say why."""
 
 _log = logging.getLogger("tallystick.server")
 
@@ -224,13 +222,10 @@ class EmbeddedServer:
                 # It may be starting still, for a process that was killed meanwhile: it notes its socket after its
                 # number. It may be recovering: a process of it was killed, and the postmaster starts the others again.
                 # What a caller is told then depends on the moment; that the postmaster lives does not.
-                seconds_max = _START_SECONDS_MAX if self._has_room() else _FULL_SECONDS_MAX
+                seconds_max = _FULL_SECONDS_MAX if has_no_room(self.data_dir) else _START_SECONDS_MAX
                 if not self._is_running() or time.monotonic() - begun > seconds_max:
                     raise self._start_failed(str(error)) from None
             time.sleep(0.1)
-
-    def _has_room(self) -> bool:
-        return free_bytes(self.data_dir) >= _DISK_BYTES_MIN
 
     def _noted_socket_dir(self) -> str:
         """Where the running server listens, as it notes itself; LookupError or OSError while it has not."""
@@ -293,7 +288,7 @@ class EmbeddedServer:
             os.close(lock)
 
     def _start_failed(self, detail: str) -> Unavailable:
-        if _NO_SPACE in detail or not self._has_room():
+        if _NO_SPACE in detail or has_no_room(self.data_dir):
             return storage_full(self.data_dir)
         return Unavailable(
             "server_start_failed",

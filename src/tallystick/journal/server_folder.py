@@ -15,6 +15,7 @@ from tallystick.journal.os_user import OsUser
 _SOCKET_NAME = "/.s.PGSQL.5432"
 _SOCKET_PATH_BYTES_MAX = 107  # sun_path of a Unix socket, less its final NUL
 DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
+_DISK_BYTES_MIN = 1 << 20
 
 
 def prepare_folder(data_dir: Path, user: OsUser | None) -> None:
@@ -67,6 +68,11 @@ def free_bytes(folder: Path) -> int:
         folder = folder.parent
     disk = os.statvfs(folder)
     return disk.f_bavail * disk.f_frsize
+
+
+def has_no_room(folder: Path) -> bool:
+    """Whether so little is left on the disk of `folder` that who fails on it may not even have room to say why."""
+    return free_bytes(folder) < _DISK_BYTES_MIN
 
 
 def storage_full(folder: Path) -> Unavailable:
